@@ -19,18 +19,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from gliomark.errors import GliomarkError
 from gliomark.messages import Message, message, render_message
 from gliomark.record_files import has_record, is_same_record, read_record, remove_record, write_record
-from gliomark.study import (
-    Examination,
-    GliomarkError,
-    MRSequence,
-    NiftiSpace,
-    Series,
-    SliceStack,
-    SourceImage,
-    Study,
-)
+from gliomark.study import Examination, MRSequence, NiftiSpace, Series, SliceStack, SourceImage, Study
 
 
 @dataclass(frozen=True, eq=False)

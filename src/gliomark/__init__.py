@@ -6,11 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gliomark.errors import GliomarkError
     from gliomark.io import read_clinical_table, read_study
     from gliomark.pipeline import load_model, predict
     from gliomark.preprocessing import prepare
     from gliomark.reporting import write_prediction
-    from gliomark.study import ClinicalData, GliomarkError, MRSequence, Prediction, Study
+    from gliomark.study import ClinicalData, MRSequence, Prediction, Study
 
 _MODULE_BY_NAME = {
     "read_study": "gliomark.io",
@@ -20,7 +21,7 @@ _MODULE_BY_NAME = {
     "predict": "gliomark.pipeline",
     "write_prediction": "gliomark.reporting",
     "ClinicalData": "gliomark.study",
-    "GliomarkError": "gliomark.study",
+    "GliomarkError": "gliomark.errors",
     "MRSequence": "gliomark.study",
     "Prediction": "gliomark.study",
     "Study": "gliomark.study",

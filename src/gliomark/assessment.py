@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import roc_curve
 
+from gliomark.errors import InputError
 from gliomark.evaluation.calibration import (
     CalibrationBin,
     Recalibration,
@@ -33,7 +34,6 @@ from gliomark.evaluation.metrics import auc, compute_threshold_metrics, compute_
 from gliomark.files import atomic_write, remove_leftovers
 from gliomark.reporting.html_report import create_template_environment
 from gliomark.reporting.plots import ACCENT_COLOUR, SECOND_COLOUR, render_inline_svg
-from gliomark.study import GliomarkError
 from gliomark.tables import format_csv, read_table
 
 TARGET_SENSITIVITY = 0.9
@@ -149,15 +149,15 @@ def read_predictions(path: Path, columns: PredictionColumns) -> PredictionTable:
     rows = [row for row in rows if all(row[name] == value for name, value in columns.row_filters)]
     if not rows:
         filter_text = " and ".join(f"{name}={value}" for name, value in columns.row_filters)
-        raise GliomarkError(
+        raise InputError(
             f"{path} has no rows{f' with {filter_text}' if filter_text else ''}; nothing can be evaluated."
         )
     ids = tuple(row[columns.id] for row in rows)
     if not all(ids):
-        raise GliomarkError(f"{path}: row {ids.index('') + 1} has no id; fill it in.")
+        raise InputError(f"{path}: row {ids.index('') + 1} has no id; fill it in.")
     repeated_ids = [patient for patient, count in Counter(ids).items() if count > 1]
     if repeated_ids:
-        raise GliomarkError(
+        raise InputError(
             f"{path}: {repeated_ids[0]} has {Counter(ids)[repeated_ids[0]]} rows; give one row per patient (fuse slices first)."
         )
     label = np.array(
@@ -165,7 +165,7 @@ def read_predictions(path: Path, columns: PredictionColumns) -> PredictionTable:
     )
     probability = np.array([_parse_probability(row, columns, path) for row in rows])
     if len(set(label.tolist())) < 2:
-        raise GliomarkError(f"{path}: all {len(rows)} patients have the label {label[0]}; both are needed.")
+        raise InputError(f"{path}: all {len(rows)} patients have the label {label[0]}; both are needed.")
     site = None if columns.site is None else tuple(row[columns.site] or "not stated" for row in rows)
     return PredictionTable(path.name, ids, label, probability, site)
 
@@ -174,11 +174,11 @@ def _check_column(path: Path, header: Sequence[str], name: str | None) -> None:
     if name is None:
         return
     if name not in header:
-        raise GliomarkError(
+        raise InputError(
             f"{path} has no column {name} (columns: {', '.join(header)}); give the correct column name."
         )
     if header.count(name) > 1:
-        raise GliomarkError(f"{path} has the column {name} twice; keep one.")
+        raise InputError(f"{path} has the column {name} twice; keep one.")
 
 
 def _parse_class(text: str, location: str) -> int:
@@ -186,7 +186,7 @@ def _parse_class(text: str, location: str) -> int:
         return 1
     if text.lower() in NEGATIVE_WORDS:
         return 0
-    raise GliomarkError(f"{location} is '{text}'; it must be 0 or 1, or no or yes.")
+    raise InputError(f"{location} is '{text}'; it must be 0 or 1, or no or yes.")
 
 
 def _parse_probability(row: Mapping[str, str], columns: PredictionColumns, path: Path) -> float:
@@ -196,7 +196,7 @@ def _parse_probability(row: Mapping[str, str], columns: PredictionColumns, path:
     except ValueError:
         value = float("nan")
     if not 0 <= value <= 1:
-        raise GliomarkError(
+        raise InputError(
             f"{location}: the probability is '{row[columns.probability]}'; it must be a number from 0 to 1."
         )
     if columns.predicted_class is None:
@@ -230,7 +230,7 @@ def evaluate_predictions(
         If a patient is in both ``predictions`` and ``validation``, or the labels of the two models differ.
     """
     if validation is not None and (shared_ids := set(validation.ids) & set(predictions.ids)):
-        raise GliomarkError(
+        raise InputError(
             f"{min(shared_ids)} appears in both {validation.source_name} and {predictions.source_name}; thresholds must be chosen on "
             "patients that are not evaluated."
         )
@@ -357,19 +357,19 @@ def compare_predictions(first: PredictionTable, second: PredictionTable) -> Mode
         if patient in second_index_by_id
     ]
     if not index_pairs:
-        raise GliomarkError(
+        raise InputError(
             f"{first.source_name} and {second.source_name} have no patient in common; compare the same patients."
         )
     first_indices, second_indices = (np.array(indices) for indices in zip(*index_pairs, strict=True))
     label = first.labels[first_indices]
     differing_labels = np.flatnonzero(label != second.labels[second_indices])
     if len(differing_labels):
-        raise GliomarkError(
+        raise InputError(
             f"{first.ids[first_indices[differing_labels[0]]]} has the label {label[differing_labels[0]]} in {first.source_name} but not in "
             f"{second.source_name}; both tables need the same labels."
         )
     if len(set(label.tolist())) < 2:
-        raise GliomarkError(
+        raise InputError(
             f"{first.source_name} and {second.source_name} have {len(label)} patients in common, all with the label {label[0]}; "
             "both labels are needed."
         )

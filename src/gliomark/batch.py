@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
+from gliomark.errors import DATA_ERRORS, ConfigurationError, GliomarkError, InputError
 from gliomark.files import FileWriteError, check_writable, is_disk_full_error, remove_leftovers
 from gliomark.inference.fusion import FusionRule
 from gliomark.io import ClinicalTable, find_patients, read_clinical_table, read_study
@@ -25,7 +26,7 @@ from gliomark.reporting import (
     write_prediction,
     write_predictions_table,
 )
-from gliomark.study import DATA_ERRORS, ClinicalData, GliomarkError, Prediction, Study
+from gliomark.study import ClinicalData, Prediction, Study
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def predict_folder(
         with ReaderPool() as reader_pool:
             return predict_folder(input_folder, clinical_table, output_folder, options, notify, reader_pool)
     if clinical_table is None and not options.allows_missing_clinical:
-        raise GliomarkError(message("clinical-not-given"))
+        raise ConfigurationError(message("clinical-not-given"))
     table = None if clinical_table is None else read_clinical_table(clinical_table)
     folders = reader_pool(input_folder, find_patients, input_folder)
     model = load_model(options.model, options.trust)
@@ -159,7 +160,7 @@ def _predict_patient(
             error_message = message(
                 "patient-twice", folder=folder, patient=study.patient_id, other=other_folder
             )
-            raise GliomarkError(error_message)
+            raise InputError(error_message)
         if options.writes_dicom:
             reader_pool(folder, check_dicom_source, _drop_images(study))
         row = _find_clinical_data(study, table, options.allows_missing_clinical)

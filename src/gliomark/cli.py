@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.errors import ConfigurationError, GliomarkError
+from gliomark.study import MRSequence
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False
@@ -327,7 +328,7 @@ def client(
     except ModuleNotFoundError:
         raise
     except ImportError as error:  # Qt is installed, but system graphics libraries are missing
-        raise GliomarkError(
+        raise ConfigurationError(
             f"Qt cannot be loaded ({error}); install the libraries that it needs, such as libegl1."
         ) from None
 
@@ -1128,7 +1129,7 @@ def parse_pair(text: str, expected_form: str) -> tuple[str, str]:
     """
     left, separator, right = text.partition("=")
     if not separator or not left or not right:
-        raise GliomarkError(f"'{text}' must be {expected_form}.")
+        raise ConfigurationError(f"'{text}' must be {expected_form}.")
     return left, right
 
 
@@ -1143,7 +1144,7 @@ def parse_sequences(text: str) -> tuple[MRSequence, ...]:
     names = [name.strip().upper() for name in text.split(",")]
     unknown = [name for name in names if name not in set(MRSequence)]
     if unknown or len(set(names)) != 2:
-        raise GliomarkError(
+        raise ConfigurationError(
             f"'{text}' must be two different sequences of T1, T1C, T2 and FLAIR, such as T1C,T2."
         )
     return tuple(MRSequence(name) for name in names)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
+from gliomark.errors import InputError, WeightsError
 from gliomark.explanation.gradcam import compute_branch_map, list_branches
 from gliomark.files import atomic_write, encode_png
 from gliomark.inference.slice_classifier import (
@@ -26,7 +27,7 @@ from gliomark.models.signatures import TrustPolicy
 from gliomark.pipeline import load_model, predict
 from gliomark.reporting.drawing import create_slice_canvas, draw_heatmap, draw_slice
 from gliomark.reporting.writers import encode_folder_name
-from gliomark.study import ClinicalData, GliomarkError, MarkerPrediction, Prediction, SliceStack
+from gliomark.study import ClinicalData, MarkerPrediction, Prediction, SliceStack
 
 SLICE_WIDTH_PIXELS, CAPTION_HEIGHT_PIXELS = 300, 26
 
@@ -73,13 +74,13 @@ def explain_patient(
     # Grad-CAM explains the networks, which do not use age and sex
     prediction = predict(study, ClinicalData(study.patient_id, None, None), model, reader_pool=reader_pool)
     if not prediction.segmentation.mask.any():
-        raise GliomarkError(message("nothing-to-explain", folder=folder))
+        raise InputError(message("nothing-to-explain", folder=folder))
     if not prediction.markers:
-        raise GliomarkError(message("no-marker-to-explain", model=str(name_or_path)))
+        raise WeightsError(message("no-marker-to-explain", model=str(name_or_path)))
     predicted_markers = [marker for marker in prediction.markers if marker.probability is not None]
     if not predicted_markers:
         reason = prediction.markers[0].warnings[0]
-        raise GliomarkError(message("no-probability-to-explain", folder=folder, reason=reason))
+        raise InputError(message("no-probability-to-explain", folder=folder, reason=reason))
     patient_folder = output_folder / encode_folder_name(study.patient_id)
     sheets = {}
     for marker in predicted_markers:

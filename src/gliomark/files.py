@@ -31,8 +31,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from gliomark.errors import GliomarkError
 from gliomark.messages import Message, message
-from gliomark.study import GliomarkError
 
 TEMPORARY_PREFIX = ".gliomark-"
 TEMPORARY_NAME_PATTERN = re.compile(

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomark.errors import GliomarkError
 from gliomark.io.dicom import find_dicom_files
 from gliomark.io.masks import SeriesGrid, is_gliomark_result, read_masks, unite_masks
 from gliomark.io.masks.dicom_segmentations import read_dicom_mask_kind
 from gliomark.isolation import ReaderProcessError, ReadExecutor, run_in_this_process
 from gliomark.messages import message
-from gliomark.study import GliomarkError, MRSequence, SliceStack, Study
+from gliomark.study import MRSequence, SliceStack, Study
 
 
 @dataclass(frozen=True, eq=False)

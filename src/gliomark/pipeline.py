@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomark.errors import DATA_ERRORS, ConfigurationError, GliomarkError, WeightsError
 from gliomark.found_outline import SuppliedMask, find_supplied_mask
 from gliomark.inference.fusion import (
     FusionRule,
@@ -32,12 +33,10 @@ from gliomark.models.weights import MarkerCard, MarkerValidation, ModelCard, Wei
 from gliomark.preprocessing import PreparationConfig, prepare
 from gliomark.preprocessing.brain_coverage import format_no_lesion_message
 from gliomark.study import (
-    DATA_ERRORS,
     READER_FINDING_ACCURACY,
     READER_SEGMENTATION_RULE,
     ClinicalData,
     Contributions,
-    GliomarkError,
     MarkerPrediction,
     ModelIdentity,
     MRSequence,
@@ -193,10 +192,10 @@ def _check_trial_run(trial_run: Callable[[], object], weights: Weights, part: st
         trial_run()
     except GliomarkError as error:
         error_message = message("weights-no-answer", path=weights.path, part=part, reason=error.message)
-        raise GliomarkError(error_message) from None
+        raise WeightsError(error_message) from None
     except DATA_ERRORS as error:
         reason = " ".join(str(error).split())[:160]
-        raise GliomarkError(message("weights-network", path=weights.path, part=part, reason=reason)) from None
+        raise WeightsError(message("weights-network", path=weights.path, part=part, reason=reason)) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,7 +288,7 @@ def check_prediction_arguments(
     """
     check_fusion_rule(fusion)
     if has_enhancing_focus is not None and not isinstance(has_enhancing_focus, bool):
-        raise GliomarkError(message("enhancing-not-understood", given=repr(has_enhancing_focus)))
+        raise ConfigurationError(message("enhancing-not-understood", given=repr(has_enhancing_focus)))
     check_clinical_row(clinical, study.patient_id)
 
 

@@ -33,9 +33,9 @@ import numpy as np
 from cattrs.errors import ForbiddenExtraKeysError
 from numpy.typing import NDArray
 
+from gliomark.errors import GliomarkError, InputError
 from gliomark.files import atomic_write, remove_leftovers
 from gliomark.messages import Message, from_message_record, message, to_message_record
-from gliomark.study import GliomarkError
 
 SCHEMA_VERSION = 1
 MAX_DEFLATE_RATIO = 1040  # deflate compresses by at most 1032 : 1
@@ -92,7 +92,7 @@ def read_record(folder: Path, name: str, record_type: type[T]) -> T:
             return _read_record_files(folder, name, record_type)
         except FileNotFoundError as error:
             missing_file = Path(error.filename or name).name
-    raise GliomarkError(message("stored-missing", file=missing_file))
+    raise InputError(message("stored-missing", file=missing_file))
 
 
 def remove_record(folder: Path, name: str) -> None:
@@ -130,7 +130,7 @@ def _read_record_files(folder: Path, name: str, record_type: type[T]) -> T:
         content = json.loads((folder / file).read_bytes())
         version = content["schema_version"]
         if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise GliomarkError(message("stored-newer", file=file))
+            raise InputError(message("stored-newer", file=file))
         if version != SCHEMA_VERSION or content.keys() != {"schema_version", "arrays", "record"}:
             raise ValueError(f"schema_version {version}")
         arrays = _read_arrays(folder, name, content["arrays"])
@@ -154,7 +154,7 @@ def _read_record_files(folder: Path, name: str, record_type: type[T]) -> T:
 
 
 def _create_damaged_error(file: str, reason: str) -> GliomarkError:
-    return GliomarkError(message("stored-damaged", file=file, reason=" ".join(reason.split())[:200]))
+    return InputError(message("stored-damaged", file=file, reason=" ".join(reason.split())[:200]))
 
 
 # ---- files --------------------------------------------------------------------------------------------

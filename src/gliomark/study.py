@@ -17,31 +17,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomark.errors import InputError
 from gliomark.messages import message
 
 DICOM_MANUFACTURER = "gliomark"  # Manufacturer in DICOM results, by which they are recognised
-
-
-class GliomarkError(Exception):
-    """Base class of the errors that a user can resolve; one sentence: what is wrong, where, what to do."""
-
-    @property
-    def message(self) -> str:
-        """The sentence; a ``messages.Message`` if it can be translated."""
-        return self.args[0] if self.args else ""
-
-
-# Exceptions that imaging libraries raise on malformed data; caught per patient so that a batch continues.
-DATA_ERRORS = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 class MRSequence(StrEnum):
@@ -213,7 +192,7 @@ class SliceStack:
             If there is none.
         """
         if self.lesion is None:
-            raise GliomarkError(message("no-mask", patient=self.patient_id))
+            raise InputError(message("no-mask", patient=self.patient_id))
         return self.lesion
 
     @property

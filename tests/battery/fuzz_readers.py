@@ -30,12 +30,13 @@ from tests.battery.cases.dicom_node import ASSOCIATE, create_pdu
 from tests.battery.dicom_objects import PHYSICS, create_blank_object, create_enhanced_object, set_pixels
 from tests.models.broken_weights import copy_tiny_model, pack_weights
 
+from gliomark.errors import GliomarkError
 from gliomark.io import read_clinical_table, read_study
 from gliomark.models.weights import load_weights
 from gliomark.record_files import read_record, write_record
 from gliomark.server.associations import AssociationLimits, BoundedAssociationServer
 from gliomark.server.uploads import RequestLimits, UploadWriter, unpack_zip
-from gliomark.study import ClinicalData, GliomarkError, MRSequence, Series
+from gliomark.study import ClinicalData, MRSequence, Series
 
 REFUSAL_ERRORS = (GliomarkError, HTTPException)  # exceptions that a reader may raise for a bad input
 SHAPE = (6, 16, 16)

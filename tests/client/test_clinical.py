@@ -8,7 +8,7 @@ import pytest
 
 from gliomark.client.clinical_data import parse_typed_age, read_age_and_sex
 from gliomark.client.language import translate_message, use_language
-from gliomark.study import GliomarkError
+from gliomark.errors import GliomarkError
 
 TABLE = "ID,Age,Sex,备注\n患者 1,53.5,男,\nP2,40,F,x\nP3,,,\nP4,abc,1,\nP5,30,5,\nP6,1,0,\nP6,2,1,\n"
 

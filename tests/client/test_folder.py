@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gliomark.client.patient_folder import pack_folder, resolve_patient_folder
-from gliomark.study import GliomarkError
+from gliomark.errors import GliomarkError
 
 
 def make(root: Path, *names: str) -> None:

@@ -22,7 +22,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from gliomark.cohort.anonymise import AnonymisationReport, anonymise_folder
-from gliomark.study import GliomarkError
+from gliomark.errors import GliomarkError
 
 Search = Callable[[Path, Iterable[str]], list[tuple[Path, str]]]
 CHOICES = {

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 from scipy.special import expit, logit
 
+from gliomark.errors import GliomarkError
 from gliomark.phantom.appearance import (
     APPEARANCE_EFFECTS,
     MARKER_COLUMNS,
@@ -23,7 +24,7 @@ from gliomark.phantom.appearance import (
     sample_appearance,
     sample_clinical,
 )
-from gliomark.study import ClinicalData, GliomarkError
+from gliomark.study import ClinicalData
 
 
 def drawn(count: int, seed: int, noise: float = 1.0) -> list[tuple[ClinicalData, TumourAppearance]]:

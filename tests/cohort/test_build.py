@@ -14,10 +14,11 @@ import pytest
 from gliomark.cohort.build import BuildReport, BuildSettings, CohortSources, build_cohort
 from gliomark.cohort.labels import LabelSettings
 from gliomark.cohort.store import Cohort
+from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.phantom import PhantomSettings, create_phantom, write_clinical_csv, write_pictures
 from gliomark.preprocessing import prepare
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 SMALL = PhantomSettings(spacing_mm=(3.0, 3.0), matrix=80, slice_mm=6.0, slice_count=22, sublayers=1)
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)

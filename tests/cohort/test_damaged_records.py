@@ -14,7 +14,7 @@ import pytest
 from gliomark.cohort.describe import describe_cohort
 from gliomark.cohort.folds import has_outdated_folds, load_cohort_folds
 from gliomark.cohort.store import Cohort
-from gliomark.study import GliomarkError
+from gliomark.errors import GliomarkError
 
 NAN = float("nan")
 

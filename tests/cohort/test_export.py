@@ -17,8 +17,9 @@ from tests.conftest import update_slice_hashes
 
 from gliomark.cohort.export import export_cohort
 from gliomark.cohort.store import Cohort
+from gliomark.errors import GliomarkError
 from gliomark.io import find_patients, read_clinical_table, read_study
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gliomark.cohort.folds import CohortFolds, check_disjoint, create_folds, load_or_create_folds
-from gliomark.study import GliomarkError
+from gliomark.errors import GliomarkError
 
 STRATA = {f"P{i:03d}": "1" if i % 4 == 0 else "0" for i in range(100)}
 

@@ -13,10 +13,11 @@ import pytest
 from pydicom.dataset import Dataset
 from scipy import ndimage
 
+from gliomark.errors import GliomarkError
 from gliomark.phantom import sample_person
 from gliomark.phantom.hospital import HospitalSettings, create_hospital_patient, write_hospital
 from gliomark.phantom.hospital_patient import decompose_movement
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 SMALL = HospitalSettings(
     matrix=(56, 64), thickness_mm=(9.0, 10.0), sublayers=1, transfer_syntaxes=("rle", "implicit", "explicit")

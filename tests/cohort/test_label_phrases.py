@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gliomark.cohort.labels import read_labels
-from gliomark.study import GliomarkError
+from gliomark.errors import GliomarkError
 
 TABLE = Path(__file__).with_name("label_phrases.csv")
 WRITTEN = {

@@ -17,8 +17,8 @@ from gliomark.cohort.labels import (
     read_labels,
     write_clinical_table,
 )
+from gliomark.errors import GliomarkError
 from gliomark.io import read_clinical_table
-from gliomark.study import GliomarkError
 
 
 def labels(tmp_path: Path, text: str, settings: LabelSettings = LabelSettings()) -> LabelTable:

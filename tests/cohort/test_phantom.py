@@ -20,6 +20,7 @@ from gliomark.cli import run_command_line
 from gliomark.cohort.build import BuildSettings, CohortSources, build_cohort
 from gliomark.cohort.describe import describe_cohort
 from gliomark.cohort.quality_page import write_quality_pages
+from gliomark.errors import GliomarkError
 from gliomark.phantom import (
     Phantom,
     PhantomSettings,
@@ -32,7 +33,7 @@ from gliomark.phantom import (
     write_pictures,
 )
 from gliomark.phantom.anatomy import BodySide
-from gliomark.study import ClinicalData, GliomarkError, MRSequence
+from gliomark.study import ClinicalData, MRSequence
 
 SMALL = PhantomSettings(spacing_mm=(3.0, 3.0), matrix=80, slice_mm=11.0, slice_count=14, sublayers=2)
 

@@ -13,7 +13,7 @@ from gliomark.cohort.private_files import (
     read_private_csv,
     write_private_csv,
 )
-from gliomark.study import GliomarkError
+from gliomark.errors import GliomarkError
 
 
 def mode(path: Path) -> int:

@@ -23,7 +23,8 @@ from gliomark.cohort.quality import (
 )
 from gliomark.cohort.quality_page import BADGE_TITLES, NUMBER_TITLES, choose_shown_slice, write_quality_pages
 from gliomark.cohort.store import Cohort
-from gliomark.study import GliomarkError, MRSequence, Series, SliceStack, Study
+from gliomark.errors import GliomarkError
+from gliomark.study import MRSequence, Series, SliceStack, Study
 
 T1C, T2 = MRSequence.T1C, MRSequence.T2
 SHAPE = (16, 240, 240)

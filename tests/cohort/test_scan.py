@@ -18,10 +18,11 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, SegmentationStor
 from gliomark.cohort.private_files import create_private_folder, read_private_csv
 from gliomark.cohort.scan import SERIES_COLUMNS, ScanResult, scan_folder
 from gliomark.cohort.workers import create_dask_client
+from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.io.dicom import read_series
 from gliomark.messages import render_message
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 T1 = {"SeriesDescription": "t1 se", "RepetitionTime": 500, "EchoTime": 10, "ScanningSequence": "SE"}
 T1C = {**T1, "SeriesDescription": "t1 se +C", "ContrastBolusAgent": "Gadovist"}

@@ -13,7 +13,8 @@ from tests.conftest import update_slice_hashes
 
 from gliomark.cohort import store
 from gliomark.cohort.store import Cohort
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.errors import GliomarkError
+from gliomark.study import MRSequence
 
 T1C, T2 = MRSequence.T1C, MRSequence.T2
 

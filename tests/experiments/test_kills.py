@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from gliomark.errors import GliomarkError
 from gliomark.experiments.robustness import kill_recovery
 from gliomark.experiments.robustness.kill_recovery import (
     ENTRY_POINTS,
@@ -20,7 +21,6 @@ from gliomark.experiments.robustness.kill_recovery import (
     run_kill_recovery,
 )
 from gliomark.files import atomic_write, remove_leftovers
-from gliomark.study import GliomarkError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are listed from /proc")
 SLEEPER = "import time; print('ready', flush=True); time.sleep(600)"

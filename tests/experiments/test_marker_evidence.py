@@ -13,6 +13,7 @@ from tests.conftest import write_tiny_cohort
 
 from gliomark.cohort.folds import FOLD_COUNT
 from gliomark.cohort.store import Cohort, write_json, write_patient
+from gliomark.errors import GliomarkError
 from gliomark.experiments.config import ExperimentConfig
 from gliomark.experiments.markers import feature_table, phantom_learning_curve, reader_finding, slice_leakage
 from gliomark.experiments.markers import result_tables as marker_tables
@@ -22,7 +23,7 @@ from gliomark.experiments.markers.network_training import load_marker_data
 from gliomark.experiments.markers.radiomics import compute_cohort_features, compute_lesion_features
 from gliomark.experiments.markers.runs import PRESETS
 from gliomark.models.published.kinet import KiNetSize
-from gliomark.study import GliomarkError, MRSequence, SliceStack
+from gliomark.study import MRSequence, SliceStack
 from gliomark.training.recipes import MARKER_DEFINITIONS
 
 IDH = MARKER_DEFINITIONS["idh"]

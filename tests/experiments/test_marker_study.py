@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from gliomark import cli
 from gliomark.cohort.folds import FOLD_COUNT
 from gliomark.cohort.store import Cohort
+from gliomark.errors import GliomarkError
 from gliomark.evaluation import intervals
 from gliomark.evaluation.metrics import compute_youden_threshold
 from gliomark.experiments.config import ExperimentConfig
@@ -60,7 +61,7 @@ from gliomark.experiments.markers.runs import (
 )
 from gliomark.experiments.markers.scoring import fuse_patient_scores, score_slices
 from gliomark.models.published.kinet import KiNetSize
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 from gliomark.training.markers import MarkerTrainingConfig
 from gliomark.training.recipes import MARKER_DEFINITIONS, MarkerDefinition
 from gliomark.training.stacking import fit_trees

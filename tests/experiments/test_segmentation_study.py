@@ -20,6 +20,7 @@ from tests.conftest import PAIR, update_slice_hashes, write_tiny_cohort
 
 from gliomark.cohort.folds import load_cohort_folds, split_fold
 from gliomark.cohort.store import Cohort, write_json
+from gliomark.errors import GliomarkError
 from gliomark.evaluation.intervals import bootstrap_interval
 from gliomark.experiments import job_runner
 from gliomark.experiments.config import ExperimentConfig
@@ -65,7 +66,7 @@ from gliomark.models.published.mignet import MIGNetSettings, build_mignet
 from gliomark.models.published.swin_unet import SwinSize
 from gliomark.models.weights import load_weights, save_weights
 from gliomark.pipeline import build_segmenter
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 from gliomark.training.recipes import create_segmentation_card
 from gliomark.training.segmentation import create_pretrained_segmentation_config
 from gliomark.training.slice_dataset import SliceDataset

@@ -22,6 +22,7 @@ from torch import nn
 
 from gliomark.cohort.folds import FoldSplit, load_cohort_folds, split_fold
 from gliomark.cohort.store import Cohort
+from gliomark.errors import GliomarkError
 from gliomark.evaluation.intervals import bootstrap_interval
 from gliomark.experiments import table_2_3
 from gliomark.experiments.table_2_3 import (
@@ -34,7 +35,7 @@ from gliomark.experiments.table_2_3 import (
     run_table_2_3,
     summarise_network,
 )
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 COUNT, SLICES = 10, 6
 TINY = BenchmarkTraining(pool=8, epochs=1, batch=4, slices_per_patient=4, rate=1e-2)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from gliomark.errors import GliomarkError
 from gliomark.explanation.gradcam import compute_branch_map, list_branches
 from gliomark.models.comparison.marker_networks import ComparisonMarkerSettings, build_marker_network
 from gliomark.models.published.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet, build_mix_input
-from gliomark.study import GliomarkError
 from gliomark.training.augmentation import GENTLE_AUGMENTATION
 from gliomark.training.markers import (
     LesionSliceDataset,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gliomark.errors import GliomarkError
 from gliomark.inference.fusion import fuse_probabilities, select_deciding_slices
-from gliomark.study import GliomarkError
 
 PLACES, AREAS, P = [4, 5, 6, 7, 9], [100.0, 300.0, 700.0, 200.0, 650.0], [0.1, 0.2, 0.6, 0.7, 0.9]
 

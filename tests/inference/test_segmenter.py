@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gliomark.errors import GliomarkError
 from gliomark.inference.segmenter import (
     Segmenter,
     add_neighbour_slices,
@@ -23,7 +24,7 @@ from gliomark.models.comparison.segmentation_networks import (
 )
 from gliomark.models.published.mignet import MIGNet, MIGNetSettings, build_mignet, compute_central_theta
 from gliomark.models.published.swin_unet import SwinSize
-from gliomark.study import GliomarkError, MRSequence, SliceStack
+from gliomark.study import MRSequence, SliceStack
 
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
 

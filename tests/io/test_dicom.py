@@ -25,6 +25,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from gliomark.errors import GliomarkError
 from gliomark.io import find_patients, read_study
 from gliomark.io.dicom import (
     DicomSeries,
@@ -37,7 +38,7 @@ from gliomark.io.dicom import (
     read_series,
 )
 from gliomark.io.dicom.series_recognition import recognise_series_from_header
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 T1C = {
     "SeriesDescription": "t1 mprage",

@@ -17,10 +17,11 @@ from pydicom.uid import (
 )
 from tests.io.test_dicom import blank, item, save, write_series
 
+from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.io.dicom import dataset_reader, read_instance
 from gliomark.io.masks.dicom_segmentations import read_segmentation
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 CLAIMS: tuple[dict[str, Any], ...] = (
     {"NumberOfFrames": 10**9},

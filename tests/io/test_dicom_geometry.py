@@ -15,8 +15,9 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import MRImageStorage, generate_uid
 
+from gliomark.errors import GliomarkError
 from gliomark.io import read_study
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 STEP = 5.0
 

@@ -21,9 +21,10 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.messages import Message, render_message
-from gliomark.study import GliomarkError, MRSequence, Study
+from gliomark.study import MRSequence, Study
 
 T2 = {"SeriesDescription": "t2 tse", "RepetitionTime": 4000, "EchoTime": 95}
 SLICES, ROWS, COLUMNS = 5, 24, 20

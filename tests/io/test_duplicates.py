@@ -12,8 +12,9 @@ import pytest
 from pydicom.uid import RLELossless, generate_uid
 from tests.io.test_dicom import T1C, T2, write_series
 
+from gliomark.errors import GliomarkError
 from gliomark.io import read_study
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 
 @pytest.fixture

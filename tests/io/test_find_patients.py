@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gliomark.errors import GliomarkError
 from gliomark.io import find_patients, read_study
-from gliomark.study import GliomarkError
 
 
 def picture_patient(folder: Path) -> Path:

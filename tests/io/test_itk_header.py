@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.io.masks.mask_files import find_mask_kind
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 SHAPE = (6, 14, 10)  # slice, row, column
 VOXELS = np.random.default_rng(1).integers(0, 200, SHAPE).astype("<i2")

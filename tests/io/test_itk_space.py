@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.preprocessing import prepare
-from gliomark.study import GliomarkError, MRSequence, Series
+from gliomark.study import MRSequence, Series
 
 SHAPE = (6, 14, 10)  # slice, row, column
 

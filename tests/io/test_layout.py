@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from gliomark.batch import _find_clinical_data
+from gliomark.errors import GliomarkError
 from gliomark.io import find_patients, list_patient_files, read_clinical_table, read_study
 from gliomark.io.examination_choice import ExaminationCandidate, choose_examination
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 T1, T1C, T2, FLAIR = MRSequence
 

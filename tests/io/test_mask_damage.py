@@ -13,8 +13,9 @@ import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RTStructureSetStorage, generate_uid
 
+from gliomark.errors import GliomarkError
 from gliomark.io.masks import find_masks, read_masks
-from gliomark.study import GliomarkError, MRSequence, Series, SourceImage
+from gliomark.study import MRSequence, Series, SourceImage
 
 SHAPE = (7, 24, 20)
 T2 = MRSequence.T2

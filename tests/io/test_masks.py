@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RTStructureSetStorage, generate_uid
 
+from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.io.masks import (
     LesionMask,
@@ -32,7 +33,7 @@ from gliomark.io.masks import (
 )
 from gliomark.io.masks.picture_annotations import fill_polygons
 from gliomark.io.masks.region_names import select_lesion_regions
-from gliomark.study import GliomarkError, MRSequence, Series
+from gliomark.study import MRSequence, Series
 
 SHAPE = (7, 24, 20)
 T1C, T2 = MRSequence.T1C, MRSequence.T2

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
 
+from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.io.dicom.series_recognition import recognise_series_from_header
 from gliomark.io.naming import (
@@ -20,7 +21,6 @@ from gliomark.io.naming import (
     normalise_patient_id,
     parse_contrast,
 )
-from gliomark.study import GliomarkError
 
 BIDS = [
     ("sub-01_space-T1w_FLAIR", "FLAIR"), ("sub-01_space-FLAIR_T1w", "T1"), ("sub-01_ce-gd_T1w", "T1C"),

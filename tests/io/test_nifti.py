@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.io.naming import find_sequence_in_name, is_lesion_mask_name
-from gliomark.study import GliomarkError, MRSequence, Series
+from gliomark.study import MRSequence, Series
 
 RAS = np.array([[2.0, 0, 0, -10], [0, 2, 0, -14], [0, 0, 3, -9], [0, 0, 0, 1]])
 

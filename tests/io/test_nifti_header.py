@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from nibabel.nifti1 import Nifti1Extension
 
+from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.io.masks.mask_files import find_mask_kind
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 VOXELS = np.random.default_rng(1).integers(0, 200, (10, 14, 6)).astype("<i2")
 VOXELS[:2], VOXELS[-2:] = 0, 0

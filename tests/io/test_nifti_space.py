@@ -13,12 +13,13 @@ import pytest
 import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Header
 
+from gliomark.errors import GliomarkError
 from gliomark.geometry import compute_mask_points, set_nifti_space
 from gliomark.io import read_study
 from gliomark.io.volumes import read_lesion_mask
 from gliomark.preprocessing import prepare
 from gliomark.reporting.mask_files import _write_nifti_mask
-from gliomark.study import GliomarkError, MRSequence, NiftiSpace, Series
+from gliomark.study import MRSequence, NiftiSpace, Series
 
 SHAPE = (10, 14, 6)
 RAS = np.array([[2.0, 0, 0, -10], [0, 2, 0, -14], [0, 0, 3, -9], [0, 0, 0, 1]])

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.io.pictures import sort_slice_names
 from gliomark.messages import Message, render_message
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 Write = Callable[[Path, np.ndarray], None]
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gliomark.errors import GliomarkError
 from gliomark.io import read_study
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 NAMES = ("001", "002", "003")
 

@@ -14,9 +14,10 @@ from PIL import Image
 from tests.io.test_dicom import write_series
 
 from gliomark.cohort.scan import _find_dicom_files
+from gliomark.errors import GliomarkError
 from gliomark.io import find_patients, list_patient_files, read_clinical_table, read_study
 from gliomark.io.masks import find_masks
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 VOXELS = np.random.default_rng(1).integers(0, 200, (10, 14, 6)).astype(np.int16)
 VOXELS[:2], VOXELS[-2:] = 0, 0

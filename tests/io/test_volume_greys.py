@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.messages import Message
-from gliomark.study import GliomarkError, MRSequence, Study
+from gliomark.study import MRSequence, Study
 
 SUFFIXES = ("nii", "nii.gz", "mha", "mhd", "nrrd")
 

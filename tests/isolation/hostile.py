@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomark.errors import GliomarkError
 from gliomark.io.dicom import Instance
 from gliomark.isolation import child
 from gliomark.messages import message
-from gliomark.study import GliomarkError, MRSequence, Study
+from gliomark.study import MRSequence, Study
 
 original_functions = types.SimpleNamespace()  # the original functions, which the functions below replace
 

@@ -16,11 +16,12 @@ import pytest
 from PIL import Image
 from tests.isolation import hostile
 
+from gliomark.errors import GliomarkError
 from gliomark.files import TEMPORARY_PREFIX
 from gliomark.io import find_patients, read_study
 from gliomark.isolation import ReaderLimits, ReaderPool, ReaderProcessError
 from gliomark.messages import Message, render_message
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of POSIX")
 COMMAND = (sys.executable, "-P", hostile.__file__)

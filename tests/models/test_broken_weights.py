@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from tests.models.broken_weights import BROKEN, BrokenFile, write_tiny
 
+from gliomark.errors import GliomarkError
 from gliomark.messages import Message, render_message
 from gliomark.pipeline import load_model
-from gliomark.study import GliomarkError
 
 
 def test_the_tiny_model_is_in_order(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gliomark.errors import GliomarkError
 from gliomark.models.comparison.segmentation_networks import ComparisonSegmentationSettings
 from gliomark.models.pretrained import efficientnet_unet
 from gliomark.models.pretrained.efficientnet_unet import (
@@ -15,7 +16,6 @@ from gliomark.models.pretrained.efficientnet_unet import (
 from gliomark.models.published.mignet import MIGNetSettings
 from gliomark.models.published.swin_unet import SMALL_SWIN_SIZE
 from gliomark.models.registry import build_segmentation_network, load_pretrained_encoder
-from gliomark.study import GliomarkError
 
 
 @pytest.mark.parametrize("side", [(48, 48), (50, 46), (17, 33)])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from gliomark.errors import GliomarkError
 from gliomark.models.comparison.marker_networks import (
     CentralNet,
     ComparisonMarkerSettings,
@@ -26,7 +27,6 @@ from gliomark.models.published.kinet import (
     build_mix_input,
 )
 from gliomark.models.published.resnest import ResNeStBlock
-from gliomark.study import GliomarkError
 from gliomark.training.losses import centralnet_loss
 
 TINY = KiNetSize(stem=8, widths=(8, 16, 16, 24), blocks=(1, 1, 1, 1))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gliomark.errors import GliomarkError
 from gliomark.models.comparison.segmentation_networks import (
     COMPARISON_SEGMENTATION_NETWORKS,
     ComparisonSegmentationSettings,
@@ -23,7 +24,6 @@ from gliomark.models.registry import (
     parse_segmentation_network_settings,
     to_segmentation_network_record,
 )
-from gliomark.study import GliomarkError
 
 PUBLISHED_WIDTHS = (64, 128, 256, 512, 1024)
 

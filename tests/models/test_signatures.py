@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from tests.models.broken_weights import write_tiny
 
+from gliomark.errors import GliomarkError
 from gliomark.messages import Message, render_message
 from gliomark.models.signatures import (
     TrustPolicy,
@@ -24,7 +25,6 @@ from gliomark.models.signatures import (
     sign_weights,
 )
 from gliomark.pipeline import load_model
-from gliomark.study import GliomarkError
 
 PASSWORD = "长密码 1"  # noqa: S105
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("GLIOMARK_")}

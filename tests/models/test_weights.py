@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from gliomark.errors import GliomarkError
 from gliomark.messages import LANGUAGES, render_message
 from gliomark.models.weights import (
     MarkerCard,
@@ -24,7 +25,6 @@ from gliomark.models.weights import (
     save_weights,
 )
 from gliomark.pipeline import build_segmenter
-from gliomark.study import GliomarkError
 
 MARKER = MarkerCard(
     "idh_mutant",

@@ -12,13 +12,14 @@ import pytest
 from tests.pipeline.conftest import PATIENT
 
 from gliomark import load_model, predict, read_study
+from gliomark.errors import GliomarkError
 from gliomark.messages import Message, render_message
 from gliomark.models.weights import MarkerValidation
 from gliomark.pipeline import Model, PreparedStudy, predict_prepared, prepare_study
 from gliomark.reporting import create_prediction_document, render_pdf
 from gliomark.reporting.html_report import render_contents_as_html
 from gliomark.reporting.report_contents import create_report_contents
-from gliomark.study import READER_FINDING_ACCURACY, ClinicalData, GliomarkError, MarkerPrediction, MRSequence
+from gliomark.study import READER_FINDING_ACCURACY, ClinicalData, MarkerPrediction, MRSequence
 
 PERSON = ClinicalData(PATIENT, 50.0, 0)
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from gliomark.assessment import (
     read_predictions,
     write_evaluation,
 )
-from gliomark.study import GliomarkError
+from gliomark.errors import GliomarkError
 
 GNP = PredictionColumns("case_id", "label", "prediction_probability", predicted_class="prediction")
 

@@ -18,11 +18,11 @@ from PIL import Image
 from tests.pipeline.conftest import LESION_MM, drop_mask, write_dicom
 
 from gliomark import batch, load_model, predict, read_clinical_table, read_study, write_prediction
+from gliomark.errors import GliomarkError
 from gliomark.evaluation.metrics import dice
 from gliomark.io.masks import read_segmentation
 from gliomark.isolation import run_in_this_process
 from gliomark.models.weights import MarkerValidation, load_weights, save_weights
-from gliomark.study import GliomarkError
 
 PATIENT = "患者 01"
 LESION_ML = 33.5  # a ball of 20 mm

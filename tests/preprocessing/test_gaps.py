@@ -11,12 +11,13 @@ import SimpleITK as sitk
 from PIL import Image
 from scipy import ndimage
 
+from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.messages import Message, render_message
 from gliomark.preprocessing import prepare
 from gliomark.preprocessing.missing_data import check_missing_data
 from gliomark.preprocessing.resampling import to_simpleitk_image
-from gliomark.study import GliomarkError, MRSequence, Series, Study
+from gliomark.study import MRSequence, Series, Study
 
 GRID = ((3.0, 3.0, 5.0), (30, 70, 60))
 T1C, FLAIR = MRSequence.T1C, MRSequence.FLAIR

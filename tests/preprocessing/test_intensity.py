@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from gliomark.errors import GliomarkError
 from gliomark.preprocessing.intensity import clip_outliers, normalise_z_score
-from gliomark.study import GliomarkError
 
 
 @pytest.fixture

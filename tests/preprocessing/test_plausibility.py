@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gliomark.errors import GliomarkError
 from gliomark.preprocessing import prepare
 from gliomark.preprocessing.plausibility import check_fields_of_view
-from gliomark.study import GliomarkError, MRSequence, Series, Study
+from gliomark.study import MRSequence, Series, Study
 
 FLAIR = MRSequence.FLAIR
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.preprocessing import PreparationConfig, prepare
 from gliomark.reporting.mask_files import resample_mask_to_series
-from gliomark.study import GliomarkError, MRSequence, Segmentation, SliceStack, Study
+from gliomark.study import MRSequence, Segmentation, SliceStack, Study
 
 GRID = ((2.0, 2.0, 5.0), (30, 110, 90))
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.phantom import PhantomSettings, create_phantom
 from gliomark.preprocessing.resampling import compute_image_affine, reorient_to_axial
@@ -16,7 +17,7 @@ from gliomark.preprocessing.skull_stripping import (
     extract_brain_mask,
     is_skull_stripped,
 )
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 PHANTOM = PhantomSettings(spacing_mm=(1.9, 1.9), matrix=128, sublayers=1)
 

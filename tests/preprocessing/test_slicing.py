@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from gliomark.errors import GliomarkError
 from gliomark.preprocessing.resampling import compute_image_affine, to_simpleitk_image
 from gliomark.preprocessing.slicing import create_slice_grid, select_equidistant_slices
-from gliomark.study import GliomarkError
 
 
 def ellipsoid(spacing, shape, radii, origin=(0.0, 0.0, 0.0)) -> sitk.Image:

@@ -23,6 +23,7 @@ from pydicom.tag import Tag
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from scipy.spatial import cKDTree
 
+from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.io.masks import is_gliomark_result as is_predicted
 from gliomark.io.masks import read_segmentation
@@ -38,7 +39,6 @@ from gliomark.reporting.drawing import SEGMENTATION_COLOUR
 from gliomark.study import (
     READER_FINDING_ACCURACY,
     READER_SEGMENTATION_RULE,
-    GliomarkError,
     MRSequence,
     Prediction,
     Series,

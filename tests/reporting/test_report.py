@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gliomark.errors import GliomarkError
 from gliomark.messages import Language, message
 from gliomark.reporting import (
     FailedPatient,
@@ -36,7 +37,6 @@ from gliomark.study import (
     READER_SEGMENTATION_RULE,
     ClinicalData,
     Examination,
-    GliomarkError,
     MarkerPrediction,
     MRSequence,
     Prediction,

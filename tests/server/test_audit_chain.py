@@ -18,10 +18,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from tests.server.conftest import create_test_database
 from tests.server.test_migrations import LAYOUTS, make
 
+from gliomark.errors import GliomarkError
 from gliomark.server.audit_chain import FIRST_PREVIOUS_SHA256
 from gliomark.server.database import Database
 from gliomark.server.run import open_database
-from gliomark.study import GliomarkError
 
 COUNT = 12
 COLUMNS = "number, at, who, action, subject, detail, previous_sha256, sha256"

@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from gliomark.cli import app
+from gliomark.errors import GliomarkError
 from gliomark.messages import render_message
 from gliomark.server.run import open_database
-from gliomark.study import GliomarkError
 
 
 def typed(*words: str | Path) -> str:

@@ -30,6 +30,7 @@ from sqlalchemy import select
 from tests.pipeline.conftest import drop_mask, write_dicom
 from tests.server.conftest import LiveClient, create_test_database, run_server
 
+from gliomark.errors import GliomarkError
 from gliomark.io.dicom import find_dicom_files
 from gliomark.reporting.mask_files import resample_mask_to_source_images, select_reference_sequence
 from gliomark.server import dicom_node
@@ -38,7 +39,6 @@ from gliomark.server.destinations import parse_destination
 from gliomark.server.dicom_node import DicomNode, DicomNodeConfig
 from gliomark.server.run import ServerConfig, create_server
 from gliomark.server.study_import import create_prediction_request, read_age
-from gliomark.study import GliomarkError
 
 KINDS = {"SEG": "1.2.840.10008.5.1.4.1.1.66.4", "DOC": "1.2.840.10008.5.1.4.1.1.104.1"}
 ORTHANC = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")

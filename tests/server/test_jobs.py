@@ -15,13 +15,13 @@ from sqlalchemy.exc import OperationalError
 from tests.pipeline.conftest import drop_mask, write_dicom
 from tests.server.conftest import create_test_database, run_server
 
+from gliomark.errors import GliomarkError
 from gliomark.messages import message, render_message
 from gliomark.server import dependencies
 from gliomark.server.database import DeliveryRow, JobRow, StudyRow, append_audit_line
 from gliomark.server.dependencies import FollowUp
 from gliomark.server.run import ServerConfig, create_server, open_database
 from gliomark.server.study_import import create_prediction_request
-from gliomark.study import GliomarkError
 
 
 def kill_worker_of(live, path: str) -> None:

@@ -15,9 +15,9 @@ from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 from tests.server.conftest import create_test_database
 
+from gliomark.errors import GliomarkError
 from gliomark.server.database import Base, Database, _configure_sqlite, connect_database
 from gliomark.server.migrations import upgrade
-from gliomark.study import GliomarkError
 
 MOMENT = "2026-01-02 03:04:05"
 # exactly as the previous versions created them

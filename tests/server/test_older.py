@@ -18,6 +18,7 @@ from tests.pipeline.conftest import PATIENT
 from tests.server.test_run import serve
 from tests.test_stored import a_study, same
 
+from gliomark.errors import GliomarkError
 from gliomark.found_outline import SuppliedMask
 from gliomark.messages import message
 from gliomark.pipeline import PreparedStudy
@@ -28,7 +29,6 @@ from gliomark.server.study_store import StudyStore
 from gliomark.study import (
     ClinicalData,
     Contributions,
-    GliomarkError,
     MarkerPrediction,
     ModelIdentity,
     MRSequence,

@@ -14,11 +14,11 @@ from sqlalchemy.exc import DBAPIError
 from tests.pipeline.conftest import PATIENT
 from tests.server.conftest import create_test_database, run_server
 
+from gliomark.errors import GliomarkError
 from gliomark.server.app import create_app
 from gliomark.server.database import AuditRow, TokenRow, hash_token
 from gliomark.server.run import ServerConfig, create_server, open_database
 from gliomark.server.security import ServerAddress
-from gliomark.study import GliomarkError
 
 
 @pytest.fixture(scope="module")

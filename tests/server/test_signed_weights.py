@@ -11,6 +11,7 @@ import pytest
 from tests.models.broken_weights import write_tiny
 from tests.server.conftest import create_test_database, run_server
 
+from gliomark.errors import GliomarkError
 from gliomark.models.signatures import (
     TrustPolicy,
     create_key_pair,
@@ -20,7 +21,6 @@ from gliomark.models.signatures import (
 )
 from gliomark.server.run import ServerConfig, create_server
 from gliomark.server.worker import Worker
-from gliomark.study import GliomarkError
 
 
 @pytest.fixture

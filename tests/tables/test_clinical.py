@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from gliomark.errors import GliomarkError
 from gliomark.io import ClinicalTable, read_clinical_table
-from gliomark.study import ClinicalData, GliomarkError
+from gliomark.study import ClinicalData
 from gliomark.tables import check_clinical_row
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from openpyxl import Workbook
 
-from gliomark.study import ClinicalData, GliomarkError
+from gliomark.errors import GliomarkError
+from gliomark.study import ClinicalData
 from gliomark.tables import (
     CellError,
     check_clinical_row,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from openpyxl import Workbook
 
-from gliomark.study import GliomarkError
+from gliomark.errors import GliomarkError
 from gliomark.tables.table_reader import read_table
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.errors import GliomarkError
+from gliomark.study import MRSequence
 from gliomark.training.markers import (
     ClassBalancedSampler,
     load_lesion_slice_dataset,

@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch.nn import functional as F
 
+from gliomark.errors import GliomarkError
 from gliomark.evaluation.calibration import fit_recalibration
 from gliomark.evaluation.metrics import auc, compute_threshold_metrics
 from gliomark.inference.slice_classifier import apply_calibration, compute_image_vectors
@@ -22,7 +23,6 @@ from gliomark.models.comparison.marker_networks import build_marker_network, loa
 from gliomark.models.published.kinet import KiNetSettings, KiNetSize, build_mix_input
 from gliomark.models.published.mignet import MIGNetSettings
 from gliomark.models.published.swin_unet import SwinSize
-from gliomark.study import GliomarkError
 from gliomark.training.augmentation import Augmentation, resample_view
 from gliomark.training.markers import (
     LesionSliceDataset,

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from gliomark.cohort.folds import FOLD_COUNT, TrainingFolds, folds_excluding, load_cohort_folds
+from gliomark.errors import GliomarkError
 from gliomark.experiments import demonstration
 from gliomark.experiments.config import ExperimentConfig
 from gliomark.experiments.markers import cascade
@@ -24,7 +25,7 @@ from gliomark.experiments.segmentation.result_tables import list_shipped_runs
 from gliomark.inference.slice_classifier import LesionSlices, TreeFeatures
 from gliomark.models.published.kinet import build_kinet
 from gliomark.models.weights import load_weights, save_weights
-from gliomark.study import ClinicalData, GliomarkError
+from gliomark.study import ClinicalData
 from gliomark.training import recipes, segmentation, stacking
 from gliomark.training.markers import LesionSliceDataset
 from gliomark.training.recipes import (

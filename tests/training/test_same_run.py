@@ -12,8 +12,8 @@ from tests.conftest import update_slice_hashes, write_tiny_cohort
 
 from gliomark.cohort.folds import load_cohort_folds
 from gliomark.cohort.store import Cohort
+from gliomark.errors import GliomarkError
 from gliomark.models.weights import load_weights
-from gliomark.study import GliomarkError
 from gliomark.training import recipes
 from gliomark.training.markers import (
     LesionSliceDataset,

@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gliomark.errors import GliomarkError
 from gliomark.models.comparison.segmentation_networks import (
     ComparisonSegmentationSettings,
     build_comparison_network,
 )
 from gliomark.models.published.mignet import MIGNetSettings, SegmentationOutput, build_mignet
 from gliomark.models.published.swin_unet import SwinSize
-from gliomark.study import GliomarkError
 from gliomark.training.augmentation import Augmentation
 from gliomark.training.losses import (
     compute_prior_weight,

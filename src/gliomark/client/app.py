@@ -14,7 +14,7 @@ from gliomark.client.language import use_language
 from gliomark.client.main_window import MainWindow
 from gliomark.client.settings import UserSettings
 from gliomark.client.theme import apply_theme
-from gliomark.study import GliomarkError
+from gliomark.errors import ConfigurationError
 
 DISPLAY_VARIABLES = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
@@ -45,7 +45,7 @@ def run_client(folder: Path | None = None, address: str | None = None) -> int:
     """
     # without a display Qt would abort the process
     if sys.platform == "linux" and not any(os.environ.get(name) for name in DISPLAY_VARIABLES):
-        raise GliomarkError("No display is available; start 'gliomark client' on a desktop.")
+        raise ConfigurationError("No display is available; start 'gliomark client' on a desktop.")
     app = create_application(sys.argv[:1])
     settings = UserSettings()
     use_language(settings.language)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from gliomark.errors import InputError
 from gliomark.messages import message
-from gliomark.study import ClinicalData, GliomarkError
+from gliomark.study import ClinicalData
 from gliomark.tables import CellError, read_clinical_table
 from gliomark.tables import parse_age as read_age
 
@@ -36,4 +37,4 @@ def parse_typed_age(text: str) -> float | None:
     try:
         return read_age(text)
     except CellError as error:
-        raise GliomarkError(message("age-typed", cell=text, reason=error.reason)) from None
+        raise InputError(message("age-typed", cell=text, reason=error.reason)) from None

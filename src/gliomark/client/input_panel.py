@@ -31,7 +31,8 @@ from gliomark.client.widgets import (
     create_row,
     create_scroll_area,
 )
-from gliomark.study import READER_FINDING_ACCURACY, GliomarkError
+from gliomark.errors import GliomarkError
+from gliomark.study import READER_FINDING_ACCURACY
 
 
 class StepCard(QWidget):

@@ -18,7 +18,7 @@ from gliomark.client.session import Session
 from gliomark.client.settings import ServerDialog, UserSettings
 from gliomark.client.state import ClientState
 from gliomark.client.widgets import create_button, create_column, create_frame, create_label, create_row
-from gliomark.study import GliomarkError
+from gliomark.errors import GliomarkError
 
 REPORT_SUFFIXES = {"report.html": "html", "report.pdf": "pdf", "dicom.zip": "zip"}
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import cast
 
 from gliomark.client.language import translate
+from gliomark.errors import InputError
 from gliomark.files import FileWriteError, describe_os_error, is_disk_full_error, iterate_files
-from gliomark.study import GliomarkError
 
 SEQUENCE_WORD = re.compile(r"flair|t1|t2", re.IGNORECASE)
 SEQUENCE_FOLDER_NAME = re.compile(r"(t2)?flair|t1(c|ce|gd|post|wi|w)?|t2(w|wi)?", re.IGNORECASE)
@@ -30,7 +30,7 @@ def resolve_patient_folder(chosen_path: Path) -> Path:
         If the path does not exist.
     """
     if not chosen_path.exists():
-        raise GliomarkError(
+        raise InputError(
             translate("folder", "{} does not exist: choose the patient's folder.").format(chosen_path)
         )
     folder = chosen_path.absolute() if chosen_path.is_dir() else chosen_path.absolute().parent
@@ -72,7 +72,7 @@ def list_visible_files(folder: Path) -> list[Path]:
     )
     visible_files = [path for path in regular_files if not _is_hidden(path, folder)]
     if not visible_files:
-        raise GliomarkError(
+        raise InputError(
             translate("folder", "{} contains no files: choose the patient's folder.").format(folder)
         )
     return visible_files
@@ -108,5 +108,5 @@ def pack_folder(folder: Path, archive: Path, is_cancelled: Callable[[], bool]) -
         if is_disk_full_error(error):
             raise FileWriteError(describe_os_error(cast(OSError, error), archive)) from error
         reason = getattr(error, "strerror", None) or str(error)
-        raise GliomarkError(translate("folder", "{} cannot be read ({}).").format(folder, reason)) from error
+        raise InputError(translate("folder", "{} cannot be read ({}).").format(folder, reason)) from error
     return True

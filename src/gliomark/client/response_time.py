@@ -17,8 +17,8 @@ from gliomark.client.app import create_application
 from gliomark.client.language import use_language
 from gliomark.client.main_window import MainWindow
 from gliomark.client.settings import UserSettings
+from gliomark.errors import ConfigurationError
 from gliomark.files import atomic_write, scratch_folder
-from gliomark.study import GliomarkError
 
 RESULT_NAME = "click_to_result"
 COLUMNS = ("patient", "preparing_s", "click_to_result_s")
@@ -61,7 +61,7 @@ def measure_response_times(
         window.close()
         app.quit()
     if not rows:
-        raise GliomarkError(
+        raise ConfigurationError(
             f"No patient in {patients_folder} could be predicted; try one in the client itself."
         )
     _write_csv(
@@ -136,7 +136,9 @@ def wait_until(condition: Callable[[], object], timeout_s: float = TIMEOUT_S) ->
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
-            raise GliomarkError(f"The client was not ready after {timeout_s:.0f} seconds; test it manually.")
+            raise ConfigurationError(
+                f"The client was not ready after {timeout_s:.0f} seconds; test it manually."
+            )
         QCoreApplication.processEvents()
         time.sleep(0.005)
     QCoreApplication.processEvents()

@@ -21,8 +21,8 @@ from gliomark.client.mask_editor import Mask
 from gliomark.client.patient_folder import pack_folder, resolve_patient_folder
 from gliomark.client.png import ImageDecodeError, decode_slice, decode_slices, encode_mask
 from gliomark.client.state import ClientState, Json, Task, restore_document
+from gliomark.errors import GliomarkError
 from gliomark.files import make_temporary_name, remove_leftovers, remove_path
-from gliomark.study import GliomarkError
 
 Action = Callable[[], None]
 FINISHED_STATES = ("done", "failed", "cancelled")

@@ -50,12 +50,12 @@ from gliomark.cohort.private_files import (
     read_private_csv,
     write_private_csv,
 )
+from gliomark.errors import CohortError, ConfigurationError, InputError
 from gliomark.files import atomic_write, convert_write_errors, iterate_files, remove_leftovers
 from gliomark.io.dicom import find_dicom_files
 from gliomark.io.dicom.dataset_reader import read_dataset
 from gliomark.io.naming import find_sequence_in_name
 from gliomark.isolation import ReaderPool, ReadExecutor, read_items_skipping_crashes
-from gliomark.study import GliomarkError
 
 Item = TypeVar("Item")
 FILES_PER_BATCH = 50  # files
@@ -343,17 +343,21 @@ def _run_anonymisation(
 def _check_paths(root: Path, out: Path, key_file: Path | None) -> None:
     source, target = root.resolve(), out.resolve()
     if not source.is_dir():
-        raise GliomarkError(f"{root} is not a folder: give the folder of the DICOM export.")
+        raise ConfigurationError(f"{root} is not a folder: give the folder of the DICOM export.")
     if target.is_relative_to(source) or source.is_relative_to(target):
-        raise GliomarkError(f"One of {out} and {root} lies inside the other: write to a separate folder.")
+        raise ConfigurationError(
+            f"One of {out} and {root} lies inside the other: write to a separate folder."
+        )
     if key_file is None:
         return
     if key_file.resolve().is_relative_to(target):
-        raise GliomarkError(
+        raise ConfigurationError(
             f"The key {key_file} would lie among the de-identified files in {out}: keep it elsewhere."
         )
     if key_file.name != "key.csv":
-        raise GliomarkError(f"{key_file}: the key must be called key.csv; give the one of the earlier run.")
+        raise ConfigurationError(
+            f"{key_file}: the key must be called key.csv; give the one of the earlier run."
+        )
 
 
 def _create_key_folder(key_file: Path) -> Path:
@@ -374,9 +378,7 @@ def _check_no_foreign_files(out: Path, plan: Mapping[Path, _SourceFile]) -> None
     planned = {str(place) for place in plan}
     for file in iterate_files(out):
         if str(file.relative_to(out)) not in planned:
-            raise GliomarkError(
-                f"{out} contains files of another source ({file.name}): give an empty folder."
-            )
+            raise CohortError(f"{out} contains files of another source ({file.name}): give an empty folder.")
 
 
 def _write_if_changed(path: Path, content: bytes) -> bool:
@@ -406,7 +408,7 @@ def _scan_headers(
     """Read every header. Raises InputError if there are no DICOM files."""
     files = list(find_dicom_files(root))
     if not files:
-        raise GliomarkError(f"{root} contains no DICOM files: give the folder of the DICOM export.")
+        raise InputError(f"{root} contains no DICOM files: give the folder of the DICOM export.")
     found: list[_SourceFile] = []
     left_out = [
         (file.relative_to(root), "zip files are not read: unzip it and run again")

@@ -40,13 +40,14 @@ from gliomark.cohort.store import (
     write_patient,
 )
 from gliomark.cohort.workers import create_dask_client, get_reader_pool, run_on_cluster
+from gliomark.errors import DATA_ERRORS, CohortError, ConfigurationError, GliomarkError
 from gliomark.files import FileWriteError, check_writable, is_disk_full_error, remove_leftovers
 from gliomark.io import derive_patient_id, find_non_dicom_patients, list_patient_files, read_study
 from gliomark.io.dicom import DicomSeries, read_series
 from gliomark.io.masks import SeriesGrid, compute_rater_agreement, read_masks_on_grids, unite_masks
 from gliomark.preprocessing import PreparationConfig, prepare
 from gliomark.preprocessing.preparation import SKULL_STRIPPING_ORDER
-from gliomark.study import DATA_ERRORS, GliomarkError, MRSequence, Series, SliceStack, Study
+from gliomark.study import MRSequence, Series, SliceStack, Study
 from gliomark.tables import list_id_spellings
 
 RECORDED_PACKAGES = ("gliomark", "SimpleITK", "deepbet", "torch", "numpy", "pydicom", "h5py")
@@ -203,11 +204,11 @@ def _check_paths(sources: CohortSources, out: Path, settings: BuildSettings) -> 
     """Raise ConfigurationError for missing sources, an output folder inside them, or other settings than before."""
     for folder in filter(None, (sources.root, sources.masks_folder)):
         if not folder.is_dir():
-            raise GliomarkError(
+            raise ConfigurationError(
                 f"{folder} is not a folder: give a folder that contains one folder per patient, or DICOM files."
             )
     if out.absolute().is_relative_to(sources.root.absolute()):
-        raise GliomarkError(
+        raise ConfigurationError(
             f"{out} lies inside {sources.root}, the folder of the sources: choose another --out."
         )
     metadata_path = out / "cohort.json"
@@ -215,7 +216,7 @@ def _check_paths(sources: CohortSources, out: Path, settings: BuildSettings) -> 
     if previous_metadata and any(
         previous_metadata.get(name) != value for name, value in _serialise_settings(settings).items()
     ):
-        raise GliomarkError(
+        raise ConfigurationError(
             f"{out} was built with other settings: build into another folder, or remove this one."
         )
 
@@ -255,7 +256,7 @@ def _create_preparation_jobs(
             )
         by_id[patient.patient_id] = patient
     if not by_id:
-        raise GliomarkError(
+        raise CohortError(
             f"No patient was found below {sources.root}: {private_folder / 'series.csv'} lists how each series was "
             f"classified, {private_folder / 'quarantine.csv'} what was excluded."
         )
@@ -378,7 +379,7 @@ def _prepare_and_write(job: PreparationJob, source_sha256: str) -> None:
     stack = prepare(study, [*available, settings.sequences[-1]], settings.preparation)
     stack, rater_agreement = _add_masks(stack, study, job)
     if stack.lesion is None and not settings.without_masks:
-        raise GliomarkError(
+        raise CohortError(
             f"{study.source}: no lesion mask found; give one with --masks, or build with --without-masks."
         )
     write_patient(
@@ -471,7 +472,7 @@ def _write_cohort_files(
             hashes[patient] = record["arrays_sha256"]
     if not rows:
         (out / "cohort.json").unlink()
-        raise GliomarkError(
+        raise CohortError(
             f"No patient could be prepared; {private_folder / 'left_out.csv'} lists the reasons."
         )
     write_clinical_table(out / "MetaMS.csv", rows.values())

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from gliomark.cohort.folds import load_cohort_folds
 from gliomark.cohort.store import Cohort, write_json
+from gliomark.errors import CohortError, ConfigurationError
 from gliomark.files import atomic_folder, encode_png, remove_leftovers
 from gliomark.geometry import LPS_TO_RAS
 from gliomark.io.pictures import sort_slice_names
-from gliomark.study import ClinicalData, GliomarkError, MRSequence, SliceStack
+from gliomark.study import ClinicalData, MRSequence, SliceStack
 from gliomark.tables import format_csv
 
 ExportLayout = Literal["bids", "nnunet", "structured-pictures"]
@@ -71,12 +72,12 @@ def export_cohort(cohort: Cohort, layout: ExportLayout, out: Path) -> Path:
         "structured-pictures": _write_pictures,
     }
     if layout not in writers:
-        raise GliomarkError(f"Unknown layout {layout}: give {', '.join(writers)}.")
+        raise ConfigurationError(f"Unknown layout {layout}: give {', '.join(writers)}.")
     out = Path(os.path.abspath(out))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise GliomarkError(f"{out} is not empty: give a new folder.")
+        raise ConfigurationError(f"{out} is not empty: give a new folder.")
     if not cohort.patient_ids:
-        raise GliomarkError(
+        raise CohortError(
             f"{cohort.folder} contains no patient to export: build the cohort, or check its qc.csv."
         )
     remove_leftovers(out.parent)
@@ -140,7 +141,7 @@ def _create_bids_labels(patients: Iterable[str]) -> dict[str, str]:
     for patient, label in labels.items():
         if not label or label in owners:
             other = f" and {owners[label]}" if label else ""
-            raise GliomarkError(
+            raise CohortError(
                 f"BIDS labels contain only letters and digits, and {patient}{other} would be sub-{label}: "
                 "build the cohort with new ids."
             )
@@ -225,7 +226,7 @@ def _write_nnunet(cohort: Cohort, out: Path) -> Path:
             _write_nnunet_patient(stack, sequences, folder, subset)
             exported[subset].append(patient)
     if not exported["Tr"]:
-        raise GliomarkError(
+        raise CohortError(
             f"No training patient in {cohort.folder} has a lesion mask and all of {', '.join(sequences)}: "
             "nnU-Net cannot be trained on this cohort."
         )

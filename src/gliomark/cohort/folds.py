@@ -13,8 +13,8 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from gliomark.cohort.store import Cohort, read_json
+from gliomark.errors import CohortError
 from gliomark.files import atomic_write
-from gliomark.study import GliomarkError
 
 FOLD_COUNT = 5
 VALIDATION_SHARE = 0.2  # of a fold's training part
@@ -46,14 +46,12 @@ class CohortFolds:
         check_disjoint({"train": self.train, "validation": self.validation, "test": self.test})
         check_disjoint({f"fold {i}": fold for i, fold in enumerate(self.development_folds)})
         if {p for fold in self.development_folds for p in fold} != set(self.development):
-            raise GliomarkError(
+            raise CohortError(
                 "The folds do not cover exactly the training and validation patients; create them again."
             )
         check_disjoint({f"fold {i} of all": fold for i, fold in enumerate(self.folds)})
         if {p for fold in self.folds for p in fold} != {*self.development, *self.test}:
-            raise GliomarkError(
-                "The five folds do not cover exactly the cohort's patients; create them again."
-            )
+            raise CohortError("The five folds do not cover exactly the cohort's patients; create them again.")
 
     @property
     def development(self) -> tuple[str, ...]:
@@ -160,7 +158,7 @@ def check_disjoint(parts: Mapping[str, Collection[str]]) -> None:
     for name, patients in parts.items():
         for patient in patients:
             if patient in seen:
-                raise GliomarkError(
+                raise CohortError(
                     f"Patient {patient} is in both '{seen[patient]}' and '{name}'; "
                     "results of such a split are invalid, create the folds again."
                 )
@@ -177,7 +175,7 @@ def create_folds(strata: Mapping[str, str], seed: int = 0) -> CohortFolds:
     """
     patients = sorted(strata)
     if len(patients) < MIN_COHORT_SIZE:
-        raise GliomarkError(
+        raise CohortError(
             f"{len(patients)} patients are too few for a split and folds: at least {MIN_COHORT_SIZE} are required."
         )
     fifths = _create_stratified_folds(patients, strata, seed)
@@ -222,12 +220,12 @@ def load_or_create_folds(path: Path, strata: Mapping[str, str], seed: int = 0) -
         record = read_json(path, is_valid_folds_record)
         known = {p for name in ("train", "validation", "test") for p in record[name]}
         if known ^ set(strata):
-            raise GliomarkError(
+            raise CohortError(
                 f"{path}: patients {', '.join(sorted(known ^ set(strata))[:5])} are in the cohort or in the folds but "
                 "not in both; delete the file to create new folds."
             )
         if "folds" not in record:
-            raise GliomarkError(
+            raise CohortError(
                 f"{path} was written by an older gliomark: delete it to create the same split again."
             )
         return CohortFolds(

@@ -18,8 +18,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from gliomark.errors import CohortError
 from gliomark.files import atomic_write, convert_write_errors
-from gliomark.study import GliomarkError
 from gliomark.tables import format_csv
 from gliomark.tables.cell_text import unescape_formula
 
@@ -58,11 +58,11 @@ def read_private_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]
                 {name: unescape_formula(row[name] or "") for name in table.fieldnames or ()} for row in table
             ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise GliomarkError(
+        raise CohortError(
             f"{path} cannot be read as UTF-8 csv ({error}); save it again as CSV UTF-8."
         ) from error
     if missing:
-        raise GliomarkError(
+        raise CohortError(
             f"{path} has no column {', '.join(missing)}; edit the file written by the last build."
         )
     return rows
@@ -94,12 +94,12 @@ def assign_new_ids(
     if keep_originals:
         unsafe = [name for name in original_ids if not re.fullmatch(r"\w[\w.-]{0,63}", name)]
         if unsafe:
-            raise GliomarkError(
+            raise CohortError(
                 f"The id '{sorted(unsafe)[0]}' cannot be a file name; build without --keep-ids."
             )
         new_by_original |= {name: name for name in original_ids if name not in new_by_original}
         if any(new != original for original, new in new_by_original.items()):
-            raise GliomarkError(
+            raise CohortError(
                 f"{path} already contains new ids; build into another folder to keep the original ones."
             )
     else:

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gliomark.study import GliomarkError, MRSequence, Series, SliceStack, Study
+from gliomark.errors import CohortError
+from gliomark.study import MRSequence, Series, SliceStack, Study
 from gliomark.tables import read_table
 
 QualityNumbers = dict[str, float | None]
@@ -614,7 +615,7 @@ def read_decisions(folder: Path) -> list[dict[str, str]]:
     header, records = read_table(path)
     missing = {"id", "decision"} - set(header)
     if missing:
-        raise GliomarkError(
+        raise CohortError(
             f"{path} has no column {' and '.join(sorted(missing))}: restore it, or delete the file and create it again."
         )
     return [_parse_decision(path, dict(zip(header, record, strict=True))) for record in records]
@@ -623,9 +624,9 @@ def read_decisions(folder: Path) -> list[dict[str, str]]:
 def _parse_decision(path: Path, cells: Mapping[str, str]) -> dict[str, str]:
     decision = cells.get("decision", "").lower() or "keep"
     if decision not in QC_DECISIONS:
-        raise GliomarkError(
+        raise CohortError(
             f"{path}: the decision for patient {cells.get('id', '')!r} is {decision!r}: write keep or reject."
         )
     if not cells.get("id"):
-        raise GliomarkError(f"{path}: a row has a decision but no id: fill the id in, or delete the row.")
+        raise CohortError(f"{path}: a row has a decision but no id: fill the id in, or delete the row.")
     return {"id": cells["id"], "decision": decision, "comment": cells.get("comment", "")}

@@ -19,6 +19,7 @@ from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from gliomark.cohort.private_files import read_private_csv, write_private_csv
 from gliomark.cohort.workers import get_reader_pool, run_on_cluster
+from gliomark.errors import CohortError, GliomarkError, InputError
 from gliomark.files import ZIP_ERRORS, atomic_folder, is_disk_full_error, iterate_files
 from gliomark.io.dataset_layout import list_subfolders
 from gliomark.io.dicom import (
@@ -38,7 +39,7 @@ from gliomark.io.naming import normalise_patient_id
 from gliomark.io.size_limits import is_regular_file
 from gliomark.isolation import read_items_skipping_crashes, use_reader_pool
 from gliomark.messages import message
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 FILES_PER_BATCH = 100
 MAX_ZIP_RATIO = 200
@@ -200,7 +201,7 @@ def _unzip_archive(archive: Path, root: Path, private_folder: Path) -> Path:
         with atomic_folder(unzipped_folder) as part:
             _extract_archive(archive, part)
     except ZIP_ERRORS as error:
-        raise GliomarkError(message("archive-unreadable", file=archive, reason=str(error))) from error
+        raise InputError(message("archive-unreadable", file=archive, reason=str(error))) from error
     return unzipped_folder
 
 
@@ -208,7 +209,7 @@ def _extract_archive(archive: Path, folder: Path) -> None:
     with zipfile.ZipFile(archive) as content:
         unpacked_bytes = sum(member.file_size for member in content.infolist())
         if unpacked_bytes > max(ZIP_BYTES_ALWAYS_ALLOWED, MAX_ZIP_RATIO * archive.stat().st_size):
-            raise GliomarkError(message("archive-huge", file=archive, gigabytes=unpacked_bytes / 1e9))
+            raise InputError(message("archive-huge", file=archive, gigabytes=unpacked_bytes / 1e9))
         if any(member.filename.count("/") > MAX_ZIP_DEPTH for member in content.infolist()):
             raise zipfile.BadZipFile(f"folders more than {MAX_ZIP_DEPTH} deep")
         try:
@@ -277,7 +278,7 @@ def _select_patients(
     return ScanResult(tuple(patients), tuple(rows), tuple(quarantined))
 
 
-class _PatientLeftOutError(GliomarkError):
+class _PatientLeftOutError(CohortError):
     """A patient is left out; other patients are not affected."""
 
 
@@ -370,7 +371,7 @@ def _apply_overrides(
         name = MRSequence(wanted.upper())
         if name in by_hand:
             both = {"one": by_hand[name].series_key, "other": one.series_key}
-            raise GliomarkError(message("series-table-twice", sequence=str(name), **both))
+            raise InputError(message("series-table-twice", sequence=str(name), **both))
         by_hand[name] = one
         if chosen.get(name) is not one:
             reasons[one.series_key] += f" Used as {name} according to the edited table."
@@ -390,13 +391,11 @@ def _read_overrides(overrides_path: Path | None, series: Sequence[DicomSeries]) 
     rows = {row["series"]: {**row, "use": row["use"].lower()} for row in read}
     unknown = sorted(set(rows) - {one.series_key for one in series})
     if unknown:
-        raise GliomarkError(message("series-table-unknown", table=overrides_path, series=unknown[0]))
+        raise InputError(message("series-table-unknown", table=overrides_path, series=unknown[0]))
     for row in rows.values():
         use = row["use"]
         if use not in (*NOT_USED_VALUES, USE_AUTOMATIC) and use.upper() not in set(MRSequence):
-            raise GliomarkError(
-                message("series-table-use", table=overrides_path, use=use, series=row["series"])
-            )
+            raise InputError(message("series-table-use", table=overrides_path, use=use, series=row["series"]))
     return rows
 
 

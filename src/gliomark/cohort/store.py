@@ -33,10 +33,11 @@ import h5py
 import numpy as np
 
 from gliomark.cohort.quality import read_rejected_ids
+from gliomark.errors import CohortError, GliomarkError
 from gliomark.files import atomic_folder, atomic_write, remove_path
 from gliomark.io import read_clinical_table
 from gliomark.messages import message
-from gliomark.study import ClinicalData, GliomarkError, MRSequence, SliceStack
+from gliomark.study import ClinicalData, MRSequence, SliceStack
 
 SCHEMA_VERSION = 2
 _GZIP_LEVEL = 1
@@ -56,13 +57,13 @@ class Cohort:
 
     def __post_init__(self) -> None:
         if not (self.folder / "cohort.json").is_file():
-            raise GliomarkError(
+            raise CohortError(
                 f"{self.folder} is not a prepared cohort (no cohort.json); create one with 'gliomark cohort build'."
             )
         if self.metadata.get("schema_version", 0) > SCHEMA_VERSION:
-            raise GliomarkError(f"{self.folder} was written by a newer gliomark; update this installation.")
+            raise CohortError(f"{self.folder} was written by a newer gliomark; update this installation.")
         if not self.metadata.get("finished", True):
-            raise GliomarkError(
+            raise CohortError(
                 f"The build of {self.folder} was not finished; run the same 'gliomark cohort build' again."
             )
 
@@ -148,7 +149,7 @@ class Cohort:
         )
         if current_hash != patient_hash:
             folders = self.folder / "GMSBraTS" / "*" / patient_id
-            raise GliomarkError(message("cohort-slice-altered", path=folders))
+            raise CohortError(message("cohort-slice-altered", path=folders))
         self._verified_ids.add(patient_id)
         return {}
 
@@ -188,9 +189,9 @@ def _read_slices(
         path = folder / "GMSBraTS" / sequence / patient / f"{name}.h5"
         arrays = _read_slice(path)
         if hashes is not None and _hash_slice(arrays) != hashes.get(name):
-            raise GliomarkError(message("cohort-slice-altered", path=path))
+            raise CohortError(message("cohort-slice-altered", path=path))
         if index and set(arrays) != set(arrays_by_key):
-            raise GliomarkError(message("cohort-slice-altered", path=path))
+            raise CohortError(message("cohort-slice-altered", path=path))
         _check_slice_arrays(path, arrays, arrays_by_key["image"][0].shape if index else None)
         for key, array in arrays.items():
             arrays_by_key.setdefault(key, []).append(array)
@@ -202,9 +203,9 @@ def _read_slice(path: Path) -> dict[str, np.ndarray]:
         with h5py.File(path) as file:
             return {key: file[key][()] for key in file}
     except FileNotFoundError:
-        raise GliomarkError(message("cohort-slice-missing", path=path)) from None
+        raise CohortError(message("cohort-slice-missing", path=path)) from None
     except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise GliomarkError(message("cohort-slice-damaged", path=path)) from error
+        raise CohortError(message("cohort-slice-damaged", path=path)) from error
 
 
 def _check_slice_arrays(path: Path, arrays: Mapping[str, np.ndarray], shape: tuple[int, ...] | None) -> None:
@@ -213,7 +214,7 @@ def _check_slice_arrays(path: Path, arrays: Mapping[str, np.ndarray], shape: tup
     is_consistent = {array.shape for array in arrays.values()} == {shape or image.shape} and image.ndim == 2
     masks = [array for key, array in arrays.items() if key != "image"]
     if not is_consistent or not np.isfinite(image).all() or any((mask > 1).any() for mask in masks):
-        raise GliomarkError(message("cohort-slice-unusable", path=path))
+        raise CohortError(message("cohort-slice-unusable", path=path))
 
 
 def _hash_slice(arrays: Mapping[str, np.ndarray]) -> str:
@@ -353,7 +354,7 @@ def read_json(path: Path, is_valid: Callable[[dict], bool]) -> dict:
             return content
     except (ValueError, TypeError, KeyError, RecursionError):
         pass
-    raise GliomarkError(message("cohort-record-damaged", path=path))
+    raise CohortError(message("cohort-record-damaged", path=path))
 
 
 def _is_valid_metadata(record: Mapping) -> bool:

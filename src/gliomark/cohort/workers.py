@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import dask
 from distributed import Client, KilledWorker, LocalCluster, as_completed
 
+from gliomark.errors import CohortError, ConfigurationError, GliomarkError
 from gliomark.files import scratch_folder
 from gliomark.isolation import ReaderPool
-from gliomark.study import GliomarkError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -56,7 +56,7 @@ def create_dask_client(
         try:
             client = Client(scheduler, timeout=15, set_as_default=False)
         except (OSError, ValueError) as error:
-            raise GliomarkError(
+            raise ConfigurationError(
                 f"No dask scheduler answers at {scheduler} ({type(error).__name__}); start one or check the address."
             ) from error
         with client:
@@ -104,7 +104,7 @@ def run_on_cluster(
         except KilledWorker:
             yield (
                 futures[future],
-                GliomarkError(
+                CohortError(
                     "The worker process died twice, usually for lack of memory: build with fewer --workers."
                 ),
             )

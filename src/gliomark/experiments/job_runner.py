@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 
 from gliomark.cohort.workers import create_dask_client, run_on_cluster
-from gliomark.study import GliomarkError
+from gliomark.errors import GliomarkError
 
 Job = TypeVar("Job")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from gliomark.cohort.folds import FOLD_COUNT
+from gliomark.errors import ConfigurationError
 from gliomark.experiments.markers.cascade import CASCADE_STAGE
 from gliomark.experiments.markers.markdown_tables import MARKER_TITLES, format_marker_results
 from gliomark.files import atomic_write
-from gliomark.study import GliomarkError
 
 RESULTS_BEGIN, RESULTS_END = "<!-- results:begin -->", "<!-- results:end -->"
 
@@ -41,7 +41,7 @@ def insert_results(document: str, markdown: str, path: Path) -> str:
         If the markers are missing; ``path`` is named in the message.
     """
     if RESULTS_BEGIN not in document or RESULTS_END not in document:
-        raise GliomarkError(
+        raise ConfigurationError(
             f"{path} has no markers for results: insert '{RESULTS_BEGIN}{RESULTS_END}' where they belong."
         )
     before, remainder = document.split(RESULTS_BEGIN, 1)

@@ -16,8 +16,8 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from gliomark.errors import CohortError
 from gliomark.files import atomic_write
-from gliomark.study import GliomarkError
 from gliomark.tables.csv_writer import escape_formula
 
 DOTS_PER_INCH = 110
@@ -49,7 +49,7 @@ def find_finished_fold(path: Path, key: dict) -> dict | None:
         return None
     record = json.loads(existing_path.read_text("utf-8"))
     if record["key"] != key:
-        raise GliomarkError(
+        raise CohortError(
             f"{path.parent} holds a run with other settings, patients, images or weights; delete that folder to train "
             "again."
         )

@@ -38,11 +38,12 @@ from gliomark.cohort.folds import (
     split_fold,
 )
 from gliomark.cohort.store import Cohort, write_json
+from gliomark.errors import CohortError, ConfigurationError, WeightsError
 from gliomark.evaluation.intervals import bootstrap_interval
 from gliomark.evaluation.metrics import auc, compute_threshold_metrics
 from gliomark.experiments.result_files import create_run_record, find_finished_fold, write_table
 from gliomark.models.comparison.image_classifiers import IMAGE_CLASSIFIERS, load_imagenet_state_dict
-from gliomark.study import GliomarkError, MRSequence, SliceStack
+from gliomark.study import MRSequence, SliceStack
 from gliomark.training.checkpoints import find_last_checkpoint
 from gliomark.training.random_seeds import create_epoch_generator
 from gliomark.training.segmentation import create_best_checkpoint_callback, create_trainer
@@ -209,7 +210,7 @@ def run_table_2_3(
 
 def _get_training(preset: str) -> BenchmarkTraining:
     if preset not in PRESETS:
-        raise GliomarkError(f"The preset '{preset}' is unknown; it must be one of {', '.join(PRESETS)}.")
+        raise ConfigurationError(f"The preset '{preset}' is unknown; it must be one of {', '.join(PRESETS)}.")
     return PRESETS[preset]
 
 
@@ -218,7 +219,7 @@ def _select_sequences(cohort: Cohort, sequences: Sequence[MRSequence] | None) ->
     prepared = tuple(MRSequence(name) for name in cohort.metadata["sequences"])
     wanted = prepared[-1:] if sequences is None else tuple(sequences)
     if not wanted or not set(wanted) <= set(prepared):
-        raise GliomarkError(
+        raise ConfigurationError(
             f"{cohort.folder} was prepared for {', '.join(prepared)}; choose the sequences from these."
         )
     return wanted
@@ -228,7 +229,7 @@ def _check_weights_files(weights_paths: Mapping[str, Path]) -> dict[str, Path]:
     """Check, before hours of training, that every network is known and every weights file fits."""
     for network, path in weights_paths.items():
         if network not in IMAGE_CLASSIFIERS:
-            raise GliomarkError(
+            raise ConfigurationError(
                 f"The network '{network}' is unknown; weights can be given for {', '.join(IMAGE_CLASSIFIERS)}."
             )
         _create_network(network, 1, path)
@@ -260,7 +261,7 @@ def load_slices(
         patients += [patient] * int(shows_brain.sum())
         names += [name for name, shown in zip(stack.slice_names, shows_brain, strict=True) if shown]
     if not images or len(torch.cat(labels).unique()) < 2:
-        raise GliomarkError(
+        raise CohortError(
             f"{cohort.folder} does not contain slices of {', '.join(sequences)} both with and without lesion; choose "
             "other sequences or add masks."
         )
@@ -354,7 +355,7 @@ def _create_network(network: str, channels: int, weights_path: Path | None) -> t
         digest = hashlib.sha256(weights_path.read_bytes()).hexdigest()
     except WEIGHTS_FILE_ERRORS as error:
         reason = (str(error) or "it is empty").splitlines()[0]
-        raise GliomarkError(
+        raise WeightsError(
             f"{weights_path} cannot initialise {network} ({reason}); give a state dict of this network "
             "in the format of torchvision or timm."
         ) from None

@@ -11,6 +11,7 @@ from monai.visualize.class_activation_maps import GradCAM
 from torch import Tensor, enable_grad, nn
 from torch.nn import functional as F
 
+from gliomark.errors import ConfigurationError
 from gliomark.models.comparison.marker_networks import (
     POOLED_STAGES,
     CentralNet,
@@ -21,7 +22,6 @@ from gliomark.models.comparison.marker_networks import (
     extract_lesion_mask,
 )
 from gliomark.models.published.kinet import KiNet
-from gliomark.study import GliomarkError
 
 POSITIVE_CLASS = 1
 
@@ -106,13 +106,13 @@ def compute_branch_map(network: nn.Module, mix: Tensor, branch: str, stage: int)
 def _find_head_and_layer(network: nn.Module, branch: str, stage: int) -> tuple[str, str]:
     """Return the output head to explain and the name of the layer."""
     if branch not in list_branches(network):
-        raise GliomarkError(
+        raise ConfigurationError(
             f"This network has no branch '{branch}'; it has {', '.join(list_branches(network))}."
         )
     if isinstance(network, SingleHeadNetwork):
         return "logits", f"trunk.{_find_trunk_layer(network.trunk, stage)}"
     if branch == "master" and stage == 1 and isinstance(network, KiNet) and network.master is None:
-        raise GliomarkError("The master branch of this network has no stage 1; choose stage 2, 3 or 4.")
+        raise ConfigurationError("The master branch of this network has no stage 1; choose stage 2, 3 or 4.")
     if branch == "master":
         return "logits", "master" if stage == 1 else f"master_stages.{stage - 2}"
     return "logits" if branch == "central" else f"{branch}_logits", f"{branch}.stages.{stage - 1}"
@@ -125,6 +125,6 @@ def _find_trunk_layer(trunk: nn.Module, stage: int) -> str:
         return f"branch.stages.{stage - 1}"
     if isinstance(trunk, MiddleFusionBackbone):
         if stage < 3:
-            raise GliomarkError("Middle fusion has one trunk from stage 3 on; choose stage 3 or 4.")
+            raise ConfigurationError("Middle fusion has one trunk from stage 3 on; choose stage 3 or 4.")
         return f"rest.{stage - 3}"
     return f"layer{stage}"

@@ -7,8 +7,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from gliomark.errors import ConfigurationError
 from gliomark.messages import message
-from gliomark.study import GliomarkError
 
 FusionRule = Literal["near", "all", "large"]
 
@@ -22,7 +22,7 @@ def check_fusion_rule(rule: object) -> None:
         If it is not.
     """
     if rule not in get_args(FusionRule):
-        raise GliomarkError(message("fusion-unknown", given=repr(rule)))
+        raise ConfigurationError(message("fusion-unknown", given=repr(rule)))
 
 
 def select_deciding_slices(

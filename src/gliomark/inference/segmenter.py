@@ -12,8 +12,9 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gliomark.errors import ConfigurationError, WeightsError
 from gliomark.messages import message
-from gliomark.study import GliomarkError, MRSequence, Segmentation, SliceStack
+from gliomark.study import MRSequence, Segmentation, SliceStack
 
 BATCH_SIZE = 8
 SEQUENCE_RULES = ("joint", "union", "single")
@@ -67,7 +68,7 @@ class Segmenter:
 
     def __post_init__(self) -> None:
         if self.rule not in SEQUENCE_RULES:
-            raise GliomarkError(
+            raise ConfigurationError(
                 f"The rule '{self.rule}' is unknown; it must be one of {', '.join(SEQUENCE_RULES)}."
             )
 
@@ -81,7 +82,7 @@ class Segmenter:
         """
         probability = self._predict_probability(stack)
         if not np.isfinite(probability).all():
-            raise GliomarkError(message("outline-no-number"))
+            raise WeightsError(message("outline-no-number"))
         probability[~stack.brain] = 0.0
         mask = remove_small_components(
             np.where(probability >= self.threshold, probability, 0.0),

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from torch import Tensor, nn
 
+from gliomark.errors import WeightsError
 from gliomark.messages import message
 from gliomark.models.comparison.marker_networks import LesionPooledFeatures, SingleHeadNetwork
 from gliomark.models.network_loading import TreeFeatures
 from gliomark.models.published.kinet import KiNet, MarkerOutput, build_mix_input
-from gliomark.study import ClinicalData, GliomarkError, MRSequence, SliceStack
+from gliomark.study import ClinicalData, MRSequence, SliceStack
 
 BATCH_SIZE = 16
 MIN_LESION_AREA_MM2 = 50.0
@@ -117,7 +118,7 @@ class SliceClassifier:
         if not (
             np.isfinite(vectors).all() and np.isfinite(probability).all() and np.isfinite(contributions).all()
         ):
-            raise GliomarkError(message("marker-no-number"))
+            raise WeightsError(message("marker-no-number"))
         return ScoredSlices(slices, probability, contributions)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from gliomark.errors import InputError
 from gliomark.files import iterate_files
 from gliomark.io.dataset_layout import (
     derive_patient_id,
@@ -29,7 +30,7 @@ from gliomark.io.pictures import has_pictures, list_picture_files, read_pictures
 from gliomark.io.size_limits import is_regular_file
 from gliomark.io.volumes import read_volumes
 from gliomark.messages import message
-from gliomark.study import GliomarkError, MRSequence, Study
+from gliomark.study import MRSequence, Study
 from gliomark.tables import ClinicalTable, read_clinical_table
 
 __all__ = [
@@ -84,7 +85,7 @@ def read_study(
         return _add_link_note(read_volumes(path, required_sequences), path)
     if has_dicom_files(path):
         return _add_link_note(read_dicom(path, required_sequences), path)
-    raise GliomarkError(_format_no_images_message(path))
+    raise InputError(_format_no_images_message(path))
 
 
 def _add_link_note(study: Study, path: Path) -> Study:
@@ -130,7 +131,7 @@ def find_patients(path: Path | str) -> list[Path]:
     if not patients and _has_images(path):
         return [path]  # read_study reports the problem
     if not patients:
-        raise GliomarkError(_format_no_images_message(path))
+        raise InputError(_format_no_images_message(path))
     return patients
 
 
@@ -154,9 +155,9 @@ def list_patient_files(path: Path) -> list[Path]:
 def _resolve_patient_folder(path: Path) -> Path:
     """Check the folder; for the subfolder of one sequence (``<patient>/T1c``), return its parent."""
     if not path.exists() and not has_volumes(path):
-        raise GliomarkError(message("folder-missing", folder=path))
+        raise InputError(message("folder-missing", folder=path))
     if path.is_file():
-        raise GliomarkError(message("folder-is-file", folder=path))
+        raise InputError(message("folder-is-file", folder=path))
     parent = path.absolute().parent
     name = path.absolute().name
     if not path.exists() or (find_sequence_in_name(name) is None and not is_lesion_mask_name(name)):

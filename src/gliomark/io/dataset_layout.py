@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gliomark.errors import InputError
 from gliomark.files import walk_folder
 from gliomark.io.examination_choice import ExaminationCandidate, choose_examination
 from gliomark.io.naming import (
@@ -30,7 +31,7 @@ from gliomark.io.naming import (
 )
 from gliomark.io.size_limits import is_regular_file
 from gliomark.messages import message
-from gliomark.study import Examination, GliomarkError, MRSequence
+from gliomark.study import Examination, MRSequence
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".mha", ".mhd", ".nrrd", ".nhdr")
 LESION_ROLE = "lesion"  # role of a mask file, besides the four sequences
@@ -115,7 +116,7 @@ def _list_entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             shown = [entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
     except OSError as error:
-        raise GliomarkError(message("folder-unlisted", folder=folder, reason=error.strerror)) from None
+        raise InputError(message("folder-unlisted", folder=folder, reason=error.strerror)) from None
     return sorted(shown, key=lambda entry: entry.name)
 
 
@@ -219,7 +220,7 @@ def find_patient_volumes(path: Path, required_sequences: Sequence[MRSequence] = 
         return _find_case_volumes(path, path)
     if cases := _list_cases(path):
         if not _is_single_case(path):
-            raise GliomarkError(message("dataset-many-cases", folder=path, count=len(cases), case=min(cases)))
+            raise InputError(message("dataset-many-cases", folder=path, count=len(cases), case=min(cases)))
         return _find_case_volumes(next(iter(cases.values())), path)
     sessions = _list_sessions(path)
     if len(sessions) > 1:
@@ -262,11 +263,11 @@ def _assign_roles(folder: Path, files: Sequence[Path]) -> Mapping[str, Path]:
         if role in roles:
             names = {"one": roles[role].name, "other": file.name, "folder": folder}
             code = "volumes-two-masks" if role == LESION_ROLE else "volumes-two-of-one"
-            raise GliomarkError(message(code, sequence=role, **names))
+            raise InputError(message(code, sequence=role, **names))
         roles[role] = file
     _check_one_patient(folder, list(roles.values()))
     if not set(roles) & set(MRSequence):
-        raise GliomarkError(format_no_sequence_message(folder, files))
+        raise InputError(format_no_sequence_message(folder, files))
     return roles
 
 
@@ -291,16 +292,12 @@ def _check_one_patient(folder: Path, files: Sequence[Path]) -> None:
         if _is_other_patient(
             _extract_patient_words(patient, use_whole_name=True), _extract_patient_words(get_file_stem(file))
         ):
-            raise GliomarkError(
-                message("volumes-other-patient", folder=folder, patient=patient, file=file.name)
-            )
+            raise InputError(message("volumes-other-patient", folder=folder, patient=patient, file=file.name))
     for one, other in zip(files, files[1:], strict=False):
         if _is_other_patient(
             _extract_patient_words(get_file_stem(one)), _extract_patient_words(get_file_stem(other))
         ):
-            raise GliomarkError(
-                message("volumes-two-patients", folder=folder, one=one.name, other=other.name)
-            )
+            raise InputError(message("volumes-two-patients", folder=folder, one=one.name, other=other.name))
 
 
 def _extract_patient_words(name: str, use_whole_name: bool = False) -> list[str]:
@@ -393,7 +390,7 @@ def _list_bids_subjects(folder: Path) -> list[Path]:
     found = [one for one in found if one]
     if len(found) > 1:
         names = ", ".join(one[0].parent.name for one in found)
-        raise GliomarkError(message("bids-derivatives", folder=folder, names=names))
+        raise InputError(message("bids-derivatives", folder=folder, names=names))
     return found[0] if found else []
 
 
@@ -506,21 +503,21 @@ def _find_case_volumes(case: Path, named_path: Path) -> PatientVolumes:
     """Find a case's files by the channel names in ``dataset.json``."""
     file = _find_dataset_file(case.parent)
     if file is None:
-        raise GliomarkError(message("volumes-channels-unnamed", folder=case.parent, names=case.name))
+        raise InputError(message("volumes-channels-unnamed", folder=case.parent, names=case.name))
     description = _read_dataset_description(file)
     roles: dict[str, Path] = {}
     for channel, volume in _list_channel_files(case).items():
         name = _parse_channel_names(description).get(int(channel))
         if name is None:
-            raise GliomarkError(message("dataset-no-channel", file=file, channel=channel, volume=volume.name))
+            raise InputError(message("dataset-no-channel", file=file, channel=channel, volume=volume.name))
         sequence = find_sequence_in_name(name)
         if sequence in roles:
-            raise GliomarkError(message("dataset-channel-twice", file=file, sequence=sequence))
+            raise InputError(message("dataset-channel-twice", file=file, sequence=sequence))
         if sequence is not None:
             roles[sequence] = volume
     if not roles:
         names = ", ".join(_parse_channel_names(description).values())
-        raise GliomarkError(message("dataset-no-sequence", file=file, names=names))
+        raise InputError(message("dataset-no-sequence", file=file, names=names))
     label = _find_label_file(case)
     labels = _find_lesion_labels(description) if label else None
     notes = (message("dataset-labels-unknown", file=file.name),) if label and not labels else ()
@@ -535,7 +532,7 @@ def _read_dataset_description(file: Path) -> Mapping[str, object]:
     except (OSError, ValueError, RecursionError):
         description = None
     if not isinstance(description, dict):
-        raise GliomarkError(message("dataset-unreadable", file=file))
+        raise InputError(message("dataset-unreadable", file=file))
     return description
 
 

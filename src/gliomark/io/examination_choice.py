@@ -12,14 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gliomark.errors import InputError
 from gliomark.messages import message
-from gliomark.study import Examination, GliomarkError, MRSequence
+from gliomark.study import Examination, MRSequence
 
 # The method's pairs of sequences, used if neither a model nor a cohort states its required sequences.
 _DEFAULT_SEQUENCE_SETS = ((MRSequence.T1C, MRSequence.T2), (MRSequence.T1C, MRSequence.FLAIR))
 
 
-class NoExaminationError(GliomarkError):
+class NoExaminationError(InputError):
     """No examination can be chosen: only several together are complete, or their order is unknown."""
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomark.errors import InputError
 from gliomark.messages import message
-from gliomark.study import GliomarkError
 
 MAX_PERCENTILE_SAMPLES = 500_000  # enough voxels to estimate the percentiles of an image
 # The edge of an MR image is normally air and dark. Tissue at the edge (a tight crop) is seldom among the brightest.
@@ -65,7 +65,7 @@ def clean_grey_values(
     missing = ~np.isfinite(image)
     missing_count = int(missing.sum())
     if missing_count == image.size:
-        raise GliomarkError(message("grey-no-numbers", source=source))
+        raise InputError(message("grey-no-numbers", source=source))
     if missing_count:
         image = np.where(missing, image[~missing].min(), image)
         notes.append(message("grey-missing", name=sequence, count=missing_count))
@@ -73,12 +73,12 @@ def clean_grey_values(
     if padding_count:
         notes.append(message("grey-padding", name=sequence, count=padding_count))
     if image.min() == image.max():
-        raise GliomarkError(message("grey-constant", source=source))
+        raise InputError(message("grey-constant", source=source))
     if is_probably_inverted(image):
-        raise GliomarkError(message("grey-inverted", source=source))
+        raise InputError(message("grey-inverted", source=source))
     if (inverted := find_inverted_slices(image)).size:
         slices = ", ".join(slice_names[at] for at in inverted[:5])
-        raise GliomarkError(message("grey-inverted-slices", source=source, slices=slices))
+        raise InputError(message("grey-inverted-slices", source=source, slices=slices))
     return GreyValues(image, missing if missing_count else None, tuple(notes))
 
 

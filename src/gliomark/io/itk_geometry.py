@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from gliomark.errors import InputError
 from gliomark.messages import message
-from gliomark.study import GliomarkError
 
 _MAX_HEADER_BYTES = 1 << 16
 _PATIENT_SPACES = re.compile(
@@ -50,7 +50,7 @@ def read_itk_geometry(file: Path) -> tuple[bool, float]:
         with file.open("rb") as stream:
             text = stream.read(_MAX_HEADER_BYTES).decode("utf-8", errors="replace")
     except OSError as error:
-        raise GliomarkError(message("volume-unopened", file=file, reason=error.strerror or error)) from None
+        raise InputError(message("volume-unopened", file=file, reason=error.strerror or error)) from None
     if text.startswith("NRRD"):
         fields = _parse_nrrd_fields(text)
         spacing, is_oriented, unit = (
@@ -65,7 +65,7 @@ def read_itk_geometry(file: Path) -> tuple[bool, float]:
         unit = fields.get("distanceunits", "")
     if len(spacing) < 3 or not all(math.isfinite(step) and step > 0 for step in spacing[:3]):
         shown = " x ".join(f"{step:.4g}" for step in spacing) or "-"
-        raise GliomarkError(message("volume-steps", file=file, steps=shown))
+        raise InputError(message("volume-steps", file=file, steps=shown))
     return is_oriented, _parse_mm_per_unit(file, unit)
 
 
@@ -80,7 +80,7 @@ def _parse_mm_per_unit(file: Path, unit: str) -> float:
     names = [re.sub(r"s$", "", name.strip().lower()) for name in quoted[:3]] or [""]
     lengths = {1.0 if name in _UNSPECIFIED_UNITS else _MM_PER_UNIT.get(name, 0.0) for name in names}
     if len(lengths) != 1 or 0.0 in lengths:
-        raise GliomarkError(message("volume-unit", file=file, unit=unit))
+        raise InputError(message("volume-unit", file=file, unit=unit))
     return lengths.pop()
 
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gliomark.errors import GliomarkError, InputError
 from gliomark.io.size_limits import check_data_length, check_voxel_count
 from gliomark.messages import message
-from gliomark.study import GliomarkError
 
 MAX_HEADER_BYTES = 1 << 16
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
@@ -99,7 +99,7 @@ def check_itk_header(file: Path) -> int:
         with file.open("rb") as stream:
             start = stream.read(MAX_HEADER_BYTES)
     except OSError as error:
-        raise GliomarkError(message("volume-unopened", file=file, reason=error.strerror or error)) from None
+        raise InputError(message("volume-unopened", file=file, reason=error.strerror or error)) from None
     parse_header = _parse_nrrd_header if file.name.lower().endswith(NRRD_SUFFIXES) else _parse_meta_header
     stated_data, end = parse_header(file, start)
     available_bytes = (
@@ -150,7 +150,7 @@ def _parse_meta_header(file: Path, start: bytes) -> tuple[_StatedData, int]:
 def _parse_nrrd_header(file: Path, start: bytes) -> tuple[_StatedData, int]:
     """Parse the ``key: value`` lines up to an empty line or the end of a detached header; return data and end."""
     if not start.startswith(b"NRRD"):
-        raise GliomarkError(message("volume-damaged", file=file))
+        raise InputError(message("volume-damaged", file=file))
     blank = re.search(rb"\r?\n\r?\n", start)
     if blank is None and len(start) == MAX_HEADER_BYTES:
         raise _create_header_end_error(file, start)
@@ -213,30 +213,30 @@ def _parse_count(
 def _locate_data_file(file: Path, name: str) -> Path:
     """Return the path of the data file; raise unless it is a regular file in the header's folder."""
     if re.match(r"LIST|list|List", name) or "%" in name:
-        raise GliomarkError(message("volume-data-list", file=file, data=name[:80]))
+        raise InputError(message("volume-data-list", file=file, data=name[:80]))
     folder = file.parent.resolve()
     data = file.parent / name
     inside = not re.match(r"[/\\]|[A-Za-z]:", name) and ".." not in re.split(r"[/\\]", name)
     if "\0" in name or not inside:
-        raise GliomarkError(message("volume-data-outside", file=file, data=name[:80]))
+        raise InputError(message("volume-data-outside", file=file, data=name[:80]))
     try:
         resolved, found = data.resolve(), data.is_file()
     except OSError:  # the name is too long, or the links form a loop
         found, resolved = False, folder.joinpath(*Path(name).parts)
     if resolved != folder.joinpath(*Path(name).parts):
-        raise GliomarkError(message("volume-data-outside", file=file, data=name[:80]))
+        raise InputError(message("volume-data-outside", file=file, data=name[:80]))
     if not found:
-        raise GliomarkError(message("volume-data-missing", file=file, data=name[:80]))
+        raise InputError(message("volume-data-missing", file=file, data=name[:80]))
     return data
 
 
 def _create_header_end_error(file: Path, start: bytes) -> GliomarkError:
     if len(start) < MAX_HEADER_BYTES:
-        return GliomarkError(message("volume-damaged", file=file))
-    return GliomarkError(message("volume-header-endless", file=file, most=MAX_HEADER_BYTES >> 10))
+        return InputError(message("volume-damaged", file=file))
+    return InputError(message("volume-header-endless", file=file, most=MAX_HEADER_BYTES >> 10))
 
 
 def _create_header_error(file: Path, stated: str) -> GliomarkError:
     shown = " ".join(stated.split())
     shown = shown if len(shown) <= 60 else f"{shown[:60]}..."
-    return GliomarkError(message("volume-header", file=file, stated=shown))
+    return InputError(message("volume-header", file=file, stated=shown))

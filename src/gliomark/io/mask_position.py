@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from gliomark.errors import InputError
 from gliomark.geometry import (
     compute_mask_points,
     compute_max_displacement,
@@ -12,7 +13,7 @@ from gliomark.geometry import (
     is_on_lattice,
 )
 from gliomark.messages import message
-from gliomark.study import GliomarkError, MRSequence, Series
+from gliomark.study import MRSequence, Series
 
 # If a mask has the shape of a series but is this far from it, the mask's geometry is taken as lost: different
 # sequences of one examination with equal shapes are closer to each other.
@@ -43,19 +44,19 @@ def check_mask_position(mask: Series, file: Path, series: Mapping[MRSequence, Se
     if not comparable:
         other_source = next(iter(series.values())).source
         oriented_file, unoriented_file = (file, other_source) if mask.is_oriented else (other_source, file)
-        raise GliomarkError(
+        raise InputError(
             message("mask-oriented-and-not", mask=file, file=unoriented_file.name, other=oriented_file.name)
         )
     series = comparable
     if compute_share_inside(mask, series) == 0.0:
-        raise GliomarkError(message("mask-outside", file=file, sequences=", ".join(series)))
+        raise InputError(message("mask-outside", file=file, sequences=", ".join(series)))
     if any(is_on_lattice(mask.affine, mask.image.shape, one.affine) for one in series.values()):
         return
     for name, one in series.items():
         if one.image.shape == mask.image.shape:
             distance_mm = compute_max_displacement(mask.affine, one.affine, mask.image.shape)
             if distance_mm > MAX_MASK_OFFSET_MM:
-                raise GliomarkError(message("mask-elsewhere", file=file, sequence=str(name), mm=distance_mm))
+                raise InputError(message("mask-elsewhere", file=file, sequence=str(name), mm=distance_mm))
 
 
 def compute_share_inside(

@@ -19,6 +19,7 @@ from nibabel.nifti1 import Nifti1Header
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from gliomark.errors import InputError
 from gliomark.geometry import (
     LPS_TO_RAS,
     compute_directions,
@@ -29,7 +30,7 @@ from gliomark.geometry import (
     set_nifti_space,
 )
 from gliomark.messages import message
-from gliomark.study import GliomarkError, NiftiSpace
+from gliomark.study import NiftiSpace
 
 _MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}  # metre, millimetre, micrometre; any other code: millimetre
 _POSITION_TOLERANCE_MM = 1.0  # rounding of single-precision quaternions causes tenths of a mm
@@ -74,7 +75,7 @@ def compute_nifti_affine(
         _check_forms_agree(file, sform, qform, shape, notes)
     stated = sform if sform is not None else qform
     if stated is None and (space.sform_code or space.qform_code):
-        raise GliomarkError(message("volume-form-unusable", file=file))
+        raise InputError(message("volume-form-unusable", file=file))
     affine = stated if stated is not None else _assume_affine(file, space, shape, notes)
     if sform is not None and qform is None:
         _check_spacing(file, space, sform)
@@ -111,7 +112,7 @@ def _assume_affine(
     """Assume the axes of Analyze for a file without a form; raise if its spacing is invalid."""
     spacing = np.abs(space.pixdim[1:])
     if not np.isfinite(spacing).all() or (spacing == 0).any():
-        raise GliomarkError(message("volume-steps", file=file, steps=_format_spacing(space.pixdim[1:])))
+        raise InputError(message("volume-steps", file=file, steps=_format_spacing(space.pixdim[1:])))
     notes.append(message("volume-unoriented", file=file.name))
     affine = np.diag([-spacing[0], spacing[1], spacing[2], 1.0])
     affine[:3, 3] = -affine[:3, :3] @ (np.asarray(shape[::-1]) - 1) / 2
@@ -126,7 +127,7 @@ def _check_forms_agree(
     notes: list[str],
 ) -> None:
     if not np.allclose(compute_spacing(sform), compute_spacing(qform), rtol=_SPACING_TOLERANCE):
-        raise GliomarkError(
+        raise InputError(
             message(
                 "volume-form-steps",
                 file=file,
@@ -136,7 +137,7 @@ def _check_forms_agree(
         )
     same_way = np.diag(compute_directions(sform).T @ compute_directions(qform))
     if same_way.min() < math.cos(math.pi / 4):
-        raise GliomarkError(message("volume-form-axes", file=file))
+        raise InputError(message("volume-form-axes", file=file))
     distance_mm = compute_max_displacement(sform, qform, shape)
     if distance_mm > _POSITION_TOLERANCE_MM:
         notes.append(message("volume-form-place", file=file.name, mm=distance_mm))
@@ -148,7 +149,7 @@ def _check_spacing(file: Path, space: NiftiSpace, sform: NDArray[np.float64]) ->
     if not np.isfinite(stated).all() or (stated == 0).any() or not has_orthogonal_axes(sform):
         return
     if not np.allclose(stated, compute_spacing(sform), rtol=_SPACING_TOLERANCE):
-        raise GliomarkError(
+        raise InputError(
             message(
                 "volume-form-steps",
                 file=file,

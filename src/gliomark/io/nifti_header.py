@@ -11,9 +11,9 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 
+from gliomark.errors import GliomarkError, InputError
 from gliomark.io.size_limits import check_data_length, check_voxel_count, is_regular_file
 from gliomark.messages import message
-from gliomark.study import GliomarkError
 
 _MAX_DATA_OFFSET = 16 << 20  # header and extensions
 _HEADER_CLASS_BY_SIZE = {348: Nifti1Header, 540: Nifti2Header}
@@ -41,7 +41,7 @@ def check_nifti_header(file: Path) -> None:
         if not 0 <= offset <= _MAX_DATA_OFFSET:
             raise _create_header_error(file, "vox_offset", offset)
         if np.isinf(header["scl_slope"]):  # nibabel ignores it; "no scaling" is written as 0 or NaN
-            raise GliomarkError(message("volume-scaling", file=file))
+            raise InputError(message("volume-scaling", file=file))
         if is_single_file:
             _check_extensions(file, stream, header, int(offset))
     required_bytes = int(offset) + math.prod(shape) * header.get_data_dtype().itemsize
@@ -57,7 +57,7 @@ def _read_header(file: Path, stream: BufferedIOBase) -> Nifti1Header | None:
     start = stream.read(4)
     sizes = {int.from_bytes(start, order) for order in ("little", "big")} & set(_HEADER_CLASS_BY_SIZE)
     if not sizes:  # nibabel would accept it by its other fields
-        raise GliomarkError(message("volume-damaged", file=file))
+        raise InputError(message("volume-damaged", file=file))
     for size in sizes:
         binary = start + stream.read(size - 4)
         kind = _HEADER_CLASS_BY_SIZE[size]
@@ -102,8 +102,8 @@ def _locate_data_file(file: Path) -> Path:
     if is_regular_file(data_file):
         return data_file
     code = "volume-data-outside" if data_file.is_symlink() else "volume-data-missing"
-    raise GliomarkError(message(code, file=file, data=data_file.name))
+    raise InputError(message(code, file=file, data=data_file.name))
 
 
 def _create_header_error(file: Path, name: str, value: object) -> GliomarkError:
-    return GliomarkError(message("volume-header", file=file, stated=f"{name}: {value}"))
+    return InputError(message("volume-header", file=file, stated=f"{name}: {value}"))

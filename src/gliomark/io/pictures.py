@@ -24,12 +24,13 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from gliomark.errors import InputError
 from gliomark.io.dataset_layout import list_visible_entries, resolve_folder_name
 from gliomark.io.grey_values import clean_grey_values, is_probably_inverted
 from gliomark.io.naming import find_sequence_in_name, is_lesion_mask_name, is_mask_name
 from gliomark.io.size_limits import check_voxel_count
 from gliomark.messages import Message, message
-from gliomark.study import GliomarkError, MRSequence, Series, Study
+from gliomark.study import MRSequence, Series, Study
 
 PICTURE_FORMATS = (
     "PNG",
@@ -100,7 +101,7 @@ def read_pictures(patient_folder: Path, spacing_mm: tuple[float, float, float] |
     listed = {role: _list_files_by_slice(folder) for role, folder in folders.items()}
     for role, folder in folders.items():
         if not listed[role]:
-            raise GliomarkError(message("picture-folder-empty", folder=folder))
+            raise InputError(message("picture-folder-empty", folder=folder))
     reference = next(sequence for sequence in MRSequence if sequence in folders)
     names = sort_slice_names(listed[reference])
     for role, files in listed.items():
@@ -226,7 +227,7 @@ def _assign_folder_roles(patient_folder: Path) -> dict[str, Path]:
             continue
         if role in folders:
             what = message("lesion-mask") if role == "lesion" else role
-            raise GliomarkError(
+            raise InputError(
                 message(
                     "picture-two-folders",
                     one=folders[role].name,
@@ -245,9 +246,7 @@ def _list_files_by_slice(folder: Path) -> dict[str, Path]:
     for file in list_picture_files(folder):
         if file.stem in files:
             one, other = files[file.stem].name, file.name
-            raise GliomarkError(
-                message("picture-twice", slice=file.stem, folder=folder, one=one, other=other)
-            )
+            raise InputError(message("picture-twice", slice=file.stem, folder=folder, one=one, other=other))
         files[file.stem] = file
     _check_unique_numbers(folder, files)
     return files
@@ -262,7 +261,7 @@ def _check_unique_numbers(folder: Path, files: Mapping[str, Path]) -> None:
         )
         key = re.sub(r"(?<![\d.,])0+(?=\d)", "", plain)
         if key in known:
-            raise GliomarkError(
+            raise InputError(
                 message("picture-one-number", one=known[key].name, other=file.name, folder=folder)
             )
         known[key] = file
@@ -272,7 +271,7 @@ def _check_same_names(folder_a: Path, names_a: set[str], folder_b: Path, names_b
     unmatched = sort_slice_names(names_a ^ names_b)
     if unmatched:
         shown = ", ".join(unmatched[:5])
-        raise GliomarkError(
+        raise InputError(
             message(
                 "picture-names-differ",
                 one=folder_a,
@@ -286,7 +285,7 @@ def _check_same_names(folder_a: Path, names_a: set[str], folder_b: Path, names_b
 
 def _check_same_size(folder_a: Path, a: NDArray[np.float32], folder_b: Path, b: NDArray[np.float32]) -> None:
     if a.shape != b.shape:
-        raise GliomarkError(
+        raise InputError(
             message(
                 "picture-sizes-differ",
                 one=folder_a,
@@ -322,7 +321,7 @@ def _read_stack(files: Sequence[Path]) -> NDArray[np.float32]:
     for file, piece in zip(files, slices, strict=True):
         if piece.image.shape != first.image.shape:
             one_size, other_size = _format_size(piece.image), _format_size(first.image)
-            raise GliomarkError(
+            raise InputError(
                 message(
                     "picture-size-differs",
                     one=file,
@@ -333,7 +332,7 @@ def _read_stack(files: Sequence[Path]) -> NDArray[np.float32]:
             )
         if piece.depth_text != first.depth_text:
             one_depth, other_depth, other = piece.depth_text, first.depth_text, files[0].name
-            raise GliomarkError(
+            raise InputError(
                 message(
                     "picture-depths-differ",
                     one=file,
@@ -359,17 +358,17 @@ def _read_picture(file: Path) -> _Picture:
             grey = _convert_to_grey(picture, pixel_format)
     # A truncated file is an OSError because load() reads it all.
     except Image.DecompressionBombError:
-        raise GliomarkError(message("picture-huge", file=file, most=MAX_PIXELS / 1e6)) from None
+        raise InputError(message("picture-huge", file=file, most=MAX_PIXELS / 1e6)) from None
     except _READ_ERRORS:
-        raise GliomarkError(message("picture-damaged", file=file)) from None
+        raise InputError(message("picture-damaged", file=file)) from None
     if frames > 1:
-        raise GliomarkError(message("picture-several", file=file, count=frames))
+        raise InputError(message("picture-several", file=file, count=frames))
     if is_rotated:
-        raise GliomarkError(message("picture-turned", file=file))
+        raise InputError(message("picture-turned", file=file))
     if grey is None:
-        raise GliomarkError(message("picture-coloured", file=file))
+        raise InputError(message("picture-coloured", file=file))
     if transparent is None:
-        raise GliomarkError(message("picture-half-transparent", file=file))
+        raise InputError(message("picture-half-transparent", file=file))
     grey[transparent] = np.nan
     return _Picture(grey, _format_depth(picture.mode, pixel_format))
 
@@ -391,7 +390,7 @@ def _read_pixel_format(file: Path, picture: Image.Image) -> _PixelFormat:
     bits, is_signed, is_inverted = 16 if picture.mode.startswith("I") else 8, False, False
     if isinstance(picture, TiffImageFile):
         if _TIFF_PHOTOMETRIC not in picture.tag_v2:
-            raise GliomarkError(message("picture-white-unknown", file=file))
+            raise InputError(message("picture-white-unknown", file=file))
         bits = max(picture.tag_v2.get(_TIFF_BITS, (1,)))
         is_signed = 2 in np.atleast_1d(picture.tag_v2.get(_TIFF_SAMPLE_FORMAT, 1))
         # Pillow inverts 8-bit values itself, wider ones it returns as stored.
@@ -401,9 +400,9 @@ def _read_pixel_format(file: Path, picture: Image.Image) -> _PixelFormat:
     if picture.mode in _WIDE_MODES:
         return _PixelFormat(bits, is_signed, is_inverted)
     if bits > 8:
-        raise GliomarkError(message("picture-colour-depth", file=file, bits=bits))
+        raise InputError(message("picture-colour-depth", file=file, bits=bits))
     if is_signed:
-        raise GliomarkError(message("picture-signed", file=file))
+        raise InputError(message("picture-signed", file=file))
     return _PixelFormat(bits)
 
 
@@ -461,10 +460,10 @@ def _convert_to_mask(image: NDArray[np.float32], files: Sequence[Path]) -> NDArr
     threshold = 127.0 if image.max() > 127 else 0.0
     for file, slice_image in zip(files, image, strict=True):
         if threshold and slice_image.max() == 1:
-            raise GliomarkError(message("picture-mask-mixed", file=file))
+            raise InputError(message("picture-mask-mixed", file=file))
     mask = (image > threshold).astype(np.float32)
     if is_probably_inverted(mask):
-        raise GliomarkError(message("picture-mask-inverted", folder=files[0].parent))
+        raise InputError(message("picture-mask-inverted", folder=files[0].parent))
     return mask
 
 
@@ -478,7 +477,7 @@ def _assume_geometry(
     orientation_note = message("picture-orientation-assumed")
     if spacing_mm is not None:
         if len(spacing_mm) != 3 or not all(0 < step < np.inf for step in spacing_mm):
-            raise GliomarkError(message("picture-spacing-unusable", spacing=str(spacing_mm)))
+            raise InputError(message("picture-spacing-unusable", spacing=str(spacing_mm)))
         return np.diag([*spacing_mm, 1.0]), (orientation_note,)
     slices, rows, columns = shape
     in_plane = ASSUMED_FIELD_OF_VIEW_MM / max(rows, columns)

@@ -7,8 +7,8 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from gliomark.errors import InputError
 from gliomark.messages import message
-from gliomark.study import GliomarkError
 
 MAX_VOXELS = 200e6  # 512 x 512 x 700
 _MAX_DEFLATE_RATIO = 1100  # deflate compresses by at most 1032 : 1
@@ -33,7 +33,7 @@ def check_voxel_count(file: Path, shape: Sequence[int]) -> None:
     """
     voxels = math.prod(int(length) for length in shape)
     if voxels > MAX_VOXELS:
-        raise GliomarkError(message("volume-huge", file=file, millions=voxels / 1e6, most=MAX_VOXELS / 1e6))
+        raise InputError(message("volume-huge", file=file, millions=voxels / 1e6, most=MAX_VOXELS / 1e6))
 
 
 def check_data_length(
@@ -60,6 +60,6 @@ def check_data_length(
         if is_compressed
         else available_bytes
     ):
-        raise GliomarkError(
+        raise InputError(
             message("volume-short", file=file, needed=required_bytes, held=max(available_bytes, 0))
         )

@@ -24,6 +24,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
+from gliomark.errors import GliomarkError, InputError
 from gliomark.geometry import compute_image_affine, has_orthogonal_axes, is_valid_affine, read_nifti_space
 from gliomark.io.compression import check_compressed_data
 from gliomark.io.dataset_layout import LESION_ROLE, find_patient_volumes
@@ -34,7 +35,7 @@ from gliomark.io.mask_position import check_mask_position
 from gliomark.io.nifti_geometry import compute_nifti_affine, read_raw_header
 from gliomark.io.nifti_header import check_nifti_header
 from gliomark.messages import message
-from gliomark.study import GliomarkError, MRSequence, Series, Study
+from gliomark.study import MRSequence, Series, Study
 
 WHOLE_NUMBER_TOLERANCE = 1e-3  # maximum distance of a label from a whole number
 _READ_ERRORS = (
@@ -163,14 +164,14 @@ def _extract_labels(file: Path, image: NDArray[np.float32], has_custom_labels: b
     values = np.unique(image)
     if not np.isfinite(values).all():
         count = int(image.size - np.isfinite(image).sum())
-        raise GliomarkError(message("mask-not-numbers", file=file, count=count))
+        raise InputError(message("mask-not-numbers", file=file, count=count))
     if np.abs(values - np.rint(values)).max() > WHOLE_NUMBER_TOLERANCE:
-        raise GliomarkError(message("mask-fractions", file=file, low=values[0], high=values[-1]))
+        raise InputError(message("mask-fractions", file=file, low=values[0], high=values[-1]))
     labels = {float(label) for label in np.rint(values)} - {0.0}
     has_valid_labels = has_custom_labels or len(labels) < 2 or labels <= {1.0, 2.0, 3.0, 4.0}
     if any(label < 0 for label in labels) or not has_valid_labels:
         shown = ", ".join(f"{label:g}" for label in sorted(labels)[:6])
-        raise GliomarkError(message("mask-labels", file=file, labels=shown))
+        raise InputError(message("mask-labels", file=file, labels=shown))
     return labels
 
 
@@ -192,7 +193,7 @@ def _read_nifti(file: Path, notes: list[str]) -> Series:
         with LoggingOutputSuppressor():  # ``nifti_geometry`` checks the header itself
             volume = nib.load(file)
         if isinstance(volume, nib.AnalyzeImage) and not isinstance(volume, nib.Nifti1Pair):
-            raise GliomarkError(message("volume-analyze", file=file))
+            raise InputError(message("volume-analyze", file=file))
         if not isinstance(volume, nib.Nifti1Pair):  # single files and NIfTI-2 are pairs too
             raise ImageFileError
         dtype, shape = volume.get_data_dtype(), volume.shape
@@ -203,7 +204,7 @@ def _read_nifti(file: Path, notes: list[str]) -> Series:
         space = read_nifti_space(read_raw_header(volume))
     except _READ_ERRORS as error:
         code = "volume-scaling" if "slope" in str(error) else "volume-damaged"
-        raise GliomarkError(message(code, file=file)) from None
+        raise InputError(message(code, file=file)) from None
     image = np.ascontiguousarray(data.reshape(shape[:3]).transpose(2, 1, 0))
     affine, is_oriented = compute_nifti_affine(file, space, image.shape, notes)
     return Series(image, affine, create_slice_names(len(image)), file, is_oriented=is_oriented, space=space)
@@ -219,7 +220,7 @@ def _read_itk(file: Path, notes: list[str]) -> Series:
         volume = reader.Execute()
         check_compressed_data(file, required_bytes)
     except (RuntimeError, OSError, EOFError, zlib.error):
-        raise GliomarkError(message("volume-damaged", file=file)) from None
+        raise InputError(message("volume-damaged", file=file)) from None
     is_scalar = (
         volume.GetNumberOfComponentsPerPixel() == 1 and "complex" not in volume.GetPixelIDTypeAsString()
     )
@@ -238,18 +239,18 @@ def _read_itk(file: Path, notes: list[str]) -> Series:
 
 def _check_scalar_3d(file: Path, is_scalar: bool, shape: tuple[int, ...]) -> None:
     if not is_scalar:
-        raise GliomarkError(message("volume-coloured", file=file))
+        raise InputError(message("volume-coloured", file=file))
     if len(shape) < 3 or any(extent != 1 for extent in shape[3:]) or 1 in shape[:3]:
         sizes = " x ".join(str(extent) for extent in shape)
-        raise GliomarkError(message("volume-not-3d", file=file, sizes=sizes))
+        raise InputError(message("volume-not-3d", file=file, sizes=sizes))
 
 
 def _check_affine(file: Path, affine: NDArray[np.float64]) -> None:
     """Raise unless the axes are orthogonal; later steps rely on it for left and right and for millimetres."""
     if not is_valid_affine(affine):
-        raise GliomarkError(message("volume-form-unusable", file=file))
+        raise InputError(message("volume-form-unusable", file=file))
     if not has_orthogonal_axes(affine):
-        raise GliomarkError(message("volume-sheared", file=file))
+        raise InputError(message("volume-sheared", file=file))
 
 
 def create_slice_names(slice_count: int) -> tuple[str, ...]:

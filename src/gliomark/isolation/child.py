@@ -20,10 +20,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, get_type_hints
 
+from gliomark.errors import DATA_ERRORS, ERROR_KINDS, GliomarkError
 from gliomark.isolation.reader_limits import ReaderLimits, read_peak_memory_bytes
 from gliomark.isolation.result_files import write_result
 from gliomark.messages import to_message_record
-from gliomark.study import DATA_ERRORS, GliomarkError
 
 # The only functions that a reader process runs.
 ALLOWED_FUNCTIONS = frozenset({
@@ -180,7 +180,8 @@ def _run_request(request: ReadRequest, progress: _FileProgress) -> dict[str, Any
         write_result(request.result_folder, value, get_type_hints(function)["return"])
         return {"ended": "well"}
     except GliomarkError as error:
-        return {"ended": "refused", "sentence": to_message_record(error.message)}
+        kind = next(one.__name__ for one in type(error).mro() if one.__name__ in ERROR_KINDS)
+        return {"ended": "refused", "kind": kind, "sentence": to_message_record(error.message)}
     except MemoryError:
         return {"ended": "memory"}
     except Exception as error:

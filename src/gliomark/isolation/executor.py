@@ -8,14 +8,14 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
-from gliomark.study import GliomarkError
+from gliomark.errors import InputError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Item = TypeVar("Item")
 
 
-class ReaderProcessError(GliomarkError):
+class ReaderProcessError(InputError):
     """The reader process crashed or exceeded a limit on this input; do not retry.
 
     file: the path of the file being read, as it was opened; empty if unknown.

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gliomark.errors import ConfigurationError
 from gliomark.messages import message
-from gliomark.study import GliomarkError
 
 MEMORY_VARIABLE, TIMEOUT_VARIABLE, STALL_TIMEOUT_VARIABLE = (
     "GLIOMARK_READING_GB",
@@ -118,5 +118,5 @@ def _parse_positive_number(environment: Mapping[str, str], name: str, default: f
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise GliomarkError(message("reading-limit-unfit", name=name, given=text))
+        raise ConfigurationError(message("reading-limit-unfit", name=name, given=text))
     return value

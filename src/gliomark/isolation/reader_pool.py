@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
+from gliomark.errors import DATA_ERRORS, ERROR_KINDS, GliomarkError, InputError
 from gliomark.isolation.child import ReadRequest
 from gliomark.isolation.executor import ReaderProcessError
 from gliomark.isolation.reader_limits import ReaderLimits
@@ -16,7 +17,6 @@ from gliomark.isolation.reader_process import READER_COMMAND, ReaderProcess, Rea
 from gliomark.isolation.result_files import read_result
 from gliomark.isolation.result_folders import ResultFolders
 from gliomark.messages import Message, from_message_record, message
-from gliomark.study import DATA_ERRORS, GliomarkError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -123,7 +123,7 @@ class ReaderPool:
         size = sum(file.lstat().st_size for file in folder.iterdir())
         try:
             if size > self.limits.max_result_bytes:
-                raise GliomarkError("larger than allowed")
+                raise InputError("larger than allowed")
             return read_result(folder, result_type)
         except GliomarkError as error:
             LOG.error("invalid result of a reader process: %s", error)
@@ -133,7 +133,8 @@ class ReaderPool:
         """Create the error for an outcome without a result."""
         reply = outcome.reply
         if outcome.kind == "refused":
-            return GliomarkError(from_message_record(reply["sentence"]))
+            kind = ERROR_KINDS.get(str(reply.get("kind")), InputError)
+            return kind(from_message_record(reply["sentence"]))
         if outcome.kind == "raised":
             return ERRORS_BY_NAME.get(str(reply.get("kind")), RuntimeError)(str(reply.get("reason")))
         parameters = {"subject": source_path, "file": _describe_file(source_path, outcome.file)}

@@ -11,9 +11,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError, with_config
 from typing_extensions import TypedDict
 
+from gliomark.errors import ConfigurationError, WeightsError
 from gliomark.messages import Message, message
 from gliomark.models.validated_types import STRICT_CONFIG, Fraction, parse_record
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 SEGMENTATION_PART = "segmentation"  # prefix of the segmentation network's tensors
 MAX_VALUE_LENGTH = 80
@@ -182,21 +183,21 @@ def parse_card(path: Path, text: str) -> ModelCard:
     try:
         record = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise GliomarkError(
+        raise WeightsError(
             message("weights-card-unreadable", path=path, reason=_shorten_text(error))
         ) from None
     if not isinstance(record, dict):
-        raise GliomarkError(message("weights-card-unreadable", path=path, reason=_shorten_text(record)))
+        raise WeightsError(message("weights-card-unreadable", path=path, reason=_shorten_text(record)))
     for marker in _get_marker_records(record).values():
         marker.pop("informative", None)  # present in older files, replaced by the validation
     if missing := _find_missing_fields(record):
-        raise GliomarkError(message("weights-card-incomplete", path=path, fields=", ".join(sorted(missing))))
+        raise WeightsError(message("weights-card-incomplete", path=path, fields=", ".join(sorted(missing))))
     try:
         card = parse_record(ModelCard, record)
         _check_consistency(card)
         return card
     except ValueError as error:
-        raise GliomarkError(create_invalid_field_message(path, error)) from None
+        raise WeightsError(create_invalid_field_message(path, error)) from None
 
 
 def check_marker_name(name: str) -> None:
@@ -210,7 +211,7 @@ def check_marker_name(name: str) -> None:
     try:
         parse_record(MarkerName, name)
     except ValueError:
-        raise GliomarkError(message("marker-name-unusable", name=name)) from None
+        raise ConfigurationError(message("marker-name-unusable", name=name)) from None
 
 
 def create_invalid_field_message(path: Path | str, error: ValueError, *field_path: str) -> Message:

@@ -7,8 +7,8 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+from gliomark.errors import WeightsError
 from gliomark.messages import message
-from gliomark.study import GliomarkError
 
 HEADER_LENGTH = 8  # bytes at the start of a safetensors file that hold the length of its header
 MAX_FILE_BYTES = 2**31  # the published networks with ten markers need 1.6e9
@@ -28,21 +28,21 @@ def read_weights_bytes(path: Path) -> bytes:
     try:
         file = _open_regular_file(path)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
-        raise GliomarkError(message("weights-absent", path=path)) from None
+        raise WeightsError(message("weights-absent", path=path)) from None
     except OSError as error:
-        raise GliomarkError(message("weights-not-opened", path=path, reason=error.strerror)) from None
+        raise WeightsError(message("weights-not-opened", path=path, reason=error.strerror)) from None
     with file:
         size = os.fstat(file.fileno()).st_size
         start = file.read(HEADER_LENGTH)
         header = int.from_bytes(start, "little")
         if len(start) < HEADER_LENGTH or header > size - HEADER_LENGTH:
-            raise GliomarkError(message("weights-cut", path=path, size=size))
+            raise WeightsError(message("weights-cut", path=path, size=size))
         if size > MAX_FILE_BYTES or header > MAX_HEADER_BYTES:
-            raise GliomarkError(message("weights-too-large", path=path, size=size, header=header))
+            raise WeightsError(message("weights-too-large", path=path, size=size, header=header))
         file.seek(0)
         content = file.read(size)
     if len(content) != size:
-        raise GliomarkError(message("weights-cut", path=path, size=len(content)))
+        raise WeightsError(message("weights-cut", path=path, size=len(content)))
     return content
 
 

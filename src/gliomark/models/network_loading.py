@@ -17,6 +17,7 @@ from pydantic import Field, with_config
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from gliomark.errors import DATA_ERRORS, GliomarkError, WeightsError
 from gliomark.messages import message
 from gliomark.models.card import SEGMENTATION_PART, create_invalid_field_message
 from gliomark.models.comparison.marker_networks import build_marker_network, parse_marker_network_settings
@@ -27,7 +28,6 @@ from gliomark.models.registry import (
 )
 from gliomark.models.validated_types import STRICT_CONFIG, Fraction, parse_record
 from gliomark.models.weights import TREES_TENSOR, Weights
-from gliomark.study import DATA_ERRORS, GliomarkError
 
 MAX_NETWORK_BYTES = 2**30  # bytes of weights; the published KiNet needs 3e8
 # buffers of batch normalisation: the variance, and a counter that only training uses
@@ -82,7 +82,7 @@ def load_segmentation_network(weights: Weights) -> tuple[nn.Module, Segmentation
     in_channels = (2 if card.rule == "joint" else 1) * (1 + 2 * record.context)
     if settings.inputs != in_channels:
         reason = f"network.inputs: {settings.inputs}, but the network receives {in_channels}"
-        raise GliomarkError(create_invalid_field_message(weights.path, ValueError(reason), *field_path))
+        raise WeightsError(create_invalid_field_message(weights.path, ValueError(reason), *field_path))
     tensors = weights.get_tensors(SEGMENTATION_PART)
     return _build_with_weights(
         lambda: build_segmentation_network(settings), tensors, weights.path, SEGMENTATION_PART
@@ -119,7 +119,7 @@ def load_marker_network(weights: Weights, name: str) -> tuple[nn.Module, lightgb
     try:
         trees = parse_trees(_decode_text(text), columns + (0 if card.age_cut is None else 2))
     except (ValueError, lightgbm.basic.LightGBMError) as error:
-        raise GliomarkError(_create_message("weights-trees", weights.path, name, error)) from None
+        raise WeightsError(_create_message("weights-trees", weights.path, name, error)) from None
     return network, trees, record
 
 
@@ -135,7 +135,7 @@ def _parse_record(
     try:
         return parse_record(record_type, record)
     except ValueError as error:
-        raise GliomarkError(create_invalid_field_message(path, error, *field_path)) from None
+        raise WeightsError(create_invalid_field_message(path, error, *field_path)) from None
 
 
 def _parse_settings(
@@ -144,9 +144,9 @@ def _parse_settings(
     try:
         return parse(record)
     except GliomarkError as error:
-        raise GliomarkError(_create_message("weights-network", path, field_path[0], error)) from None
+        raise WeightsError(_create_message("weights-network", path, field_path[0], error)) from None
     except ValueError as error:
-        raise GliomarkError(create_invalid_field_message(path, error, *field_path, "network")) from None
+        raise WeightsError(create_invalid_field_message(path, error, *field_path, "network")) from None
 
 
 class _SkipRandomInitialisation(TorchFunctionMode):
@@ -164,13 +164,13 @@ def _build_with_weights(
         with torch.device("meta"), _SkipRandomInitialisation():
             expected = build_network().state_dict()
     except (GliomarkError, *DATA_ERRORS, AssertionError) as error:
-        raise GliomarkError(_create_message("weights-network", path, part, error)) from None
+        raise WeightsError(_create_message("weights-network", path, part, error)) from None
     _check_tensor_shapes(expected, tensors, path, part)
     try:
         with _SkipRandomInitialisation():
             network = build_network()
     except DATA_ERRORS as error:
-        raise GliomarkError(_create_message("weights-network", path, part, error)) from None
+        raise WeightsError(_create_message("weights-network", path, part, error)) from None
     _check_tensor_values(network, tensors, path, part)
     network.load_state_dict(tensors)
     return network.eval()
@@ -182,16 +182,16 @@ def _check_tensor_shapes(
     """Raise WeightsError unless exactly the network's tensors are present, with their shapes and types."""
     size = sum(tensor.numel() * tensor.itemsize for tensor in expected.values())
     if size > MAX_NETWORK_BYTES:
-        raise GliomarkError(_create_message("weights-network", path, part, f"{size / 1e9:.1f} GB of weights"))
+        raise WeightsError(_create_message("weights-network", path, part, f"{size / 1e9:.1f} GB of weights"))
     for names in (set(expected) - set(tensors), set(tensors) - set(expected)):
         if names:
             code = "weights-tensor-missing" if names & set(expected) else "weights-tensor-strange"
-            raise GliomarkError(message(code, path=path, names=_format_tensor_names(part, names)))
+            raise WeightsError(message(code, path=path, names=_format_tensor_names(part, names)))
     for name, wanted in expected.items():
         found = tensors[name]
         if found.shape != wanted.shape or found.dtype != wanted.dtype:
             parameters = {"found": _describe_tensor(found), "wanted": _describe_tensor(wanted)}
-            raise GliomarkError(
+            raise WeightsError(
                 message("weights-tensor-other", path=path, name=f"{part}/{name}", **parameters)
             )
 
@@ -205,7 +205,7 @@ def _check_tensor_values(network: nn.Module, tensors: Mapping[str, Tensor], path
         else:
             is_invalid = not own.is_floating_point() and not torch.equal(found, own)
         if is_invalid:
-            raise GliomarkError(message("weights-not-numbers", path=path, names=f"{part}/{name}"))
+            raise WeightsError(message("weights-not-numbers", path=path, names=f"{part}/{name}"))
 
 
 def _describe_tensor(tensor: Tensor) -> str:

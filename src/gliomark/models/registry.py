@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from gliomark.errors import ConfigurationError, WeightsError
 from gliomark.messages import message
 from gliomark.models.comparison.segmentation_networks import (
     ComparisonSegmentationSettings,
@@ -16,7 +17,6 @@ from gliomark.models.comparison.segmentation_networks import (
 from gliomark.models.pretrained.efficientnet_unet import EfficientNetUNet
 from gliomark.models.published.mignet import MIGNetSettings, build_mignet
 from gliomark.models.validated_types import parse_record
-from gliomark.study import GliomarkError
 
 SegmentationNetworkSettings = MIGNetSettings | ComparisonSegmentationSettings
 
@@ -43,7 +43,7 @@ def load_pretrained_encoder(network: nn.Module) -> None:
     """
     inner_network = getattr(network, "network", None)
     if not isinstance(inner_network, EfficientNetUNet):
-        raise GliomarkError("Only EfficientNet U-Net can start from ImageNet weights.")
+        raise ConfigurationError("Only EfficientNet U-Net can start from ImageNet weights.")
     inner_network.load_imagenet_weights()
 
 
@@ -65,5 +65,5 @@ def parse_segmentation_network_settings(record: Mapping[str, Any]) -> Segmentati
     if record.get("architecture", "MIG-Net") != "MIG-Net":
         return parse_record(ComparisonSegmentationSettings, record)
     if "gates_start" not in record:
-        raise GliomarkError(message("network-of-before"))
+        raise WeightsError(message("network-of-before"))
     return parse_record(MIGNetSettings, {k: value for k, value in record.items() if k != "architecture"})

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import minisign
 
+from gliomark.errors import WeightsError
 from gliomark.files import atomic_write, convert_write_errors
 from gliomark.messages import message
 from gliomark.models.file_reading import read_small_file, read_weights_bytes
-from gliomark.study import GliomarkError
 
 UNSIGNED, UNCHECKED = "unsigned", "not checked"
 SIGNATURE_SUFFIX = ".minisig"
@@ -65,7 +65,7 @@ def read_trust_policy(key_files: Iterable[Path], is_signature_required: bool = F
     """
     keys = dict(_read_public_key(file) for file in key_files)
     if is_signature_required and not keys:
-        raise GliomarkError(message("signature-no-key"))
+        raise WeightsError(message("signature-no-key"))
     return TrustPolicy({name: key.to_base64().decode() for name, key in keys.items()}, is_signature_required)
 
 
@@ -80,13 +80,13 @@ def read_verified_content(path: Path, trust: TrustPolicy) -> WeightsContent:
     content = read_weights_bytes(path)
     sha256 = hashlib.sha256(content).hexdigest()
     if trust.pinned_hashes.get(str(path), sha256) != sha256:
-        raise GliomarkError(message("weights-changed", path=path))
+        raise WeightsError(message("weights-changed", path=path))
     if os.path.lexists(build_signature_path(path)):
         return WeightsContent(
             content, sha256, verify_signature(path, content, trust).key_id if trust.public_keys else UNCHECKED
         )
     if trust.is_signature_required:
-        raise GliomarkError(message("signature-missing", path=path, place=build_signature_path(path).name))
+        raise WeightsError(message("signature-missing", path=path, place=build_signature_path(path).name))
     return WeightsContent(content, sha256, UNSIGNED)
 
 
@@ -102,18 +102,18 @@ def verify_signature(path: Path, content: bytes, trust: TrustPolicy) -> Verified
     try:
         signature = minisign.Signature.from_bytes(read_small_file(signature_path))
     except FileNotFoundError:
-        raise GliomarkError(message("signature-missing", path=path, place=signature_path.name)) from None
+        raise WeightsError(message("signature-missing", path=path, place=signature_path.name)) from None
     except (OSError, minisign.Error) as error:
-        raise GliomarkError(
+        raise WeightsError(
             message("signature-unreadable", path=signature_path, reason=_format_reason(error))
         ) from None
     key_id = _decode_key_id(bytes(signature).splitlines()[1])
     if key_id not in trust.public_keys:
-        raise GliomarkError(message("signature-unknown-key", path=path, key=key_id))
+        raise WeightsError(message("signature-unknown-key", path=path, key=key_id))
     try:
         minisign.PublicKey.from_base64(trust.public_keys[key_id]).verify(content, signature)
     except ValueError:
-        raise GliomarkError(message("signature-wrong", path=path, key=key_id)) from None
+        raise WeightsError(message("signature-wrong", path=path, key=key_id)) from None
     return VerifiedSignature(key_id, signature.trusted_comment)
 
 
@@ -148,7 +148,7 @@ def sign_weights(
         if secret.is_encrypted():
             secret.decrypt(ask_password())
     except (OSError, ValueError) as error:
-        raise GliomarkError(message("key-unreadable", path=key_path, reason=_format_reason(error))) from None
+        raise WeightsError(message("key-unreadable", path=key_path, reason=_format_reason(error))) from None
     file_comment = f"file:{path.name}\t" if path.name.isascii() and path.name.isprintable() else ""
     with secret:
         signature = secret.sign(
@@ -186,7 +186,7 @@ def create_key_pair(key_path: Path, password: str) -> tuple[Path, Path, str]:
     secret_file, public_file = (key_path.with_name(key_path.name + suffix) for suffix in (".key", ".pub"))
     for file in (secret_file, public_file):
         if os.path.lexists(file):
-            raise GliomarkError(message("key-exists", path=file))
+            raise WeightsError(message("key-exists", path=file))
     pair = minisign.KeyPair.generate()
     key_id = _decode_key_id(pair.public_key.to_base64())
     pair.public_key.untrusted_comment = f"minisign public key {key_id}"
@@ -207,7 +207,7 @@ def _read_public_key(file: Path) -> tuple[str, minisign.PublicKey]:
     try:
         key = minisign.PublicKey.from_bytes(read_small_file(file))
     except (OSError, ValueError) as error:
-        raise GliomarkError(message("key-unreadable", path=file, reason=_format_reason(error))) from None
+        raise WeightsError(message("key-unreadable", path=file, reason=_format_reason(error))) from None
     return _decode_key_id(key.to_base64()), key
 
 

@@ -18,11 +18,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from gliomark.errors import WeightsError
 from gliomark.files import atomic_write
 from gliomark.messages import message
 from gliomark.models.card import SEGMENTATION_PART, MarkerCard, MarkerValidation, ModelCard, parse_card
 from gliomark.models.signatures import UNSIGNED, TrustPolicy, WeightsContent, read_verified_content
-from gliomark.study import GliomarkError
 
 __all__ = ["MarkerCard", "MarkerValidation", "ModelCard", "Weights", "load_weights", "save_weights"]
 
@@ -85,7 +85,7 @@ def save_weights(
     }
     non_finite = sorted(name for name, tensor in half_tensors.items() if not _is_finite(tensor))
     if non_finite:
-        raise GliomarkError(message("weights-diverged", path=path, names=_format_names(non_finite)))
+        raise WeightsError(message("weights-diverged", path=path, names=_format_names(non_finite)))
     text = json.dumps(asdict(card), ensure_ascii=False, sort_keys=True)
     metadata = {
         "schema_version": str(SCHEMA_VERSION),
@@ -137,11 +137,11 @@ def _parse_weights(path: Path, content: WeightsContent) -> Weights:
     """Parse the content of a weights file; the path is used in messages."""
     metadata, entries = _parse_header(path, content.data)
     if metadata.get("schema_version") != str(SCHEMA_VERSION) or "card" not in metadata:
-        raise GliomarkError(message("weights-other-version", path=path, version=SCHEMA_VERSION))
+        raise WeightsError(message("weights-other-version", path=path, version=SCHEMA_VERSION))
     _check_tensor_entries(path, entries)
     tensors = _parse_tensors(path, content.data)
     if metadata.get("sha256") != _compute_digest(metadata["card"], tensors):
-        raise GliomarkError(message("weights-altered", path=path))
+        raise WeightsError(message("weights-altered", path=path))
     card = parse_card(path, metadata["card"])
     _check_tensors(path, tensors, card.markers)
     return Weights(card, tensors, metadata["sha256"], path, content.sha256, content.signature)
@@ -157,7 +157,7 @@ def _parse_header(path: Path, content: bytes) -> tuple[dict[str, str], dict[str,
             raise ValueError("the metadata is not text")
         return metadata, header
     except (ValueError, RecursionError, AttributeError, TypeError) as error:
-        raise GliomarkError(message("weights-damaged", path=path, reason=_format_reason(error))) from None
+        raise WeightsError(message("weights-damaged", path=path, reason=_format_reason(error))) from None
 
 
 def _check_tensor_entries(path: Path, entries: Mapping[str, Any]) -> None:
@@ -165,7 +165,7 @@ def _check_tensor_entries(path: Path, entries: Mapping[str, Any]) -> None:
     for name, entry in entries.items():
         kind, shape = (entry.get(key) for key in ("dtype", "shape")) if isinstance(entry, dict) else (0, 0)
         if kind not in TENSOR_TYPES or not isinstance(shape, list) or 0 in shape:
-            raise GliomarkError(
+            raise WeightsError(
                 message(
                     "weights-tensor-kind",
                     path=path,
@@ -179,7 +179,7 @@ def _parse_tensors(path: Path, content: bytes) -> dict[str, Tensor]:
     try:
         return load(content)
     except (SafetensorError, ValueError, RuntimeError, LookupError, TypeError, AssertionError) as error:
-        raise GliomarkError(message("weights-damaged", path=path, reason=_format_reason(error))) from error
+        raise WeightsError(message("weights-damaged", path=path, reason=_format_reason(error))) from error
 
 
 def _check_tensors(path: Path, tensors: Mapping[str, Tensor], markers: Iterable[str]) -> None:
@@ -188,13 +188,13 @@ def _check_tensors(path: Path, tensors: Mapping[str, Tensor], markers: Iterable[
     prior = tensors.get(PRIOR_TENSOR)
     if prior is not None and (prior.ndim != 2 or not prior.is_floating_point()):
         parameters = {"found": f"{prior.dtype} {tuple(prior.shape)}", "wanted": "float (rows, columns)"}
-        raise GliomarkError(message("weights-tensor-other", path=path, name=PRIOR_TENSOR, **parameters))
+        raise WeightsError(message("weights-tensor-other", path=path, name=PRIOR_TENSOR, **parameters))
     unexpected = [n for n in tensors if n != PRIOR_TENSOR and n.partition("/")[0] not in parts]
     if unexpected:
-        raise GliomarkError(message("weights-tensor-strange", path=path, names=_format_names(unexpected)))
+        raise WeightsError(message("weights-tensor-strange", path=path, names=_format_names(unexpected)))
     non_finite = sorted(name for name, tensor in tensors.items() if not _is_finite(tensor))
     if non_finite:
-        raise GliomarkError(message("weights-not-numbers", path=path, names=_format_names(non_finite)))
+        raise WeightsError(message("weights-not-numbers", path=path, names=_format_names(non_finite)))
 
 
 def _is_finite(tensor: Tensor) -> bool:

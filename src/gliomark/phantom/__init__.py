@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gliomark.errors import ConfigurationError
 from gliomark.files import atomic_write, convert_write_errors, encode_png
 from gliomark.phantom.anatomy import HEAD_CENTRE_LPS, BodySide, FloatArray, HeadAnatomy
 from gliomark.phantom.appearance import TumourAppearance, sample_appearance, sample_clinical
@@ -28,7 +29,7 @@ from gliomark.phantom.rendering import (
     sample_tissue_signals,
     simulate_scan,
 )
-from gliomark.study import ClinicalData, GliomarkError, MRSequence, Series, Study
+from gliomark.study import ClinicalData, MRSequence, Series, Study
 from gliomark.tables import format_csv
 
 __all__ = [
@@ -81,9 +82,11 @@ class PhantomSettings:
         """Check the settings."""
         sizes = (*self.spacing_mm, self.slice_mm, self.matrix, self.slice_count, self.sublayers)
         if min(sizes) <= 0 or self.noise_sigma < 0 or self.max_tilt_degrees < 0:
-            raise GliomarkError(f"The phantom's sizes must be positive, not {self}: correct the settings.")
+            raise ConfigurationError(
+                f"The phantom's sizes must be positive, not {self}: correct the settings."
+            )
         if self.side not in ("left", "right", None):
-            raise GliomarkError(f"The phantom's side is {self.side!r}: give 'left', 'right' or None.")
+            raise ConfigurationError(f"The phantom's side is {self.side!r}: give 'left', 'right' or None.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, log_expit, logit, ndtr
 
+from gliomark.errors import ConfigurationError
 from gliomark.evaluation.metrics import auc
-from gliomark.study import ClinicalData, GliomarkError
+from gliomark.study import ClinicalData
 
 DoubleArray = NDArray[np.float64]
 NumberOrArray = TypeVar("NumberOrArray", float, NDArray[np.float64])
@@ -106,11 +107,11 @@ class AppearanceSettings:
     def __post_init__(self) -> None:
         """Check the settings."""
         if not 0 < self.noise_factor <= 4:
-            raise GliomarkError(
+            raise ConfigurationError(
                 f"The noise of the appearance is {self.noise_factor:g}: give a number above 0 and up to 4 (1 is usual)."
             )
         if not 1 < self.ki67_threshold <= 90:
-            raise GliomarkError(
+            raise ConfigurationError(
                 f"The Ki-67 threshold is {self.ki67_threshold:g} %: give one above 1 and up to 90."
             )
 
@@ -304,7 +305,7 @@ def _compute_posteriors(
 ) -> DoubleArray:
     """Compute the probability ``(n,)`` of a positive marker from the image, age and sex, or both."""
     if marker not in MARKER_COLUMNS:
-        raise GliomarkError(f"Unknown marker {marker!r}: give {' or '.join(MARKER_COLUMNS)}.")
+        raise ConfigurationError(f"Unknown marker {marker!r}: give {' or '.join(MARKER_COLUMNS)}.")
     # (n, stratum, percentage): joint log probability of labels and features
     joint = np.zeros((len(features.age), len(STRATA), len(KI67_PERCENTAGES)))
     for number, stratum in enumerate(STRATA):

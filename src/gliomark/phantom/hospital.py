@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from gliomark.errors import ConfigurationError
 from gliomark.files import atomic_folder, atomic_write, remove_leftovers
 from gliomark.phantom import (
     PhantomSettings,
@@ -35,7 +36,7 @@ from gliomark.phantom.hospital_patient import (
     create_hospital_patient,
     decompose_movement,
 )
-from gliomark.study import ClinicalData, GliomarkError, MRSequence, Study
+from gliomark.study import ClinicalData, MRSequence, Study
 from gliomark.tables import format_csv
 
 __all__ = [
@@ -114,14 +115,16 @@ def write_hospital(
         whose export would need a segmentation.
     """
     if not seeds or len(set(seeds)) < len(seeds):
-        raise GliomarkError("The synthetic hospital needs at least one patient, each with a different seed.")
+        raise ConfigurationError(
+            "The synthetic hospital needs at least one patient, each with a different seed."
+        )
     if output_format == "dicom" and not has_lesion:
-        raise GliomarkError(
+        raise ConfigurationError(
             "The DICOM export always includes a segmentation of the lesion: write people without a lesion as "
             "pictures or nifti."
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise GliomarkError(f"{out} already exists and is not empty: choose a new folder.")
+        raise ConfigurationError(f"{out} already exists and is not empty: choose a new folder.")
     remove_leftovers(out.parent)
     with atomic_folder(out) as part:
         write_one = partial(

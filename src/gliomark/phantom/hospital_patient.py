@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from gliomark.errors import ConfigurationError
 from gliomark.phantom import (
     PhantomSettings,
     SyntheticPerson,
@@ -25,7 +26,7 @@ from gliomark.phantom import (
 from gliomark.phantom.anatomy import HEAD_CENTRE_LPS
 from gliomark.phantom.appearance import AppearanceSettings, TumourAppearance
 from gliomark.phantom.rendering import simulate_scan
-from gliomark.study import ClinicalData, GliomarkError, MRSequence, Series, Study
+from gliomark.study import ClinicalData, MRSequence, Series, Study
 
 DoubleArray = NDArray[np.float64]
 REFERENCE_SEQUENCE = MRSequence.T2
@@ -78,17 +79,19 @@ class HospitalSettings:
             )
             < 0
         ):
-            raise GliomarkError(
+            raise ConfigurationError(
                 f"A movement, tilt or gap of the synthetic hospital is negative: correct {self}."
             )
         if (
             min(*self.thickness_mm, *self.matrix, *self.field_of_view_mm, self.coverage_mm, self.sublayers)
             <= 0
         ):
-            raise GliomarkError(f"A size of the synthetic hospital's images is not positive: correct {self}.")
+            raise ConfigurationError(
+                f"A size of the synthetic hospital's images is not positive: correct {self}."
+            )
         unknown = set(self.transfer_syntaxes) - set(TRANSFER_SYNTAXES)
         if unknown or not self.transfer_syntaxes:
-            raise GliomarkError(
+            raise ConfigurationError(
                 f"The transfer syntax of the synthetic hospital is {' or '.join(sorted(unknown)) or 'nothing'}: "
                 f"choose among {', '.join(TRANSFER_SYNTAXES)}."
             )

@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from gliomark.errors import GliomarkError
 from gliomark.geometry import (
     apply_affine,
     compute_image_affine,
@@ -23,7 +24,7 @@ from gliomark.geometry import (
     is_inside_field_of_view,
 )
 from gliomark.messages import Message, message
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 # from this share on the brain counts as complete: the lowest slices differ between sequences
 MIN_COMPLETE_SHARE = 0.95

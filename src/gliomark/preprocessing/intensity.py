@@ -6,8 +6,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from gliomark.errors import InputError
 from gliomark.messages import message
-from gliomark.study import GliomarkError
 
 CLIP_PERCENTILES = (0.5, 99.5)
 
@@ -53,7 +53,7 @@ def normalise_z_score(
     clipped = np.clip(image, low, high)
     mean, standard_deviation = clipped[brain].mean(), clipped[brain].std()
     if not standard_deviation > 0:
-        raise GliomarkError(message("brain-of-one-grey", name=sequence))
+        raise InputError(message("brain-of-one-grey", name=sequence))
     normalised = (clipped - mean) / standard_deviation
     normalised[~brain] = normalised[brain].min()
     return normalised.astype(np.float32)

@@ -12,10 +12,11 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gliomark.errors import InputError
 from gliomark.messages import Message, message
 from gliomark.preprocessing.resampling import resample, to_simpleitk_image
 from gliomark.preprocessing.slicing import MIN_BRAIN_AREA_MM2
-from gliomark.study import GliomarkError, MRSequence, Series, Study
+from gliomark.study import MRSequence, Series, Study
 
 _MAX_SHOWN_NAMES = 5
 
@@ -75,7 +76,7 @@ def _check_empty_slices(
             if not within.any():
                 return [message("slices-empty-at-ends", name=name, slices=slices)]
     if within.any():
-        raise GliomarkError(
+        raise InputError(
             message("slices-empty", file=series.source, name=name, slices=_format_slice_names(series, within))
         )
     return (
@@ -97,7 +98,7 @@ def _check_missing_voxels(name: MRSequence, series: Series, brain: NDArray[np.bo
     gap = series.missing & (labels != background_label) & ndimage.binary_dilation(brain)
     if gap.any():
         slices = _format_slice_names(series, gap.any(axis=(1, 2)))
-        raise GliomarkError(message("voxels-missing", file=series.source, name=name, slices=slices))
+        raise InputError(message("voxels-missing", file=series.source, name=name, slices=slices))
 
 
 def _format_slice_names(series: Series, chosen: NDArray[np.bool_]) -> str | Message:

@@ -11,9 +11,10 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from gliomark.errors import InputError
 from gliomark.geometry import compute_field_of_view, compute_spacing
 from gliomark.messages import Message, message
-from gliomark.study import GliomarkError, Series
+from gliomark.study import Series
 
 # A tightly cropped brain is 120 mm wide; the stack may be thin. Padded images have up to 512 voxels of 1 mm.
 MIN_FIELD_OF_VIEW_MM = 100.0
@@ -38,7 +39,7 @@ def check_orientations_stated(series: Iterable[Series]) -> None:
     if stated and assumed:
         names = ", ".join(one.source.name for one in assumed)
         folder, other = assumed[0].source.parent, ", ".join(stated)
-        raise GliomarkError(message("volumes-oriented-and-not", folder=folder, file=names, other=other))
+        raise InputError(message("volumes-oriented-and-not", folder=folder, file=names, other=other))
 
 
 def check_fields_of_view(series: Iterable[Series]) -> None:
@@ -53,7 +54,7 @@ def check_fields_of_view(series: Iterable[Series]) -> None:
         field = np.sort(compute_field_of_view(one.affine, one.image.shape))
         if field[1] < MIN_FIELD_OF_VIEW_MM or field[2] > MAX_FIELD_OF_VIEW_MM:
             sizes = compute_field_of_view(one.affine, one.image.shape)
-            raise GliomarkError(
+            raise InputError(
                 message(
                     "field-of-no-head",
                     file=one.source,
@@ -85,7 +86,7 @@ def check_brain_size(brain: sitk.Image, series: Series, is_cut: bool) -> tuple[M
     millilitres = float(mask.sum() * np.prod(spacing)) / 1000.0
     extent = _compute_extent(mask) * spacing
     if millilitres > MAX_BRAIN_ML or (extent > MAX_BRAIN_EXTENT_MM).any():
-        raise GliomarkError(
+        raise InputError(
             message(
                 "brain-of-nobody",
                 file=series.source,

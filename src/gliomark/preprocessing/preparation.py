@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
+from gliomark.errors import InputError
 from gliomark.messages import Message, message
 from gliomark.preprocessing.brain_coverage import BrainCoverage, measure_brain_coverage
 from gliomark.preprocessing.intensity import normalise_z_score
@@ -31,7 +32,7 @@ from gliomark.preprocessing.skull_stripping import (
     is_skull_stripped,
 )
 from gliomark.preprocessing.slicing import create_slice_grid, select_equidistant_slices
-from gliomark.study import GliomarkError, MRSequence, SliceStack, Study
+from gliomark.study import MRSequence, SliceStack, Study
 
 SKULL_STRIPPING_ORDER = (MRSequence.T1C, MRSequence.T1, MRSequence.FLAIR, MRSequence.T2)
 
@@ -95,7 +96,7 @@ def prepare(
     if missing:
         found = ", ".join(sorted(study.series))
         wanted = " + ".join(missing)
-        raise GliomarkError(message("sequence-missing", folder=study.source, missing=wanted, found=found))
+        raise InputError(message("sequence-missing", folder=study.source, missing=wanted, found=found))
     reference = sequences[-1]
     images = {name: reorient_to_axial(study.series[name]) for name in study.series}
     names = _list_required_sequences(study, sequences)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
+from gliomark.errors import InputError
 from gliomark.messages import message
 from gliomark.preprocessing.intensity import clip_outliers
-from gliomark.study import GliomarkError
 
 MAX_SAMPLED_VOXELS = 60_000
 
@@ -38,7 +38,7 @@ def register_rigidly(fixed: sitk.Image, moving: sitk.Image, seed: int = 1) -> si
         _refine_finest_level(fixed, moving, transform, seed)
     except RuntimeError as error:
         # too few slices or no overlap; ITK's own message is too long to show
-        raise GliomarkError(message("not-aligned")) from error
+        raise InputError(message("not-aligned")) from error
     return transform
 
 

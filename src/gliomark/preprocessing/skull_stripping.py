@@ -11,9 +11,9 @@ from deepbet import BrainExtraction
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+from gliomark.errors import InputError
 from gliomark.geometry import LPS_TO_RAS, compute_image_affine
 from gliomark.messages import message
-from gliomark.study import GliomarkError
 
 MIN_BRAIN_ML = 300.0
 MAX_BRAIN_MM3 = 2.1e6  # a whole head has well over 3 litres
@@ -40,9 +40,9 @@ def extract_brain_mask(image: sitk.Image) -> sitk.Image:
         _, mask, millilitres = _load_deepbet().run(nifti)
     except (AssertionError, ValueError, RuntimeError) as error:
         # deepbet raises these if its first pass finds no foreground
-        raise GliomarkError(message("brain-not-found", reason=str(error))) from error
+        raise InputError(message("brain-not-found", reason=str(error))) from error
     if millilitres < MIN_BRAIN_ML:
-        raise GliomarkError(message("brain-too-small", ml=millilitres))
+        raise InputError(message("brain-too-small", ml=millilitres))
     return _to_image_like(np.asarray(mask.dataobj).transpose(2, 1, 0).astype(np.uint8), image)
 
 

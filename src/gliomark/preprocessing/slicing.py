@@ -8,8 +8,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from gliomark.errors import InputError
 from gliomark.messages import message
-from gliomark.study import GliomarkError
 
 MIN_BRAIN_AREA_MM2 = 800.0
 
@@ -49,7 +49,7 @@ def create_slice_grid(
     column_mm, row_mm, slice_mm = brain.GetSpacing()
     brain_slices = np.flatnonzero(mask.sum(axis=(1, 2)) * column_mm * row_mm >= MIN_BRAIN_AREA_MM2)
     if brain_slices.size == 0:
-        raise GliomarkError(message("brain-in-no-slice"))
+        raise InputError(message("brain-in-no-slice"))
     stride = max(1, math.ceil(step_mm / slice_mm - 1e-6))
     slices = list(range(int(brain_slices[0]), int(brain_slices[-1]) + 1, stride))
     (top, bottom), (left, right) = (

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gliomark.errors import InputError
 from gliomark.files import atomic_folder, atomic_write, convert_write_errors
 from gliomark.isolation import ReadExecutor, run_in_this_process
 from gliomark.messages import message
@@ -18,7 +19,7 @@ from gliomark.reporting.pdf_report import render_contents_as_pdf
 from gliomark.reporting.prediction_json import create_prediction_document, to_json_number
 from gliomark.reporting.report_contents import create_report_contents
 from gliomark.reporting.report_texts import Language
-from gliomark.study import GliomarkError, Prediction
+from gliomark.study import Prediction
 from gliomark.tables import format_csv, read_table
 
 RESULT_FILES = frozenset(
@@ -147,7 +148,7 @@ def read_predictions_table(path: Path) -> tuple[list[str], dict[str, dict[str, o
     columns, records = read_table(path)
     missing = [name for name in ("id", *PATIENT_COLUMNS) if name not in columns]
     if missing:
-        raise GliomarkError(message("predictions-foreign", table=path, columns=", ".join(missing)))
+        raise InputError(message("predictions-foreign", table=path, columns=", ".join(missing)))
     rows = [dict[str, object](zip(columns, record, strict=True)) for record in records]
     return columns, {str(row["id"]): row for row in rows}
 
@@ -161,7 +162,7 @@ def encode_folder_name(patient_id: str) -> str:
         If the id is empty.
     """
     if not patient_id.strip():
-        raise GliomarkError(message("id-empty"))
+        raise InputError(message("id-empty"))
     return FORBIDDEN_IN_FILE_NAMES.sub(
         lambda found: "".join(f"%{ord(c):02X}" for c in found.group()), patient_id
     )
@@ -208,4 +209,4 @@ def _check_target_is_result(target: Path) -> None:
         entry for entry in visible_entries if entry.relative_to(target).as_posix() not in RESULT_FILES
     ]
     if foreign_entries:
-        raise GliomarkError(message("not-a-result", folder=str(target), file=foreign_entries[0].name))
+        raise InputError(message("not-a-result", folder=str(target), file=foreign_entries[0].name))

@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 
+from gliomark.errors import GliomarkError
 from gliomark.files import FileWriteError, is_disk_full_error
 from gliomark.messages import message
 from gliomark.server import predictions, studies
@@ -31,7 +32,6 @@ from gliomark.server.schemas import (
     ModelResponse,
     describe_errors,
 )
-from gliomark.study import GliomarkError
 
 LOG = logging.getLogger("gliomark.server")
 CONTENT_SECURITY_POLICY = "default-src 'self' 'unsafe-inline'; img-src 'self' data:"

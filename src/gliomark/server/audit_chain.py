@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from gliomark.errors import InputError
 from gliomark.messages import message
-from gliomark.study import GliomarkError
 
 FIRST_PREVIOUS_SHA256 = "0" * 64  # previous hash of the first line
 
@@ -155,17 +155,17 @@ def verify_chain(
     last, count, expected_number = ChainHead(), 0, None
     for line in lines:
         if line.previous_sha256 != last.sha256 or not line.has_valid_hash:
-            raise GliomarkError(_describe_break(line, last, recorded, read_line))
+            raise InputError(_describe_break(line, last, recorded, read_line))
         last, count = ChainHead(line.number, line.sha256, line.at), count + 1
         expected_number = line.number if line.sha256 == expected_sha256 else expected_number
     if last.number > recorded.number:
-        raise GliomarkError(_describe_broken_line("inserted", recorded.number + 1))
+        raise InputError(_describe_broken_line("inserted", recorded.number + 1))
     if last.number < recorded.number:
-        raise GliomarkError(_describe_missing_lines(last.number + 1, recorded.number))
+        raise InputError(_describe_missing_lines(last.number + 1, recorded.number))
     if last.sha256 != recorded.sha256:
-        raise GliomarkError(_describe_broken_line("altered", last.number))
+        raise InputError(_describe_broken_line("altered", last.number))
     if expected_sha256 and expected_number is None:
-        raise GliomarkError(message("audit-head-gone", sha256=expected_sha256, count=count))
+        raise InputError(message("audit-head-gone", sha256=expected_sha256, count=count))
     return ChainVerification(count, last, expected_number)
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from gliomark.errors import ConfigurationError, InputError
 from gliomark.files import convert_write_errors, make_temporary_name, remove_path
 from gliomark.messages import message
 from gliomark.server.audit_chain import ChainHead, ChainVerification, format_utc_time
 from gliomark.server.database import COMMAND_LINE_CALLER, AuditEntry, AuditFilter, AuditRow, Database
 from gliomark.server.run import open_database
-from gliomark.study import GliomarkError
 from gliomark.tables.csv_writer import format_csv
 
 CSV_COLUMNS = ("number", "at", "who", "action", "subject", "detail", "previous_sha256", "sha256")
@@ -30,7 +30,7 @@ def open_existing_database(data_folder: Path, database_url: str) -> Database:
         If the folder holds no database.
     """
     if not database_url and not (data_folder / "gliomark.db").is_file():
-        raise GliomarkError(message("no-database", folder=str(data_folder)))
+        raise ConfigurationError(message("no-database", folder=str(data_folder)))
     return open_database(data_folder, database_url)
 
 
@@ -44,7 +44,7 @@ def parse_sha256(text: str) -> str:
     """
     sha256 = re.sub(r"\s", "", text).lower()
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise GliomarkError(message("audit-hash-unfit", text=text[:80]))
+        raise ConfigurationError(message("audit-hash-unfit", text=text[:80]))
     return sha256
 
 
@@ -59,7 +59,7 @@ def parse_utc_time(text: str) -> datetime:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise GliomarkError(message("audit-time-unfit", text=text[:80])) from None
+        raise ConfigurationError(message("audit-time-unfit", text=text[:80])) from None
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
@@ -95,7 +95,7 @@ def iterate_csv_pages(database: Database, audit_filter: AuditFilter) -> Iterator
         for page in database.iterate_audit_pages(audit_filter):
             yield format_csv(map(_format_row, page))
     except (SQLAlchemyError, ValueError):
-        raise GliomarkError(message("audit-unreadable")) from None
+        raise InputError(message("audit-unreadable")) from None
 
 
 def write_csv_pages(pages: Iterable[str], path: Path) -> None:

@@ -41,10 +41,10 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
+from gliomark.errors import ConfigurationError, InputError
 from gliomark.messages import Message, from_message_record, message, to_message_record
 from gliomark.server import audit_chain
 from gliomark.server.migrations.upgrade import READ_ONLY_OPTION, upgrade_database
-from gliomark.study import GliomarkError
 
 Role = Literal["reader", "admin"]
 ROLES = ("reader", "admin")
@@ -321,7 +321,7 @@ def connect_database(url: str) -> Engine:
         upgrade_database(engine, Base.metadata)
     except (SQLAlchemyError, ImportError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise GliomarkError(message("database-unopened", reason=reason)) from None
+        raise ConfigurationError(message("database-unopened", reason=reason)) from None
     return engine
 
 
@@ -423,7 +423,7 @@ def _read_recorded_head(session: Session, locks_row: bool = False) -> audit_chai
     query = select(AuditHeadRow.number, AuditHeadRow.sha256).where(AuditHeadRow.id == 1)
     row = session.execute(query.with_for_update() if locks_row else query).first()
     if row is None:
-        raise GliomarkError(message("audit-head-row-gone"))
+        raise InputError(message("audit-head-row-gone"))
     return audit_chain.ChainHead(*row)
 
 
@@ -461,11 +461,11 @@ class Database:
             If the role is unknown or the name in use.
         """
         if role not in ROLES:
-            raise GliomarkError(message("token-role", role=role, known=" or ".join(ROLES)))
+            raise ConfigurationError(message("token-role", role=role, known=" or ".join(ROLES)))
         token = secrets.token_urlsafe(32)
         with self.write_transaction() as session:
             if session.scalar(select(TokenRow).where(TokenRow.name == name)):
-                raise GliomarkError(message("token-name-taken", name=name))
+                raise ConfigurationError(message("token-name-taken", name=name))
             session.add(TokenRow(sha256=hash_token(token), name=name, role=role))
             append_audit_line(session, COMMAND_LINE_CALLER, TOKEN_ADDED_ACTION, name, {"role": role})
         return token
@@ -481,7 +481,7 @@ class Database:
         with self.write_transaction() as session:
             row = session.scalar(select(TokenRow).where(TokenRow.name == name))
             if row is None:
-                raise GliomarkError(message("no-such-token", name=name))
+                raise ConfigurationError(message("no-such-token", name=name))
             session.delete(row)
             append_audit_line(session, COMMAND_LINE_CALLER, "token revoked", name, {})
 

@@ -10,8 +10,8 @@ from dicomweb_client.api import DICOMwebClient
 from pydicom import Dataset
 from pynetdicom import AE
 
+from gliomark.errors import ConfigurationError
 from gliomark.messages import message
-from gliomark.study import GliomarkError
 
 STATUS_SUCCESS = 0x0000
 UNCOMPRESSED_TRANSFER_SYNTAXES = (
@@ -41,7 +41,7 @@ def parse_destination(text: str) -> StorageServer | str:
         return text.rstrip("/")
     match = re.fullmatch(r"([!-?A-\[\]-~]{1,16})@(\[[^\]]+\]|[^:\s]+):(\d{1,5})", text)
     if not match or int(match[3]) > 65535:
-        raise GliomarkError(message("destination-unfit", text=text[:200]))
+        raise ConfigurationError(message("destination-unfit", text=text[:200]))
     return StorageServer(match[1], match[2].strip("[]"), int(match[3]))
 
 
@@ -54,7 +54,7 @@ def check_ae_title(ae_title: str) -> None:
         If it is empty, too long or contains invalid characters.
     """
     if not re.fullmatch(r"[ -\[\]-~]{1,16}", ae_title) or not ae_title.strip():
-        raise GliomarkError(message("title-unfit", title=ae_title[:80]))
+        raise ConfigurationError(message("title-unfit", title=ae_title[:80]))
 
 
 def get_destination_name(destination_text: str) -> str:

@@ -25,6 +25,7 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from sqlalchemy.exc import SQLAlchemyError
 
+from gliomark.errors import DATA_ERRORS, ConfigurationError, GliomarkError
 from gliomark.files import has_free_space, is_disk_full_error
 from gliomark.io.dicom import is_frame_count_plausible
 from gliomark.isolation import ReaderProcessError
@@ -46,7 +47,6 @@ from gliomark.server.dicom_results import load_or_create_dicom_results
 from gliomark.server.security import is_loopback
 from gliomark.server.study_import import create_prediction_request
 from gliomark.server.study_store import write_file
-from gliomark.study import DATA_ERRORS, GliomarkError
 
 LOG = logging.getLogger("gliomark.server.dicom")
 STATUS_OUT_OF_RESOURCES, STATUS_CANNOT_UNDERSTAND = 0xA700, 0xC000
@@ -170,7 +170,7 @@ class DicomNode:
             If the port cannot be opened, or is reachable from other machines without a list of allowed AE titles.
         """
         if not is_loopback(self.config.host) and not self.config.allowed_ae_titles:
-            raise GliomarkError(message("node-open", host=self.config.host))
+            raise ConfigurationError(message("node-open", host=self.config.host))
         entity = AE(self.config.ae_title)
         entity.require_calling_aet = list(self.config.allowed_ae_titles)
         entity.add_supported_context(Verification)
@@ -199,7 +199,7 @@ class DicomNode:
                 folder=self.receiving_folder,
             )
         except OSError as error:
-            raise GliomarkError(
+            raise ConfigurationError(
                 message("node-port", port=self.config.port, reason=str(error.strerror or error))
             ) from None
         self._listener, self.port = listener, listener.server_address[1]

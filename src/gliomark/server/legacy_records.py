@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from gliomark import study as records_of_study
+from gliomark.errors import GliomarkError, InputError
 from gliomark.files import FileWriteError
 from gliomark.messages import Message, message
 from gliomark.record_files import is_same_record, read_record, write_record
-from gliomark.study import GliomarkError, MRSequence, Study
+from gliomark.study import MRSequence, Study
 
 if TYPE_CHECKING:
     from gliomark.server.database import Database
@@ -170,7 +171,7 @@ def _get_pickle_path(folder: Path, name: str) -> Path:
 
 def _create_error(file: Path, error: BaseException) -> GliomarkError:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return GliomarkError(message("stored-older", file=file.name, reason=reason))
+    return InputError(message("stored-older", file=file.name, reason=reason))
 
 
 # ---- reading ------------------------------------------------------------------------------------------

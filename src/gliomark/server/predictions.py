@@ -12,6 +12,7 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
 from pydicom import Dataset
 
+from gliomark.errors import GliomarkError
 from gliomark.messages import message
 from gliomark.reporting import render_pdf
 from gliomark.reporting.html_report import render_contents_as_html
@@ -35,7 +36,6 @@ from gliomark.server.schemas import (
     PathologyResponse,
     create_job_response,
 )
-from gliomark.study import GliomarkError
 
 router = APIRouter(prefix="/api/predictions", tags=["predictions"])
 Language = Literal["en", "zh"]

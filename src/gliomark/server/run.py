@@ -14,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from gliomark.errors import ConfigurationError
 from gliomark.isolation import ReaderPool
 from gliomark.messages import message
 from gliomark.models.shipped_weights import resolve_weights_file
@@ -30,7 +31,6 @@ from gliomark.server.legacy_records import convert_legacy_data
 from gliomark.server.security import Authenticator, ServerAddress, check_address
 from gliomark.server.study_store import StudyStore
 from gliomark.server.worker_pool import JOB_STALL_TIMEOUT_S, WorkerPool
-from gliomark.study import GliomarkError
 
 TOKEN_VARIABLE = "GLIOMARK_TOKEN"  # noqa: S105 - the name of an environment variable, not a token
 LOCK_TIMEOUT_S = 20.0  # longest wait for a previous server that is still ending
@@ -110,7 +110,7 @@ def create_server(config: ServerConfig) -> Server:
     model_files = dict(config.model_files or {"demo": "demo"})
     for name, weights in model_files.items():
         if weights != "demo" and not Path(weights).is_file():
-            raise GliomarkError(message("model-file-missing", file=weights, model=name))
+            raise ConfigurationError(message("model-file-missing", file=weights, model=name))
     folder = config.data_folder.absolute()
     trust = pin_weights(model_files, config.trust)
     worker_pool = WorkerPool(
@@ -179,7 +179,7 @@ def run_server(config: ServerConfig, notify: Callable[[str], None]) -> None:
             (address.host, address.port), family=_get_address_family(address.host)
         )
     except OSError as error:
-        raise GliomarkError(
+        raise ConfigurationError(
             message("port-taken", port=address.port, host=address.host, reason=str(error.strerror or error))
         ) from None
     tls = {"ssl_certfile": address.certificate, "ssl_keyfile": address.key}
@@ -201,7 +201,7 @@ def run_server(config: ServerConfig, notify: Callable[[str], None]) -> None:
             node.stop()
         lock.release()
     if server.worker_pool.startup_error:
-        raise GliomarkError(server.worker_pool.startup_error)
+        raise ConfigurationError(server.worker_pool.startup_error)
 
 
 def _lock_data_folder(data_folder: Path) -> FileLock:
@@ -216,7 +216,7 @@ def _lock_data_folder(data_folder: Path) -> FileLock:
     try:
         lock.acquire(timeout=LOCK_TIMEOUT_S)
     except Timeout:
-        raise GliomarkError(message("data-folder-taken", folder=str(data_folder))) from None
+        raise ConfigurationError(message("data-folder-taken", folder=str(data_folder))) from None
     return lock
 
 

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
 
+from gliomark.errors import ConfigurationError
 from gliomark.messages import message
 from gliomark.server.database import Caller, Database, hash_token
-from gliomark.study import GliomarkError
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,16 @@ def check_address(address: ServerAddress, database: Database, startup_token: str
         If TLS or a token is missing, or only one of certificate and key is given.
     """
     if (address.certificate is None) != (address.key is None):
-        raise GliomarkError(message("tls-half"))
+        raise ConfigurationError(message("tls-half"))
     for file in (address.certificate, address.key):
         if file is not None and not file.is_file():
-            raise GliomarkError(message("tls-file-missing", file=file))
+            raise ConfigurationError(message("tls-file-missing", file=file))
     if address.is_loopback:
         return
     if address.certificate is None:
-        raise GliomarkError(message("tls-wanted", host=address.host))
+        raise ConfigurationError(message("tls-wanted", host=address.host))
     if not database.list_tokens() and not startup_token:
-        raise GliomarkError(message("tokens-wanted", host=address.host))
+        raise ConfigurationError(message("tokens-wanted", host=address.host))
 
 
 @dataclass(frozen=True)

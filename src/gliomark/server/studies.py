@@ -11,6 +11,7 @@ from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse, StreamingResponse
 
+from gliomark.errors import InputError
 from gliomark.messages import message
 from gliomark.server.body_limits import limit_body
 from gliomark.server.database import Caller, StudyRow
@@ -33,7 +34,6 @@ from gliomark.server.schemas import (
 )
 from gliomark.server.study_store import decode_mask_png
 from gliomark.server.uploads import check_free_disk, receive_form
-from gliomark.study import GliomarkError
 
 router = APIRouter(prefix="/api/studies", tags=["studies"])
 
@@ -69,7 +69,7 @@ def admit_upload(server: Server, received_folder: Path, form: Mapping[str, str],
     try:
         model = form.get("model") or next(iter(server.model_files))
         if model not in server.model_files:
-            raise GliomarkError(
+            raise InputError(
                 message("no-such-model", model=model[:80], known=" or ".join(server.model_files))
             )
         return server.admit_study(received_folder, model, owner, form.get("patient_id", ""))

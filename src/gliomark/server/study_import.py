@@ -14,6 +14,7 @@ from typing import Any
 
 from pydicom import Dataset
 
+from gliomark.errors import DATA_ERRORS, GliomarkError, InputError
 from gliomark.files import iterate_files
 from gliomark.io import find_patients, read_study
 from gliomark.io.dicom import find_dicom_files
@@ -21,7 +22,7 @@ from gliomark.io.dicom.dataset_reader import read_dataset
 from gliomark.io.size_limits import is_regular_file
 from gliomark.messages import message
 from gliomark.server.study_store import StudyStore, redact_folder
-from gliomark.study import DATA_ERRORS, GliomarkError, MRSequence, Study
+from gliomark.study import MRSequence, Study
 
 MAX_AGE_YEARS = 120
 
@@ -78,16 +79,16 @@ def read_upload(folder: Path, required_sequences: Sequence[MRSequence] = ()) -> 
         patients = find_patients(_find_innermost_folder(folder))
         if len(patients) > 1:
             names = ", ".join(patient.name for patient in patients[:4])
-            raise GliomarkError(message("upload-patients", count=len(patients), names=names))
+            raise InputError(message("upload-patients", count=len(patients), names=names))
         return read_study(patients[0], required_sequences=required_sequences)
     except GliomarkError as error:
-        raise GliomarkError(redact_folder(error.message, folder)) from None
+        raise InputError(redact_folder(error.message, folder)) from None
     except MemoryError:
         raise  # the limit of the reader process, which has its own message
     except DATA_ERRORS as error:
         reason = redact_folder(" ".join(str(error).split())[-200:], folder)
         kind = type(error).__name__
-        raise GliomarkError(message("images-unreadable", kind=kind, reason=reason)) from None
+        raise InputError(message("images-unreadable", kind=kind, reason=reason)) from None
 
 
 def _find_innermost_folder(folder: Path) -> Path:

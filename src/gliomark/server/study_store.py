@@ -33,11 +33,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gliomark.errors import ConfigurationError, InputError
 from gliomark.files import atomic_write, encode_png, make_temporary_name, remove_leftovers, remove_path
 from gliomark.messages import Message, message
 from gliomark.record_files import has_record, read_record, write_record
 from gliomark.server import legacy_records
-from gliomark.study import GliomarkError, Prediction, SliceStack, Study
+from gliomark.study import Prediction, SliceStack, Study
 
 MAX_GREY = 65535
 UNRECORDED_FILE = "unrecorded"
@@ -72,7 +73,9 @@ class StudyStore:
             data_folder.chmod(0o700)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise GliomarkError(message("data-folder-unfit", folder=data_folder, reason=reason)) from None
+            raise ConfigurationError(
+                message("data-folder-unfit", folder=data_folder, reason=reason)
+            ) from None
         return StudyStore(data_folder)
 
     def get_study_folder(self, study_id: str) -> Path:
@@ -305,11 +308,11 @@ def decode_mask_png(content: bytes, shape: tuple[int, int, int]) -> NDArray[np.b
             # check the size before decompressing
             values = np.asarray(image) if size == (columns, slices * rows) else None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise GliomarkError(message("outline-unreadable")) from None
+        raise InputError(message("outline-unreadable")) from None
     if values is None:
         expected_size = {"wanted_columns": columns, "wanted_rows": slices * rows}
-        raise GliomarkError(message("outline-size", columns=size[0], rows=size[1], **expected_size))
+        raise InputError(message("outline-size", columns=size[0], rows=size[1], **expected_size))
     if mode not in ("L", "1"):
-        raise GliomarkError(message("outline-kind", kind=mode))
+        raise InputError(message("outline-kind", kind=mode))
     mask: NDArray[np.bool_] = values.astype(np.uint8).reshape(shape) > 0
     return mask

@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from gliomark.errors import DATA_ERRORS, GliomarkError, WeightsError
 from gliomark.files import is_disk_full_error
 from gliomark.isolation import ReaderPool
 from gliomark.messages import collect_message_records, message
@@ -27,7 +28,7 @@ from gliomark.server.study_store import (
     stack_vertically,
     write_file,
 )
-from gliomark.study import DATA_ERRORS, ClinicalData, GliomarkError
+from gliomark.study import ClinicalData
 
 STEP_MESSAGES = {name: message(f"step-{name}") for name in ("align", "strip", "slice", "outline", "write")}
 PREPARE_PROGRESS = {"align": 0.05, "strip": 0.4, "slice": 0.85}
@@ -102,7 +103,7 @@ class Worker:
         """
         started_at, model = time.perf_counter(), self.models.get(job.model)
         if model is None:
-            raise GliomarkError(message("model-gone", model=job.model))
+            raise WeightsError(message("model-gone", model=job.model))
         methods = {"prepare": self.prepare, "predict": self.predict, "explain": self.explain}
         result = methods[job.kind](job, model, report_progress)
         return JobResult(time.perf_counter() - started_at, result, model.sha256)
@@ -149,7 +150,7 @@ class Worker:
 
         job_request, prepared = job.request, self.store.load_prepared(job.study_id)
         if job.prepared_model_sha256 != model.sha256:
-            raise GliomarkError(message("other-weights"))
+            raise WeightsError(message("other-weights"))
         outline = None
         if job.outline_sha256:
             content = self.store.get_correction_path(job.study_id, job.outline_sha256).read_bytes()
@@ -190,7 +191,7 @@ class Worker:
         prediction_id, marker = str(job.request["prediction"]), str(job.request["marker"])
         prediction = self.store.load_prediction(job.study_id, prediction_id)
         if prediction.model.sha256 != model.sha256:
-            raise GliomarkError(message("answer-of-other-weights"))
+            raise WeightsError(message("answer-of-other-weights"))
         (answer,) = (
             marker_prediction
             for marker_prediction in prediction.markers

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 
+from gliomark.errors import InputError
 from gliomark.messages import Message, message
-from gliomark.study import GliomarkError
 from gliomark.tables.cell_text import BLANK_VALUES, normalise_cell
 from gliomark.tables.column_names import parse_age_unit, parse_sex_codes
 
@@ -222,6 +222,6 @@ def check_age_and_sex(age: float | None, sex: int | None) -> None:
     """
     number = isinstance(age, Real) and not isinstance(age, bool)
     if age is not None and not (number and 0 <= age <= MAX_AGE_YEARS):
-        raise GliomarkError(message("age-impossible", age=repr(age), oldest=f"{MAX_AGE_YEARS:.0f}"))
+        raise InputError(message("age-impossible", age=repr(age), oldest=f"{MAX_AGE_YEARS:.0f}"))
     if sex is not None and (isinstance(sex, bool) or sex not in (0, 1)):
-        raise GliomarkError(message("sex-impossible", sex=repr(sex)))
+        raise InputError(message("sex-impossible", sex=repr(sex)))

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gliomark.errors import InputError
 from gliomark.messages import message
-from gliomark.study import ClinicalData, GliomarkError
+from gliomark.study import ClinicalData
 from gliomark.tables.age_sex import (
     AgeFormat,
     CellError,
@@ -72,7 +73,7 @@ class ClinicalTable:
         sex = self._parse_cell("sex", cells, lambda text: parse_sex(text, self.sex_coding), patient_id)
         for name, value in (("age", age), ("sex", sex)):
             if value is None and require_age_sex:
-                raise GliomarkError(message(f"{name}-missing", patient=patient_id, table=self.source))
+                raise InputError(message(f"{name}-missing", patient=patient_id, table=self.source))
         others = {name: cell for name, cell in cells.items() if name not in {"id", "age", "sex"} and cell}
         return ClinicalData(patient_id, age, None if sex is None else int(sex), others)
 
@@ -82,15 +83,13 @@ class ClinicalTable:
         written = next((name for name in list_id_spellings(wanted) if name in known), wanted)
         found = [row for row in self.rows if row["id"] == written]
         if not found:
-            raise GliomarkError(
+            raise InputError(
                 format_missing_row_message(
                     patient_id, find_similar_ids(wanted, self.patient_ids), self.source
                 )
             )
         if any(row != found[0] for row in found):
-            raise GliomarkError(
-                message("row-repeated", patient=patient_id, count=len(found), table=self.source)
-            )
+            raise InputError(message("row-repeated", patient=patient_id, count=len(found), table=self.source))
         return found[0]
 
     def _parse_cell(
@@ -100,7 +99,7 @@ class ClinicalTable:
         try:
             return parse(text)
         except CellError as error:
-            raise GliomarkError(
+            raise InputError(
                 message(f"{name}-refused", cell=text, patient=patient, table=self.source, reason=error.reason)
             ) from None
 
@@ -115,7 +114,7 @@ def check_clinical_row(clinical: ClinicalData, patient_id: str) -> None:
     """
     one, other = (unicodedata.normalize("NFC", text).strip() for text in (clinical.patient_id, patient_id))
     if one not in list_id_spellings(other):
-        raise GliomarkError(message("row-of-another", row=clinical.patient_id, patient=patient_id))
+        raise InputError(message("row-of-another", row=clinical.patient_id, patient=patient_id))
     check_age_and_sex(clinical.age, clinical.sex)
 
 
@@ -152,7 +151,7 @@ def read_clinical_table(path: Path | str, *, is_gliomark_table: bool = False) ->
     header, records = read_table(path)
     name_counts = Counter(name.lower() for name in header if name)
     if repeated := sorted(name for name, count in name_counts.items() if count > 1):
-        raise GliomarkError(message("table-column-twice", table=path, column=repeated[0]))
+        raise InputError(message("table-column-twice", table=path, column=repeated[0]))
     column_indices = {"id": select_id_column(path, header, records)}
     for name, is_column in (("age", is_age_column), ("sex", is_sex_column)):
         found = [
@@ -162,7 +161,7 @@ def read_clinical_table(path: Path | str, *, is_gliomark_table: bool = False) ->
         ]
         if len(found) > 1:
             shown = ", ".join(header[place] for place in found)
-            raise GliomarkError(message("table-two-meanings", table=path, columns=shown, meaning=name))
+            raise InputError(message("table-two-meanings", table=path, columns=shown, meaning=name))
         if found:
             column_indices[name] = found[0]
     # a column of row numbers named "id" does not keep this name

@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from gliomark.errors import InputError
 from gliomark.messages import message
-from gliomark.study import GliomarkError
 
 # The documented name takes precedence; any of the others is the patient's id if it is the only one.
 _DOCUMENTED_ID_NAME = "id"
@@ -110,11 +110,11 @@ def select_id_column(
         candidates = documented or candidates
     if not candidates:
         shown = ", ".join(name for name in header if name)[:80]
-        raise GliomarkError(message("table-no-id", table=path, columns=shown or message("no-columns")))
+        raise InputError(message("table-no-id", table=path, columns=shown or message("no-columns")))
     if len(candidates) > 1 and len({tuple(row[at] for row in records) for at in candidates}) > 1:
         chosen = [header[at] for at in candidates]
         code = "table-id-twice" if len({names[at] for at in candidates}) == 1 else "table-several-ids"
-        raise GliomarkError(message(code, table=path, column=names[candidates[0]], columns=", ".join(chosen)))
+        raise InputError(message(code, table=path, column=names[candidates[0]], columns=", ".join(chosen)))
     return candidates[0]
 
 

@@ -13,8 +13,8 @@ from stat import S_ISDIR, S_ISREG
 from typing import Any
 from zipfile import ZipFile
 
+from gliomark.errors import GliomarkError, InputError
 from gliomark.messages import message
-from gliomark.study import GliomarkError
 from gliomark.tables.cell_text import clean_cell
 from gliomark.tables.column_names import is_age_column, is_id_column, is_sex_column
 
@@ -68,7 +68,7 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
     # An extra cell (such as from a decimal comma in a comma-separated table) shifts the others under wrong names.
     for record in records:
         if any(record[len(header) :]):
-            raise GliomarkError(message("table-row-too-long", row=record[0], table=path))
+            raise InputError(message("table-row-too-long", row=record[0], table=path))
     width = len(header)
     return header, [record[:width] + [""] * (width - len(record)) for record in records]
 
@@ -77,14 +77,14 @@ def _read_content(path: Path) -> bytes:
     try:
         found = path.stat()
         if not S_ISREG(found.st_mode) and not S_ISDIR(found.st_mode):
-            raise GliomarkError(message("table-no-file", table=path))
+            raise InputError(message("table-no-file", table=path))
         _check_size(path, found.st_size, _MAX_BYTES)
         content = path.read_bytes()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise GliomarkError(message("table-unopenable", table=path, reason=reason)) from None
+        raise InputError(message("table-unopenable", table=path, reason=reason)) from None
     if content.startswith(_OLD_OFFICE_MAGIC):
-        raise GliomarkError(message("table-old-workbook", table=path))
+        raise InputError(message("table-old-workbook", table=path))
     return content
 
 
@@ -94,7 +94,7 @@ def _read_content(path: Path) -> bytes:
 def _parse_text_table(path: Path, content: bytes) -> list[list[str]]:
     text = re.sub(r"\r\n?", "\n", _decode_text(path, content)).lstrip("\ufeff")
     if text.lstrip()[:1] == "<":  # web pages and XML are often saved as .xls
-        raise GliomarkError(message("table-web-page", table=path))
+        raise InputError(message("table-web-page", table=path))
     if stated := re.match(r'\s*"?sep=(.)"?[^\n\S]*(\n|$)', text):
         return _parse_csv(path, text[stated.end() :].lstrip("\ufeff"), stated[1])
     attempts = [_try_separator(path, text, separator) for separator in _SEPARATORS]
@@ -124,7 +124,7 @@ def _decode_text(path: Path, content: bytes) -> str:
             continue
         if "\0" not in text and not (guessed and not re.search(rf"[{_SEPARATORS} ].*[\r\n]", text)):
             return text
-    raise GliomarkError(message("table-encoding", table=path))
+    raise InputError(message("table-encoding", table=path))
 
 
 def _try_separator(path: Path, text: str, separator: str) -> list[list[str]] | GliomarkError:
@@ -140,7 +140,7 @@ def _parse_csv(path: Path, text: str, separator: str) -> list[list[str]]:
             csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
         )
     except csv.Error as error:
-        raise GliomarkError(message("table-not-csv", table=path, reason=str(error))) from None
+        raise InputError(message("table-not-csv", table=path, reason=str(error))) from None
 
 
 def _split_at_blanks(text: str) -> list[list[list[str]]]:
@@ -201,7 +201,7 @@ def _read_workbook(path: Path, content: bytes) -> list[list[str]]:
     except GliomarkError:
         raise
     except Exception:  # openpyxl raises all errors of its parsers: zip, xml, key and value errors
-        raise GliomarkError(message("table-damaged-workbook", table=path)) from None
+        raise InputError(message("table-damaged-workbook", table=path)) from None
 
 
 def _check_workbook_parts(path: Path, content: bytes) -> None:
@@ -214,7 +214,7 @@ def _check_workbook_parts(path: Path, content: bytes) -> None:
 
 def _check_size(path: Path, size: int, maximum: int) -> None:
     if size > maximum:
-        raise GliomarkError(message("table-huge", table=path))
+        raise InputError(message("table-huge", table=path))
 
 
 def _format_formula_result(cell: Any, result: Any) -> str:

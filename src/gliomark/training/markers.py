@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from gliomark.cohort.store import Cohort
+from gliomark.errors import CohortError
 from gliomark.files import atomic_write
 from gliomark.inference.slice_classifier import MIN_LESION_AREA_MM2, compute_image_vectors
 from gliomark.models.comparison.marker_networks import (
@@ -29,7 +30,7 @@ from gliomark.models.comparison.marker_networks import (
     load_pretrained_features,
 )
 from gliomark.models.published.kinet import SMALL_KINET_SIZE, KiNetSettings, build_mix_input
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 from gliomark.training.augmentation import GENTLE_AUGMENTATION, Augmentation, draw_random_view
 from gliomark.training.checkpoints import (
     LAST_CHECKPOINT_NAME,
@@ -137,7 +138,7 @@ def parse_marker_value(text: str, column: str, patient: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise GliomarkError(
+        raise CohortError(
             f"Patient {patient}: '{text}' in column '{column}' is not a number; enter 0, 1, a percentage or nothing."
         ) from None
 
@@ -166,7 +167,7 @@ def read_marker_labels(
         p: int(value >= threshold) for p, value in read_marker_values(cohort, column, sequences).items()
     }
     if len(set(labels.values())) < 2:
-        raise GliomarkError(
+        raise CohortError(
             f"{cohort.folder}: column '{column}' has only one class among patients with {', '.join(sequences)}; "
             "choose another column or threshold."
         )
@@ -290,7 +291,7 @@ def train_marker_network(
     """
     patients = [slice_dataset.patient_ids[index] for index in slice_dataset.patient.unique().tolist()]
     if len(slice_dataset.label.unique()) < 2:
-        raise GliomarkError(
+        raise CohortError(
             f"All {len(patients)} training patients have the same class; add patients of the other class or choose "
             "another threshold."
         )

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gliomark.cohort.folds import CohortFolds, TrainingFolds, check_disjoint, load_cohort_folds
 from gliomark.cohort.store import Cohort
+from gliomark.errors import CohortError, ConfigurationError
 from gliomark.evaluation.calibration import fit_recalibration
 from gliomark.evaluation.conservative_auc import compute_conservative_auc_interval
 from gliomark.evaluation.metrics import auc, compute_youden_threshold
@@ -39,7 +40,7 @@ from gliomark.models.weights import (
     save_weights,
 )
 from gliomark.pipeline import build_model, build_segmenter
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 from gliomark.training import markers, segmentation
 from gliomark.training.markers import (
     MarkerTrainingConfig,
@@ -136,7 +137,9 @@ def parse_marker_definition(text: str) -> MarkerDefinition:
     try:
         threshold = float(threshold_text) if threshold_text else 0.5
     except ValueError:
-        raise GliomarkError(f"'{text}' must be a marker, a column of 0 and 1, or column>=number.") from None
+        raise ConfigurationError(
+            f"'{text}' must be a marker, a column of 0 and 1, or column>=number."
+        ) from None
     check_marker_name(column)
     return MarkerDefinition(
         column,
@@ -185,7 +188,9 @@ def run_segmentation_training(
         If the rule or the recipe is unknown.
     """
     if rule not in SEQUENCE_RULES:
-        raise GliomarkError(f"The rule '{rule}' is unknown; it must be one of {', '.join(SEQUENCE_RULES)}.")
+        raise ConfigurationError(
+            f"The rule '{rule}' is unknown; it must be one of {', '.join(SEQUENCE_RULES)}."
+        )
     cohort = Cohort(cohort_folder)
     prepare_output_folder(output_path)
     folds, sequences = load_cohort_folds(cohort), get_cohort_sequences(cohort)
@@ -225,7 +230,7 @@ def prepare_output_folder(output_path: Path) -> None:
 
 def _check_recipe(recipe: str, recipes: Sequence[str]) -> None:
     if recipe not in recipes:
-        raise GliomarkError(f"The size '{recipe}' is unknown; it must be {' or '.join(recipes)}.")
+        raise ConfigurationError(f"The size '{recipe}' is unknown; it must be {' or '.join(recipes)}.")
 
 
 def create_segmentation_config(recipe: str, sequence_count: int, epochs: int) -> SegmentationTrainingConfig:
@@ -332,7 +337,7 @@ def run_marker_training(
     prepare_output_folder(output_path)
     folds = load_cohort_folds(cohort)
     if set(weights.card.training_patients) & set(folds.test):
-        raise GliomarkError(
+        raise CohortError(
             f"{segmentation_file} was trained on test patients of {cohort_folder}; train it on these folds."
         )
     build_segmenter(weights)  # raises before hours of training if the network is unusable
@@ -482,7 +487,7 @@ def train_marker(
     training_folds = training_folds.restrict_to(labels)
     all_patients = training_folds.patients
     if len(training_folds.folds) < MIN_FOLDS:
-        raise GliomarkError(
+        raise CohortError(
             message("marker-too-few-patients", marker=definition.title, patients=len(all_patients))
         )
     slice_dataset = load_lesion_slice_dataset(cohort, {p: labels[p] for p in all_patients}, sequences, values)

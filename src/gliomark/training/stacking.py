@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gliomark.cohort.folds import check_disjoint
 from gliomark.cohort.store import Cohort
+from gliomark.errors import CohortError
 from gliomark.inference.fusion import FusionRule, fuse_probabilities
 from gliomark.inference.slice_classifier import (
     LesionSlices,
@@ -28,7 +29,7 @@ from gliomark.inference.slice_classifier import (
     select_training_slices,
 )
 from gliomark.messages import message
-from gliomark.study import ClinicalData, GliomarkError, MRSequence
+from gliomark.study import ClinicalData, MRSequence
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def fit_trees(
     """
     check_disjoint({"training": list(training), "validation": list(validation)})
     if not training or not validation:
-        raise GliomarkError(message("marker-no-lesions", fitted=len(training), stopping=len(validation)))
+        raise CohortError(message("marker-no-lesions", fitted=len(training), stopping=len(validation)))
     parameters = {
         "objective": "binary",
         "num_leaves": config.leaf_count,

@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from torch import Tensor, nn
 
+from gliomark.errors import CohortError
 from gliomark.files import atomic_write
 from gliomark.messages import message
-from gliomark.study import GliomarkError
 from gliomark.training.checkpoints import has_checkpoint
 
 RUN_RECORD_NAME = "run.json"
@@ -70,7 +70,7 @@ def check_work_folder(
         atomic_write(record, json.dumps(run))
         return
     if difference := _find_first_difference(record, run):
-        raise GliomarkError(message(f"work-of-other-{difference}", folder=work_folder))
+        raise CohortError(message(f"work-of-other-{difference}", folder=work_folder))
 
 
 def _find_first_difference(record: Path, run: Mapping[str, Any]) -> str:

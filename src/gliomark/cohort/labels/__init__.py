@@ -20,9 +20,9 @@ from pathlib import Path
 from gliomark.cohort.labels import cell_encoding
 from gliomark.cohort.labels.column_names import find_column_meaning, is_birth_date_column, parse_stated_codes
 from gliomark.cohort.labels.identifying_columns import is_identifying_column
+from gliomark.errors import ConfigurationError, InputError
 from gliomark.files import atomic_write
 from gliomark.messages import Message, message
-from gliomark.study import GliomarkError
 from gliomark.tables import CellError, format_csv, read_table
 from gliomark.tables.age_sex import detect_age_format, detect_sex_coding
 from gliomark.tables.cell_text import clean_cell
@@ -62,7 +62,7 @@ class LabelSettings:
     def __post_init__(self) -> None:
         """Check the threshold."""
         if not 0 < self.ki67_threshold <= 100:
-            raise GliomarkError(message("ki67-threshold", threshold=self.ki67_threshold))
+            raise ConfigurationError(message("ki67-threshold", threshold=self.ki67_threshold))
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class LabelTable:
         """
         found = self._find_key(original_id)
         if found in self.conflicting_ids:
-            raise GliomarkError(message("labels-repeated", patient=found, table=self.source))
+            raise InputError(message("labels-repeated", patient=found, table=self.source))
         return dict(self.rows[found]) if found is not None else None
 
     def get_birth_date(self, original_id: str) -> str:
@@ -201,9 +201,9 @@ def compute_age(birth_date: str, study_date: str) -> float:
             date.fromisoformat(f"{text[:4]}-{text[4:6]}-{text[6:]}") for text in (birth_date, study_date)
         )
     except ValueError:
-        raise GliomarkError(message("birth-no-date")) from None
+        raise InputError(message("birth-no-date")) from None
     if study_day < birth_day:
-        raise GliomarkError(message("birth-after-study"))
+        raise InputError(message("birth-after-study"))
     completed_years = (
         study_day.year
         - birth_day.year
@@ -259,7 +259,7 @@ class _TableReader:
             listed = message("faults-joined", first=listed, second=fault)
         if more > 0:
             listed = message("faults-and-more", faults=listed, count=more)
-        raise GliomarkError(message("labels-faults", table=self.path, faults=listed))
+        raise InputError(message("labels-faults", table=self.path, faults=listed))
 
 
 def _resolve_lone_sign(cell: str, answers: set[str]) -> str:
@@ -286,7 +286,7 @@ def _encode_known_columns(
     for meaning, found in column_indices.items():
         if len(found) > 1 and meaning != "idh_mutant":
             one, other = (table.header[at] for at in found[:2])
-            raise GliomarkError(
+            raise InputError(
                 message("labels-two-meanings", one=one, other=other, table=table.path, meaning=meaning)
             )
     encoded = {
@@ -334,7 +334,7 @@ def _create_coded_encoder(
     except CellError:
         stated, codes = None, {}
     if stated is None:
-        raise GliomarkError(message("column-coding", column=name, table=table.path))
+        raise InputError(message("column-coding", column=name, table=table.path))
 
     def encode(cell: str) -> str:
         plain = re.sub(r"^(\d)\.0+$", r"\1", cell_encoding.normalise_cell(cell))
@@ -436,7 +436,7 @@ def _select_free_columns(
             dropped.append(name)
             continue
         if name.lower() in kept or name.lower() in (*KNOWN_COLUMNS, "id"):
-            raise GliomarkError(message("table-column-twice", table=table.path, column=name))
+            raise InputError(message("table-column-twice", table=table.path, column=name))
         kept[name.lower()] = cells
     return kept, dropped
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from gliomark.cohort.folds import FOLD_COUNT, check_disjoint, folds_excluding, load_cohort_folds
 from gliomark.cohort.store import Cohort, write_json
+from gliomark.errors import CohortError
 from gliomark.evaluation.intervals import bootstrap_interval
 from gliomark.evaluation.metrics import auc, auc_within_groups, compute_threshold_metrics
 from gliomark.experiments.config import ExperimentConfig
@@ -32,7 +33,6 @@ from gliomark.experiments.segmentation.fold_training import (
 from gliomark.inference.fusion import FusionRule
 from gliomark.inference.slice_classifier import apply_calibration
 from gliomark.models.weights import Weights, load_weights
-from gliomark.study import GliomarkError
 from gliomark.training.markers import (
     LesionSliceDataset,
     MarkerTrainingConfig,
@@ -233,7 +233,7 @@ def load_fold_weights(job: FoldTrainingJob, test_patients: Sequence[str]) -> Wei
     """
     path = job.get_weights_path(job.run.weights_of)
     if not path.exists():
-        raise GliomarkError(
+        raise CohortError(
             f"{path} is missing; give the output folder of a completed 'gliomark experiment demonstration'."
         )
     weights = load_weights(path)

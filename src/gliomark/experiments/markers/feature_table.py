@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from gliomark.cohort.folds import FOLD_COUNT, VALIDATION_SHARE, FoldSplit
 from gliomark.cohort.store import write_json
+from gliomark.errors import InputError
 from gliomark.experiments.markers.result_tables import compare_patient_auc, summarise_scores
 from gliomark.experiments.markers.scoring import (
     ScoresByPart,
@@ -21,7 +22,7 @@ from gliomark.experiments.markers.scoring import (
     tabulate_scores,
 )
 from gliomark.experiments.result_files import create_run_record, write_table
-from gliomark.study import ClinicalData, GliomarkError
+from gliomark.study import ClinicalData
 from gliomark.tables import BLANK_VALUES, read_table
 
 SEX_CODES = {"0": 0, "1": 1, "m": 0, "f": 1, "male": 0, "female": 1}
@@ -64,7 +65,7 @@ def run_feature_table(
         p: int(_normalise_label(value) == columns.positive) for p, value in table[columns.label].items()
     }
     if min(sum(labels.values()), len(labels) - sum(labels.values())) < SMALLEST_CLASS_SIZE:
-        raise GliomarkError(
+        raise InputError(
             f"{table_path}: column '{columns.label}' has fewer than {SMALLEST_CLASS_SIZE} patients of a class; check the positive "
             f"value, given as {columns.positive!r}."
         )
@@ -104,18 +105,16 @@ def _read_labelled_table(table_path: Path, columns: TableColumns) -> pd.DataFram
     table = pd.DataFrame(records, columns=header)
     missing = [name for field, name in asdict(columns).items() if field != "positive" and name not in table]
     if missing:
-        raise GliomarkError(
+        raise InputError(
             f"{table_path} has no column {', '.join(missing)}; its columns are {', '.join(header[:8]) or 'none'}, ..."
         )
     duplicated_columns = [name for name, count in Counter(table).items() if count > 1]
     if duplicated_columns:
-        raise GliomarkError(f"{table_path} has more than one column {duplicated_columns[0]}; keep one.")
+        raise InputError(f"{table_path} has more than one column {duplicated_columns[0]}; keep one.")
     table = table[~table[columns.label].str.lower().isin(BLANK_VALUES)]
     if table[columns.id].duplicated().any():
         patient = table[columns.id][table[columns.id].duplicated()].iloc[0]
-        raise GliomarkError(
-            f"{table_path}: patient {patient} has more than one row; keep one row per patient."
-        )
+        raise InputError(f"{table_path}: patient {patient} has more than one row; keep one row per patient.")
     return table.set_index(columns.id)
 
 
@@ -124,7 +123,7 @@ def _extract_features(table: pd.DataFrame, columns: TableColumns, table_path: Pa
     numbers = feature_columns.apply(pd.to_numeric, errors="coerce")
     features = numbers.loc[:, numbers.notna().any()].to_numpy(float)
     if not features.shape[1]:
-        raise GliomarkError(
+        raise InputError(
             f"{table_path} has no numeric column from '{columns.first_feature}' on; give the first column of the features."
         )
     return features

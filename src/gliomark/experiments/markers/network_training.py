@@ -29,13 +29,13 @@ from gliomark.cohort.folds import (
     split_fold,
 )
 from gliomark.cohort.store import Cohort, write_json
+from gliomark.errors import CohortError
 from gliomark.experiments.config import ExperimentConfig
 from gliomark.experiments.job_runner import run_jobs
 from gliomark.experiments.markers.runs import MarkerRun
 from gliomark.experiments.result_files import find_finished_fold, to_file_name
 from gliomark.files import atomic_write
 from gliomark.models.comparison.marker_networks import CentralNet
-from gliomark.study import GliomarkError
 from gliomark.training.markers import (
     LesionSliceDataset,
     load_lesion_slice_dataset,
@@ -262,7 +262,7 @@ def load_vectors(job: NetworkTrainingJob, data: MarkerData) -> dict[str, Patient
     """
     path = job.record_path.with_suffix(".npz")
     if not path.exists():
-        raise GliomarkError(f"{path} is missing; delete {job.record_path} to train again.")
+        raise CohortError(f"{path} is missing; delete {job.record_path} to train again.")
     with np.load(path) as columns:
         patients, vectors = columns["patient"], columns["vectors"]
     names = dict.fromkeys(patients.tolist())

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.cohort.workers import create_dask_client, run_on_cluster
+from gliomark.errors import CohortError, ConfigurationError, GliomarkError
 from gliomark.files import scratch_folder
-from gliomark.study import GliomarkError
 from gliomark.training.recipes import get_cohort_sequences
 
 FEATURE_FAMILIES = ["statistics", "intensity_histogram", "morphology", "glcm", "glrlm", "glszm", "ngtdm"]
@@ -51,9 +51,7 @@ def compute_cohort_features(
         p for p in cohort.patient_ids if cohort.has_mask(p) and set(sequences) <= set(cohort.get_sequences(p))
     ]
     if not patients:
-        raise GliomarkError(
-            f"{cohort_folder} has no patient with a lesion mask and {' and '.join(sequences)}."
-        )
+        raise CohortError(f"{cohort_folder} has no patient with a lesion mask and {' and '.join(sequences)}.")
     arrays = cohort.hash_arrays(patients)
     cache_key = json.dumps(
         [FEATURE_FAMILIES, BIN_COUNT, version("mirp"), *sequences, *patients, arrays]
@@ -106,7 +104,7 @@ def compute_lesion_features(
     try:
         from mirp import extract_features
     except ModuleNotFoundError as error:
-        raise GliomarkError("Radiomics needs MIRP; run: pip install 'gliomark[radiomics]'") from error
+        raise ConfigurationError("Radiomics needs MIRP; run: pip install 'gliomark[radiomics]'") from error
     logging.disable(logging.WARNING)
     with scratch_folder() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -16,8 +16,9 @@ from scipy.ndimage import label as connected
 from scipy.stats import binomtest
 
 from gliomark.cohort.store import Cohort, write_json
+from gliomark.errors import CohortError
 from gliomark.experiments.result_files import create_run_record, write_table
-from gliomark.study import GliomarkError, MRSequence, SliceStack
+from gliomark.study import MRSequence, SliceStack
 from gliomark.training.markers import read_marker_labels
 from gliomark.training.recipes import MARKER_DEFINITIONS, get_cohort_sequences
 
@@ -49,7 +50,7 @@ def run_reader_finding(cohort_folder: Path, output_folder: Path) -> Path:
     """
     cohort = Cohort(cohort_folder)
     if set(get_cohort_sequences(cohort)) != set(REQUIRED_SEQUENCES):
-        raise GliomarkError(
+        raise CohortError(
             f"{cohort_folder} was prepared for {'+'.join(get_cohort_sequences(cohort))}; enhancement is measured between T1 and "
             "T1C, so build it with --sequences T1,T1C."
         )

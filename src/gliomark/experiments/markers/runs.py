@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from gliomark.errors import ConfigurationError
 from gliomark.inference.slice_classifier import TreeFeatures
 from gliomark.models.comparison.marker_networks import ComparisonMarkerSettings, MarkerArchitecture
 from gliomark.models.published.kinet import SMALL_KINET_SIZE, KiNetSettings, KiNetSize
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 from gliomark.training.augmentation import GENTLE_AUGMENTATION, Augmentation
 from gliomark.training.markers import MarkerTrainingConfig, create_pretrained_marker_config
 
@@ -87,7 +88,9 @@ def get_marker_preset(preset_name: str) -> MarkerPreset:
         If the preset is unknown.
     """
     if preset_name not in PRESETS:
-        raise GliomarkError(f"The preset '{preset_name}' is unknown; it must be one of {', '.join(PRESETS)}.")
+        raise ConfigurationError(
+            f"The preset '{preset_name}' is unknown; it must be one of {', '.join(PRESETS)}."
+        )
     return PRESETS[preset_name]
 
 

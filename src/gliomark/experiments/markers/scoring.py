@@ -23,12 +23,13 @@ from torch import nn
 
 from gliomark.cohort.folds import FOLD_COUNT, FoldSplit, check_disjoint
 from gliomark.cohort.store import Cohort
+from gliomark.errors import CohortError
 from gliomark.experiments.markers.network_training import MarkerData, NetworkTrainingJob, load_vectors
 from gliomark.experiments.markers.runs import MarkerRun, ScoringMethod
 from gliomark.inference.fusion import FusionRule, fuse_probabilities
 from gliomark.inference.slice_classifier import LesionSlices, TreeFeatures
 from gliomark.models.comparison.marker_networks import build_marker_network
-from gliomark.study import ClinicalData, GliomarkError, MRSequence
+from gliomark.study import ClinicalData, MRSequence
 from gliomark.training.recipes import MarkerDefinition, get_cohort_sequences
 from gliomark.training.stacking import PatientVectors, StackingConfig, compute_age_cut, fit_trees
 
@@ -309,7 +310,7 @@ def _score_run_radiomics(
     trained_runs: TrainedMarkerRuns, fold_index: int, uses_clinical_data: bool
 ) -> ScoresByPart:
     if trained_runs.radiomics_features is None:
-        raise GliomarkError("The radiomics features have not been computed.")
+        raise CohortError("The radiomics features have not been computed.")
     clinical_by_patient = {p: shown.clinical for p, shown in trained_runs.data.lesion_slice_inputs.items()}
     return score_features(
         trained_runs.radiomics_features,

@@ -37,10 +37,11 @@ import numpy as np
 import pandas as pd
 
 from gliomark.cohort.store import write_json, write_patient
+from gliomark.errors import ExperimentError
 from gliomark.experiments.result_files import create_run_record, find_finished_fold, write_table
 from gliomark.files import atomic_write, remove_path
 from gliomark.phantom.hospital import write_hospital
-from gliomark.study import GliomarkError, MRSequence, SliceStack
+from gliomark.study import MRSequence, SliceStack
 
 EXPERIMENT_NAME = "kills"
 # environment variable of all processes of an attempt; identifies its orphans
@@ -298,7 +299,7 @@ def _request_prediction(
         atomic_write(attempt.output_folder / "answer.png", mask)
     except (httpx.HTTPError, IndexError):  # the server was killed
         if schedule.kill_after_s is None:
-            errors.append(GliomarkError(f"The server stopped unexpectedly; see {attempt.folder}/said.log."))
+            errors.append(ExperimentError(f"The server stopped unexpectedly; see {attempt.folder}/said.log."))
     except BaseException as error:
         errors.append(error)
 
@@ -325,7 +326,7 @@ def _wait_until(
         if is_finished(status):
             return status
         time.sleep(0.1)
-    raise GliomarkError(f"{path} was not finished after {TIMEOUT_S:.0f} seconds.")
+    raise ExperimentError(f"{path} was not finished after {TIMEOUT_S:.0f} seconds.")
 
 
 ENTRY_POINTS: Mapping[str, EntryPoint] = {
@@ -462,7 +463,7 @@ def run_kill_recovery(
     """
     unknown = [name for name in entry_points if name not in ENTRY_POINTS]
     if unknown:
-        raise GliomarkError(
+        raise ExperimentError(
             f"The entry point '{unknown[0]}' is unknown; use one of {', '.join(ENTRY_POINTS)}."
         )
     work = output_folder / "work" / EXPERIMENT_NAME
@@ -518,7 +519,7 @@ def _run_uninterrupted(
             for _ in range(2)
         ]
         if different := _list_differences(both[0].written, both[1].written):
-            raise GliomarkError(
+            raise ExperimentError(
                 f"{entry_point} is not reproducible even without interruption; files that differ: {different}."
             )
         write_json(path, asdict(both[1]))
@@ -531,7 +532,7 @@ def _run_uninterrupted(
 def _run_once(entry_point: str, inputs_folder: Path, attempt: Attempt) -> UninterruptedRun:
     started = time.monotonic()
     if status := ENTRY_POINTS[entry_point](inputs_folder, attempt, KillSchedule()):
-        raise GliomarkError(
+        raise ExperimentError(
             f"{entry_point} failed with exit status {status} without interruption; see {attempt.folder}/said.log."
         )
     return UninterruptedRun(time.monotonic() - started, hash_outputs(attempt))

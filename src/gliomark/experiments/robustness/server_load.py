@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from gliomark.cohort.store import write_json
+from gliomark.errors import ExperimentError, GliomarkError
 from gliomark.experiments.result_files import create_run_record, write_table
 from gliomark.experiments.robustness.server_process import (
     ServerPrediction,
@@ -29,7 +30,6 @@ from gliomark.experiments.robustness.server_process import (
 )
 from gliomark.files import scratch_folder
 from gliomark.io import find_patients
-from gliomark.study import GliomarkError
 
 EXPERIMENT_NAME = "server_load"
 
@@ -86,7 +86,7 @@ def run_server_load(
         client, process = server.client, server.process_id
         studies = list(islice(_upload_accepted_patients(client, patients_folder, notify), patient_count))
         if not studies:
-            raise GliomarkError(
+            raise ExperimentError(
                 f"The server accepted none of the patients in {patients_folder}; see the messages above."
             )
         notify(f"{len(studies)} patients prepared")

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from gliomark.study import GliomarkError
+from gliomark.errors import ExperimentError
 
 MEGABYTE = 1 << 20
 TIMEOUT_S = 1800.0
@@ -74,7 +74,7 @@ def start_server(data: Path, *options: str, log_path: Path | None = None) -> Ite
         assert process.stdout is not None
         address = process.stdout.readline().split()[-1:]
         if not address or not process.stdout.readline():
-            raise GliomarkError("The server did not start; run 'gliomark serve' and read its messages.")
+            raise ExperimentError("The server did not start; run 'gliomark serve' and read its messages.")
         port = int(process.stdout.readline().split()[-1]) if "--dicom-port" in options else 0
         limits = httpx.Limits(max_connections=None)
         headers = {"Authorization": f"Bearer {token}"}
@@ -116,11 +116,11 @@ def upload_study(client: httpx.Client, folder: Path) -> str:
     """
     response = send_files(client, read_patient_files(folder))
     if response.status_code != 201:
-        raise GliomarkError(f"{folder}: {response.json()['detail']}")
+        raise ExperimentError(f"{folder}: {response.json()['detail']}")
     id = str(response.json()["id"])
     study = wait_until_finished(client, f"/api/studies/{id}", ("ready", "failed"))
     if study["state"] == "failed":
-        raise GliomarkError(f"{folder}: {study['error']}")
+        raise ExperimentError(f"{folder}: {study['error']}")
     return id
 
 
@@ -169,7 +169,7 @@ def wait_until_finished(client: httpx.Client, path: str, states: Sequence[str]) 
             return document
         time.sleep(pause)
         pause = min(0.5, 1.1 * pause)
-    raise GliomarkError(f"{path} was not finished after {TIMEOUT_S:.0f} seconds.")
+    raise ExperimentError(f"{path} was not finished after {TIMEOUT_S:.0f} seconds.")
 
 
 def measure_resident_memory_mb(process_id: int) -> float:

@@ -19,13 +19,14 @@ from torch import nn
 
 from gliomark.cohort.folds import FOLD_COUNT, FoldSplit, check_disjoint, load_cohort_folds, split_fold
 from gliomark.cohort.store import Cohort, write_json
+from gliomark.errors import CohortError
 from gliomark.evaluation.segmentation_metrics import compute_segmentation_scores
 from gliomark.experiments.job_runner import run_jobs
 from gliomark.experiments.result_files import find_finished_fold, to_file_name
 from gliomark.inference.segmenter import Segmenter, select_sequences
 from gliomark.models.weights import Weights, load_weights, save_weights
 from gliomark.pipeline import build_segmenter
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 from gliomark.training.recipes import (
     collect_segmentation_tensors,
     create_segmentation_card,
@@ -196,7 +197,7 @@ def list_patients_with_mask(cohort: Cohort) -> list[str]:
     """
     patients_with_mask = [p for p in cohort.patient_ids if cohort.has_mask(p)]
     if not patients_with_mask:
-        raise GliomarkError(
+        raise CohortError(
             f"{cohort.folder} has no patient with a lesion mask; build it from studies that include masks."
         )
     return patients_with_mask

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gliomark.cohort.folds import FOLD_COUNT, load_cohort_folds
 from gliomark.cohort.store import Cohort, write_json
+from gliomark.errors import CohortError, ConfigurationError
 from gliomark.evaluation.intervals import bootstrap_interval
 from gliomark.evaluation.metrics import auc
 from gliomark.experiments.config import ExperimentConfig, get_cohort_name
@@ -53,7 +54,6 @@ from gliomark.experiments.segmentation.runs import (
 from gliomark.inference.segmenter import select_sequences
 from gliomark.models.registry import build_segmentation_network
 from gliomark.models.weights import load_weights
-from gliomark.study import GliomarkError
 from gliomark.training.recipes import get_cohort_sequences
 from gliomark.training.segmentation import SegmentationTrainingConfig
 
@@ -313,7 +313,7 @@ def run_table_3_3(config: ExperimentConfig, test_only_cohorts: Sequence[Path] = 
         If two cohorts have the same name or different sequences, or a cohort has no masks.
     """
     if len(config.cohort_folders) != 2:
-        raise GliomarkError("Table 3-3 needs two cohorts; give the other one with --second-cohort.")
+        raise ConfigurationError("Table 3-3 needs two cohorts; give the other one with --second-cohort.")
     setting = get_segmentation_preset(config.preset)
     _check_compatible_cohorts(config, test_only_cohorts, setting.rule)
     own, *runs = list_table_3_3_runs(setting)
@@ -349,12 +349,12 @@ def _check_compatible_cohorts(config: ExperimentConfig, test_only_cohorts: Seque
     folders = (*config.cohort_folders, *test_only_cohorts)
     names = [get_cohort_name(folder) for folder in folders]
     if len(set(names)) < len(names):
-        raise GliomarkError(f"Two of the cohorts have the same name ({', '.join(names)}); rename a folder.")
+        raise CohortError(f"Two of the cohorts have the same name ({', '.join(names)}); rename a folder.")
     for folder in folders:
         list_patients_with_mask(Cohort(folder))
     sequences_by_cohort = [select_sequences(get_cohort_sequences(Cohort(folder)), rule) for folder in folders]
     if len(set(sequences_by_cohort)) > 1:
-        raise GliomarkError(
+        raise CohortError(
             f"The cohorts were prepared for different sequences ({'; '.join('+'.join(s) for s in sequences_by_cohort)}); "
             "build them with the same --sequences."
         )

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gliomark.cohort.folds import FOLD_COUNT
+from gliomark.errors import ConfigurationError
 from gliomark.experiments.segmentation.fold_training import SegmentationRun
 from gliomark.models.comparison.segmentation_networks import ComparisonSegmentationSettings
 from gliomark.models.published.mignet import MIGNetSettings
 from gliomark.models.published.swin_unet import SMALL_SWIN_SIZE, SwinSize
 from gliomark.models.registry import SegmentationNetworkSettings
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 from gliomark.training.augmentation import GENTLE_AUGMENTATION
 from gliomark.training.segmentation import (
     INFERENCE_POOLING_FACTOR,
@@ -110,7 +111,9 @@ def get_segmentation_preset(preset_name: str) -> SegmentationPreset:
         If the preset is unknown.
     """
     if preset_name not in PRESETS:
-        raise GliomarkError(f"The preset '{preset_name}' is unknown; it must be one of {', '.join(PRESETS)}.")
+        raise ConfigurationError(
+            f"The preset '{preset_name}' is unknown; it must be one of {', '.join(PRESETS)}."
+        )
     return PRESETS[preset_name]
 
 

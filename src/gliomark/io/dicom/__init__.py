@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gliomark.errors import GliomarkError, InputError
 from gliomark.io.dataset_layout import derive_patient_id
 from gliomark.io.dicom.examination_choice import SeriesChoice, choose_examination_series
 from gliomark.io.dicom.instances import (
@@ -34,7 +35,7 @@ from gliomark.io.dicom.unreadable_files import drop_incomplete_series, find_dest
 from gliomark.io.dicom.volume import read_series
 from gliomark.io.examination_choice import has_required_sequences
 from gliomark.messages import Message, message
-from gliomark.study import GliomarkError, MRSequence, Series, Study
+from gliomark.study import MRSequence, Series, Study
 
 __all__ = [
     "SeriesChoice",
@@ -88,17 +89,17 @@ def read_dicom(folder: Path, needed: Sequence[MRSequence] = ()) -> Study:
     images = [instance for instance in instances if instance.is_mr_image]
     if not images:
         for error_message in unreadable.values():
-            raise GliomarkError(error_message)
+            raise InputError(error_message)
         found = ", ".join(sorted({instance.modality or "unknown" for instance in instances}))
-        raise GliomarkError(message("dicom-no-mr", folder=folder, found=found))
+        raise InputError(message("dicom-no-mr", folder=folder, found=found))
     _check_one_patient(folder, instances)
     series = group_series(images)
     choice = choose_examination_series(folder, series, needed)
     if choice is None:
         if coloured := [one.first_instance.file for one in series if one.first_instance.metadata.is_colour]:
-            raise GliomarkError(message("dicom-coloured", file=coloured[0]))
+            raise InputError(message("dicom-coloured", file=coloured[0]))
         found = ", ".join(sorted({one.series_description or "unnamed" for one in series}))
-        raise GliomarkError(message("dicom-no-sequence", folder=folder, found=found))
+        raise InputError(message("dicom-no-sequence", folder=folder, found=found))
     complete_series, skipped_notes = drop_incomplete_series(choice.chosen_series, unreadable, needed)
     read, repair_notes = _read_series_skipping_damaged(complete_series, needed)
     notes = [*choice.notes, *_create_choice_notes(choice), *skipped_notes, *repair_notes]
@@ -175,7 +176,7 @@ def _check_one_patient(folder: Path, instances: Sequence[Instance]) -> None:
                 owners.setdefault(value, instance.file)
         if len(owners) > 1:
             one, other = (str(file.relative_to(folder)) for file in list(owners.values())[:2])
-            raise GliomarkError(message(code, folder=folder, one=one, other=other))
+            raise InputError(message(code, folder=folder, one=one, other=other))
 
 
 def _create_choice_notes(choice: SeriesChoice) -> list[str]:

@@ -11,14 +11,14 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from gliomark.errors import InputError
 from gliomark.messages import message
-from gliomark.study import GliomarkError
 
 MAX_INFLATED_BYTES = 1 << 29
 _SEARCHED_BYTES, _BLOCK_BYTES = 1 << 16, 1 << 20
 
 
-class InflatedSizeError(GliomarkError, ValueError):
+class InflatedSizeError(InputError, ValueError):
     """A deflated file exceeds the size limit. Also a ValueError, so batch readers treat it as damaged."""
 
 

@@ -21,6 +21,7 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
+from gliomark.errors import GliomarkError, InputError
 from gliomark.io.dataset_layout import list_visible_entries, walk_visible_files
 from gliomark.io.dicom.dataset_reader import InflatedSizeError, read_dataset
 from gliomark.io.dicom.header_metadata import (
@@ -39,7 +40,6 @@ from gliomark.io.dicom.header_metadata import (
 from gliomark.io.naming import normalise_patient_id
 from gliomark.io.size_limits import MAX_VOXELS
 from gliomark.messages import message
-from gliomark.study import GliomarkError
 
 MR_SOP_CLASSES = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 _NON_DICOM_SUFFIXES = (
@@ -228,7 +228,7 @@ def read_instance(file: Path) -> Instance:
         instance = None
     # pydicom reads a file truncated within its header without error, but required attributes are missing.
     if instance is None or not instance.sop_class_uid or (instance.is_mr_image and not instance.frames):
-        raise GliomarkError(message("dicom-damaged", file=file))
+        raise InputError(message("dicom-damaged", file=file))
     return instance
 
 
@@ -255,7 +255,7 @@ def is_frame_count_plausible(header: Dataset, byte_count: int) -> bool:
 
 def create_frame_count_error(file: Path, header: Dataset) -> GliomarkError:
     """Create the error for a file that fails ``is_frame_count_plausible``."""
-    return GliomarkError(message("dicom-frames", file=file, count=get_text(header, "NumberOfFrames") or 1))
+    return InputError(message("dicom-frames", file=file, count=get_text(header, "NumberOfFrames") or 1))
 
 
 def _create_instance(file: Path, header: Dataset) -> Instance:

@@ -21,6 +21,7 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from scipy import ndimage
 
+from gliomark.errors import GliomarkError, InputError
 from gliomark.io.dicom.dataset_reader import InflatedSizeError, read_dataset
 from gliomark.io.dicom.header_metadata import get_text, parse_number
 from gliomark.io.dicom.instances import (
@@ -31,7 +32,6 @@ from gliomark.io.dicom.instances import (
 from gliomark.io.grey_values import is_probably_inverted
 from gliomark.io.size_limits import check_voxel_count
 from gliomark.messages import Message, message
-from gliomark.study import GliomarkError
 
 _DAMAGED_PIXEL_ERRORS = (*DAMAGED_FILE_ERRORS, RuntimeError)
 _GREY_INTERPRETATIONS = ("MONOCHROME1", "MONOCHROME2")
@@ -168,7 +168,7 @@ def _read_pixel_format(file: Path, dataset: Dataset) -> PixelFormat:
             or not 1 <= bits_stored <= bits_allocated
             or not 0 <= low_bit <= bits_allocated - bits_stored
         ):
-            raise GliomarkError(
+            raise InputError(
                 message(
                     "dicom-bits",
                     file=file,
@@ -203,7 +203,7 @@ def _read_pixel_format(file: Path, dataset: Dataset) -> PixelFormat:
 def _get_required_integer(file: Path, dataset: Dataset, keyword: str) -> int:
     value = parse_number(dataset.get(keyword))
     if value is None:
-        raise GliomarkError(message("dicom-unstated", file=file, attribute=keyword))
+        raise InputError(message("dicom-unstated", file=file, attribute=keyword))
     return int(value)
 
 
@@ -233,7 +233,7 @@ def _get_photometric_interpretation(file: Path, dataset: Dataset) -> tuple[str, 
     inferred_attributes: tuple[str, ...] = ()
     if not stated:
         if samples != 1 or "RedPaletteColorLookupTableDescriptor" in dataset:
-            raise GliomarkError(message("dicom-unstated", file=file, attribute="PhotometricInterpretation"))
+            raise InputError(message("dicom-unstated", file=file, attribute="PhotometricInterpretation"))
         is_inverse = get_text(dataset, "PresentationLUTShape").upper() == "INVERSE"
         stated, inferred_attributes = (
             _GREY_INTERPRETATIONS[0 if is_inverse else 1],
@@ -241,7 +241,7 @@ def _get_photometric_interpretation(file: Path, dataset: Dataset) -> tuple[str, 
         )
     allowed = {1: (*_GREY_INTERPRETATIONS, "PALETTE_COLOR"), 3: _COLOUR_INTERPRETATIONS}.get(samples, ())
     if stated not in allowed:
-        raise GliomarkError(message("dicom-photometric", file=file, photometric=stated, samples=samples))
+        raise InputError(message("dicom-photometric", file=file, photometric=stated, samples=samples))
     dataset.PhotometricInterpretation = stated.replace("PALETTE_COLOR", "PALETTE COLOR")
     return stated, inferred_attributes
 
@@ -289,7 +289,7 @@ def _collect_rescale_parameters(
     stated = [_get_rescale_parameters(piece) for piece in slices]
     scaled = [one for one in stated if one is not None]
     if len(scaled) < len(slices) and any(one != (1.0, 0.0) for one in scaled):
-        raise GliomarkError(message("dicom-scaling", file=slices[stated.index(None)].file))
+        raise InputError(message("dicom-scaling", file=slices[stated.index(None)].file))
     has_unusable_value = any(
         value is not None and np.isnan(value)
         for piece in slices
@@ -315,7 +315,7 @@ def _check_same_bit_depth(formats: dict[Path, PixelFormat]) -> None:
             expected.bits_allocated,
             expected.is_float,
         ):
-            raise GliomarkError(
+            raise InputError(
                 message(
                     "dicom-depths-differ",
                     one=first,
@@ -332,7 +332,7 @@ def _create_inference_notes(
     """Describe inferred attributes; raise InputError if the image contradicts them."""
     names = sorted({name for form in formats.values() for name in form.inferred_attributes})
     if "PhotometricInterpretation" in names and is_probably_inverted(np.nan_to_num(image)):
-        raise GliomarkError(message("dicom-unstated", file=file, attribute="PhotometricInterpretation"))
+        raise InputError(message("dicom-unstated", file=file, attribute="PhotometricInterpretation"))
     return tuple(message("dicom-inferred", kind=kind, attribute=name) for name in names)
 
 
@@ -366,7 +366,7 @@ def _decode_frames(file: Path, dataset: Dataset, pixel_format: PixelFormat) -> N
             # pydicom's type annotation requires every option
             stored, _ = decoder.as_array(dataset, correct_unused_bits=False)  # type: ignore[arg-type]
     except MemoryError:
-        raise GliomarkError(message("dicom-decoded-huge", file=file)) from None
+        raise InputError(message("dicom-decoded-huge", file=file)) from None
     except _DAMAGED_PIXEL_ERRORS:
         raise _create_decoding_error(file) from None
     return stored
@@ -385,7 +385,7 @@ def _check_pixel_data_length(file: Path, dataset: Dataset, pixel_format: PixelFo
     expected_bytes = _compute_bytes_of_one_sample(dataset) * samples
     if expected_bytes and pixel_format.bits_allocated > 1 and any(dataset.PixelData[expected_bytes + 1 :]):
         size = f"{dataset.Columns} x {dataset.Rows}"
-        raise GliomarkError(message("dicom-size", file=file, size=size))
+        raise InputError(message("dicom-size", file=file, size=size))
 
 
 def _select_frame(file: Path, stored: NDArray, stored_slice: StoredSlice) -> NDArray:
@@ -394,7 +394,7 @@ def _select_frame(file: Path, stored: NDArray, stored_slice: StoredSlice) -> NDA
     frame_index = stored_slice.frame_index or 0
     frame = stored[frame_index] if has_frames and frame_index < len(stored) else stored
     if frame.shape[:2] != stored_slice.shape or frame.ndim > 3:
-        raise GliomarkError(
+        raise InputError(
             message("dicom-size", file=file, size=f"{stored_slice.shape[1]} x {stored_slice.shape[0]}")
         )
     return frame
@@ -434,7 +434,7 @@ def _extract_stored_values(
         or is_overlay.mean() > _MAX_OVERLAY_SHARE
         or not _is_overlay(all_bits, values, has_extra_bits)
     ):
-        raise GliomarkError(message("dicom-bits-beyond", file=file, bits=pixel_format.bits_stored))
+        raise InputError(message("dicom-bits-beyond", file=file, bits=pixel_format.bits_stored))
     return _check_sign(file, values, pixel_format), padding_mask
 
 
@@ -444,7 +444,7 @@ def _check_sign(file: Path, values: PixelValues, pixel_format: PixelFormat) -> P
         "PixelRepresentation" in pixel_format.inferred_attributes
         and (values >= 2 ** (pixel_format.bits_stored - 1)).any()
     ):
-        raise GliomarkError(message("dicom-unstated", file=file, attribute="PixelRepresentation"))
+        raise InputError(message("dicom-unstated", file=file, attribute="PixelRepresentation"))
     return values
 
 
@@ -498,7 +498,7 @@ def _compute_grey_values(
         values = _apply_palette(file, dataset, values)
     if values.ndim == 3:
         if np.ptp(values, axis=2).any():
-            raise GliomarkError(message("dicom-coloured", file=file))
+            raise InputError(message("dicom-coloured", file=file))
         values = values[..., 0]
     scaled = _apply_modality_transform(file, dataset, values, rescale_parameters)
     if pixel_format.photometric_interpretation != "MONOCHROME1":
@@ -520,7 +520,7 @@ def _apply_modality_transform(
     try:
         return np.asarray(apply_modality_lut(values, dataset), dtype=np.float64)
     except _DAMAGED_PIXEL_ERRORS:
-        raise GliomarkError(message("dicom-lut", file=file, attribute="ModalityLUTSequence")) from None
+        raise InputError(message("dicom-lut", file=file, attribute="ModalityLUTSequence")) from None
 
 
 def _apply_palette(file: Path, dataset: Dataset, values: PixelValues) -> PixelValues:
@@ -528,9 +528,7 @@ def _apply_palette(file: Path, dataset: Dataset, values: PixelValues) -> PixelVa
     try:
         red, green, blue = np.moveaxis(apply_color_lut(values, dataset)[..., :3], -1, 0)
     except _DAMAGED_PIXEL_ERRORS:  # ValueError if one of the three tables is missing
-        raise GliomarkError(
-            message("dicom-lut", file=file, attribute="PaletteColorLookupTableData")
-        ) from None
+        raise InputError(message("dicom-lut", file=file, attribute="PaletteColorLookupTableData")) from None
     return np.stack([red, green, blue], axis=-1).astype(np.int64)
 
 
@@ -556,4 +554,4 @@ def _create_decoding_error(file: Path) -> GliomarkError:
             reason = syntax.name
     except _DAMAGED_PIXEL_ERRORS:
         pass
-    return GliomarkError(message("dicom-undecodable", file=file, why=reason))
+    return InputError(message("dicom-undecodable", file=file, why=reason))

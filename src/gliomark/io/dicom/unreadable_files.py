@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gliomark.errors import InputError
 from gliomark.io.dataset_layout import list_visible_entries
 from gliomark.io.dicom.dataset_reader import read_dataset
 from gliomark.io.dicom.header_metadata import get_text
@@ -21,7 +22,7 @@ from gliomark.io.dicom.instances import (
 from gliomark.io.dicom.series import DicomSeries
 from gliomark.io.examination_choice import has_required_sequences
 from gliomark.messages import message
-from gliomark.study import GliomarkError, MRSequence
+from gliomark.study import MRSequence
 
 _MAX_LISTED_NAMES = 3
 _CHECKED_BYTES = 4096
@@ -65,7 +66,7 @@ def drop_incomplete_series(
         complete_sequences = frozenset(complete_series) - frozenset(incomplete_sequences)
         may_lack = recovered_header.may_be_mr_image and (bool(incomplete_sequences) or _is_lost_image(file))
         if may_lack and not has_required_sequences(complete_sequences, needed):
-            raise GliomarkError(messages_by_file[file])
+            raise InputError(messages_by_file[file])
         for name in incomplete_sequences:
             del complete_series[name]
             notes.append(message("dicom-not-needed", sequence=name, file=file.name))

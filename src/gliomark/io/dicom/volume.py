@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomark.errors import InputError
 from gliomark.io.dicom.geometry_problems import describe_geometry_problem
 from gliomark.io.dicom.pixels import read_pixels
 from gliomark.io.dicom.series import DicomSeries
@@ -21,7 +22,7 @@ from gliomark.io.dicom.slice_positions import (
 from gliomark.io.grey_values import clean_grey_values
 from gliomark.io.volumes import create_slice_names
 from gliomark.messages import message
-from gliomark.study import GliomarkError, Series, SourceImage
+from gliomark.study import Series, SourceImage
 
 MAX_OUT_OF_ORDER_SHARE = 0.25  # share of the slices; above it, InstanceNumber follows another order
 _MAX_SIDEWAYS_SHIFT = 0.01  # share of the series length; above it, the series is sheared (gantry tilt)
@@ -73,10 +74,10 @@ def read_series(series: DicomSeries) -> tuple[Series, tuple[str, ...]]:
     folder = series.first_instance.file.parent
     if series.conflicting_files is not None:
         one, other = series.conflicting_files
-        raise GliomarkError(message("dicom-duplicate-uid", one=one, other=other))
+        raise InputError(message("dicom-duplicate-uid", one=one, other=other))
     slices = _create_slices(series)
     if len(slices) < 2:
-        raise GliomarkError(message("dicom-single-image", folder=folder))
+        raise InputError(message("dicom-single-image", folder=folder))
     normal = np.cross(slices[0].row_direction, slices[0].column_direction)
     slices.sort(key=lambda piece: float(piece.position @ normal))
     _check_uniform(folder, slices)
@@ -109,7 +110,7 @@ def _create_slices(series: DicomSeries) -> list[DicomSlice]:
     slices = []
     for instance, frame in series.instance_frames:
         if frame.position is None or frame.orientation is None or frame.pixel_spacing_mm is None:
-            raise GliomarkError(describe_geometry_problem(instance.file, frame.frame_index))
+            raise InputError(describe_geometry_problem(instance.file, frame.frame_index))
         slices.append(
             DicomSlice(
                 file=instance.file,
@@ -136,7 +137,7 @@ def _check_uniform(folder: Path, slices: Sequence[DicomSlice]) -> None:
             dicom_slice.pixel_spacing_mm, first.pixel_spacing_mm, rtol=1e-3, atol=2e-3
         )
         if row_differs or column_differs or spacing_differs or dicom_slice.shape != first.shape:
-            raise GliomarkError(
+            raise InputError(
                 message("dicom-not-uniform", one=first.file.name, other=dicom_slice.file.name, folder=folder)
             )
 
@@ -152,9 +153,9 @@ def _remove_repeated_slices(
             kept_indices.append(index)
         elif not np.array_equal(image[index], image[last], equal_nan=True):
             one, other = slices[last].file.name, slices[index].file.name
-            raise GliomarkError(message("dicom-repeats", one=one, other=other, folder=folder))
+            raise InputError(message("dicom-repeats", one=one, other=other, folder=folder))
     if len(kept_indices) < 2:
-        raise GliomarkError(message("dicom-one-place", folder=folder))
+        raise InputError(message("dicom-one-place", folder=folder))
     if len(kept_indices) == len(slices):
         return slices, image, 0
     return [slices[at] for at in kept_indices], image[kept_indices], len(slices) - len(kept_indices)
@@ -169,7 +170,7 @@ def _check_slice_spacing(folder: Path, slices: Sequence[DicomSlice], slice_posit
         slices[slice_positions.worst_gap_index].file.name,
         slices[slice_positions.worst_gap_index + 1].file.name,
     )
-    raise GliomarkError(
+    raise InputError(
         message(
             "dicom-uneven",
             step=slice_positions.slice_spacing_mm,
@@ -193,7 +194,7 @@ def _compute_affine(
     if sideways_shift > max(
         _MAX_SIDEWAYS_SHIFT * float(np.linalg.norm(last.position - first.position)), 0.01
     ):
-        raise GliomarkError(message("dicom-tilted", folder=folder))
+        raise InputError(message("dicom-tilted", folder=folder))
     affine = np.eye(4)
     affine[:3, 0] = first.row_direction * first.pixel_spacing_mm[1]
     affine[:3, 1] = first.column_direction * first.pixel_spacing_mm[0]

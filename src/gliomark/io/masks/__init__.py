@@ -23,6 +23,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomark.errors import InputError
 from gliomark.geometry import is_on_lattice
 from gliomark.io.dicom import is_dicom_file
 from gliomark.io.mask_position import check_mask_position, compute_share_inside
@@ -53,7 +54,7 @@ from gliomark.io.masks.structure_sets import (
 from gliomark.io.naming import find_sequence_in_name, is_lesion_mask_name, split_words
 from gliomark.io.volumes import read_lesion_mask
 from gliomark.messages import Message, message
-from gliomark.study import GliomarkError, MRSequence, Series, SourceImage
+from gliomark.study import MRSequence, Series, SourceImage
 
 __all__ = [
     "RaterAgreement",
@@ -237,7 +238,7 @@ def _read_mask_file(
     if kind == "volume":
         return _read_mask_volume(file)
     if kind == DAMAGED_KIND:
-        raise GliomarkError(message("mask-damaged", file=file))
+        raise InputError(message("mask-damaged", file=file))
     if kind in ("segmentation", "structure set"):
         check_frame_of_reference(file, series, sequences_by_uid)
     if kind == "segmentation":
@@ -272,10 +273,10 @@ def _read_annotated_pictures(
             None,
         )
         if sequence is None or sequence not in series:
-            raise GliomarkError(message("mask-folder", file=file, sequences=", ".join(series)))
+            raise InputError(message("mask-folder", file=file, sequences=", ".join(series)))
         slices = groups[_find_rater_name(folder, file), sequence]
         if file.stem in slices:
-            raise GliomarkError(message("mask-slice-twice", file=file, other=slices[file.stem].name))
+            raise InputError(message("mask-slice-twice", file=file, other=slices[file.stem].name))
         slices[file.stem] = file
     for (rater, sequence), slices in groups.items():
         yield _RaterMask(rater, read_annotations(slices, series[sequence], sequence))
@@ -330,7 +331,7 @@ def _find_contour_sequence(
         distance, key=lambda name: (round(distance[name], 3), _SEQUENCE_PRIORITY.index(name)), default=None
     )
     if best is None or distance[best] > MAX_OFF_PLANE_SLICES:
-        raise GliomarkError(message("contours-off-all", file=file, sequences=", ".join(series)))
+        raise InputError(message("contours-off-all", file=file, sequences=", ".join(series)))
     return best
 
 

@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
 
+from gliomark.errors import InputError
 from gliomark.io.dicom import is_frame_count_plausible
 from gliomark.io.dicom.dataset_reader import read_dataset
 from gliomark.io.dicom.header_metadata import orthonormalise_orientation, parse_numbers
@@ -29,7 +30,7 @@ from gliomark.io.masks.region_names import (
 )
 from gliomark.io.volumes import create_slice_names
 from gliomark.messages import message
-from gliomark.study import DICOM_MANUFACTURER, GliomarkError, MRSequence, Series
+from gliomark.study import DICOM_MANUFACTURER, MRSequence, Series
 
 SEGMENTATION_SOP_CLASSES = (
     SegmentationStorage,
@@ -99,7 +100,7 @@ def check_frame_of_reference(
     except READ_ERRORS:
         return  # reported when the file is read
     if drawn_in and known and not drawn_in & known and not referenced & set(sequences_by_uid):
-        raise GliomarkError(message("mask-frame", file=file))
+        raise InputError(message("mask-frame", file=file))
 
 
 def _read_frame_of_reference(image: Path) -> str:
@@ -197,7 +198,7 @@ def read_segmentation(file: Path) -> LesionMask:
         frames = _read_frames(dataset, lesion_segments)
         drawn_on = find_referenced_series_uid(dataset)
     except READ_ERRORS:
-        raise GliomarkError(message("segmentation-damaged", file=file)) from None
+        raise InputError(message("segmentation-damaged", file=file)) from None
     notes = list(collect_excluded_region_notes(len(names), len(lesion_segments)))
     image, affine = _arrange_on_regular_grid(file, frames, notes)
     if not image.any():
@@ -320,7 +321,7 @@ def _compute_slice_spacing(
     stated = frame.slice_spacing or frame.thickness
     if not len(gaps):
         if stated <= 0:
-            raise GliomarkError(message("segmentation-no-step", file=file))
+            raise InputError(message("segmentation-no-step", file=file))
         return stated, True
     for step in (frame.slice_spacing, float(gaps.min()), frame.thickness):
         if step > SAME_POSITION_MM:
@@ -364,7 +365,7 @@ def _check_parallel(file: Path, frames: Sequence[_Frame], normal: NDArray[np.flo
             or is_scaled
             or sideways > max(0.1 * min(first.spacing), 0.01 * float(np.linalg.norm(offset)))
         ):
-            raise GliomarkError(message("segmentation-crooked", file=file))
+            raise InputError(message("segmentation-crooked", file=file))
 
 
 def _compute_affine(

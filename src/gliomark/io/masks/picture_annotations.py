@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gliomark.errors import InputError
 from gliomark.io.masks.region_names import LesionMask, collect_excluded_region_notes, select_lesion_regions
 from gliomark.io.pictures import MAX_PIXELS
-from gliomark.study import GliomarkError, MRSequence, Series
+from gliomark.study import MRSequence, Series
 
 ANNOTATION_SUFFIXES = (".xml", ".json")
 CIRCLE_SIDES = 360
@@ -137,7 +138,7 @@ def read_annotations(files: Mapping[str, Path], series: Series, sequence: MRSequ
 
 def _find_slice_index(file: Path, name: str, series: Series) -> int:
     if name not in series.slice_names:
-        raise GliomarkError(
+        raise InputError(
             f"{file} is not named after a slice of its sequence ({series.slice_names[0]} to {series.slice_names[-1]}): "
             "give it the name of the slice it was drawn on."
         )
@@ -148,7 +149,7 @@ def _check_picture_size(file: Path, annotation: PictureAnnotation, series: Serie
     _, rows, columns = series.image.shape
     if annotation.picture_size is not None and annotation.picture_size != (columns, rows):
         width, height = annotation.picture_size
-        raise GliomarkError(
+        raise InputError(
             f"{file} was drawn on a picture of {width} x {height} pixels but the slice has {columns} x {rows}: "
             "draw on pictures of the original size."
         )
@@ -160,7 +161,7 @@ def _rasterise_shape(file: Path, drawn_shape: AnnotationShape, shape: tuple[int,
     if inside is None:
         inside = fill_polygons([drawn_shape.points], rows, columns)
     if not inside.any():
-        raise GliomarkError(
+        raise InputError(
             f"{file} has a shape that covers no pixel of its slice (too small, or outside the picture): "
             "draw it again or delete it."
         )
@@ -186,13 +187,13 @@ def _read_annotation(file: Path) -> PictureAnnotation:
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise GliomarkError(f"{file} cannot be opened ({error.strerror}): check its permissions.") from None
+        raise InputError(f"{file} cannot be opened ({error.strerror}): check its permissions.") from None
     return _parse_voc(file, content) if file.suffix.lower() == ".xml" else _parse_labelme(file, content)
 
 
 def _parse_voc(file: Path, content: bytes) -> PictureAnnotation:
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content:  # nested entities can expand without limit
-        raise GliomarkError(f"{file} has a DOCTYPE, which labelImg never writes: export the boxes again.")
+        raise InputError(f"{file} has a DOCTYPE, which labelImg never writes: export the boxes again.")
     try:
         root = ElementTree.fromstring(content)
         width, height = (int(root.findtext(f"size/{side}") or 0) for side in ("width", "height"))
@@ -204,7 +205,7 @@ def _parse_voc(file: Path, content: bytes) -> PictureAnnotation:
             for box in root.findall("object")
         )
     except (ElementTree.ParseError, ValueError, LookupError):
-        raise GliomarkError(f"{file} is damaged or not a labelImg (VOC) file: save it again.") from None
+        raise InputError(f"{file} is damaged or not a labelImg (VOC) file: save it again.") from None
     return PictureAnnotation(
         (width, height) if width and height else None, labelled_shapes, bool(labelled_shapes)
     )
@@ -216,7 +217,7 @@ _BOX_EDGES = ("xmin", "ymin", "xmax", "ymax")
 def _create_box(file: Path, edges: list[float]) -> AnnotationShape:
     left, top, right, bottom = edges
     if not (math.isfinite(sum(edges)) and left < right and top < bottom):
-        raise GliomarkError(f"{file} has an empty box ({', '.join(f'{e:g}' for e in edges)}): draw it again.")
+        raise InputError(f"{file} has an empty box ({', '.join(f'{e:g}' for e in edges)}): draw it again.")
     return AnnotationShape(np.array([(left, top), (right, top), (right, bottom), (left, bottom)]))
 
 
@@ -228,7 +229,7 @@ def _parse_labelme(file: Path, content: bytes) -> PictureAnnotation:
             (str(shape.get("label") or ""), _parse_labelme_shape(file, shape)) for shape in document["shapes"]
         )
     except _LABELME_READ_ERRORS:
-        raise GliomarkError(f"{file} is damaged or not a LabelMe file: save it again.") from None
+        raise InputError(f"{file} is damaged or not a LabelMe file: save it again.") from None
     return PictureAnnotation(size if all(size) else None, labelled_shapes, False)
 
 
@@ -237,11 +238,9 @@ def _parse_labelme_shape(file: Path, shape: dict[str, Any]) -> AnnotationShape:
     kind, points = shape.get("shape_type") or "polygon", np.array(shape["points"], dtype=np.float64)
     min_points = {"polygon": 3, "rectangle": 2, "circle": 2, "mask": 1}
     if kind not in min_points:
-        raise GliomarkError(f"{file} has a shape of type '{kind}', which encloses no area: draw a polygon.")
+        raise InputError(f"{file} has a shape of type '{kind}', which encloses no area: draw a polygon.")
     if points.ndim != 2 or len(points) < min_points[kind] or not np.isfinite(points).all():
-        raise GliomarkError(
-            f"{file} has a {kind} with {points.size // 2} points: draw it again or delete it."
-        )
+        raise InputError(f"{file} has a {kind} with {points.size // 2} points: draw it again or delete it.")
     if kind == "circle":
         return AnnotationShape(
             _compute_circle_polygon(points[0], float(np.linalg.norm(points[1] - points[0])))

@@ -11,11 +11,12 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from gliomark.errors import InputError
 from gliomark.evaluation.metrics import dice
 from gliomark.geometry import to_simpleitk_image
 from gliomark.io.masks.region_names import LesionMask
 from gliomark.messages import message
-from gliomark.study import GliomarkError, MRSequence, Series
+from gliomark.study import MRSequence, Series
 
 SequenceTransforms = Mapping[MRSequence, NDArray[np.float64]]
 
@@ -62,7 +63,7 @@ def unite_masks(
         If there is no mask.
     """
     if not masks:
-        raise GliomarkError(message("mask-none", folder=grid.source))
+        raise InputError(message("mask-none", folder=grid.source))
     image = np.zeros(grid.image.shape, dtype=bool)
     for mask in masks:
         matrix = (to_grid or {}).get(mask.sequence) if mask.sequence else None

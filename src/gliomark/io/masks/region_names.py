@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gliomark.errors import InputError
 from gliomark.messages import message
-from gliomark.study import GliomarkError, MRSequence, Series
+from gliomark.study import MRSequence, Series
 
 _WITHOUT_OEDEMA = re.compile(
     r"(without|w/o|no|non|excl\w*|minus|不含|不包括|无)\s*(peritumou?ral\s*)?(o?edema|水肿)"
@@ -37,7 +38,7 @@ _ANATOMICAL_REGION = re.compile(
 _WHOLE_TUMOUR = re.compile(r"whole ?tumou?r|(?<![a-z])wt(?![a-z])|全肿瘤|全瘤")
 
 
-class NoLesionRegionError(GliomarkError):
+class NoLesionRegionError(InputError):
     """No region of a mask file is named as a lesion."""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from gliomark.errors import InputError
 from gliomark.io.dicom.dataset_reader import read_dataset
 from gliomark.io.masks.dicom_segmentations import READ_ERRORS, find_referenced_series_uid
 from gliomark.io.masks.picture_annotations import fill_polygons
@@ -20,7 +21,7 @@ from gliomark.io.masks.region_names import (
     select_lesion_regions,
 )
 from gliomark.messages import message
-from gliomark.study import GliomarkError, Series
+from gliomark.study import Series
 
 # share of the slice spacing; contours farther from a slice belong to another series
 MAX_OFF_PLANE_SLICES = 0.25
@@ -46,7 +47,7 @@ def read_structure_set(file: Path, series: Series) -> LesionMask:
         for index, polygons in _group_by_slice(file, contours, to_index, len(image)).items():
             image[index][fill_polygons(polygons, rows, columns)] = 1.0
     if not image.any():
-        raise GliomarkError(message("contours-cover-nothing", file=file))
+        raise InputError(message("contours-cover-nothing", file=file))
     notes = collect_excluded_region_notes(total, len(rois)) + _collect_gap_notes(image)
     return LesionMask(
         Series(image, series.affine, series.slice_names, file),
@@ -79,7 +80,7 @@ def read_lesion_contours(file: Path) -> tuple[list[list[NDArray[np.float64]]], i
             for item in dataset.ROIContourSequence
         }
     except READ_ERRORS:
-        raise GliomarkError(message("contours-damaged", file=file)) from None
+        raise InputError(message("contours-damaged", file=file)) from None
     numbers = list(names)
     taken = select_lesion_regions([names[number] for number in numbers])
     if not taken:
@@ -87,10 +88,10 @@ def read_lesion_contours(file: Path) -> tuple[list[list[NDArray[np.float64]]], i
             message("contours-no-lesion", file=file, names=", ".join(names.values())[:120] or "-")
         )
     if missing := [names[numbers[at]] for at in taken if numbers[at] not in drawn]:
-        raise GliomarkError(message("contours-missing", file=file, name=missing[0]))
+        raise InputError(message("contours-missing", file=file, name=missing[0]))
     rois = [[c for c in drawn[numbers[at]] if len(c) >= 3] for at in taken]
     if not any(rois):
-        raise GliomarkError(message("contours-none", file=file))
+        raise InputError(message("contours-none", file=file))
     return [contours for contours in rois if contours], len(numbers)
 
 
@@ -99,9 +100,9 @@ def _parse_contour_points(file: Path, contour: Dataset) -> NDArray[np.float64]:
     values = np.atleast_1d(np.array(contour.ContourData, dtype=np.float64))
     stated = contour.get("NumberOfContourPoints")
     if values.size % 3 or (stated is not None and 3 * int(stated) != values.size):
-        raise GliomarkError(message("contours-cut-short", file=file, count=values.size))
+        raise InputError(message("contours-cut-short", file=file, count=values.size))
     if not np.isfinite(values).all():
-        raise GliomarkError(message("contours-not-numbers", file=file))
+        raise InputError(message("contours-not-numbers", file=file))
     return values.reshape(-1, 3)
 
 
@@ -131,9 +132,9 @@ def _group_by_slice(
         index = contour @ to_index[:3, :3].T + to_index[:3, 3]
         at = int(np.round(index[:, 2].mean()))
         if np.abs(index[:, 2] - at).max() > MAX_OFF_PLANE_SLICES:
-            raise GliomarkError(message("contours-off-plane", file=file))
+            raise InputError(message("contours-off-plane", file=file))
         if not 0 <= at < slice_count:
-            raise GliomarkError(message("contours-beyond", file=file, slices=slice_count))
+            raise InputError(message("contours-beyond", file=file, slices=slice_count))
         found[at].append(index[:, :2] + 0.5)
     return found
 

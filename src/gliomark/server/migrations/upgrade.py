@@ -14,8 +14,8 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, MetaData, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from gliomark.errors import ConfigurationError
 from gliomark.messages import message
-from gliomark.study import GliomarkError
 
 # PostgreSQL advisory lock, held during an upgrade; an arbitrary number ("glio")
 ADVISORY_LOCK_KEY = 0x676C696F
@@ -46,7 +46,7 @@ def upgrade_database(engine: Engine, metadata: MetaData) -> None:
             _check_columns(connection, metadata)
     except (SQLAlchemyError, CommandError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise GliomarkError(message("database-not-upgraded", reason=reason)) from None
+        raise ConfigurationError(message("database-not-upgraded", reason=reason)) from None
 
 
 def _run_migrations(connection: Connection, script: ScriptDirectory) -> None:
@@ -71,7 +71,7 @@ def _find_revision(connection: Connection, script: ScriptDirectory) -> str | Non
     """
     current = MigrationContext.configure(connection).get_current_revision()
     if current is not None and current not in {one.revision for one in script.walk_revisions()}:
-        raise GliomarkError(message("database-newer"))
+        raise ConfigurationError(message("database-newer"))
     return current
 
 
@@ -94,7 +94,7 @@ def _find_unnumbered_revision(connection: Connection) -> str | None:
             columns_needed <= columns.get(table, set()) for table, columns_needed in required_columns.items()
         ):
             return revision
-    raise GliomarkError(message("database-foreign"))
+    raise ConfigurationError(message("database-foreign"))
 
 
 def _check_columns(connection: Connection, metadata: MetaData) -> None:
@@ -111,7 +111,7 @@ def _check_columns(connection: Connection, metadata: MetaData) -> None:
             {column["name"] for column in inspector.get_columns(name)} if inspector.has_table(name) else set()
         )
         if columns != set(table.columns.keys()):
-            raise GliomarkError(message("database-foreign"))
+            raise ConfigurationError(message("database-foreign"))
 
 
 @contextmanager
