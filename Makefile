@@ -1,17 +1,22 @@
-# make demo    predict a synthetic patient        make test    run the tests
-# make check   lint, types, imports, tests        make clean   remove what these made
-# make install, make install-extras   what predicts; also the server, the client and training
-# make lock    renew requirements/                make sbom    list what is installed, as CycloneDX
-# make licences   renew docs/licences.md      make kills    kill -9 at every door, in about ten minutes
-# make slow      tests of load and fuzzing that take minutes
-# make battery   every broken or hostile input at every door (25 minutes)
-# make fuzz      every reader's headers, ten minutes each (MINUTES=10)
+# make demo            predict a synthetic patient
+# make test            run the tests
+# make check           lint, types, imports, tests
+# make docs            build the documentation site into build/site
+# make install         install what predicts; make install-extras: also server, client and training
+# make lock            renew requirements/
+# make licences        renew docs/reference/licences.md
+# make sbom            list the installed packages as CycloneDX
+# make slow            run the tests of load, fuzzing and tutorials (minutes)
+# make kills           interrupt every command with kill -9 (ten minutes)
+# make battery         give broken and hostile inputs to every command (25 minutes)
+# make fuzz            change the headers of every format at random (MINUTES=10 for each)
+# make clean           remove what these made
 #
-# Needs Python 3.11 (or 3.12), git and make. Everything is installed into .venv, once, from the locks in
-# requirements/: exact versions, and no file whose SHA-256 is not there.
+# Needs Python 3.11, 3.12 or 3.13, git and make. Everything is installed into .venv, once, from the lock files in
+# requirements/: exact versions, and only files whose SHA-256 is listed there.
 
-PYTHON ?= $(shell for python in python3.11 python3 python3.12; do \
-	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
+PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
 	&& echo $$python && break; done)
 PIP_OPTIONS ?=
 PYTEST_OPTIONS ?= -n auto --dist loadscope --no-loadscope-reorder
@@ -20,24 +25,24 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCKED := $(PIP) --require-hashes --only-binary :all: $(PIP_OPTIONS)
 
-# Which PyTorch: "torch-cpu", a tenth of the size, where pip is told where that build lies; otherwise "torch".
+# The PyTorch build: "torch-cpu", a tenth of the size, if pip has an index with it; otherwise "torch".
 CPU_BUILD := $(shell sed -n 's/^\(torch[^ ]*\).*/\1/p' requirements/torch-cpu.lock)
 TORCH ?= $$($(PIP) --dry-run --no-deps $(PIP_OPTIONS) $(CPU_BUILD) >/dev/null 2>&1 && echo torch-cpu || echo torch)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-extras demo test lint check slow battery fuzz kills lock sbom licences clean
+.PHONY: help install install-extras demo test lint check slow battery fuzz kills lock sbom licences docs clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
 
-# A stamp is as old as the last install; it is made again only when what to install has changed.
+# The stamp files record the last installation, which is repeated only after a change of the requirements.
 .venv/made:
-	@test -n "$(PYTHON)" || { echo "gliomark needs Python 3.11 or 3.12: install it, or name it as in 'make demo PYTHON=...'" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "gliomark needs Python 3.11, 3.12 or 3.13: install one of them or select it, as in 'make demo PYTHON=...'" >&2; exit 1; }
 	$(PYTHON) -m venv --clear .venv
 	@touch $@
 
-# The package itself is installed last, built by what the lock brought: nothing is fetched outside the locks.
+# The package itself is installed last, with the locked build tools: nothing is downloaded outside the lock files.
 define install
 	@echo "Installing $(1) into .venv; the first time takes minutes."
 	@$(LOCKED) -r requirements/$(TORCH).lock $(patsubst %,-r requirements/%.lock,$(2))
@@ -54,7 +59,7 @@ LOCKS := $(wildcard requirements/*.lock)
 	@touch .venv/installed $@
 
 .venv/installed-dev: .venv/made pyproject.toml $(LOCKS)
-	$(call install,gliomark and its tests' needs,base extras dev)
+	$(call install,gliomark and its test dependencies,base extras dev)
 	@touch .venv/installed .venv/installed-extras $@
 
 install: .venv/installed
@@ -92,7 +97,7 @@ lint: .venv/installed-dev
 
 check: lint test
 
-# uv and packaging come from the locks as they are; LOCK_OPTIONS="--upgrade-package NAME" or "--upgrade" renews versions.
+# uv and packaging are installed from the current locks; LOCK_OPTIONS="--upgrade-package NAME" or "--upgrade" renews versions.
 lock: .venv/made
 	@mkdir -p build
 	@sed -n '/^\(uv\|packaging\)==/,/[^\\]$$/p' requirements/*.lock > build/lock-tools.txt
@@ -104,6 +109,9 @@ sbom: .venv/installed-dev
 
 licences: .venv/installed-dev
 	$(BIN)/python scripts/licences.py
+
+docs: .venv/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean:
 	rm -rf .venv demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Write ``docs/licences.md``: the licences of all packages that users install, and of the data inside the packages.
+"""Write ``docs/reference/licences.md``: the licences of all packages that users install, and of the data inside the packages.
 
 The packages are those of the users' lock files, read from this environment; the allowed licences are listed in
 ``requirements/licences.toml``.
@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from scripts.lock import REQUIREMENTS, ROOT, read_lock
 
 SPDX = get_spdx_licensing()
-TABLE = ROOT / "docs" / "licences.md"
+TABLE = ROOT / "docs" / "reference" / "licences.md"
 USER_LOCKS = ("torch", "base", "extras")
 WEIGHTS_AND_FONTS = (".ckpt", ".onnx", ".otf", ".pt", ".pth", ".safetensors", ".ttf")
 TABLE_HEADER = """\

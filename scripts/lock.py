@@ -30,7 +30,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements"
 LOCKS = ("torch", "base", "extras", "dev")
-DEVELOPER_EXTRAS = ("dev", "release")  # all other extras are for users
+DEVELOPER_EXTRAS = ("dev", "docs", "release")  # all other extras are for users
 CUDA_PARTS = ("cuda-", "nvidia-", "triton")
 EDITABLE = "editables~=0.3"  # required by hatchling for pip install -e
 

@@ -11,12 +11,9 @@ from gliomark import pipeline
 README = Path(__file__).resolve().parents[2] / "README.md"
 
 
-def test_readme_example_runs(
-    picture_folder, write_clinical_table, working_folder, tiny_weights, monkeypatch
-) -> None:
+def test_readme_example_runs(picture_folder, working_folder, tiny_weights, monkeypatch) -> None:
     (example,) = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     assert sum(bool(line.strip()) for line in example.splitlines()) == 5
-    write_clinical_table([("patient folder", "50", "F")]).rename(working_folder / "clinical.csv")
     shutil.copytree(picture_folder, working_folder / "patient folder")
     monkeypatch.chdir(working_folder)
     # an absolute path replaces the name of the shipped file

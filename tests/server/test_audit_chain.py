@@ -352,13 +352,13 @@ def test_what_is_rolled_back_leaves_no_gap(log) -> None:
 
 
 def test_a_server_that_owns_nothing_cannot_reach_the_triggers(tmp_path) -> None:
-    """The roles recommended in docs/server.md, word for word, on PostgreSQL."""
+    """The roles recommended in docs/how-to/server.md, word for word, on PostgreSQL."""
     owner = create_test_database()
     if not owner:
         pytest.skip("no PostgreSQL is named in GLIOMARK_TEST_DATABASE")
     open_database(tmp_path, owner).engine.dispose()
     role = f"gliomark_server_{make_url(owner).database}"
-    document = (Path(__file__).parents[2] / "docs" / "server.md").read_text("utf-8")
+    document = (Path(__file__).parents[2] / "docs" / "how-to" / "server.md").read_text("utf-8")
     grants = document.split("```sql\n")[1].split("```")[0].replace("gliomark_server", role)
     engine = create_engine(owner)
     with engine.begin() as connection:

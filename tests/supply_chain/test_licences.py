@@ -1,4 +1,4 @@
-"""Every package that users install has an allowed licence and a row in docs/licences.md."""
+"""Every package that users install has an allowed licence and a row in docs/reference/licences.md."""
 
 from __future__ import annotations
 

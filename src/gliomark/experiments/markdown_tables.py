@@ -284,9 +284,9 @@ def format_client_results(results_folder: Path) -> str:
 DOCUMENT_FORMATTERS = {
     "README.md": format_main_results,
     "MODEL_CARD.md": format_main_results,
-    "docs/cohort.md": format_cohort_results,
-    "docs/segmentation.md": format_segmentation_results,
-    "docs/markers.md": format_marker_results,
-    "docs/server.md": format_server_results,
-    "docs/client.md": format_client_results,
+    "docs/how-to/cohort.md": format_cohort_results,
+    "docs/explanation/segmentation.md": format_segmentation_results,
+    "docs/explanation/markers.md": format_marker_results,
+    "docs/how-to/server.md": format_server_results,
+    "docs/how-to/client.md": format_client_results,
 }

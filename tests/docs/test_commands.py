@@ -1,0 +1,114 @@
+"""Every command in the documents is one that the program, make or Python understands. Nothing is run."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+import shlex
+from collections.abc import Callable
+
+import pytest
+import typer
+from scripts.docs_hooks import load_app
+from tests.docs.documents import ROOT, list_code_blocks, list_commands, list_documents, read_document
+
+APP = load_app()
+
+DOCUMENTS = list_documents()
+COMMANDS = [(name, line) for name in DOCUMENTS for line in list_commands(name, "gliomark")]
+# options of other programs that the text names
+FOREIGN_OPTIONS = {"--platform", "--python-version", "--only-binary", "--nthreads"}
+
+
+@pytest.fixture
+def parses(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], bool]:
+    """Whether the app's own parser would run the command of a line."""
+    reached: list[str] = []
+
+    def replace(callback: Callable) -> Callable:
+        @functools.wraps(callback)
+        def record(*_: object, **__: object) -> None:
+            reached.append(callback.__name__)
+
+        return record
+
+    for part in (APP, *(group.typer_instance for group in APP.registered_groups)):
+        for command in part.registered_commands:
+            monkeypatch.setattr(command, "callback", replace(command.callback))
+
+    def parse(line: str) -> bool:
+        reached.clear()
+        words = shlex.split(line, comments=True)[1:]
+        try:
+            APP(words)
+        except SystemExit as end:
+            return not end.code and (len(reached) == 1 or words == ["--version"])
+        return False
+
+    return parse
+
+
+@pytest.mark.parametrize("name, line", COMMANDS, ids=[f"{name} {line[:60]}" for name, line in COMMANDS])
+def test_a_gliomark_command_parses(parses, name: str, line: str) -> None:
+    assert parses(line)
+
+
+def test_the_important_commands_are_documented() -> None:
+    called = {" ".join(line.split()[1:3]) for _, line in COMMANDS}
+    assert {"cohort build", "train segmentation", "train markers", "experiment demonstration"} <= called
+    assert {line.split()[1] for _, line in COMMANDS} >= {"predict", "explain", "evaluate", "serve", "client"}
+
+
+def test_commands_of_the_makefile_parse(parses) -> None:
+    lines = re.findall(r"^\t@?\$\(BIN\)/(gliomark .*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert lines and all(map(parses, lines))
+
+
+@pytest.mark.parametrize(
+    "line", ["gliomark predict P", "gliomark predict P --out o --spacing 1", "gliomark x"]
+)
+def test_a_wrong_command_would_be_noticed(parses, line: str) -> None:
+    assert not parses(line)
+
+
+def test_options_in_the_text_exist() -> None:
+    """Every --option in running text belongs to some command."""
+    known = {"--help", *FOREIGN_OPTIONS}
+    waiting = [typer.main.get_command(APP)]
+    while waiting:
+        command = waiting.pop()
+        known |= {option for parameter in command.params for option in parameter.opts}
+        waiting += list(getattr(command, "commands", {}).values())
+    named = {
+        (name, option)
+        for name in DOCUMENTS
+        if name != "CHANGELOG.md"  # it also names options of earlier versions
+        for option in re.findall(r"`(--[a-z0-9-]+)", read_document(name))
+    }
+    assert named and not {(name, option) for name, option in named if option not in known}
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    lines = [line for name in DOCUMENTS for line in list_commands(name, "make")]
+    called = {word for line in lines for word in shlex.split(line, comments=True)[1:2] if "=" not in word}
+    assert called and called <= targets
+
+
+def test_python_commands_exist() -> None:
+    lines = [line for name in DOCUMENTS for line in list_commands(name, "python")]
+    for line in lines:
+        _, option, word, *_ = shlex.split(line, comments=True)
+        if option == "-c":
+            compile(word, "<document>", "exec")
+        else:
+            assert option == "-m" and importlib.util.find_spec(word), line
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_python_examples_compile(name: str) -> None:
+    for block in list_code_blocks(name):
+        if block.language == "python":
+            compile(block.text, name, "exec")
