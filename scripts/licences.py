@@ -1,4 +1,4 @@
-"""Write ``docs/reference/licences.md``: the licences of all packages that users install, and of the data inside the packages.
+"""Write ``docs/reference/licences.md``: the licences of all packages that users install, and of their data.
 
 The packages are those of the users' lock files, read from this environment; the allowed licences are listed in
 ``requirements/licences.toml``.

@@ -110,7 +110,10 @@ def check_cpu_build() -> str | None:
     )
     if cpu_version == f"{torch_version}+cpu":
         return None
-    return f"requirements/torch-cpu.lock has {cpu_version}, torch.lock {torch_version}; update version and hashes of the CPU build"
+    return (
+        f"requirements/torch-cpu.lock has {cpu_version}, torch.lock {torch_version}; update version and hashes of "
+        f"the CPU build"
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Write ``build/sbom.cdx.json``, the software bill of materials of a user's installation in CycloneDX format.
 
 ``cyclonedx-py`` lists the environment. Packages for developers only are removed; the others get the licences of
-``docs/reference/licences.md`` and the SHA-256 of their files from the lock files. The output is reproducible byte for byte.
+``docs/reference/licences.md`` and the SHA-256 of their files from the lock files. The output is reproducible
+byte for byte.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from gliomark.study import MRSequence, SliceStack
 SLOWEST_FIRST = """
 client/test_window test_same_answer experiments/test_segmentation_study pipeline/test_cli_bad_input client/test_local
 server/test_jobs preprocessing/test_skull_stripping experiments/test_marker_study pipeline/test_predict
-experiments/test_marker_evidence server/test_attacks cohort/test_build pipeline/test_found_outline server/test_run
+experiments/test_marker_evidence server/test_attacks cohort/test_build pipeline/test_supplied_mask server/test_run
 server/test_audit_views training/test_no_leak server/test_associations isolation/test_isolation isolation/test_doors
 preprocessing/test_registration server/test_fuzz training/test_gate server/test_older models/test_broken_weights
 """.split()

@@ -28,8 +28,8 @@ from gliomark.files import (
     scratch_folder,
 )
 from gliomark.io import list_patient_files
-from gliomark.io.dataset_layout import list_special_files
 from gliomark.io.dicom import find_dicom_files
+from gliomark.io.folder_listing import list_special_files
 from gliomark.messages import render_message
 
 NAME = "result.bin"
@@ -45,7 +45,9 @@ def exchanging(request, monkeypatch: pytest.MonkeyPatch) -> None:
 @cache
 def dead_process() -> str:
     """Return a temporary name of a killed process."""
-    words = "from gliomark.files import temporary_name; print(temporary_name(), flush=True); input()"
+    words = (
+        "from gliomark.files import make_temporary_name; print(make_temporary_name(), flush=True); input()"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

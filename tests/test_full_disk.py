@@ -20,7 +20,6 @@ from matplotlib.figure import Figure
 from tests.conftest import create_tiny_stack
 from tests.models.test_weights import CARD
 
-from gliomark.assessment import PredictionColumns, evaluate_predictions, read_predictions, write_evaluation
 from gliomark.client.patient_folder import pack_folder
 from gliomark.cohort.anonymise import _write_if_changed as write_anonymised
 from gliomark.cohort.describe import describe_cohort
@@ -30,11 +29,13 @@ from gliomark.cohort.labels import write_clinical_table
 from gliomark.cohort.private_files import create_private_folder, write_private_csv
 from gliomark.cohort.quality_page import write_quality_pages
 from gliomark.cohort.store import Cohort, write_json, write_patient
+from gliomark.evaluation.evaluate import PredictionColumns, evaluate_predictions, read_predictions
 from gliomark.experiments.result_files import save_figure, write_table
 from gliomark.files import FileWriteError, check_writable, is_disk_full_error
 from gliomark.messages import Message, render_message
 from gliomark.models.weights import save_weights
 from gliomark.phantom.hospital import write_hospital
+from gliomark.reporting.evaluation_page import write_evaluation
 from gliomark.server.study_store import StudyStore
 from gliomark.study import SliceStack
 from gliomark.training.checkpoints import (

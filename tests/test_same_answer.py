@@ -45,7 +45,8 @@ from gliomark import load_model, predict
 from gliomark.errors import GliomarkError
 from gliomark.io import find_patients, read_clinical_table, read_study
 from gliomark.phantom import PhantomSettings, create_phantom
-from gliomark.study import ClinicalData, MRSequence, Prediction, Study
+from gliomark.prediction import Prediction
+from gliomark.study import ClinicalData, MRSequence, Study
 
 # Lesion and head are the phantom's; the coarser grid only shortens the fifty predictions.
 SETTINGS = PhantomSettings(matrix=160, spacing_mm=(1.4, 1.4), slice_count=20, slice_mm=7.5, sublayers=1)

@@ -17,7 +17,7 @@ from gpu.packed_cohort import PackedPatient
 from torch import Tensor, nn
 
 from gliomark.inference.segmenter import compute_tile_corners, compute_tile_theta, remove_small_components
-from gliomark.models.published.mignet import SegmentationOutput
+from gliomark.models.network_io import SegmentationOutput
 from gliomark.models.registry import build_segmentation_network
 from gliomark.training.augmentation import apply_view, draw_random_theta
 from gliomark.training.segmentation import (
@@ -179,7 +179,7 @@ class FoldTrainer:
             self.counter.zero_()
         guidance = getattr(self.network, "guidance", None)
         if guidance is not None:
-            guidance.start_from(self.prior)
+            guidance.initialise_alpha(self.prior)
         self.network.train()
 
     def train_step(self) -> None:
@@ -277,7 +277,7 @@ def _predict_logits(lane: FoldTrainer, images: Tensor, theta: Tensor) -> tuple[T
         with torch.autocast(lane.device.type, torch.bfloat16):
             answer = lane.network(part, theta.expand(len(part), -1, -1))
         logits.append(answer.logits.float())
-        grades += [] if answer.grade is None else [answer.grade.float()]
+        grades += [] if answer.grade_logits is None else [answer.grade_logits.float()]
     return torch.cat(logits), torch.cat(grades) if grades else None
 
 

@@ -27,12 +27,14 @@ from gliomark.inference.segmenter import (
     downsample_by_averaging,
     remove_small_components,
 )
-from gliomark.models.comparison.marker_networks import build_marker_network, parse_marker_network_settings
-from gliomark.models.published.kinet import KiNetSettings, build_kinet, build_mix_input
+from gliomark.models.network_io import build_mix_input
+from gliomark.models.published.kinet import KiNetSettings, build_kinet
 from gliomark.models.published.mignet import MIGNetSettings, build_mignet
 from gliomark.models.registry import (
+    build_marker_network,
     build_segmentation_network,
-    parse_segmentation_network_settings,
+    parse_marker_settings,
+    parse_segmentation_settings,
 )
 from gliomark.models.weights import load_weights
 
@@ -102,7 +104,7 @@ class ShippedModel:
         weights = load_weights(path)
         self.segmentation_settings = weights.card.segmentation
         network = build_segmentation_network(
-            parse_segmentation_network_settings(self.segmentation_settings["network"])
+            parse_segmentation_settings(self.segmentation_settings["network"])
         )
         network.load_state_dict(weights.get_tensors("segmentation"))
         self.segmentation_network, self.device = network.eval().to(device), device
@@ -110,10 +112,10 @@ class ShippedModel:
         self.crop = next(iter(weights.card.markers.values())).architecture["crop"]
 
     def _build_marker_network(self, weights, name: str, device: torch.device) -> nn.Module:
-        tensors = weights.part(name)
+        tensors = weights.get_tensors(name)
         tensors.pop("lightgbm")
         record = weights.card.markers[name].architecture["network"]
-        network = build_marker_network(parse_marker_network_settings(record))
+        network = build_marker_network(parse_marker_settings(record))
         network.load_state_dict(tensors)
         # a CUDA graph cannot record indexing with a list
         network.channels = torch.tensor(network.channels, device=device)

@@ -18,14 +18,15 @@ from gpu.segmentation_benchmark import FOLDS, NETWORKS, create_training_settings
 
 from gliomark.cohort.store import write_json
 from gliomark.evaluation.intervals import bootstrap_interval
+from gliomark.experiments import table_3_1, table_3_2
 from gliomark.experiments.result_files import write_table
 from gliomark.experiments.segmentation.result_tables import (
     SCORE_COLUMNS,
+    EvaluatedFold,
     compare_paired_dice,
     summarise_patients,
     tabulate_patients,
 )
-from gliomark.experiments.segmentation.runs import PUBLISHED_3_1, PUBLISHED_3_2
 
 NAME = "gpu_segmentation"
 COMPARED_WITH = "Swin-UNet"
@@ -54,14 +55,11 @@ def select_finished(folders: list[Path]) -> list[dict]:
 
 def build_patient_table(pieces: list[dict], cohort: str) -> pd.DataFrame:
     """Build a table with one row per network, seed and patient."""
-    records = [
-        {
-            "key": {"trial": {"name": p["network"]}, "fold": p["fold"]},
-            "patients": [{"cohort": 0, **row} for row in p["patients"]],
-        }
+    folds = [
+        EvaluatedFold(p["network"], p["fold"], [{"cohort": 0, **row} for row in p["patients"]])
         for p in pieces
     ]
-    table = tabulate_patients(records, [cohort])
+    table = tabulate_patients(folds, [cohort])
     seeds = np.repeat([p["seed"] for p in pieces], [len(p["patients"]) for p in pieces])
     table.insert(1, "seed", seeds)
     return table.rename(columns={"trial": "network"})
@@ -86,8 +84,9 @@ def build_network_table(patients: pd.DataFrame) -> pd.DataFrame:
 
 def look_up_published(network: str) -> dict[str, float]:
     """Look up the published numbers, which are from another cohort."""
-    dice, distance = PUBLISHED_3_1.get(network, (PUBLISHED_3_2.get(network, np.nan), np.nan))
-    return {"published_dice": dice / 100, "published_hausdorff": distance}
+    (dice,) = table_3_2.PUBLISHED.values.get(network, (np.nan,))
+    dice, distance = table_3_1.PUBLISHED.values.get(network, (dice, np.nan))
+    return {"published_dice": dice, "published_hausdorff": distance}
 
 
 def build_seed_table(patients: pd.DataFrame) -> pd.DataFrame:

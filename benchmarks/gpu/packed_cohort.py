@@ -56,7 +56,7 @@ def write_pack(folder: Path, path: Path) -> None:
     """Write all patients of a prepared cohort that have a lesion mask."""
     from gliomark.cohort.folds import load_cohort_folds
     from gliomark.cohort.store import Cohort
-    from gliomark.experiments.segmentation.fold_training import list_patients_with_mask
+    from gliomark.experiments.segmentation.procedure import list_patients_with_mask
 
     cohort = Cohort(folder)
     folds = load_cohort_folds(cohort)
@@ -75,7 +75,7 @@ def write_pack(folder: Path, path: Path) -> None:
 def _write_patient(file: zipfile.ZipFile, cohort, patient: str, fold: int) -> dict:
     from gliomark.training.slice_dataset import get_high_grade_label
 
-    stack = cohort.stack(patient)
+    stack = cohort.read_stack(patient)
     rows, columns = (np.flatnonzero(stack.brain.any(axis=(0, axis))) for axis in (2, 1))
     box = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
     ranges = {}
@@ -85,9 +85,9 @@ def _write_patient(file: zipfile.ZipFile, cohort, patient: str, fold: int) -> di
         # voxels outside the brain already have the lowest z-score
         file.writestr(f"{patient}/{name}.webp", _encode_webp(grey, box))
         ranges[str(name)] = (low, high)
-    for name, mask in (("brain", stack.brain), ("lesion", stack.drawn)):
+    for name, mask in (("brain", stack.brain), ("lesion", stack.reader_mask)):
         file.writestr(f"{patient}/{name}.webp", _encode_webp(mask.astype(np.uint8) * LEVELS, box))
-    clinical = cohort.clinical(patient)
+    clinical = cohort.get_clinical(patient)
     mutant = clinical.columns.get("idh_mutant", "")
     record = PatientRecord(
         patient=patient,

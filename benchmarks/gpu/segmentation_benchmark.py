@@ -38,10 +38,11 @@ from gpu.packed_cohort import PackedPatient, read_pack
 from torch.utils.flop_counter import FlopCounterMode
 
 from gliomark.evaluation.segmentation_metrics import compute_segmentation_scores
-from gliomark.models.comparison.segmentation_networks import ComparisonSegmentationSettings
+from gliomark.models.comparison.unet import UNetSettings
+from gliomark.models.entries import SegmentationSettings
 from gliomark.models.published.mignet import MIGNetSettings
 from gliomark.models.published.swin_unet import SwinSize
-from gliomark.models.registry import SegmentationNetworkSettings, build_segmentation_network
+from gliomark.models.registry import build_segmentation_network
 from gliomark.training.segmentation import SegmentationTrainingConfig
 
 SEQUENCE = "FLAIR"
@@ -58,11 +59,11 @@ EXECUTION_MODES = ("compiled", "eager", "plain")
 PLAIN_SWIN_UNET = MIGNetSettings(fpg=False, guidance=False, iag=False)
 FULL_MIGNET = MIGNetSettings()
 # tables 3-1 and 3-2 at published size; the U-Net of width 24 has as many operations per slice as Swin-UNet
-NETWORKS: dict[str, SegmentationNetworkSettings] = {
+NETWORKS: dict[str, SegmentationSettings] = {
     "MIG-Net": FULL_MIGNET,
     "Swin-UNet": PLAIN_SWIN_UNET,
-    "U-Net of Swin-UNet's size": ComparisonSegmentationSettings("U-Net", 1, 24),
-    "U-Net": ComparisonSegmentationSettings("U-Net", 1, 64),
+    "U-Net of Swin-UNet's size": UNetSettings(width=24),
+    "U-Net": UNetSettings(width=64),
     "guidance": replace(PLAIN_SWIN_UNET, guidance=True),
     "IAG": replace(PLAIN_SWIN_UNET, iag=True),
     "FPG": replace(PLAIN_SWIN_UNET, fpg=True),
@@ -107,9 +108,7 @@ def create_training_settings(network: str, smoke: bool) -> SegmentationTrainingC
     if smoke:
         tiny = SwinSize(8, (1, 1, 1), (1, 1, 2))
         settings = (
-            replace(settings, width=4)
-            if isinstance(settings, ComparisonSegmentationSettings)
-            else replace(settings, size=tiny)
+            replace(settings, width=4) if isinstance(settings, UNetSettings) else replace(settings, size=tiny)
         )
     batch = 2 if smoke else 16
     weight = GRADING_WEIGHTS.get(network, 0.5)

@@ -239,6 +239,14 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{file} is damaged or not an image volume: copy or convert it again.",
         "{file} 已损坏或不是影像容积文件：请重新复制或转换。",
     ),
+    "format-unknown": (
+        "There is no output format {name}: choose from {formats}.",
+        "没有名为 {name} 的输出格式：请从 {formats} 中选择。",
+    ),
+    "volume-format-unknown": (
+        "{file} has no known volume format: convert it to one of {formats}.",
+        "{file} 不是已知的容积影像格式：请转换为以下格式之一：{formats}。",
+    ),
     "volume-analyze": (
         "{file} is in the old Analyze format, which does not define left and right: convert the original DICOM "
         "images to NIfTI.",
@@ -821,6 +829,28 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "unknown: provide the images on which it was drawn.",
         "掩膜 {file} 所用的坐标参考系与患者影像不同，无法确定其位置：请提供勾画所用的影像。",
     ),
+    "mask-absent": (
+        "The segmentation {file} does not exist or is not a file: check the path.",
+        "分割文件 {file} 不存在或不是文件：请检查路径。",
+    ),
+    "mask-kind": (
+        "{file} is not a segmentation: provide a volume (NIfTI, NRRD or MHA), a DICOM SEG or an RTSTRUCT.",
+        "{file} 不是分割文件：请提供容积文件（NIfTI、NRRD 或 MHA）、DICOM SEG 或 RTSTRUCT。",
+    ),
+    "mask-from-file": (
+        "The lesion is the segmentation given in {file}, not that of the network.",
+        "病灶采用所给文件 {file} 中的分割，而非网络的分割。",
+    ),
+    "mask-other-patient": (
+        "The segmentation {file} belongs to another patient than the images in {folder}: provide the one of this "
+        "patient.",
+        "分割文件 {file} 与 {folder} 中的影像不属于同一患者：请提供该患者的分割。",
+    ),
+    "mask-other-grid": (
+        "The segmentation {file} has the grid of none of the patient's series ({sequences}): save it with the geometry "
+        "of the images on which it was drawn.",
+        "分割文件 {file} 与患者各序列（{sequences}）的网格均不一致：请按勾画所用影像的几何信息重新保存。",
+    ),
     "mask-files": ("the masks among the images", "影像中的掩膜文件"),
     "mask-damaged": (
         "{file} is a damaged DICOM file among the masks: copy or export it again.",
@@ -1179,7 +1209,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "Only {ml:.0f} ml of brain was found in the image: check that it is a complete axial head MRI.",
         "影像中仅找到 {ml:.0f} 毫升脑组织：请确认是完整的轴位头部磁共振影像。",
     ),
-    "brain-of-nobody": (
+    "brain-implausible": (
         "The brain in {file} would measure {ml:.0f} ml ({extent} mm), which is impossible: check the voxel size "
         "({steps} mm) and its units.",
         "{file} 中的脑体积将达 {ml:.0f} 毫升（{extent} 毫米），不可能成立：请核对体素大小（{steps} 毫米）及其单位。",
@@ -1366,8 +1396,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "影像中附有一份病灶掩膜（{file}），但无法使用：{reason}",
     ),
     "clinical-not-given": (
-        "No clinical table was given; specify one with --clinical, or add --without-clinical.",
-        "未提供临床信息表；请用 --clinical 指定，或加 --without-clinical。",
+        "No clinical table was given; specify one with --clinical, or add --allow-missing-clinical.",
+        "未提供临床信息表；请用 --clinical 指定，或加 --allow-missing-clinical。",
+    ),
+    "mask-many-patients": (
+        "{folder} has {count} patients, but --mask is the segmentation of one; predict that patient's folder alone.",
+        "{folder} 中有 {count} 名患者，而 --mask 只是其中一名的分割；请单独预测该患者的文件夹。",
     ),
     "patient-twice": (
         "{folder} and {other} before it are both patient {patient}; put them into one folder, or use different ids.",
@@ -1470,7 +1504,81 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "outline-single": ("a single sequence ({sequences})", "仅用一个序列（{sequences}）"),
     "outline-by-reader": ("reader's outline", "阅片者的勾画"),
+    # ---- arguments of the Python functions --------------------------------------------------------------
+    "patient-source-unknown": (
+        "{kind} is not a patient's images: give a folder, a mapping from sequences to images, or a Study.",
+        "{kind} 不是患者影像：请给出文件夹、序列到影像的映射，或 Study。",
+    ),
+    "images-none": (
+        "The mapping contains no images: give one for each sequence, such as T1C and FLAIR.",
+        "映射中没有影像：请为每个序列（如 T1C 和 FLAIR）各给出一个。",
+    ),
+    "image-sequence-unknown": (
+        "{name} does not name a sequence: use T1, T1C, T2 or FLAIR.",
+        "{name} 不是序列名称：请使用 T1、T1C、T2 或 FLAIR。",
+    ),
+    "image-sequence-twice": (
+        "{one} and {other} both name the sequence {sequence}: give one image of it.",
+        "{one} 与 {other} 都表示 {sequence} 序列：请只给出一个影像。",
+    ),
+    "image-kind-unknown": (
+        "The image for {sequence} is of the type {kind}: give a path, a nibabel or SimpleITK image, or a pair of array "
+        "and affine.",
+        "{sequence} 的影像类型为 {kind}：请给出路径、nibabel 或 SimpleITK 图像，或数组与仿射矩阵的二元组。",
+    ),
+    "image-affine-missing": (
+        "The image for {sequence} is an array without position: give a pair of the array (i, j, k) and its affine, a "
+        "4 x 4 matrix to RAS mm.",
+        "{sequence} 的影像是没有空间位置的数组：请给出数组 (i, j, k) 与其仿射矩阵（4 x 4，至 RAS 毫米坐标）的二元组。",
+    ),
+    "image-affine-shape": (
+        "The affine for {sequence} is not a 4 x 4 matrix of numbers with the last row 0, 0, 0, 1: give the affine of the "
+        "image, as nibabel does.",
+        "{sequence} 的仿射矩阵不是末行为 0、0、0、1 的 4 x 4 数值矩阵：请给出影像的仿射矩阵（与 nibabel 相同）。",
+    ),
+    "image-file-unknown": (
+        "{file} is not a NIfTI, MetaImage, NRRD or DICOM image: give one of these, or a folder with one DICOM series.",
+        "{file} 不是 NIfTI、MetaImage、NRRD 或 DICOM 影像：请给出其中一种，或仅含一个 DICOM 序列的文件夹。",
+    ),
+    "image-folder-series": (
+        "{folder} contains {count} DICOM series of MR images instead of one: give the folder or file of one series.",
+        "{folder} 含有 {count} 个 DICOM MR 序列，而不是一个：请给出仅含一个序列的文件夹或文件。",
+    ),
+    "sequence-not-used": (
+        "{sequence} was not used for this prediction: choose one of {used}.",
+        "本次预测未使用 {sequence}：请选择 {used} 之一。",
+    ),
+    "clinical-given-twice": (
+        "Age or sex was given in addition to clinical data, which contain both: give one or the other.",
+        "除临床数据外又给出了年龄或性别，而前者已包含两者：请只给出其中一种。",
+    ),
+    "clinical-kind-unknown": (
+        "Clinical data of the type {kind} are not understood: give ClinicalData, for example from a table that "
+        "read_clinical_table has read, or age and sex.",
+        "无法识别类型为 {kind} 的临床数据：请给出 ClinicalData（例如由 read_clinical_table 读取的表中取得），或给出年龄和"
+        "性别。",
+    ),
+    "sex-argument-unknown": (
+        "The sex {sex} is not understood: give 'female', 'male', 1 (female), 0 (male), or None if it is unknown.",
+        "无法识别性别 {sex}：请给出 'female'、'male'、1（女）、0（男），未知时为 None。",
+    ),
+    "model-kind-unknown": (
+        "{kind} is not a model: give the name of a shipped model, the path of a weights file, or a Model.",
+        "{kind} 不是模型：请给出内置模型名称、权重文件路径，或 Model。",
+    ),
+    "device-unknown": (
+        "The device {device} is unknown: give auto, cpu, cuda, cuda:<number> or mps.",
+        "未知的计算设备 {device}：请给出 auto、cpu、cuda、cuda:<编号> 或 mps。",
+    ),
+    "device-missing": (
+        "PyTorch finds no device {device} on this computer: give auto or cpu, or install a build of PyTorch for it.",
+        "PyTorch 在本机未找到设备 {device}：请给出 auto 或 cpu，或安装支持该设备的 PyTorch。",
+    ),
     # ---- progress ---------------------------------------------------------------------------------------
+    "step-model": ("loading the model", "正在加载模型"),
+    "step-read": ("reading the images", "正在读取影像"),
+    "step-of-patient": ("{patient}: {step}", "{patient}：{step}"),
+    "step-explain": ("explaining {title}", "正在解释{title}"),
     "step-align": ("registering the sequences", "正在配准各序列"),
     "step-strip": ("extracting the brain", "正在提取脑组织"),
     "step-slice": ("extracting the slices", "正在提取层面"),
@@ -1533,6 +1641,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "weights-absent": (
         "{path}: the weights file does not exist; specify a file or the name of a built-in model.",
         "{path}：权重文件不存在；请指定文件路径或内置模型的名称。",
+    ),
+    "model-mistyped": (
+        "'{name}' is neither a built-in model nor a file. Did you mean '{closest}'?",
+        "“{name}”既不是内置模型，也不是文件。是否应为“{closest}”？",
     ),
     "weights-not-opened": (
         "{path}: the weights file cannot be opened ({reason}); check the path and its permissions.",
@@ -1648,9 +1760,9 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "已要求权重必须签名，但未指定受信任的公钥；请用 --trusted-key 给出签名者的公钥文件。",
     ),
     "signature-missing": (
-        "{path}: the weights file is not signed ({place} does not exist next to it); obtain its signature, or sign "
+        "{path}: the weights file is not signed ({signature} does not exist next to it); obtain its signature, or sign "
         "it with 'gliomark models sign'.",
-        "{path}：权重文件没有签名（同一位置没有 {place}）；请获取其签名，或用 gliomark models sign 签名。",
+        "{path}：权重文件没有签名（同一位置没有 {signature}）；请获取其签名，或用 gliomark models sign 签名。",
     ),
     "signature-unreadable": (
         "{path} is not a readable signature ({reason}); download it again, or sign the weights file again.",

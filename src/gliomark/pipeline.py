@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from gliomark.errors import DATA_ERRORS, ConfigurationError, GliomarkError, WeightsError
-from gliomark.found_outline import SuppliedMask, find_supplied_mask
+from gliomark.inference.device import find_device, list_accelerators, select_device
 from gliomark.inference.fusion import (
     FusionRule,
     check_fusion_rule,
@@ -23,6 +26,7 @@ from gliomark.inference.fusion import (
 )
 from gliomark.inference.segmenter import Segmenter, select_sequences
 from gliomark.inference.slice_classifier import SliceClassifier
+from gliomark.io.masks.supplied_masks import SuppliedMask, find_supplied_mask
 from gliomark.isolation import ReadExecutor, run_in_this_process
 from gliomark.messages import Message, find_level_message, find_message_for_text, format_percent, message
 from gliomark.models.card import SEGMENTATION_PART
@@ -30,22 +34,18 @@ from gliomark.models.network_loading import load_marker_network, load_segmentati
 from gliomark.models.shipped_weights import SHIPPED_MODELS, resolve_weights_file
 from gliomark.models.signatures import UNSIGNED, TrustPolicy
 from gliomark.models.weights import MarkerCard, MarkerValidation, ModelCard, Weights, load_weights
-from gliomark.preprocessing import PreparationConfig, prepare
-from gliomark.preprocessing.brain_coverage import format_no_lesion_message
-from gliomark.study import (
-    READER_FINDING_ACCURACY,
-    READER_SEGMENTATION_RULE,
-    ClinicalData,
+from gliomark.prediction import (
     Contributions,
     MarkerPrediction,
+    MarkerPredictions,
     ModelIdentity,
-    MRSequence,
     Prediction,
-    Segmentation,
     SliceScore,
-    SliceStack,
-    Study,
 )
+from gliomark.preprocessing import PreparationConfig, prepare
+from gliomark.preprocessing.brain_coverage import format_no_lesion_message
+from gliomark.reader_finding_accuracy import READER_FINDING_ACCURACY
+from gliomark.study import READER_SEGMENTATION_RULE, ClinicalData, MRSequence, Segmentation, SliceStack, Study
 from gliomark.tables import check_clinical_row
 
 __all__ = ["SHIPPED_MODELS", "Model", "PreparedStudy", "build_model", "load_model", "predict"]
@@ -58,13 +58,113 @@ DECIDED_BY_MODEL, DECIDED_BY_READER = "model", "reader's finding"
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A loaded model: one segmenter and one slice classifier per marker."""
+    """A loaded model: one segmenter and one slice classifier per marker.
+
+    Attributes
+    ----------
+    card
+        What the weights file states about the model.
+    sha256
+        Hash of the weights file.
+    segmenter
+        The segmentation network with its settings.
+    classifiers
+        By marker: its network and trees.
+    signature
+        Id of the trusted key that signed the file, "unsigned" or "not checked".
+    """
 
     card: ModelCard
     sha256: str
     segmenter: Segmenter
     classifiers: Mapping[str, SliceClassifier]
     signature: str = UNSIGNED
+
+    def __repr__(self) -> str:
+        """Return one line with name, sequences, markers and device."""
+        markers = ", ".join(self.card.markers) or "no markers"
+        return f"Model({self.card.name!r}: {' + '.join(self.sequences)}; {markers}; {self.device})"
+
+    @property
+    def device(self) -> str:
+        """The device on which the networks compute, such as "cpu"."""
+        return str(find_device(self.segmenter.network))
+
+    def to_device(self, name: str) -> Model:
+        """Return the model on another device; this one stays where it is.
+
+        Parameters
+        ----------
+        name
+            "cpu", "cuda", "cuda:<number>", "mps", or "auto": the first of CUDA and MPS that is present and runs the
+            networks, otherwise the CPU.
+
+        Returns
+        -------
+        Model
+            This model if it is already there, otherwise a copy.
+
+        Raises
+        ------
+        ConfigurationError
+            If the name is unknown, or PyTorch does not find the device.
+        """
+        if name != "auto":
+            return self._copy_to(select_device(name))
+        for device in list_accelerators():
+            with suppress(GliomarkError, *DATA_ERRORS):  # the device may lack memory or an operation
+                model = self._copy_to(device)
+                model.run_trial()
+                return model
+        return self._copy_to(select_device("cpu"))
+
+    def _copy_to(self, device: torch.device) -> Model:
+        if find_device(self.segmenter.network) == device:
+            return self
+        classifiers = {
+            name: replace(classifier, network=deepcopy(classifier.network).to(device))
+            for name, classifier in self.classifiers.items()
+        }
+        network = deepcopy(self.segmenter.network).to(device)
+        return replace(self, segmenter=replace(self.segmenter, network=network), classifiers=classifiers)
+
+    def run_trial(self) -> None:
+        """Run all networks on one synthetic slice.
+
+        Raises
+        ------
+        WeightsError
+            If a network's output is not finite.
+        """
+        stack, lesion_mask = _create_trial_slice(self.sequences)
+        self.segmenter.segment(stack)
+        for classifier in self.classifiers.values():
+            classifier.score(stack, lesion_mask, ClinicalData("", None, None))
+
+    def segment(self, stack: SliceStack) -> Segmentation:
+        """Segment the lesion.
+
+        Parameters
+        ----------
+        stack
+            The images, prepared by ``gliomark.prepare(study, model.sequences)``.
+
+        Returns
+        -------
+        Segmentation
+            Probability and mask ``(slice, row, column)`` on the grid of the stack.
+
+        Raises
+        ------
+        WeightsError
+            If the network's output is not finite.
+
+        Examples
+        --------
+        >>> stack = gliomark.prepare(study, model.sequences)
+        >>> volume_ml = model.segment(stack).mask.sum() * stack.voxel_volume_ml
+        """
+        return self.segmenter.segment(stack)
 
     @property
     def sequences(self) -> tuple[MRSequence, ...]:
@@ -86,7 +186,9 @@ class Model:
         return ModelIdentity(c.name, self.sha256, c.sequences, cohort, licence, use, self.signature)
 
 
-def load_model(name_or_path: str | Path = "demo", trust: TrustPolicy = TrustPolicy()) -> Model:
+def load_model(
+    name_or_path: str | Path = "demo", trust: TrustPolicy = TrustPolicy(), *, device: str = "cpu"
+) -> Model:
     """Load a model.
 
     Parameters
@@ -95,6 +197,9 @@ def load_model(name_or_path: str | Path = "demo", trust: TrustPolicy = TrustPoli
         Name of a shipped model ("demo") or path of a weights file.
     trust
         Which signatures are required.
+    device
+        Where the networks compute, see ``Model.to_device``. The published numbers are those of the CPU; other devices
+        differ in the last digits.
 
     Returns
     -------
@@ -105,8 +210,16 @@ def load_model(name_or_path: str | Path = "demo", trust: TrustPolicy = TrustPoli
     ------
     WeightsError
         If the file is missing, damaged, altered or not trusted, or does not describe a usable model.
+    ConfigurationError
+        If the device is unknown or missing.
+
+    Examples
+    --------
+    >>> model = gliomark.load_model("demo")
+    >>> model.sequences
+    (<MRSequence.T1C: 'T1C'>, <MRSequence.FLAIR: 'FLAIR'>)
     """
-    return build_model(load_weights_by_name(name_or_path, trust))
+    return build_model(load_weights_by_name(name_or_path, trust)).to_device(device)
 
 
 def load_weights_by_name(name_or_path: str | Path, trust: TrustPolicy = TrustPolicy()) -> Weights:
@@ -230,6 +343,7 @@ def predict(
     fusion: FusionRule = "near",
     has_enhancing_focus: bool | None = None,
     reader_pool: ReadExecutor = run_in_this_process,
+    report_progress: Callable[[str], None] = lambda _: None,
 ) -> Prediction:
     """Segment the lesion of one patient and predict the markers.
 
@@ -250,6 +364,8 @@ def predict(
     reader_pool
         Where a mask supplied with the images is read: in this process by default, in a separate process with
         ``gliomark.isolation``.
+    report_progress
+        Called with the name of each step before it starts, see ``describe_step``.
 
     Returns
     -------
@@ -266,12 +382,20 @@ def predict(
     """
     check_prediction_arguments(study, clinical, fusion, has_enhancing_focus)
     return predict_prepared(
-        prepare_study(study, model, reader_pool=reader_pool),
+        prepare_study(study, model, report_progress, reader_pool),
         clinical,
         model,
         fusion=fusion,
         has_enhancing_focus=has_enhancing_focus,
+        notify=report_progress,
     )
+
+
+def describe_step(name: str, card: ModelCard) -> Message:
+    """Return the message for a step of a prediction: "read", "align", "strip", "slice", "outline" or a marker."""
+    if name in card.markers:
+        return message("step-marker", title=card.markers[name].title)
+    return message(f"step-{name}")
 
 
 def check_prediction_arguments(
@@ -411,7 +535,7 @@ def predict_prepared(
         segmentation=segmentation,
         lesion_volume_ml=float(segmentation.mask.sum() * stack.voxel_volume_ml),
         lesion_areas_mm2={stack.slice_names[i]: float(areas[i]) for i in np.flatnonzero(areas)},
-        markers=tuple(marker_predictions),
+        markers=MarkerPredictions(marker_predictions),
         warnings=tuple(warnings),
         model=model.identity,
         software_version=version("gliomark"),

@@ -31,6 +31,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import cattrs
 import numpy as np
 from cattrs.errors import ForbiddenExtraKeysError
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from numpy.typing import NDArray
 
 from gliomark.errors import GliomarkError, InputError
@@ -346,6 +347,19 @@ def _path_from_plain(value: Any, _: Any) -> Path:
     return _CONVERSION_CONTEXT.get().folder / relative_path
 
 
+def _has_stored_names(kind: Any) -> bool:
+    """Whether a dataclass has fields that keep the name of an earlier version on disk (metadata ``stored_as``)."""
+    return is_dataclass(kind) and any("stored_as" in part.metadata for part in fields(kind))
+
+
+def _list_stored_names(kind: Any) -> dict[str, Any]:
+    return {
+        part.name: override(rename=part.metadata["stored_as"])
+        for part in fields(kind)
+        if "stored_as" in part.metadata
+    }
+
+
 def _create_converter() -> cattrs.Converter:
     """Create the converter, with own hooks for types that cattrs would convert instead of check."""
     converter = cattrs.Converter(forbid_extra_keys=True, unstruct_collection_overrides={frozenset: list})
@@ -361,6 +375,15 @@ def _create_converter() -> cattrs.Converter:
     for named in (StrEnum, IntEnum):  # otherwise treated as plain str and int
         converter.register_unstructure_hook(named, lambda value: value.value)
         converter.register_structure_hook(named, lambda value, kind: kind(value))
+    converter.register_unstructure_hook_factory(
+        _has_stored_names, lambda kind: make_dict_unstructure_fn(kind, converter, **_list_stored_names(kind))
+    )
+    converter.register_structure_hook_factory(
+        _has_stored_names,
+        lambda kind: make_dict_structure_fn(
+            kind, converter, _cattrs_forbid_extra_keys=True, **_list_stored_names(kind)
+        ),
+    )
     converter.register_unstructure_hook_factory(_is_array_type, _create_array_hook)
     converter.register_structure_hook_func(_is_array_type, _array_from_plain)
     return converter

@@ -1,4 +1,4 @@
-"""Data classes passed between packages: images, prepared study, prediction.
+"""Data classes of images: series, study, prepared slices and their segmentation.
 
 Geometry: image arrays are ``(slice, row, column)``. An ``affine`` is ``(4, 4)`` and maps the index
 ``(column, row, slice, 1)`` to patient coordinates in mm, in DICOM's LPS system: x increases to the patient's left,
@@ -7,18 +7,20 @@ y to the back, z to the head.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gliomark.errors import InputError
 from gliomark.messages import message
+
+if TYPE_CHECKING:
+    from gliomark.io.images import ImageSource
 
 DICOM_MANUFACTURER = "gliomark"  # Manufacturer in DICOM results, by which they are recognised
 
@@ -36,14 +38,14 @@ class MRSequence(StrEnum):
 class SourceImage:
     """DICOM image from which a slice was read: a file, or one frame (from 0) of a multi-frame file.
 
-    position: centre of its first pixel in LPS mm. place: slice index in its Series, from 0; a fraction if the image
-    lies off the regular grid and the slices of the Series are interpolated.
+    position: centre of its first pixel in LPS mm. fractional_index: slice index in its Series, from 0; a fraction if
+    the image lies off the regular grid and the slices of the Series are interpolated.
     """
 
     file: Path
     frame: int | None
     position: tuple[float, float, float]
-    place: float
+    fractional_index: float = field(metadata={"stored_as": "place"})
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,10 @@ class Series:
     is_oriented: bool = True
     space: NiftiSpace | None = None
 
+    def __repr__(self) -> str:
+        """Return one line with shape, spacing and source."""
+        return f"Series({describe_grid(self.image, self.affine)}, source={self.source.name!r})"
+
 
 @dataclass(frozen=True)
 class Examination:
@@ -108,11 +114,28 @@ class Examination:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """One examination of a patient, as read; ``series`` contains the sequences that are present.
+    """One examination of a patient, as read from files (``read_study``), images or arrays.
 
-    aligned: the sequences already share one pixel grid (picture folders) and are not registered. spacing_assumed:
-    spacing is assumed, not read from the files. lesion: the reader's mask, if present, as a Series of 0 and 1.
-    examination: which of the patient's examinations was read, None for pictures and for volumes without sessions.
+    Attributes
+    ----------
+    patient_id
+        The patient's id.
+    series
+        The sequences that are present.
+    source
+        Folder or file from which they were read.
+    kind
+        "pictures" or "volumes" (also DICOM).
+    aligned
+        Whether the sequences already share one pixel grid (picture folders) and are not registered.
+    spacing_assumed
+        Whether the spacing is assumed, not read from the files.
+    lesion
+        The reader's mask as a Series of 0 and 1, if present.
+    notes
+        Processing steps and assumptions of reading.
+    examination
+        Which of the patient's examinations was read; None for pictures and for volumes without sessions.
     """
 
     patient_id: str
@@ -125,12 +148,101 @@ class Study:
     notes: tuple[str, ...] = ()
     examination: Examination | None = None
 
+    def __repr__(self) -> str:
+        """Return one line with the sequences and their size."""
+        grids = ", ".join(f"{name} {describe_shape(one.image)}" for name, one in self.series.items())
+        return f"Study({self.patient_id!r}: {grids or 'no images'}; {self.kind})"
+
+    @classmethod
+    def from_images(cls, images: Mapping[str, ImageSource], patient_id: str = "patient") -> Study:
+        """Create a study from one image per sequence, from files or from memory.
+
+        Parameters
+        ----------
+        images
+            By sequence ("T1", "T1C", "T2", "FLAIR", or a usual name of one such as "t1ce"): the path of a NIfTI,
+            MetaImage, NRRD or DICOM file, a folder with one DICOM series, a nibabel image, a SimpleITK image, or a
+            tuple of an array and its affine as in ``from_arrays``.
+        patient_id
+            The id in results.
+
+        Returns
+        -------
+        Study
+            Series ``(slice, row, column)`` with their affines to LPS mm. The images are copied, and never assumed to be
+            aligned.
+
+        Raises
+        ------
+        InputError
+            If there is no image, a name or type is unknown, a file is missing or damaged, or an image is constant,
+            inverted, in colour, not 3-D or not on an orthogonal grid.
+
+        Examples
+        --------
+        >>> study = Study.from_images({"T1C": "t1c.nii.gz", "FLAIR": nibabel.load("flair.nii.gz")})
+        """
+        from gliomark.io.images import read_images
+
+        return read_images(images, patient_id)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Mapping[str, NDArray[Any]],
+        affine: NDArray[np.float64] | Mapping[str, NDArray[np.float64]],
+        patient_id: str = "patient",
+    ) -> Study:
+        """Create a study from arrays, in the conventions of NIfTI and nibabel.
+
+        Parameters
+        ----------
+        arrays
+            By sequence: grey values ``(i, j, k)`` in any order and direction of axes.
+        affine
+            The affine ``(4, 4)`` of all arrays, or one by sequence. It maps ``(i, j, k, 1)`` to mm in RAS: x increases
+            to the patient's right, y to the front, z to the head.
+        patient_id
+            The id in results.
+
+        Returns
+        -------
+        Study
+            As from ``from_images``.
+
+        Raises
+        ------
+        InputError
+            As in ``from_images``; also if the affine is not a matrix ``(4, 4)`` or the one of an array is missing.
+
+        Examples
+        --------
+        An axial volume whose first axis runs to the patient's left, the second to the back, and the third to the head,
+        with pixels of 0.5 mm and slices of 6 mm:
+
+        >>> affine = numpy.diag([-0.5, -0.5, 6.0, 1.0])
+        >>> study = Study.from_arrays({"T1C": t1c, "FLAIR": flair}, affine)
+        """
+        affines = affine if isinstance(affine, Mapping) else dict.fromkeys(arrays, affine)
+        return cls.from_images(
+            {name: (array, affines.get(name)) for name, array in arrays.items()}, patient_id
+        )
+
 
 @dataclass(frozen=True)
 class ClinicalData:
-    """A patient's row of the clinical table: age in years; sex 0 male, 1 female; None if unknown.
+    """A patient's row of the clinical table.
 
-    columns: all further columns as text without empty cells, such as markers.
+    Attributes
+    ----------
+    patient_id
+        The patient's id.
+    age
+        In years; None if unknown.
+    sex
+        0 male, 1 female; None if unknown.
+    columns
+        All further columns as text without empty cells, such as markers.
     """
 
     patient_id: str
@@ -145,6 +257,8 @@ class SliceStack:
 
     Attributes
     ----------
+    patient_id
+        The patient's id.
     images
         By sequence: float32 ``(slice, 240, 240)``, 1 mm pixels; rows run from front to back, columns from the
         patient's right to left.
@@ -181,6 +295,10 @@ class SliceStack:
     coverage: Mapping[MRSequence, float] = field(default_factory=dict)
     examined: float | None = 1.0
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Return one line with the sequences, shape and spacing."""
+        return f"SliceStack({self.patient_id!r}: {', '.join(self.images)}; {describe_grid(self.brain, self.affine)})"
 
     @property
     def reader_mask(self) -> NDArray[np.bool_]:
@@ -219,13 +337,23 @@ READER_SEGMENTATION_RULE = message("outline-by-reader")
 class Segmentation:
     """Lesion segmentation of a SliceStack.
 
-    probability: float32, 0 to 1, and mask: boolean, both ``(slice, 240, 240)``; rule: message that describes how the
-    sequences were combined, or that a reader drew the mask.
+    Attributes
+    ----------
+    probability
+        float32 ``(slice, 240, 240)``, 0 to 1.
+    mask
+        Boolean, same shape.
+    rule
+        Message that describes how the sequences were combined, or that a reader drew the mask.
     """
 
     probability: NDArray[np.float32]
     mask: NDArray[np.bool_]
     rule: str
+
+    def __repr__(self) -> str:
+        """Return one line with the shape and the number of lesion voxels."""
+        return f"Segmentation({describe_shape(self.mask)}, {int(self.mask.sum())} lesion voxels)"
 
     @property
     def is_drawn_by_reader(self) -> bool:
@@ -233,224 +361,12 @@ class Segmentation:
         return self.rule == READER_SEGMENTATION_RULE
 
 
-@dataclass(frozen=True)
-class SliceScore:
-    """Probability of a marker on one lesion slice, with the lesion's area in mm2.
-
-    decides: whether the slice contributes to the patient's probability.
-    """
-
-    slice_name: str
-    lesion_area_mm2: float
-    probability: float
-    decides: bool = False
+def describe_shape(array: NDArray[Any]) -> str:
+    """Describe the shape of an array, such as "24 x 256 x 256" for ``(24, 256, 256)``."""
+    return " x ".join(map(str, array.shape))
 
 
-@dataclass(frozen=True)
-class Contributions:
-    """Additive contributions to the log-odds: baseline (``start``), image, age and sex.
-
-    age and sex are None if the model does not use them.
-    """
-
-    start: float
-    image: float
-    age: float | None
-    sex: float | None
-
-
-@dataclass(frozen=True)
-class ReaderFindingAccuracy:
-    """Accuracy, in a cohort, of the rule "enhancing focus: IDH wild type; none: IDH mutant".
-
-    patients, correct: number of patients and of correct predictions; with_focus, wild_type_with_focus: patients with
-    an enhancing focus, and wild types among them; without_focus, mutant_without_focus: patients without, and mutants
-    among them; lower, upper: exact 95 % interval of the accuracy; detection_method: how the focus was detected.
-    """
-
-    cohort: str
-    patients: int
-    correct: int
-    lower: float
-    upper: float
-    with_focus: int
-    wild_type_with_focus: int
-    without_focus: int
-    mutant_without_focus: int
-    detection_method: str
-
-    @property
-    def accuracy(self) -> float:
-        """Share of correct predictions, 0 to 1."""
-        return self.correct / self.patients
-
-    def describe_performance(self, has_enhancing_focus: bool) -> str:
-        """Return the message shown with a level that was decided by the finding."""
-        if has_enhancing_focus:
-            case_text = message("finding-focus", right=self.wild_type_with_focus, of=self.with_focus)
-        else:
-            case_text = message("finding-no-focus", right=self.mutant_without_focus, of=self.without_focus)
-        numbers = {"right": self.correct, "patients": self.patients, "cohort": self.cohort}
-        interval = {"accuracy": self.accuracy, "low": self.lower, "high": self.upper}
-        return message("finding-performance", case=case_text, **numbers, **interval)
-
-    def summarise(self) -> str:
-        """Return a one-sentence summary, shown beside the question."""
-        numbers = {"right": self.correct, "patients": self.patients, "accuracy": self.accuracy}
-        return message(
-            "finding-in-short", wild_type=self.wild_type_with_focus, focus=self.with_focus, **numbers
-        )
-
-
-# the numbers of results/reader_finding.csv, which a test compares
-READER_FINDING_ACCURACY = ReaderFindingAccuracy(
-    cohort="TCGA-LGG",
-    patients=86,
-    correct=55,
-    lower=0.5288,
-    upper=0.7403,
-    with_focus=31,
-    wild_type_with_focus=10,
-    without_focus=55,
-    mutant_without_focus=45,
-    detection_method="T1C minus T1 in the drawn lesion more than 3 standard deviations above the rest of the brain, in a "
-    "connected piece of at least 0.2 ml",
-)
-
-
-@dataclass(frozen=True)
-class MarkerPrediction:
-    """Prediction of one marker for one patient.
-
-    Attributes
-    ----------
-    marker, title
-        Key and displayed name of the marker.
-    probability
-        Patient-level probability of the positive class, 0 to 1; None if it could not be predicted or must not be shown.
-    level
-        "mutant", "wild type", "high", "low" or "undetermined".
-    label
-        Definition of the positive class.
-    fusion
-        Rule by which slices were fused.
-    threshold
-        From this probability on the level is positive; None without a probability.
-    decided_by
-        "model" or "reader's finding".
-    slices
-        Probabilities of the lesion slices.
-    performance
-        Performance of the model, or of the reader's finding, in other patients, with interval and cohort.
-    warnings
-        Limits of this prediction.
-    contributions
-        Contributions to the log-odds, mean over the deciding slices; None without a probability.
-    borderline
-        Whether the probability is too close to the threshold for a definite level.
-    threshold_origin, fusion_in_words
-        Messages that explain the threshold and the fusion of the slices.
-    positive
-        Name of the positive level.
-    """
-
-    marker: str
-    title: str
-    probability: float | None
-    level: str
-    label: str
-    fusion: str
-    threshold: float | None
-    decided_by: str
-    slices: tuple[SliceScore, ...] = ()
-    performance: str = ""
-    warnings: tuple[str, ...] = ()
-    contributions: Contributions | None = None
-    borderline: bool = False
-    threshold_origin: str = ""
-    fusion_in_words: str = ""
-    positive: str = ""
-
-    @property
-    def probability_range(self) -> tuple[float, float] | None:
-        """Lowest and highest probability of the single lesion slices; None for fewer than two.
-
-        It shows how much the prediction depends on the choice of slice. It is not a confidence interval.
-        """
-        finite_probabilities = [
-            score.probability for score in self.slices if math.isfinite(score.probability)
-        ]
-        return (
-            (min(finite_probabilities), max(finite_probabilities)) if len(finite_probabilities) > 1 else None
-        )
-
-
-@dataclass(frozen=True)
-class ModelIdentity:
-    """Identity of the weights used: name, SHA-256 of their content, training cohort, licence, intended use.
-
-    signature: id of the trusted key that signed the file, "unsigned", or "not checked" if no key is trusted.
-    """
-
-    name: str
-    sha256: str
-    sequences: tuple[str, ...]
-    training_cohort: str
-    licence: str
-    intended_use: str
-    signature: str = "unsigned"
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """Result of one patient, including the images; ``reporting`` writes it to files.
-
-    Attributes
-    ----------
-    patient_id
-        The patient's id.
-    clinical
-        Age, sex and further columns that were given.
-    study, stack
-        The images as read and as prepared.
-    segmentation
-        The lesion on the stack.
-    lesion_volume_ml
-        Volume in ml.
-    lesion_areas_mm2
-        Area in mm2 by slice name, lesion slices only.
-    markers
-        One prediction per marker of the model.
-    warnings
-        Limits of the result.
-    model
-        Identity of the weights.
-    software_version
-        Version of gliomark.
-    seconds
-        Computing time.
-    stand_ins
-        Substitute by missing sequence.
-    notes
-        Notes in addition to those of the study and the stack.
-    """
-
-    patient_id: str
-    clinical: ClinicalData
-    study: Study
-    stack: SliceStack
-    segmentation: Segmentation
-    lesion_volume_ml: float
-    lesion_areas_mm2: Mapping[str, float]
-    markers: tuple[MarkerPrediction, ...]
-    warnings: tuple[str, ...]
-    model: ModelIdentity
-    software_version: str
-    seconds: float
-    stand_ins: Mapping[MRSequence, MRSequence] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    @property
-    def all_notes(self) -> tuple[str, ...]:
-        """Processing steps and assumptions of reading, preparation and prediction, without duplicates."""
-        return tuple(dict.fromkeys((*self.study.notes, *self.stack.notes, *self.notes)))
+def describe_grid(array: NDArray[Any], affine: NDArray[np.float64]) -> str:
+    """Describe the shape of an array ``(slice, row, column)`` and the spacing of these axes in mm."""
+    spacing = np.linalg.norm(affine[:3, 2::-1], axis=0)
+    return f"{describe_shape(array)}, {' x '.join(f'{step:.3g}' for step in spacing)} mm"

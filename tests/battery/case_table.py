@@ -9,8 +9,8 @@ from importlib import import_module
 from tests.battery.cases_and_results import Case
 
 CASE_MODULES = (
-    "volumes", "pictures", "folders", "dicom", "tables", "masks", "weights", "others", "cohorts", "evaluations",
-    "server", "node",
+    "volumes", "pictures", "folders", "dicom", "tables", "masks", "weights", "other_commands", "cohorts", "evaluations",
+    "server", "dicom_node",
 )  # fmt: skip
 
 

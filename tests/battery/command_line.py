@@ -17,17 +17,18 @@ from tests.battery.cases_and_results import (
 )
 from tests.battery.watched_process import run_in_fork
 
-from gliomark.cli import run_command_line as run_command_line
+from gliomark.cli import run
 
 BUILD_ARGUMENTS = (
-    "cohort build hospital --labels labels.csv --out cohort --sequences T1C,FLAIR --without-masks --workers 0"
+    "cohort build hospital --labels labels.csv --out cohort --sequences T1C,FLAIR --allow-missing-masks "
+    "--workers 0"
 )
 # arguments of the command, and files that may exist after a rejection
 DOORS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "predict": ("predict P001 --out out --without-clinical", ("out/predictions.csv",)),
-    "predict many": ("predict patients --out out --without-clinical", ("out/",)),
+    "predict": ("predict P001 --out out --allow-missing-clinical", ("out/predictions.csv",)),
+    "predict many": ("predict patients --out out --allow-missing-clinical", ("out/",)),
     "predict with table": ("predict P001 --out out --clinical clinical.csv", ("out/predictions.csv",)),
-    "predict with weights": ("predict P001 --out out --without-clinical --model model.safetensors", ()),
+    "predict with weights": ("predict P001 --out out --allow-missing-clinical --model model.safetensors", ()),
     "explain": ("explain P001 --out out", ()),
     "cohort build": (BUILD_ARGUMENTS, ("cohort.private/",)),
     "cohort check": ("cohort check cohort", ()),
@@ -35,12 +36,12 @@ DOORS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cohort export": ("cohort export cohort --to nnunet --out exported", ()),
     "cohort anonymise": ("cohort anonymise P001 --out clean", ("clean.private/",)),
     "train segmentation": (
-        "train segmentation --cohort cohort --out model.safetensors --rule joint --size small --epochs 1",
+        "train segmentation --cohort cohort --out model.safetensors --rule joint --recipe small --epochs 1",
         (),
     ),
     "train markers": (
         "train markers --cohort cohort --segmentation outline.safetensors --marker idh --out model.safetensors "
-        "--size light",
+        "--recipe pretrained",
         (),
     ),
     "evaluate": ("evaluate predictions.csv --out judged", ()),
@@ -75,7 +76,7 @@ def run_case(case: Case, ground: Path, folder: Path) -> tuple[ProcessResult, str
 
 def run_command(arguments: tuple[str, ...] | list[str]) -> None:
     sys.argv = ["gliomark", *arguments]
-    run_command_line()
+    run()
 
 
 def find_files(folder: Path) -> set[str]:

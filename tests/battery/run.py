@@ -26,11 +26,12 @@ from tests.battery.verdict import VERDICTS, find_last_line, judge_result
 
 PRELOADED_MODULES = (
     "batch",
-    "explain",
+    "explanation.explain",
     "cohort.build",
     "cohort.anonymise",
     "cohort.export",
-    "assessment",
+    "evaluation.evaluate",
+    "reporting.evaluation_page",
     "training.recipes",
 )
 NETWORK_DOORS = ("server", "DICOM node")

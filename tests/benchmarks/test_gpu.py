@@ -17,7 +17,7 @@ from gpu import fold_training, merge_results, packed_cohort, segmentation_benchm
 
 from gliomark.cohort.folds import load_cohort_folds
 from gliomark.inference.segmenter import predict_lesion_probability
-from gliomark.models.comparison.segmentation_networks import ComparisonSegmentationSettings
+from gliomark.models.comparison.unet import UNetSettings
 from gliomark.models.published.mignet import MIGNetSettings
 from gliomark.models.published.swin_unet import SwinSize
 from gliomark.study import MRSequence
@@ -47,7 +47,7 @@ def test_a_pack_gives_the_patients_back(packed: Path, tiny_cohort) -> None:
         stack = tiny_cohort.read_stack(patient.record.patient)
         assert patient.record.patient in folds[patient.record.fold]
         np.testing.assert_array_equal(patient.brain, stack.brain)
-        np.testing.assert_array_equal(patient.lesion, stack.drawn)
+        np.testing.assert_array_equal(patient.lesion, stack.reader_mask)
         np.testing.assert_allclose(patient.record.spacing_mm, stack.spacing_mm)
         for name, image in patient.images.items():
             whole = stack.images[MRSequence(name)]
@@ -63,10 +63,7 @@ def test_every_network_sees_the_same_stream_and_no_test_patient(patients) -> Non
     learning = fold_training.build_training_fold(
         bank, [p.record.patient for p in patients if p.record.fold != 2]
     )
-    settings = [
-        SegmentationTrainingConfig(network=n, batch=4)
-        for n in (TINY, ComparisonSegmentationSettings("U-Net", 1, 4))
-    ]
+    settings = [SegmentationTrainingConfig(network=n, batch=4) for n in (TINY, UNetSettings(width=4))]
     one, two = (fold_training.draw_schedule(learning, s, 9, 1, 2) for s in settings)
     for name in ("rows", "thetas", "noise", "rates"):
         torch.testing.assert_close(getattr(one, name), getattr(two, name), atol=0, rtol=0)

@@ -171,7 +171,7 @@ def test_local_server_that_cannot_start(open_window: Callable, monkeypatch: pyte
     """Without gliomark's server the message contains the last line of the process and offers the settings."""
     window = open_window()
     monkeypatch.setattr(sys, "executable", "/usr/bin/false" if Path("/usr/bin/false").exists() else "false")
-    window.start()
+    window.connect_server()
     wait_until(lambda: window.session.state.error)
     assert window.error_label.text().startswith("The local server could not be started (")
     assert window.error_settings_button.isVisible() and window.retry_button.isVisible()

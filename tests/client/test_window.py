@@ -459,13 +459,13 @@ def test_wrong_token_then_the_right_one(open_window, server, phantom_folder: Pat
     assert (
         "rejected the access token" in window.error_label.text() and window.error_settings_button.isVisible()
     )
-    window.open(phantom_folder)  # waits for the server
+    window.open_patient(phantom_folder)  # waits for the server
     assert window.session.state.task.kind == "waiting"
     window.session.connect_to_server(server.address, server.token)
     wait_until(lambda: window.session.state.study is not None)
-    assert not window.error_banner.isVisible() and window.session.state.folder == phantom_folder
+    assert not window.error_banner.isVisible() and window.session.state.patient_folder == phantom_folder
     window.input_panel.cancel_preparation_button.click()
-    assert window.session.state.folder is None and window.session.state.study is None
+    assert window.session.state.patient_folder is None and window.session.state.study is None
     window.close()
 
 
@@ -474,7 +474,7 @@ def test_nobody_at_the_address(open_window) -> None:
     window.session.connect_to_server("http://127.0.0.1:9", "")
     wait_until(lambda: window.session.state.error)
     assert window.error_label.text().startswith("The server at http://127.0.0.1:9 does not respond")
-    assert window.retry_button.isVisible() and "not reachable" in window.server.text()
+    assert window.retry_button.isVisible() and "not reachable" in window.server_label.text()
     window.retry_button.click()
     wait_until(lambda: window.session.state.error)
     window.close()
@@ -485,7 +485,7 @@ def test_folder_without_images(connected_window: MainWindow, open_window, server
     window.session.connect_to_server(server.address, server.token)
     (tmp_path / "空").mkdir()
     (tmp_path / "空" / "letter.txt").write_text("no image")
-    window.open(tmp_path / "空")
+    window.open_patient(tmp_path / "空")
     wait_until(lambda: window.session.state.error)
     assert (
         "no images of a patient" in window.error_label.text() and "Traceback" not in window.error_label.text()
@@ -494,7 +494,7 @@ def test_folder_without_images(connected_window: MainWindow, open_window, server
     window.switch_language("zh")
     wait_until(lambda: "空 中没有患者影像" in window.error_label.text())
     window.switch_language("en")
-    window.open(tmp_path / "nowhere")
+    window.open_patient(tmp_path / "nowhere")
     assert "does not exist" in window.error_label.text()
     window.close()
 
@@ -519,10 +519,10 @@ def test_missing_row_can_be_typed_instead(
 def test_closing_in_the_middle_is_safe(open_window, server, phantom_folder: Path) -> None:
     window = open_window()
     window.session.connect_to_server(server.address, server.token)
-    window.open(phantom_folder)
+    window.open_patient(phantom_folder)
     wait_until(lambda: window.session.state.study is not None)
     window.close()
-    assert window.session.pending_call_count == 0 and window.session.state.folder is None
+    assert window.session.pending_call_count == 0 and window.session.state.patient_folder is None
     wait_until(lambda: True)
 
 

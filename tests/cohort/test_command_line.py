@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gliomark.cli import run_command_line
+from gliomark.cli import run
 
 TABLE = "id,age,sex,ki67\nA,50,0,20\n"
 
@@ -32,7 +32,7 @@ def refused(
         monkeypatch.chdir(place)
         monkeypatch.setattr(sys, "argv", ["gliomark", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            run_command_line()
+            run()
         said = capsys.readouterr().err.strip()
         assert ended.value.code == 1 and said.startswith("gliomark: ") and "\n" not in said, said
         return said

@@ -67,7 +67,7 @@ def test_ki67(tmp_path: Path, cells: list[str], threshold: float, percent: list[
 
 
 @pytest.mark.parametrize("header, cell, words", [
-    ("ki67", "0.15", r"ki67 '0.15' of b may be 15 % or 0.15 %"), ("ki67", "150", "above 100 %"),
+    ("ki67", "0.15", r"ki67 '0.15' of b may mean 15 % or 0.15 %"), ("ki67", "150", "above 100 %"),
     ("ki67", "many", "is not a percentage"), ("ki67", "30-20", "first value is larger"),
     ("ki67", "2020-10-20", "is not a percentage"), ("ki67(%)", "0.15", None),
     ("idh", "maybe", "enter 1 or 0, or mutant"),
@@ -92,9 +92,11 @@ def test_all_faults_are_told_at_once(tmp_path: Path):
 
 
 @pytest.mark.parametrize("reader, ones, zeros, blanks", [
-    (cell_encoding.encode_idh, "mutant Mutated 突变 突变型 1 1.0 + 阳性 R132H IDH1突变 positive", "wt WT wildtype 野生型 0 - "
+    (cell_encoding.encode_idh, "mutant Mutated 突变 突变型 1 1.0 + 阳性 R132H IDH1突变 positive",
+     "wt WT wildtype 野生型 0 - "
      "阴性 未突变 IDH-wildtype", ". 未知 NA indeterminate"),
-    (cell_encoding.encode_mgmt, "methylated 甲基化 阳性 1 positive", "unmethylated 未甲基化 0 negative", "indeterminate 不详"),
+    (cell_encoding.encode_mgmt, "methylated 甲基化 阳性 1 positive", "unmethylated 未甲基化 0 negative",
+     "indeterminate 不详"),
     (cell_encoding.encode_1p19q, "codel co-deletion 共缺失 1", "intact non-codel 未缺失 0", "relative_co-deletion"),
 ])  # fmt: skip
 def test_flags(reader, ones: str, zeros: str, blanks: str):

@@ -91,7 +91,7 @@ def test_a_writer_that_is_killed_leaves_the_older_file(attempt: Attempt, group: 
     path = attempt.output_folder / "result"
     words = (
         "import sys; from pathlib import Path; from gliomark.files import atomic_write\n"
-        "while True:\n    for letter in 'ab': atomic_write(Path(sys.argv[1]), letter * 300_000, durable=False)"
+        "while True:\n    for letter in 'ab': atomic_write(Path(sys.argv[1]), letter * 300_000, is_durable=False)"
     )
     for moment in (0.0, 0.01, 0.02, 0.03):
         process = subprocess.Popen([sys.executable, "-c", words, str(path)], start_new_session=True)

@@ -14,14 +14,16 @@ from tests.conftest import write_tiny_cohort
 from gliomark.cohort.folds import FOLD_COUNT
 from gliomark.cohort.store import Cohort, write_json, write_patient
 from gliomark.errors import GliomarkError
+from gliomark.experiments import slice_leakage
 from gliomark.experiments.config import ExperimentConfig
-from gliomark.experiments.markers import feature_table, phantom_learning_curve, reader_finding, slice_leakage
+from gliomark.experiments.markers import feature_table, phantom_learning_curve, reader_finding
 from gliomark.experiments.markers import result_tables as marker_tables
 from gliomark.experiments.markers import runs as marker_trials
 from gliomark.experiments.markers.feature_table import TableColumns
-from gliomark.experiments.markers.network_training import load_marker_data
+from gliomark.experiments.markers.procedure import load_marker_data
 from gliomark.experiments.markers.radiomics import compute_cohort_features, compute_lesion_features
 from gliomark.experiments.markers.runs import PRESETS
+from gliomark.experiments.runner import run_experiment
 from gliomark.models.published.kinet import KiNetSize
 from gliomark.study import MRSequence, SliceStack
 from gliomark.training.recipes import MARKER_DEFINITIONS
@@ -70,7 +72,7 @@ def test_more_patients_bring_what_is_learnt_nearer_to_the_ceiling_and_never_over
     read_worse = table[table["patients"] == 1000].sort_values("read", ascending=False)["auc_mean"]
     assert (read_worse.diff().dropna() < 0).all(), "more measurement error gives a lower AUC"
     assert many["auc_mean"] < many["own_ceiling_mean"] == pytest.approx(many["ceiling"], abs=0.02)
-    assert (tmp_path / "phantom_reach_ki67_run_record.json").exists()
+    assert (tmp_path / "phantom_learning_curve_ki67_run_record.json").exists()
 
 
 def test_a_marker_the_phantom_does_not_know(tmp_path: Path) -> None:
@@ -230,7 +232,7 @@ def enhancing_cohort(tmp_path: Path) -> Cohort:
 
 def test_a_focus_is_measured_inside_the_lesion_alone(enhancing_cohort) -> None:
     focus = {
-        p: reader_finding.compute_largest_focus_ml(enhancing_cohort.stack(p))
+        p: reader_finding.compute_largest_focus_ml(enhancing_cohort.read_stack(p))
         for p in enhancing_cohort.patient_ids
     }
     assert focus["P04"] == pytest.approx(0.24, abs=0.02) and focus["P02"] == pytest.approx(0.06, abs=0.02)
@@ -279,6 +281,6 @@ def test_each_slice_is_tested_once_and_only_one_split_keeps_patients_whole(place
 def test_the_lesson_is_written(place, monkeypatch) -> None:
     fast = slice_leakage.bootstrap_cluster_intervals
     monkeypatch.setattr(slice_leakage, "bootstrap_cluster_intervals", lambda *a: fast(*a, resamples=20))
-    table = pd.read_csv(slice_leakage.run_slice_leakage(place, IDH))
+    table = pd.read_csv(run_experiment(slice_leakage.create_table(IDH), place).path)
     assert table["split"].tolist() == [slice_leakage.SPLIT_BY_PATIENT, slice_leakage.SPLIT_BY_SLICE]
     assert table["slices"].nunique() == 1 and marker_tables.STATISTICS[0] in table

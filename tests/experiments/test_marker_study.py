@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 import h5py
@@ -19,27 +18,27 @@ from sklearn.metrics import roc_auc_score
 from tests.conftest import update_slice_hashes, write_tiny_cohort
 from typer.testing import CliRunner
 
-from gliomark import cli
+from gliomark.cli import experiment
 from gliomark.cohort.folds import FOLD_COUNT
 from gliomark.cohort.store import Cohort
 from gliomark.errors import GliomarkError
 from gliomark.evaluation import intervals
 from gliomark.evaluation.metrics import compute_youden_threshold
+from gliomark.experiments import (
+    marker_comparison,
+    runner,
+    table_4_2,
+    table_4_3,
+    table_4_4,
+    table_4_5,
+    table_4_6,
+)
 from gliomark.experiments.config import ExperimentConfig
-from gliomark.experiments.markers import network_training as marker_study
+from gliomark.experiments.markers import procedure as marker_procedure
 from gliomark.experiments.markers import result_tables as marker_tables
 from gliomark.experiments.markers import runs as marker_trials
 from gliomark.experiments.markers import scoring as marker_readings
-from gliomark.experiments.markers.network_training import (
-    NetworkTrainingJob,
-    create_job_key,
-    list_training_jobs,
-    load_marker_data,
-    load_vectors,
-    split_job_patients,
-    train_and_evaluate_network,
-    train_missing_networks,
-)
+from gliomark.experiments.markers.procedure import MarkerProcedure, load_marker_data, split_job_patients
 from gliomark.experiments.markers.result_tables import TrainedMarkerRuns, apply_fold_thresholds
 from gliomark.experiments.markers.runs import (
     EARLY_FUSION,
@@ -48,7 +47,6 @@ from gliomark.experiments.markers.runs import (
     LATE_FUSION,
     LESION_POOLED_FEATURES,
     PRESETS,
-    PUBLISHED_4_5,
     ScoringMethod,
     list_comparison_methods,
     list_table_4_2_runs,
@@ -60,6 +58,14 @@ from gliomark.experiments.markers.runs import (
     list_table_4_5_runs,
 )
 from gliomark.experiments.markers.scoring import fuse_patient_scores, score_slices
+from gliomark.experiments.runner import (
+    ResultTable,
+    TrainingJob,
+    WrittenTable,
+    complete_jobs,
+    execute_job,
+    run_experiment,
+)
 from gliomark.models.published.kinet import KiNetSize
 from gliomark.study import MRSequence
 from gliomark.training.markers import MarkerTrainingConfig
@@ -75,8 +81,15 @@ TINY = replace(
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
 
 
+PROCEDURE = MarkerProcedure(IDH)
+
+
 def quiet(_: str) -> None:
     pass
+
+
+def complete(runs, config: ExperimentConfig) -> None:
+    complete_jobs(PROCEDURE.list_jobs(runs, FOLD_COUNT, config), PROCEDURE, config)
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +127,7 @@ def whose(images) -> set[str]:
 
 def test_a_network_is_fed_and_judges_only_whom_it_may(tiny_cohort, tmp_path, monkeypatch) -> None:
     fed, shown = [], []
-    train, vectors = marker_study.train_marker_network, marker_study.compute_patient_vectors
+    train, vectors = marker_procedure.train_marker_network, marker_procedure.compute_patient_vectors
 
     def spying_train(bank, settings, folder):
         fed.append(whose(bank.image))
@@ -124,43 +137,43 @@ def test_a_network_is_fed_and_judges_only_whom_it_may(tiny_cohort, tmp_path, mon
         shown.append(whose(slices.images))
         return vectors(network, slices, crop)
 
-    monkeypatch.setattr(marker_study, "train_marker_network", spying_train)
-    monkeypatch.setattr(marker_study, "compute_patient_vectors", spying_vectors)
+    monkeypatch.setattr(marker_procedure, "train_marker_network", spying_train)
+    monkeypatch.setattr(marker_procedure, "compute_patient_vectors", spying_vectors)
     data = load_marker_data(tiny_cohort.folder, IDH)
     for left_out in ((2,), (0, 3)):
         fed.clear(), shown.clear()
-        job = NetworkTrainingJob(kinet_trial(), IDH, left_out, tiny_cohort.folder, tmp_path)
-        train_and_evaluate_network(job)
+        job = TrainingJob(kinet_trial(), left_out, (tiny_cohort.folder,), tmp_path)
+        execute_job(job, PROCEDURE)
         trained_on, judges = split_job_patients(job, data)
         assert fed == [set(trained_on)] and set().union(*shown) == set(judges)
         assert not set(trained_on) & set(judges)
         for number in left_out:
             assert set(data.list_fold_patients(number)) <= set(judges)
-        assert set(load_vectors(job, data)) == set(judges)
+        assert set(PROCEDURE.load_vectors(job, data)) == set(judges)
 
 
 def test_a_leaking_bank_is_refused(tiny_cohort, tmp_path, monkeypatch) -> None:
     """Deliberate error: the network gets the slices of all patients."""
-    monkeypatch.setattr(marker_study.LesionSliceDataset, "of", lambda self, patients: self)
-    job = NetworkTrainingJob(kinet_trial(), IDH, (1,), tiny_cohort.folder, tmp_path)
+    monkeypatch.setattr(marker_procedure.LesionSliceDataset, "select_patients", lambda self, patients: self)
+    job = TrainingJob(kinet_trial(), (1,), (tiny_cohort.folder,), tmp_path)
     with pytest.raises(GliomarkError, match="is in both"):
-        train_and_evaluate_network(job)
-    assert not job.record_path.exists()
+        execute_job(job, PROCEDURE)
+    assert not PROCEDURE.get_record_path(job).exists()
 
 
 def test_the_trees_of_a_fold_never_meet_its_patients(place, monkeypatch) -> None:
     """Neither the trees nor the networks that computed the vectors are trained on test patients."""
-    train_missing_networks([kinet_trial()], IDH, place)
+    complete([kinet_trial()], place)
     data = load_marker_data(place.cohort_folders[0], IDH)
-    study = TrainedMarkerRuns({KINET: kinet_trial()}, IDH, place.cohort_folders[0], place.work, data)
+    study = TrainedMarkerRuns({KINET: kinet_trial()}, IDH, place.cohort_folders[0], place.work_folder, data)
     loaded = []
-    load = marker_readings.load_vectors
+    load = MarkerProcedure.load_vectors
 
-    def spying(job, of):
+    def spying(self, job, of):
         loaded.append(job)
-        return load(job, of)
+        return load(self, job, of)
 
-    monkeypatch.setattr(marker_readings, "load_vectors", spying)
+    monkeypatch.setattr(MarkerProcedure, "load_vectors", spying)
     for number in range(FOLD_COUNT):
         loaded.clear()
         fold, split = study.load_fold_vectors(KINET, number), data.split_fold(number, 0)
@@ -171,16 +184,16 @@ def test_the_trees_of_a_fold_never_meet_its_patients(place, monkeypatch) -> None
             assert not set(split_job_patients(job, data)[0]) & set(split.test), (
                 "a test patient was trained on"
             )
-        by_pair = {tuple(j.left_out): set(split_job_patients(j, data)[0]) for j in loaded[1:]}
+        by_pair = {j.excluded_folds: set(split_job_patients(j, data)[0]) for j in loaded[1:]}
         for pair, trained_on in by_pair.items():
             (other,) = set(pair) - {number}
             assert not trained_on & set(data.list_fold_patients(other)), "vectors are out of fold"
 
 
 def test_fold_vectors_that_overlap_are_refused(place) -> None:
-    train_missing_networks([kinet_trial()], IDH, place)
+    complete([kinet_trial()], place)
     data = load_marker_data(place.cohort_folders[0], IDH)
-    study = TrainedMarkerRuns({KINET: kinet_trial()}, IDH, place.cohort_folders[0], place.work, data)
+    study = TrainedMarkerRuns({KINET: kinet_trial()}, IDH, place.cohort_folders[0], place.work_folder, data)
     fold = study.load_fold_vectors(KINET, 0)
     with pytest.raises(GliomarkError, match="is in both"):
         replace(fold, training={**fold.training, **fold.test})
@@ -190,46 +203,47 @@ def test_fold_vectors_that_overlap_are_refused(place) -> None:
 
 
 def test_a_finished_network_is_not_trained_again(tiny_cohort, tmp_path, monkeypatch) -> None:
-    job = NetworkTrainingJob(kinet_trial(), IDH, (0,), tiny_cohort.folder, tmp_path)
-    first = train_and_evaluate_network(job)
-    monkeypatch.setattr(marker_study, "train_marker_network", lambda *_: pytest.fail("trained again"))
-    assert train_and_evaluate_network(job) == first
+    job = TrainingJob(kinet_trial(), (0,), (tiny_cohort.folder,), tmp_path)
+    first = execute_job(job, PROCEDURE)
+    monkeypatch.setattr(marker_procedure, "train_marker_network", lambda *_: pytest.fail("trained again"))
+    assert execute_job(job, PROCEDURE) == first
     longer = replace(job, run=replace(job.run, training=replace(job.run.training, epochs=2)))
     with pytest.raises(GliomarkError, match="other settings"):
-        train_and_evaluate_network(longer)
+        execute_job(longer, PROCEDURE)
 
 
-def test_other_labels_are_another_run(tiny_cohort, tmp_path) -> None:
+def test_other_labels_are_another_run(tiny_cohort, tmp_path, monkeypatch) -> None:
     data = load_marker_data(tiny_cohort.folder, IDH)
-    job = NetworkTrainingJob(kinet_trial(), IDH, (0,), tiny_cohort.folder, tmp_path)
+    job = TrainingJob(kinet_trial(), (0,), (tiny_cohort.folder,), tmp_path)
     other = replace(data, labels={p: 1 - label for p, label in data.labels.items()})
-    assert create_job_key(job, data) != create_job_key(job, other)
+    before = PROCEDURE.create_key(job)
+    monkeypatch.setattr(marker_procedure, "load_marker_data", lambda *_: other)
+    assert PROCEDURE.create_key(job) != before
 
 
 @pytest.mark.parametrize("change", ["images", "outline", "numbers", "seed"])
-def test_a_network_of_other_data_is_another_runs(tmp_path, change) -> None:
+def test_a_network_of_other_data_is_another_runs(tmp_path, change, monkeypatch) -> None:
     folder = write_tiny_cohort(tmp_path / "cohort")
-    data = load_marker_data.__wrapped__(folder, IDH)
-    job = NetworkTrainingJob(kinet_trial(), IDH, (0,), folder, tmp_path)
-    before = create_job_key(job, data)
-    assert create_job_key(job, data) == before
+    data = load_marker_data(folder, IDH)
+    job = TrainingJob(kinet_trial(), (0,), (folder,), tmp_path)
+    before = PROCEDURE.create_key(job)
+    assert PROCEDURE.create_key(job) == before
     if change in ("images", "outline"):
         with h5py.File(folder / "GMSBraTS" / "FLAIR" / "P03" / "002.h5", "a") as file:
             file["image" if change == "images" else "mask"][3, 3] = 1
         update_slice_hashes(folder)
     elif change == "numbers":
-        data = replace(data, marker_values={p: value + 0.25 for p, value in data.marker_values.items()})
+        other = replace(data, marker_values={p: value + 0.25 for p, value in data.marker_values.items()})
+        monkeypatch.setattr(marker_procedure, "load_marker_data", lambda *_: other)
     else:
         job = replace(job, run=replace(job.run, training=replace(job.run.training, seed=1)))
-    assert create_job_key(job, data) != before
+    assert PROCEDURE.create_key(job) != before
 
 
-def test_pairs_are_trained_only_where_trees_are_fitted(tiny_cohort, tmp_path) -> None:
-    jobs = list_training_jobs(kinet_trial(), IDH, tiny_cohort.folder, tmp_path)
-    assert len(jobs) == 15 and len({job.record_path for job in jobs}) == 15
-    assert (
-        len(list_training_jobs(replace(kinet_trial(), stacked=False), IDH, tiny_cohort.folder, tmp_path)) == 5
-    )
+def test_pairs_are_trained_only_where_trees_are_fitted(place) -> None:
+    jobs = PROCEDURE.list_jobs([kinet_trial()], FOLD_COUNT, place)
+    assert len(jobs) == 15 and len({PROCEDURE.get_record_path(job) for job in jobs}) == 15
+    assert len(PROCEDURE.list_jobs([replace(kinet_trial(), stacked=False)], FOLD_COUNT, place)) == 5
 
 
 # ---- runs and scoring methods -----------------------------------------------------------------------
@@ -275,7 +289,7 @@ def test_published_preset_is_the_published_setting() -> None:
 
 def test_the_ablation_changes_what_it_names() -> None:
     rows = list_table_4_5_methods()
-    assert set(rows.values()) == set(PUBLISHED_4_5) and len(rows) == 8
+    assert {method.name for method in rows} == set(table_4_5.PUBLISHED.values) and len(rows) == 8
     named = {t.name: t.training for t in list_table_4_5_runs(TINY)}
     for reading, (bms, merge_in, metadata) in rows.items():
         training = named[reading.run_names[0]]
@@ -291,9 +305,11 @@ def test_the_ablation_changes_what_it_names() -> None:
 @pytest.fixture
 def study(place) -> TrainedMarkerRuns:
     trials = [*list_table_4_3_runs(TINY, PAIR), *(t for t in list_table_4_4_runs(TINY) if t.name == KINET)]
-    train_missing_networks(trials, IDH, place)
+    complete(trials, place)
     data = load_marker_data(place.cohort_folders[0], IDH)
-    return TrainedMarkerRuns({t.name: t for t in trials}, IDH, place.cohort_folders[0], place.work, data)
+    return TrainedMarkerRuns(
+        {t.name: t for t in trials}, IDH, place.cohort_folders[0], place.work_folder, data
+    )
 
 
 def test_late_fusion_is_the_mean_of_two_networks(study) -> None:
@@ -334,7 +350,7 @@ def test_metadata_off_does_not_look_at_age(study, monkeypatch) -> None:
     assert seen == [None] * FOLD_COUNT
     seen.clear()
     score_slices(KINET_WITH_LIGHTGBM, study)
-    ages = [study.data.shown[p].clinical.age for p in study.data.split(0, 0).training]
+    ages = [study.data.lesion_slice_inputs[p].clinical.age for p in study.data.split_fold(0, 0).training]
     assert seen[0] == pytest.approx(np.mean(ages))
 
 
@@ -366,22 +382,19 @@ def test_patients_are_fused_as_the_pipeline_does() -> None:
 # ---- tables ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("run", "rows"),
-    [("run_table_4_2", 6), ("run_table_4_3", 3), ("run_table_4_5", 4), ("run_table_4_6", 4)],
-)
-def test_a_table_is_written_whole(place, run, rows, monkeypatch) -> None:
-    if run == "run_table_4_5":
+@pytest.mark.parametrize(("module", "rows"), [(table_4_2, 6), (table_4_3, 3), (table_4_5, 4), (table_4_6, 4)])
+def test_a_table_is_written_whole(place, module, rows, monkeypatch) -> None:
+    if module is table_4_5:
         # half of the table: the other half would be thirty more networks of the same kind
         kept = {r: s for r, s in list_table_4_5_methods().items() if s[1]}
-        monkeypatch.setattr(marker_tables, "list_table_4_5_methods", lambda: kept)
+        monkeypatch.setattr(table_4_5, "list_table_4_5_methods", lambda: kept)
         named = {name for reading in kept for name in reading.run_names}
         monkeypatch.setattr(
-            marker_tables,
+            table_4_5,
             "list_table_4_5_runs",
             lambda preset: [t for t in list_table_4_5_runs(preset) if t.name in named],
         )
-    path = getattr(marker_tables, run)(place, IDH)
+    path = run_experiment(module.create_table(IDH), place).path
     table = pd.read_csv(path)
     assert len(table) == rows and set(table["marker"]) == {"idh"} and set(table["preset"]) == {"quick"}
     assert table["patients"].eq(15).all() and table["cuts"].str.len().gt(20).all()
@@ -392,15 +405,17 @@ def test_a_table_is_written_whole(place, run, rows, monkeypatch) -> None:
         assert f"published_{name}" in table
     patients = pd.read_csv(path.with_name(f"{path.stem}_patients.csv"))
     assert set(patients["patient"]) == {f"P{i:02d}" for i in range(1, 16)}
-    if run == "run_table_4_2":
-        assert (place.work / "figure_4_2_idh.png").stat().st_size > 5000
-        assert not list(place.out.glob("figure_4_2*")), "an image of a patient stays in the work folder"
+    if module is table_4_2:
+        assert (place.work_folder / "figure_4_2_idh.png").stat().st_size > 5000
+        assert not list(place.output_folder.glob("figure_4_2*")), (
+            "an image of a patient stays in the work folder"
+        )
     record = json.loads(path.with_name(f"{path.stem}_run_record.json").read_text())
     assert record["definition"]["column"] == "idh_mutant" and len(record["splits"]) == FOLD_COUNT
 
 
 def test_table_4_4_and_its_figures(place) -> None:
-    path = marker_tables.run_table_4_4(place, IDH)
+    path = run_experiment(table_4_4.create_table(IDH), place).path
     table = pd.read_csv(path).set_index("reading")
     assert list(table.index) == [
         "ResNet-50",
@@ -418,7 +433,7 @@ def test_table_4_4_and_its_figures(place) -> None:
             roc_auc_score(own["label"], own["probability"]), abs=6e-5
         )
     for name in ("figure_4_6", "figure_4_7"):
-        assert (place.out / f"{name}_idh.png").stat().st_size > 5000
+        assert (place.output_folder / f"{name}_idh.png").stat().st_size > 5000
     record = json.loads(path.with_name("table_4_4_idh_run_record.json").read_text())
     weights = [n["fusion_weights"] for n in record["networks"] if n["trial"] == "CentralNet"]
     assert np.array(weights).shape == (FOLD_COUNT, 5, 3)
@@ -428,32 +443,34 @@ def test_marker_rivals(place, monkeypatch) -> None:
     random = np.random.default_rng(0)
     data = load_marker_data(place.cohort_folders[0], IDH)
     features = {p: np.append(random.normal(size=5), 4.0 * label) for p, label in data.labels.items()}
-    monkeypatch.setattr(marker_tables, "compute_cohort_features", lambda *_: features)
-    table = pd.read_csv(marker_tables.run_marker_comparison(place, IDH))
+    monkeypatch.setattr(marker_comparison, "compute_cohort_features", lambda *_: features)
+    table = pd.read_csv(run_experiment(marker_comparison.create_table(IDH), place).path)
     assert list(table["reading"]) == [reading.name for reading in list_comparison_methods()]
     assert table["delong_p"].iloc[0] == 1.0
 
 
 def test_a_marker_without_two_classes_is_refused(place) -> None:
     nothing = MarkerDefinition("x", "who_grade", 9, "x", "a", "b", "c")
-    with pytest.raises(GliomarkError, match="two classes"):
-        marker_tables.run_table_4_2(place, nothing)
+    with pytest.raises(GliomarkError, match="only one class"):
+        run_experiment(table_4_2.create_table(nothing), place)
 
 
-@pytest.mark.parametrize("command", cli.MARKER_TABLE_COMMANDS)
+@pytest.mark.parametrize("command", [*experiment.SEGMENTATION_COMMANDS, *experiment.MARKER_COMMANDS])
 def test_every_command_finds_its_table(place, monkeypatch, command) -> None:
-    """The command calls the function of its table with the given options."""
-    module, name = cli.MARKER_TABLE_COMMANDS[command][0].split(".")
+    """The command runs the table of its name with the given options."""
     asked = []
 
-    def idle(of: ExperimentConfig, definition: MarkerDefinition) -> Path:
-        asked.append((definition.name, of.preset, of.workers, of.output_folder))
-        return of.output_folder
+    def record_call(table: ResultTable, config: ExperimentConfig) -> WrittenTable:
+        asked.append((f"{table.name}{table.suffix}", config.preset, config.workers, config.output_folder))
+        return WrittenTable(config.output_folder, (), pd.DataFrame())
 
-    monkeypatch.setattr(import_module(f"gliomark.experiments.markers.{module}"), name, idle)
-    words = [command, "--cohort", str(place.cohort_folders[0]), "--out", str(place.out), "--preset", "quick"]
-    done = CliRunner().invoke(
-        cli.experiment_app, [*words, "--marker", "idh", "--marker", "who_grade>=3", "--workers", "1"]
-    )
+    monkeypatch.setattr(runner, "run_experiment", record_call)
+    words = [command, "--cohort", str(place.cohort_folders[0]), "--out", str(place.output_folder)]
+    words += ["--preset", "quick", "--workers", "1"]
+    stems = [command.replace("-", "_")]
+    if command in experiment.MARKER_COMMANDS:
+        words += ["--marker", "idh", "--marker", "who_grade>=3"]
+        stems = [f"{stems[0]}_idh", f"{stems[0]}_who_grade"]
+    done = CliRunner().invoke(experiment.app, words)
     assert done.exit_code == 0, done.output
-    assert asked == [(marker, "quick", 1, place.out) for marker in ("idh", "who_grade")]
+    assert asked == [(stem, "quick", 1, place.output_folder) for stem in stems]

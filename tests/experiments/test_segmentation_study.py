@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -18,29 +19,37 @@ import torch
 from scipy import stats
 from tests.conftest import PAIR, update_slice_hashes, write_tiny_cohort
 
-from gliomark.cohort.folds import load_cohort_folds, split_fold
+from gliomark.cohort.folds import FOLD_COUNT, load_cohort_folds, split_fold
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.errors import GliomarkError
 from gliomark.evaluation.intervals import bootstrap_interval
-from gliomark.experiments import job_runner
+from gliomark.experiments import job_runner, segmentation_extensions, table_3_1, table_3_2, table_3_3
 from gliomark.experiments.config import ExperimentConfig
-from gliomark.experiments.segmentation import fold_training as segmentation_study
-from gliomark.experiments.segmentation import result_tables as segmentation_tables
-from gliomark.experiments.segmentation.fold_training import (
-    FoldTrainingJob,
-    SegmentationRun,
-    create_fold_key,
-    execute_runs,
-    find_fold_record,
-    train_and_evaluate_fold,
+from gliomark.experiments.runner import (
+    FinishedJob,
+    complete_jobs,
+    execute_job,
+    find_finished_job,
+    run_experiment,
 )
+from gliomark.experiments.segmentation import procedure as segmentation_procedure
+from gliomark.experiments.segmentation import result_tables as segmentation_tables
+from gliomark.experiments.segmentation import runs as segmentation_runs
 from gliomark.experiments.segmentation.plots import (
     OVERLAY_COLOURS,
     compute_gate_maps,
     overlay_errors,
     select_typical_patients,
 )
+from gliomark.experiments.segmentation.procedure import (
+    FoldJob,
+    SegmentationFold,
+    SegmentationProcedure,
+    create_fold_job,
+    get_weights_path,
+)
 from gliomark.experiments.segmentation.result_tables import (
+    EvaluatedFold,
     compare_paired_dice,
     measure_network_cost,
     summarise_patients,
@@ -52,6 +61,7 @@ from gliomark.experiments.segmentation.runs import (
     PRESETS,
     SHIPPED_PRESET,
     SWIN_UNET,
+    SegmentationPreset,
     create_mignet_run,
     create_shipped_runs,
     describe_reductions,
@@ -68,26 +78,43 @@ from gliomark.models.weights import load_weights, save_weights
 from gliomark.pipeline import build_segmenter
 from gliomark.study import MRSequence
 from gliomark.training.recipes import create_segmentation_card
-from gliomark.training.segmentation import create_pretrained_segmentation_config
+from gliomark.training.segmentation import create_segmentation_config
 from gliomark.training.slice_dataset import SliceDataset
 
 SIZE = SwinSize(embedding=8, depths=(1, 1, 1), heads=(1, 2, 2), patch=2)
 QUICK = PRESETS["quick"]
-TINY = replace(
-    QUICK,
-    training=replace(QUICK.training, epochs=1, batch=16, slices_per_patient=2, validate_every=1),
-    swin_size=SIZE,
-    comparison_width=4,
-    nnunet_width=4,
+
+
+class TinyPreset(SegmentationPreset):
+    """The quick preset with networks of a few channels."""
+
+    def get_network(self, name: str) -> Any:
+        network = super().get_network(name)
+        return replace(network, **({"size": SIZE} if hasattr(network, "size") else {"width": 4}))
+
+
+TINY = TinyPreset(
+    replace(QUICK.training, epochs=1, batch=16, slices_per_patient=2, validate_every=1),
+    QUICK.recipe,
+    QUICK.cost_matched_width,
+    QUICK.rule,
+    QUICK.extension_folds,
 )
+
+
+PROCEDURE = SegmentationProcedure()
 
 
 def quiet(_: str) -> None:
     pass
 
 
+def execute(job: FoldJob) -> SegmentationFold:
+    return execute_job(job, PROCEDURE).result
+
+
 @pytest.fixture(autouse=True)
-def one_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use a short bootstrap."""
     monkeypatch.setattr(segmentation_tables, "bootstrap_interval", partial(bootstrap_interval, resamples=100))
 
@@ -99,8 +126,8 @@ def second_tiny_cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 
 
 @pytest.fixture
-def job(tiny_cohort: Cohort, tmp_path: Path) -> FoldTrainingJob:
-    return FoldTrainingJob(create_mignet_run(MIGNET, TINY), 1, (tiny_cohort.folder,), tmp_path)
+def job(tiny_cohort: Cohort, tmp_path: Path) -> FoldJob:
+    return create_fold_job(create_mignet_run(MIGNET, TINY), 1, (tiny_cohort.folder,), tmp_path)
 
 
 def numbers(bank: SliceDataset) -> set[str]:
@@ -132,14 +159,15 @@ def test_the_ablation_is_every_combination_once_and_shares_its_ends_with_table_3
         assert trial.name == {0: SWIN_UNET, 3: MIGNET}.get(len(parts), " + ".join(parts))
     shared = {trial.name: trial for trial in list_table_3_1_runs(QUICK)}
     assert trials[0] == shared[SWIN_UNET] and trials[-1] == shared[MIGNET] == list_table_3_3_runs(QUICK)[0]
-    assert set(ABLATION_SWITCHES) == set(segmentation_tables.PUBLISHED_3_2)
+    assert set(ABLATION_SWITCHES) == set(table_3_2.PUBLISHED.values)
 
 
 def test_the_published_preset_is_the_published_setting() -> None:
     training = get_segmentation_preset("published").training
     assert (training.rate, training.batch, training.epochs, training.pool) == (5e-4, 16, 200, 1)
     assert (training.augmentation.crop, training.augmentation.quarter_turns) == (224, True)
-    assert (PRESETS["published"].comparison_width, PRESETS["published"].swin_size) == (64, SwinSize())
+    unet, mignet = (PRESETS["published"].get_network(name) for name in ("U-Net", MIGNET))
+    assert (unet.width, mignet.size) == (64, SwinSize())
     assert (
         describe_reductions("published") == "none"
         and "60x60" in describe_reductions("quick")
@@ -170,7 +198,7 @@ def test_mignets_choices_differ_from_it_by_one_thing_each() -> None:
 def test_the_shipped_recipe_is_the_light_one_read_four_ways() -> None:
     plain, flipped, finer, shipped = create_shipped_runs(2)
     assert (
-        plain.training == create_pretrained_segmentation_config(2, plain.training.epochs)
+        plain.training == create_segmentation_config("pretrained", 2, plain.training.epochs)
         and plain.weights_of is None
     )
     assert flipped.weights_of == finer.weights_of == shipped.weights_of == plain.name
@@ -193,43 +221,44 @@ def test_beyond_every_name_is_its_own_and_leans_on_a_trial_of_the_table() -> Non
 
 @pytest.mark.parametrize("validate_every", [1, 0])
 def test_no_patient_is_trained_on_and_tested(
-    job: FoldTrainingJob, tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch, validate_every: int
+    job: FoldJob, tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch, validate_every: int
 ) -> None:
     training = replace(job.run.training, validate_every=validate_every)
     job = replace(job, run=replace(job.run, training=training))
-    real, fed = segmentation_study.train_segmentation_network, []
+    real, fed = segmentation_procedure.train_segmentation_network, []
 
     def spy(bank: SliceDataset, settings, work, validation, teacher):
         fed.append((numbers(bank), set() if validation is None else numbers(validation)))
         return real(bank, settings, work, validation, teacher)
 
-    monkeypatch.setattr(segmentation_study, "train_segmentation_network", spy)
-    record = train_and_evaluate_fold(job)
+    monkeypatch.setattr(segmentation_procedure, "train_segmentation_network", spy)
+    finished = execute_job(job, PROCEDURE)
     split = split_fold(load_cohort_folds(tiny_cohort), 1, tiny_cohort.patient_ids, 0)
     everybody = set(split.training) | set(split.validation)
     assert fed == [(set(split.training), set(split.validation)) if validate_every else (everybody, set())]
-    assert record["best_epoch"] == record["epochs"] == 1
-    assert [row["patient"] for row in record["patients"]] == list(split.test)
-    assert set(load_weights(job.get_weights_path()).card.training_patients) == fed[0][0] | fed[0][1]
-    assert not job.record_path.with_suffix("").exists(), "the checkpoints of a finished fold are removed"
-    assert find_fold_record(job) == record
+    assert finished.result.best_epoch == finished.result.epochs == 1
+    assert [row["patient"] for row in finished.result.patients] == list(split.test)
+    assert set(load_weights(get_weights_path(job)).card.training_patients) == fed[0][0] | fed[0][1]
+    record_path = PROCEDURE.get_record_path(job)
+    assert not record_path.with_suffix("").exists(), "the checkpoints of a finished fold are removed"
+    assert find_finished_job(job, PROCEDURE) == finished
 
 
 def test_a_finished_fold_is_not_trained_again_and_another_runs_is_refused(
-    job: FoldTrainingJob, monkeypatch: pytest.MonkeyPatch
+    job: FoldJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = train_and_evaluate_fold(job)
+    finished = execute_job(job, PROCEDURE)
 
     def never(*_, **__):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(segmentation_study, "train_segmentation_network", never)
-    assert train_and_evaluate_fold(job) == record
+    monkeypatch.setattr(segmentation_procedure, "train_segmentation_network", never)
+    assert execute_job(job, PROCEDURE) == finished
     other = replace(job, run=replace(job.run, training=replace(job.run.training, rate=1e-4)))
     with pytest.raises(
         GliomarkError, match="other settings, patients, images or weights; delete that folder"
     ):
-        train_and_evaluate_fold(other)
+        execute(other)
 
 
 @pytest.mark.parametrize("change", ["settings", "seed", "images", "outline", "grades", "teacher"])
@@ -237,12 +266,13 @@ def test_a_kept_fold_is_of_this_run_alone(tmp_path: Path, change: str) -> None:
     """A change of anything that the results of a fold depend on makes a kept fold invalid."""
     folder = write_tiny_cohort(tmp_path / "cohort")
     trial = create_mignet_run(MIGNET, TINY)
-    job = FoldTrainingJob(replace(trial, name="taught", teacher=MIGNET), 1, (folder,), tmp_path)
-    job.get_weights_path(MIGNET).parent.mkdir(parents=True)
-    save_tiny_weights(job.get_weights_path(MIGNET), folder, 0.0)
-    key = create_fold_key(job)
-    write_json(job.record_path, {"key": key, "patients": []})
-    assert find_fold_record(job) is not None and create_fold_key(job) == key
+    job = create_fold_job(replace(trial, name="taught", teacher=MIGNET), 1, (folder,), tmp_path)
+    get_weights_path(job, MIGNET).parent.mkdir(parents=True)
+    save_tiny_weights(get_weights_path(job, MIGNET), folder, 0.0)
+    key = PROCEDURE.create_key(job)
+    record = PROCEDURE.to_record(FinishedJob(key, SegmentationFold(()), 0))
+    write_json(PROCEDURE.get_record_path(job), record)
+    assert find_finished_job(job, PROCEDURE) is not None and PROCEDURE.create_key(job) == key
     if change in ("settings", "seed"):
         other = replace(trial.training, **{"settings": {"rate": 0.1}, "seed": {"seed": 1}}[change])
         job = replace(job, run=replace(job.run, training=other))
@@ -254,9 +284,9 @@ def test_a_kept_fold_is_of_this_run_alone(tmp_path: Path, change: str) -> None:
         table = folder / "MetaMS.csv"
         table.write_text(table.read_text("utf-8").replace("P03,36,1,1,2", "P03,36,1,1,4"), "utf-8")
     else:
-        save_tiny_weights(job.get_weights_path(MIGNET), folder, 1.0)
+        save_tiny_weights(get_weights_path(job, MIGNET), folder, 1.0)
     with pytest.raises(GliomarkError, match="other settings, patients, images or weights; delete"):
-        find_fold_record(job)
+        find_finished_job(job, PROCEDURE)
 
 
 def save_tiny_weights(path: Path, folder: Path, value: float) -> None:
@@ -266,81 +296,75 @@ def save_tiny_weights(path: Path, folder: Path, value: float) -> None:
     save_weights(path, card, {"prior": torch.full((2, 2), value)})
 
 
-def test_weights_that_know_a_test_patient_are_refused(job: FoldTrainingJob) -> None:
-    train_and_evaluate_fold(job)
+def test_weights_that_know_a_test_patient_are_refused(job: FoldJob) -> None:
+    execute(job)
     reader = replace(job.run, name="read again", weights_of=MIGNET)
     # the same weights in another fold, whose test patients they were trained on
-    elsewhere = replace(job, run=reader, fold_index=2)
-    elsewhere.get_weights_path(MIGNET).write_bytes(job.get_weights_path().read_bytes())
+    elsewhere = replace(job, run=reader, excluded_folds=(2,))
+    get_weights_path(elsewhere).write_bytes(get_weights_path(job).read_bytes())
     with pytest.raises(GliomarkError, match="is in both"):
-        train_and_evaluate_fold(elsewhere)
+        execute(elsewhere)
 
 
-def test_a_trial_may_lean_on_another(job: FoldTrainingJob) -> None:
-    train_and_evaluate_fold(job)
-    flipped = train_and_evaluate_fold(
-        replace(job, run=replace(job.run, name="flipped", weights_of=MIGNET, flips=True))
-    )
-    shown = train_and_evaluate_fold(
-        replace(job, run=replace(job.run, name="T1C", weights_of=MIGNET, shown=MRSequence.T1C))
-    )
+def test_a_trial_may_lean_on_another(job: FoldJob) -> None:
+    execute(job)
+    flipped = execute(replace(job, run=replace(job.run, name="flipped", weights_of=MIGNET, flips=True)))
+    shown = execute(replace(job, run=replace(job.run, name="T1C", weights_of=MIGNET, shown=MRSequence.T1C)))
     training = replace(job.run.training, distillation=0.5)
     student = replace(job, run=replace(job.run, name="student", teacher=MIGNET, training=training))
-    assert train_and_evaluate_fold(student)["epochs"] == 1
-    assert flipped["epochs"] == shown["epochs"] == 0, "evaluated with existing weights, not trained"
-    assert not replace(job, run=SegmentationRun("flipped", training)).get_weights_path().exists()
+    assert execute(student).epochs == 1
+    assert flipped.epochs == shown.epochs == 0, "evaluated with existing weights, not trained"
+    assert not get_weights_path(job, "flipped").exists()
+
+
+@pytest.fixture
+def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(segmentation_runs.PRESETS, "quick", TINY)
 
 
 def test_two_cohorts_are_crossed(
-    tiny_cohort: Cohort, second_tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_cohort: Cohort, second_tiny_cohort: Cohort, tmp_path: Path, tiny_preset: None
 ) -> None:
-    monkeypatch.setattr(segmentation_tables, "get_segmentation_preset", lambda _: TINY)
-    monkeypatch.setattr(segmentation_tables, "FOLD_COUNT", 1)
-    monkeypatch.setattr(segmentation_study, "FOLD_COUNT", 1)
     folders = (tiny_cohort.folder, second_tiny_cohort.folder)
-    place = ExperimentConfig(folders, tmp_path, "quick", 0, None, quiet)
     third = write_tiny_cohort(tmp_path / "third", "R")
+    config = ExperimentConfig(folders, tmp_path, "quick", 0, None, quiet, test_only_cohorts=(third,))
     # MIG-Net of table 3-1 already exists and is not trained again
-    execute_runs(list_table_3_3_runs(TINY)[:1], folders[:1], tmp_path / "work", quiet, workers=0)
-    trained = FoldTrainingJob(
-        list_table_3_3_runs(TINY)[0], 0, folders[:1], tmp_path / "work"
-    ).get_weights_path()
-    before = trained.stat().st_mtime_ns
-    table = pd.read_csv(segmentation_tables.run_table_3_3(place, [third]))
-    assert len(table) == 9 and set(table["tested_on"]) == {*place.cohort_names, "third"}
-    assert trained.stat().st_mtime_ns == before
+    job = create_fold_job(list_table_3_3_runs(TINY)[0], 0, folders[:1], tmp_path / "work")
+    execute(job)
+    before = get_weights_path(job).stat().st_mtime_ns
+    one_fold = replace(table_3_3.TABLE, count_folds=lambda _: 1)
+    table = pd.read_csv(run_experiment(one_fold, config).path)
+    assert len(table) == 9 and set(table["tested_on"]) == {*config.cohort_names, "third"}
+    assert table["published_dice"].notna().sum() == 6
+    assert get_weights_path(job).stat().st_mtime_ns == before
     with pytest.raises(GliomarkError, match="--second-cohort"):
-        segmentation_tables.run_table_3_3(replace(place, cohort_folders=folders[:1]))
+        run_experiment(one_fold, replace(config, cohort_folders=folders[:1]))
 
 
-def test_beyond_the_study_a_preset_may_spend_fewer_folds(
-    tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def trained(job: FoldTrainingJob) -> dict:
-        judged = {"patients": [{"cohort": 0, "dice": 0.5}], "best_epoch": 1, "epochs": 1, "seconds": 0}
-        return judged | {"fold": job.fold_index, "trial": job.run.name}
-
-    monkeypatch.setattr(segmentation_study, "train_and_evaluate_fold", trained)
-    trials = list_extension_runs(QUICK, PAIR)
-    records = execute_runs(trials, [tiny_cohort.folder], tmp_path, quiet, 0, fold_count=QUICK.extension_folds)
-    assert {r["fold"] for r in records} == {0} and {r["trial"] for r in records} == {t.name for t in trials}
+def test_extensions_of_a_preset_may_have_fewer_folds(tiny_cohort: Cohort, tmp_path: Path) -> None:
+    table = segmentation_extensions.TABLE
+    config = ExperimentConfig((tiny_cohort.folder,), tmp_path, "quick", 0, None, quiet)
+    runs = table.list_runs("quick", PAIR)
+    jobs = table.procedure.list_jobs(runs, table.count_folds("quick"), config)
+    assert {job.excluded_folds for job in jobs} == {(0,)} and [job.run for job in jobs] == runs
+    assert table.count_folds("published") == FOLD_COUNT
 
 
-def test_cohorts_that_cannot_be_judged_together(tiny_cohort: Cohort, tmp_path: Path) -> None:
-    place = ExperimentConfig(
-        (tiny_cohort.folder, tiny_cohort.folder), tmp_path / "out", "quick", 0, None, quiet
-    )
+def test_cohorts_that_cannot_be_compared(tiny_cohort: Cohort, tmp_path: Path) -> None:
+    same = (tiny_cohort.folder, tiny_cohort.folder)
+    config = ExperimentConfig(same, tmp_path / "out", "quick", 0, None, quiet)
     with pytest.raises(GliomarkError, match="same name"):
-        segmentation_tables.run_table_3_3(place)
+        run_experiment(table_3_3.TABLE, config)
     other = write_tiny_cohort(tmp_path / "other", "R")
     for slice_file in other.rglob("*.h5"):
         with h5py.File(slice_file, "a") as file:
             file.pop("mask", None)
     update_slice_hashes(other)
     with pytest.raises(GliomarkError, match="other has no patient with a lesion mask"):
-        segmentation_tables.run_table_3_3(replace(place, cohort_folders=(tiny_cohort.folder, other)))
+        run_experiment(table_3_3.TABLE, replace(config, cohort_folders=(tiny_cohort.folder, other)))
+    tested = replace(config, cohort_folders=(tiny_cohort.folder,), test_only_cohorts=(other,))
     with pytest.raises(GliomarkError, match="other has no patient with a lesion mask"):
-        segmentation_tables.run_shipped_recipe(replace(place, cohort_folders=(tiny_cohort.folder,)), [other])
+        run_experiment(segmentation_tables.SHIPPED_TABLE, tested)
     assert not (tmp_path / "out").exists(), "rejected before any training"
 
 
@@ -348,28 +372,26 @@ def test_cohorts_that_cannot_be_judged_together(tiny_cohort: Cohort, tmp_path: P
 
 
 @pytest.fixture(scope="module")
-def table_3_1(tiny_cohort_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def written_table_3_1(tiny_cohort_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One fold of the complete table, with its figures."""
     out = tmp_path_factory.mktemp("results 结果")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segmentation_tables, "get_segmentation_preset", lambda _: TINY)
+        patch.setitem(segmentation_runs.PRESETS, "quick", TINY)
         patch.setattr(segmentation_tables, "bootstrap_interval", partial(bootstrap_interval, resamples=100))
-        patch.setattr(segmentation_study, "FOLD_COUNT", 1)
-        segmentation_tables.run_table_3_1(
-            ExperimentConfig((tiny_cohort_folder,), out, "quick", 0, None, quiet)
-        )
+        one_fold = replace(table_3_1.TABLE, count_folds=lambda _: 1)
+        run_experiment(one_fold, ExperimentConfig((tiny_cohort_folder,), out, "quick", 0, None, quiet))
         yield out
 
 
-def test_the_table_says_what_it_compares_and_what_it_cut(table_3_1: Path) -> None:
-    table = pd.read_csv(table_3_1 / "table_3_1.csv").set_index("trial")
+def test_the_table_says_what_it_compares_and_what_it_cut(written_table_3_1: Path) -> None:
+    table = pd.read_csv(written_table_3_1 / "table_3_1.csv").set_index("trial")
     assert list(table.index) == [trial.name for trial in list_table_3_1_runs(QUICK)]
     assert table.loc[MIGNET, "published_dice"] == 0.9056 and np.isnan(
         table.loc["Attention U-Net", "published_dice"]
     )
     assert set(table["compared_with"]) <= set(table.index) - {MIGNET}
     assert table["cuts"].notna().all() and (table["preset"] == "quick").all()
-    patients = pd.read_csv(table_3_1 / "table_3_1_patients.csv")
+    patients = pd.read_csv(written_table_3_1 / "table_3_1_patients.csv")
     for name, row in table.iterrows():
         own = patients[patients["trial"] == name]
         assert row["dice"] == pytest.approx(own["dice"].mean(), abs=1e-3)
@@ -378,35 +400,41 @@ def test_the_table_says_what_it_compares_and_what_it_cut(table_3_1: Path) -> Non
     assert table["training_waiting_share"].between(0, 1).all()
 
 
-def test_the_figures_are_drawn_and_no_image_of_a_patient_leaves_the_work_folder(table_3_1: Path) -> None:
-    assert (table_3_1 / "work" / "figure_3_8.png").stat().st_size > 10_000
-    assert {path.name for path in table_3_1.glob("*.png")} == {"figure_3_1.png", "figure_guidance.png"}
-    gates = pd.read_csv(table_3_1 / "guidance_gates.csv")
+def test_the_figures_are_drawn_and_no_image_of_a_patient_leaves_the_work_folder(
+    written_table_3_1: Path,
+) -> None:
+    assert (written_table_3_1 / "work" / "figure_3_8.png").stat().st_size > 10_000
+    assert {path.name for path in written_table_3_1.glob("*.png")} == {
+        "figure_3_1.png",
+        "figure_guidance.png",
+    }
+    gates = pd.read_csv(written_table_3_1 / "guidance_gates.csv")
     assert set(gates["tissue"]) == {"lesion", "brain"} and gates["mean"].between(0, 1).all()
 
 
 def test_an_unfinished_table_goes_on(
     tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segmentation_study, "FOLD_COUNT", 1)
-    trials = [create_mignet_run(name, TINY, **ABLATION_SWITCHES[name]) for name in (SWIN_UNET, MIGNET)]
-    real, calls = segmentation_study.train_and_evaluate_fold, []
+    runs = [create_mignet_run(name, TINY, **ABLATION_SWITCHES[name]) for name in (SWIN_UNET, MIGNET)]
+    config = ExperimentConfig((tiny_cohort.folder,), tmp_path, "quick", 0, None, quiet)
+    real, calls = SegmentationProcedure.execute, []
 
-    def dies_once(job: FoldTrainingJob) -> dict:
+    def interrupt_once(self, job: FoldJob, checkpoint_folder: Path) -> SegmentationFold:
         calls.append(job.run.name)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(job)
+        return real(self, job, checkpoint_folder)
 
-    def each(_, function, jobs):
+    def run_here(_, function, jobs):
         return ((job, function(job)) for job in jobs)
 
-    monkeypatch.setattr(job_runner, "run_on_cluster", each)
-    monkeypatch.setattr(segmentation_study, "train_and_evaluate_fold", dies_once)
+    monkeypatch.setattr(job_runner, "run_on_cluster", run_here)
+    monkeypatch.setattr(SegmentationProcedure, "execute", interrupt_once)
+    jobs = PROCEDURE.list_jobs(runs, 1, config)
     with pytest.raises(KeyboardInterrupt):
-        execute_runs(trials, [tiny_cohort.folder], tmp_path, quiet, workers=0)
-    records = execute_runs(trials, [tiny_cohort.folder], tmp_path, quiet, workers=0)
-    assert calls == [SWIN_UNET, MIGNET, MIGNET] and len(records) == 2
+        complete_jobs(jobs, PROCEDURE, config)
+    finished = complete_jobs(jobs, PROCEDURE, config)
+    assert calls == [SWIN_UNET, MIGNET, MIGNET] and list(finished) == jobs
 
 
 # ---- statistics and plots ---------------------------------------------------------------------------
@@ -415,7 +443,7 @@ def test_an_unfinished_table_goes_on(
 def some_patients(count: int = 12) -> pd.DataFrame:
     """Two runs on the same patients, one slightly better; one patient has no Hausdorff distance."""
     random = np.random.default_rng(0)
-    records = []
+    folds = []
     for name, gain in (("A", 0.0), ("B", 0.05)):
         rows = []
         for number in range(count):
@@ -428,8 +456,8 @@ def some_patients(count: int = 12) -> pd.DataFrame:
                 {"cohort": 0, "patient": f"P{number}", **scores, "lesion_free": free}
                 | {"high_grade": number % 2, "high_grade_probability": 0.9 if number % 2 else 0.2}
             )
-        records.append({"key": {"trial": {"name": name}, "fold": 1}, "patients": rows})
-    return tabulate_patients(records, ["here"])
+        folds.append(EvaluatedFold(name, 1, rows))
+    return tabulate_patients(folds, ["here"])
 
 
 def test_summary_is_over_patients_and_false_alarms_over_slices() -> None:
@@ -483,9 +511,9 @@ def test_figure_3_8_colours_what_is_right_in_vain_and_missed() -> None:
     assert not nothing.any() and not black.any()
 
 
-def test_gate_coefficients_are_the_gates_own(job: FoldTrainingJob, tiny_cohort: Cohort) -> None:
-    train_and_evaluate_fold(job)
-    segmenter = build_segmenter(load_weights(job.get_weights_path()))
+def test_gate_coefficients_are_the_gates_own(job: FoldJob, tiny_cohort: Cohort) -> None:
+    execute(job)
+    segmenter = build_segmenter(load_weights(get_weights_path(job)))
     gate = segmenter.network.decoder.gates[0]
     torch.nn.init.zeros_(gate.psi.weight)
     torch.nn.init.constant_(gate.psi.bias, 1.0)

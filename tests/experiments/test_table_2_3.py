@@ -21,20 +21,21 @@ import torch
 from torch import nn
 
 from gliomark.cohort.folds import FoldSplit, load_cohort_folds, split_fold
-from gliomark.cohort.store import Cohort
+from gliomark.cohort.store import Cohort, write_json
 from gliomark.errors import GliomarkError
 from gliomark.evaluation.intervals import bootstrap_interval
-from gliomark.experiments import table_2_3
-from gliomark.experiments.table_2_3 import (
-    PRESETS,
+from gliomark.experiments import job_runner, slice_procedure, table_2_3
+from gliomark.experiments.config import ExperimentConfig
+from gliomark.experiments.runner import TrainingJob, find_finished_job
+from gliomark.experiments.slice_procedure import (
     BenchmarkTraining,
     PatientSliceSampler,
     SliceLesionClassifier,
-    describe_reductions,
+    SliceProcedure,
+    SliceRun,
     load_slices,
-    run_table_2_3,
-    summarise_network,
 )
+from gliomark.experiments.table_2_3 import PRESETS, describe_reductions, run_table_2_3, summarise_network
 from gliomark.study import MRSequence
 
 COUNT, SLICES = 10, 6
@@ -88,13 +89,30 @@ def module_patch() -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny(module_patch: pytest.MonkeyPatch) -> None:
-    module_patch.setattr(table_2_3, "IMAGE_CLASSIFIERS", {"ResNet-50": tiny_network})
+    for module in (table_2_3, slice_procedure):
+        module_patch.setattr(module, "IMAGE_CLASSIFIERS", {"ResNet-50": tiny_network})
     module_patch.setattr(table_2_3, "PRESETS", {**PRESETS, "quick": TINY})
     module_patch.setattr(table_2_3, "bootstrap_interval", partial(bootstrap_interval, resamples=200))
 
 
 def quiet(_: str) -> None:
     pass
+
+
+def run_in_this_thread(_, function, jobs):
+    """Run jobs in the thread of the test, where an interruption ends them at once."""
+    return ((job, function(job)) for job in jobs)
+
+
+def run(
+    cohort_folder: Path,
+    out: Path,
+    preset: str = "quick",
+    weights: dict[str, Path] | None = None,
+    sequences: tuple[MRSequence, ...] | None = None,
+) -> None:
+    config = ExperimentConfig((cohort_folder,), out, preset, 0, None, quiet)
+    run_table_2_3(config, weights or {}, sequences)
 
 
 def numbers(image: torch.Tensor) -> set[int]:
@@ -112,18 +130,18 @@ class Spy:
     def __post_init__(self) -> None:
         self.watch("training_step", "trained")
         self.watch("validation_step", "validated")
-        fit, answers = table_2_3._fit_network, table_2_3._predict_slices
+        fit, answers = slice_procedure._fit_network, slice_procedure._predict_slices
 
         def watched_fit(*given):
             self.fed.append({"trained": set(), "validated": set(), "tested": set()})
             return fit(*given)
 
         def watched_answers(task, slices):
-            self.fed[-1]["tested"] |= numbers(slices.image)
+            self.fed[-1]["tested"] |= numbers(slices.images)
             return answers(task, slices)
 
-        self.patch.setattr(table_2_3, "_fit_network", watched_fit)
-        self.patch.setattr(table_2_3, "_predict_slices", watched_answers)
+        self.patch.setattr(slice_procedure, "_fit_network", watched_fit)
+        self.patch.setattr(slice_procedure, "_predict_slices", watched_answers)
 
     def watch(self, name: str, part: str) -> None:
         plain = getattr(SliceLesionClassifier, name)
@@ -150,7 +168,8 @@ def finished(cohort_folder: Path, tiny: None, tmp_path_factory: pytest.TempPathF
     out = tmp_path_factory.mktemp("out")
     with pytest.MonkeyPatch.context() as patch:
         spy = Spy(patch)
-        watched = table_2_3._fit_network
+        patch.setattr(job_runner, "run_on_cluster", run_in_this_thread)
+        watched = slice_procedure._fit_network
 
         def stopped(*given):
             if len(spy.fed) == 3:
@@ -158,11 +177,11 @@ def finished(cohort_folder: Path, tiny: None, tmp_path_factory: pytest.TempPathF
             return watched(*given)
 
         with pytest.MonkeyPatch.context() as stop, pytest.raises(KeyboardInterrupt):
-            stop.setattr(table_2_3, "_fit_network", stopped)
-            run_table_2_3(cohort_folder, out, "quick", None, quiet)
+            stop.setattr(slice_procedure, "_fit_network", stopped)
+            run(cohort_folder, out)
         kept = {path: path.read_bytes() for path in (out / "work").rglob("fold_?.json")}
         early = (out / "table_2_3.csv").exists()
-        run_table_2_3(cohort_folder, out, "quick", None, quiet)
+        run(cohort_folder, out)
     return Finished(out, kept, early, spy.fed)
 
 
@@ -207,18 +226,34 @@ def test_work_of_other_settings_is_not_mixed_in(
 ):
     monkeypatch.setattr(table_2_3, "PRESETS", {**PRESETS, "quick": replace(TINY, rate=1e-3)})
     with pytest.raises(GliomarkError, match="other settings"):
-        run_table_2_3(cohort_folder, finished.out, "quick", None, quiet)
+        run(cohort_folder, finished.out)
+
+
+def test_a_fold_of_version_0_1_is_found(cohort_folder: Path, tmp_path: Path):
+    """Record path and key are those of version 0.1."""
+    stored = json.loads((Path(__file__).parent / "stored_folds" / "table_2_3.json").read_text("utf-8"))
+    training = replace(TINY, epochs=2)
+    procedure, job = (
+        SliceProcedure(),
+        TrainingJob(SliceRun("ResNet-50", training), (0,), (cohort_folder,), tmp_path),
+    )
+    assert procedure.get_record_path(job) == tmp_path / "table_2_3" / "ResNet-50" / "fold_1.json"
+    write_json(procedure.get_record_path(job), stored)
+    finished = find_finished_job(job, procedure)
+    assert finished is not None and json.dumps(procedure.to_record(finished)) == json.dumps(stored)
 
 
 def test_a_leaking_split_is_refused(cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Two deliberate errors: an overlap in the lists of names, and one in the slices with correct lists."""
     with pytest.raises(GliomarkError, match="P01"):
         FoldSplit(("P01", "P02"), ("P03",), ("P04", "P01"))
-    of = table_2_3.SliceSet.select_patients
+    of = slice_procedure.SliceSet.select_patients
     everyone = [f"P{number:02d}" for number in range(1, COUNT + 1)]
-    monkeypatch.setattr(table_2_3.SliceSet, "of", lambda self, _, at_most=None: of(self, everyone, at_most))
+    monkeypatch.setattr(
+        slice_procedure.SliceSet, "select_patients", lambda self, _, at_most=None: of(self, everyone, at_most)
+    )
     with pytest.raises(GliomarkError, match="is in both"):
-        run_table_2_3(cohort_folder, tmp_path, "quick", None, quiet)
+        run(cohort_folder, tmp_path)
 
 
 def test_an_interrupted_fold_goes_on_from_its_checkpoint(
@@ -233,10 +268,11 @@ def test_an_interrupted_fold_goes_on_from_its_checkpoint(
         if len(epochs) == 3 or len(epochs) == 6:
             raise RuntimeError("power cut")
 
+    monkeypatch.setattr(job_runner, "run_on_cluster", run_in_this_thread)
     monkeypatch.setattr(SliceLesionClassifier, "on_train_epoch_start", power_cut)
     for _ in range(2):
         with pytest.raises(RuntimeError, match="power cut"):
-            run_table_2_3(cohort_folder, tmp_path, "quick", None, quiet)
+            run(cohort_folder, tmp_path)
     assert epochs == [0, 1, 2, 2, 3, 0]
 
 
@@ -283,7 +319,7 @@ def test_figures_and_intervals_against_counting_by_hand():
     row = summarise_network("ResNet-50", table)
     assert (row["accuracy"], row["sensitivity"], row["specificity"]) == (0.75, 0.75, 0.75)
     assert row["auc"] == pytest.approx(0.75)
-    assert row["published_accuracy"] == 0.906 and row["patients"] == 4 and row["slices"] == 400
+    assert row["patients"] == 4 and row["slices"] == 400
     assert row["accuracy_low_95"] <= 0.5 and row["accuracy_high_95"] == 1.0
 
 
@@ -298,13 +334,13 @@ def test_weights_from_a_file_are_where_training_starts(tmp_path: Path):
     path = tmp_path / "imagenet.pth"
     given = tiny_network(3).state_dict()
     torch.save({"state_dict": given}, path)
-    built, words = table_2_3._create_network("ResNet-50", 1, path)
+    built, words = slice_procedure.create_network("ResNet-50", 1, path)
     own = built.state_dict()
     assert all(torch.equal(own[name], given[name]) for name in own if name != "0.weight")
     assert words == f"imagenet.pth (SHA-256 {sha256(path.read_bytes()).hexdigest()[:12]}), 4 of 4 tensors"
     torch.save(tiny_network(3, 1000).state_dict(), path)
     with pytest.raises(GliomarkError, match="imagenet.pth cannot initialise ResNet-50"):
-        table_2_3._create_network("ResNet-50", 1, path)
+        slice_procedure.create_network("ResNet-50", 1, path)
 
 
 @pytest.mark.parametrize("content", [None, b"not weights", b""])
@@ -313,7 +349,7 @@ def test_a_wrong_weights_file_is_one_sentence(content: bytes | None, cohort_fold
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(GliomarkError, match="cannot initialise ResNet-50"):
-        run_table_2_3(cohort_folder, tmp_path, "quick", {"ResNet-50": path}, quiet)
+        run(cohort_folder, tmp_path, weights={"ResNet-50": path})
 
 
 @pytest.mark.parametrize(
@@ -328,4 +364,4 @@ def test_what_is_unknown_is_refused_at_once(
     preset, weights, sequences, said: str, cohort_folder: Path, tmp_path: Path
 ):
     with pytest.raises(GliomarkError, match=said):
-        run_table_2_3(cohort_folder, tmp_path, preset, weights, quiet, sequences)
+        run(cohort_folder, tmp_path, preset, weights, sequences)

@@ -9,18 +9,28 @@ import torch
 from torch.nn import functional as F
 
 from gliomark.errors import GliomarkError
-from gliomark.explanation.gradcam import compute_branch_map, list_branches
-from gliomark.models.comparison.marker_networks import ComparisonMarkerSettings, build_marker_network
-from gliomark.models.published.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet, build_mix_input
+from gliomark.explanation.gradcam import compute_branch_map, describe_grad_cam
+from gliomark.models.comparison.centralnet import CentralNetSettings
+from gliomark.models.comparison.middle_fusion import MiddleFusionSettings
+from gliomark.models.comparison.resnest50 import ResNeSt50Settings
+from gliomark.models.comparison.resnet50 import ResNet50Settings
+from gliomark.models.entries import NetworkSettings
+from gliomark.models.network_io import build_mix_input
+from gliomark.models.published.kinet import KiNetSettings, KiNetSize
+from gliomark.models.registry import build_marker_network
 from gliomark.training.augmentation import GENTLE_AUGMENTATION
 from gliomark.training.markers import (
     LesionSliceDataset,
-    create_pretrained_marker_config,
+    create_marker_config,
     train_marker_network,
 )
 
 SIDE, SQUARE = 64, 12
 TINY = KiNetSettings(size=KiNetSize(stem=8, widths=(16, 24, 32, 32), blocks=(1, 1, 1, 1)))
+
+
+def list_branches(network: torch.nn.Module) -> tuple[str, ...]:
+    return tuple(branch.name for branch in describe_grad_cam(network).branches)
 
 
 def pictures(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -38,10 +48,10 @@ def pictures(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.T
 
 
 @pytest.fixture(scope="module")
-def network() -> KiNet:
+def network() -> torch.nn.Module:
     """A KiNet trained to detect the square with its final output and its auxiliary heads."""
     torch.manual_seed(0)
-    network = build_kinet(TINY)
+    network = build_marker_network(TINY)
     optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3)
     for step in range(60):
         mix, label, _ = pictures(16, step)
@@ -70,16 +80,16 @@ def taught(network: torch.nn.Module, heads: tuple[str, ...], steps: int = 60) ->
 @pytest.mark.parametrize(
     "settings",
     [
-        ComparisonMarkerSettings("ResNet-50", (0, 1), TINY.size),
-        ComparisonMarkerSettings("ResNeSt-50", size=TINY.size),
-        ComparisonMarkerSettings("CentralNet", size=TINY.size),
+        ResNet50Settings((0, 1), TINY.size),
+        ResNeSt50Settings(size=TINY.size),
+        CentralNetSettings(size=TINY.size),
     ],
-    ids=lambda settings: settings.architecture,
+    ids=lambda settings: type(settings).__name__,
 )
-def test_the_rivals_maps_find_the_square_too(settings: ComparisonMarkerSettings) -> None:
+def test_the_rivals_maps_find_the_square_too(settings: NetworkSettings) -> None:
     torch.manual_seed(0)
     network = build_marker_network(settings)
-    central = settings.architecture == "CentralNet"
+    central = isinstance(settings, CentralNetSettings)
     network = taught(network, ("logits", "first_logits", "second_logits") if central else ("logits",), 80)
     mix, label, where = pictures(24, 999)
     with torch.no_grad():
@@ -116,7 +126,7 @@ def spotted(count: int, seed: int) -> tuple[LesionSliceDataset, torch.Tensor]:
 
 def test_the_light_kinets_map_finds_the_square_in_the_sequence_that_has_it(tmp_path) -> None:
     settings = replace(
-        create_pretrained_marker_config(), augmentation=replace(GENTLE_AUGMENTATION, crop=SIDE)
+        create_marker_config("pretrained"), augmentation=replace(GENTLE_AUGMENTATION, crop=SIDE)
     )
     network = train_marker_network(spotted(48, 0)[0], settings, tmp_path)
     bank, where = spotted(24, 1)
@@ -137,7 +147,7 @@ def test_the_light_kinets_map_finds_the_square_in_the_sequence_that_has_it(tmp_p
 
 
 def test_what_a_network_has_not_is_refused() -> None:
-    middle = build_marker_network(ComparisonMarkerSettings("ResNet-50, middle fusion", size=TINY.size)).eval()
+    middle = build_marker_network(MiddleFusionSettings(size=TINY.size)).eval()
     mix, _, _ = pictures(2, 0)
     with pytest.raises(GliomarkError, match="stage 3"):
         compute_branch_map(middle, mix, "whole", 2)
@@ -147,7 +157,7 @@ def test_what_a_network_has_not_is_refused() -> None:
 
 
 @pytest.mark.parametrize("branch", ["first", "second", "master"])
-def test_the_map_finds_the_square_that_makes_the_class(network: KiNet, branch) -> None:
+def test_the_map_finds_the_square_that_makes_the_class(network: torch.nn.Module, branch) -> None:
     mix, label, where = pictures(24, 999)
     head = "logits" if branch == "master" else f"{branch}_logits"
     with torch.no_grad():
@@ -164,7 +174,9 @@ def test_the_map_finds_the_square_that_makes_the_class(network: KiNet, branch) -
     assert inside > 3 * outside
 
 
-def test_every_stage_of_every_branch_answers_and_nothing_of_the_network_changes(network: KiNet) -> None:
+def test_every_stage_of_every_branch_answers_and_nothing_of_the_network_changes(
+    network: torch.nn.Module,
+) -> None:
     mix, _, _ = pictures(2, 5)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     answer = network(mix)["logits"].detach()
@@ -178,7 +190,7 @@ def test_every_stage_of_every_branch_answers_and_nothing_of_the_network_changes(
 
 
 def test_a_master_without_a_first_stage_of_its_own() -> None:
-    network = build_kinet(KiNetSettings(merge_in=False, size=TINY.size))
+    network = build_marker_network(KiNetSettings(merge_in=False, size=TINY.size))
     with pytest.raises(GliomarkError, match="stage 2, 3 or 4"):
         compute_branch_map(network, pictures(2, 0)[0], "master", 1)
     assert compute_branch_map(network, pictures(2, 0)[0], "master", 2).shape == (2, SIDE, SIDE)

@@ -18,12 +18,10 @@ from gliomark.inference.segmenter import (
     predict_lesion_probability,
     remove_small_components,
 )
-from gliomark.models.comparison.segmentation_networks import (
-    ComparisonSegmentationSettings,
-    build_comparison_network,
-)
+from gliomark.models.comparison.unet import UNetSettings
 from gliomark.models.published.mignet import MIGNet, MIGNetSettings, build_mignet, compute_central_theta
 from gliomark.models.published.swin_unet import SwinSize
+from gliomark.models.registry import build_segmentation_network
 from gliomark.study import MRSequence, SliceStack
 
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
@@ -321,7 +319,7 @@ def test_a_mirrored_patient_gets_the_mirrored_answer(name: str, half: int) -> No
     torch.manual_seed(0)
     network: nn.Module = mignet(inputs=1, symmetric=True)
     if name == "U-Net":
-        network = build_comparison_network(ComparisonSegmentationSettings(name, width=4)).eval()
+        network = build_segmentation_network(UNetSettings(width=4)).eval()
     images, brain = torch.randn(2, 1, 240, 240), square(half, slices=2)
     one, other = (
         [

@@ -19,7 +19,9 @@ from gliomark.inference.slice_classifier import (
     select_prediction_slices,
     select_training_slices,
 )
-from gliomark.models.published.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet, build_mix_input
+from gliomark.models.network_io import build_mix_input
+from gliomark.models.published.kinet import KiNetSettings, KiNetSize
+from gliomark.models.registry import build_marker_network
 from gliomark.study import ClinicalData, MRSequence, SliceStack
 
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
@@ -38,9 +40,9 @@ def ten_slices() -> SliceStack:
 
 
 @pytest.fixture
-def eval_kinet() -> KiNet:
+def eval_kinet() -> torch.nn.Module:
     torch.manual_seed(0)
-    return build_kinet(
+    return build_marker_network(
         KiNetSettings(size=KiNetSize(stem=8, widths=WIDTHS, blocks=(1, 1, 1, 1), pool=2))
     ).eval()
 

@@ -253,7 +253,7 @@ def test_two_patients_in_one_folder(tmp_path: Path, other: dict[str, str], what:
     write_series(tmp_path / "p" / "a", **T1C)
     write_series(tmp_path / "p" / "b", **(T2 | other))
     message = refusal(tmp_path / "p")
-    assert "two patients" in message and f"different {what}" in message and "Roe" not in message
+    assert "two patients" in message and f"different patient {what}" in message and "Roe" not in message
 
 
 def test_a_single_missing_slice_is_interpolated_and_noted(tmp_path: Path):
@@ -264,7 +264,7 @@ def test_a_single_missing_slice_is_interpolated_and_noted(tmp_path: Path):
     np.testing.assert_allclose(series.image[3], (plane(2).astype(float) + plane(4)) / 2, atol=1e-3)
     np.testing.assert_array_equal(series.image[4], plane(4))
     np.testing.assert_allclose(series.affine[:3, 2], 3.0 * NORMAL, atol=1e-5)
-    assert [(image.file.name, image.place) for image in series.source_images] == [
+    assert [(image.file.name, image.fractional_index) for image in series.source_images] == [
         (f"IM{99 - number}", number) for number in (0, 1, 2, 4, 5)
     ]
     assert "T2: slice 4 of 6 was missing and was interpolated from its neighbours." in study.notes
@@ -308,7 +308,7 @@ def test_unevenly_spaced_slices_are_resampled_to_an_even_grid(tmp_path: Path):
         shift(file, place - 3 * number, round(100 * place))
     study = read_study(tmp_path)
     image, sources = study.series[MRSequence.T2].image, study.series[MRSequence.T2].source_images
-    np.testing.assert_allclose([one.place for one in sources], places / 3.0, atol=1e-5)
+    np.testing.assert_allclose([one.fractional_index for one in sources], places / 3.0, atol=1e-5)
     np.testing.assert_allclose(image[:, 5, 5], 300.0 * np.arange(6), atol=1e-2)
     assert any("uneven (by up to 0.60 mm)" in note for note in study.notes)
 
@@ -404,7 +404,7 @@ def test_no_position(tmp_path: Path):
         dataset = pydicom.dcmread(file)
         del dataset.ImagePositionPatient
         dataset.save_as(file)
-    assert "does not state ImagePositionPatient" in refusal(tmp_path)
+    assert "lacks ImagePositionPatient" in refusal(tmp_path)
 
 
 def test_all_black_series(tmp_path: Path):
@@ -827,7 +827,7 @@ def test_an_enhanced_file_with_two_echoes_and_a_missing_frame(tmp_path: Path):
     assert study.series[MRSequence.T2].image.shape == (6, 12, 10)
     assert study.series[MRSequence.T2].image.max() == 95 * 500
     assert any("slice 3 of 6 was missing" in note for note in study.notes)
-    frames = [(image.frame, image.place) for image in study.series[MRSequence.T2].source_images]
+    frames = [(image.frame, image.fractional_index) for image in study.series[MRSequence.T2].source_images]
     assert frames == [(1, 0), (3, 1), (6, 3), (8, 4), (10, 5)]
 
 

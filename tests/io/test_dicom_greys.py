@@ -236,7 +236,9 @@ def test_both_directions_within_one_series(tmp_path: Path):
 @pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
 def test_a_negative_that_the_header_does_not_tell_is_refused(tmp_path: Path, form: str, photometric: str):
     stored = 4095 - head() if photometric == "MONOCHROME2" else head()
-    assert "negative" in refusal(write(tmp_path / "p", stored, form, PhotometricInterpretation=photometric))
+    assert "is bright in air" in refusal(
+        write(tmp_path / "p", stored, form, PhotometricInterpretation=photometric)
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -244,7 +246,7 @@ def test_a_negative_that_the_header_does_not_tell_is_refused(tmp_path: Path, for
 def test_one_negative_slice_is_refused(tmp_path: Path, form: str, at: int):
     stored = head()
     stored[at] = 2700 - stored[at]
-    assert f"in slice {at + 1:03d}" in refusal(write(tmp_path / "p", stored, form))
+    assert f"on slice {at + 1:03d}" in refusal(write(tmp_path / "p", stored, form))
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -93,7 +93,7 @@ def test_a_data_set_of_derivatives_alone(bids: Path):
             file.unlink()
     assert find_patients(bids) == [derived / "sub-01"]
     volume(bids / "derivatives" / "other" / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
-    with pytest.raises(GliomarkError, match="several derivatives .fmriprep, other"):
+    with pytest.raises(GliomarkError, match="several derivatives folders .fmriprep, other"):
         find_patients(bids)
 
 

@@ -16,9 +16,9 @@ from nibabel.nifti1 import Nifti1Header
 from gliomark.errors import GliomarkError
 from gliomark.geometry import compute_mask_points, set_nifti_space
 from gliomark.io import read_study
-from gliomark.io.volumes import read_lesion_mask
+from gliomark.io.masks.volume_masks import read_lesion_mask
 from gliomark.preprocessing import prepare
-from gliomark.reporting.mask_files import _write_nifti_mask
+from gliomark.reporting.nifti_mask import create_nifti_mask
 from gliomark.study import MRSequence, NiftiSpace, Series
 
 SHAPE = (10, 14, 6)
@@ -332,7 +332,7 @@ def test_an_outline_lies_on_a_metaimage_and_an_nrrd(tmp_path: Path, suffix: str,
 
 def _outline_of(file: Path, out: Path) -> Path:
     series = read(file.parent)
-    _write_nifti_mask((series.image > 50).astype(np.uint8), series, out)
+    nib.save(create_nifti_mask((series.image > 50).astype(np.uint8), series), out)
     return out
 
 

@@ -160,7 +160,7 @@ def read_study(path: Path, required_sequences: Sequence[MRSequence] = ()) -> Stu
 
 
 def read_instance(file: Path) -> Instance:
-    """``gliomark.io.dicom.read_instance``, but a file that contains POISON crashes the process."""
+    """``gliomark.io.dicom.instances.read_instance``, but a file that contains POISON crashes the process."""
     from gliomark.io.dicom.instances import read_instance as read
 
     if b"POISON" in file.read_bytes():
@@ -192,10 +192,12 @@ if __name__ == "__main__":
     child.ALLOWED_FUNCTIONS |= {f"tests.isolation.hostile:{name}" for name in names}
     if "poison" in sys.argv:
         sys.argv.remove("poison")
-        import gliomark.io
+        import gliomark.io.dicom.reader
+        import gliomark.io.study_reader
         import gliomark.server.study_import
 
-        original_functions = types.SimpleNamespace(read_study=gliomark.io.read_study)
-        gliomark.io.read_study = gliomark.server.study_import.read_study = read_study  # type: ignore[assignment]
-        gliomark.io.dicom.read_instance = read_instance
+        original_functions = types.SimpleNamespace(read_study=gliomark.io.study_reader.read_study)
+        gliomark.io.study_reader.read_study = read_study  # type: ignore[assignment]
+        gliomark.server.study_import.read_study = read_study  # type: ignore[assignment]
+        gliomark.io.dicom.reader.read_instance = read_instance
     child.main()

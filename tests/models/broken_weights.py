@@ -26,7 +26,7 @@ from torch import Tensor
 from gliomark.models.published.kinet import KiNetSettings, KiNetSize, build_kinet
 from gliomark.models.registry import (
     build_segmentation_network,
-    parse_segmentation_network_settings,
+    parse_segmentation_settings,
 )
 from gliomark.models.weights import _compute_digest
 
@@ -52,7 +52,7 @@ class BrokenFile:
 def _create_tiny_model() -> Parts:
     torch.manual_seed(0)
     outliner, reader = (
-        build_segmentation_network(parse_segmentation_network_settings(SEGMENTATION_SETTINGS)),
+        build_segmentation_network(parse_segmentation_settings(SEGMENTATION_SETTINGS)),
         build_kinet(MARKER_SETTINGS),
     )
     tensors = {f"segmentation/{name}": tensor for name, tensor in outliner.state_dict().items()}

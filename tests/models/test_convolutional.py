@@ -26,7 +26,7 @@ def test_levels_halve_in_size_and_double_in_channels() -> None:
 def test_any_side_comes_back_whole(side: int) -> None:
     network = build_mignet(SETTINGS).eval()
     answer = network(torch.randn(1, 2, side, side), IDENTITY)
-    assert answer.logits.shape == (1, 2, side, side) and answer.grade.shape == (1, 2)
+    assert answer.logits.shape == (1, 2, side, side) and answer.grade_logits.shape == (1, 2)
 
 
 def test_the_three_switches_are_the_swin_ones() -> None:
@@ -39,13 +39,13 @@ def test_the_three_switches_are_the_swin_ones() -> None:
     assert [g.wx.weight.shape for g in own.decoder.gates] == [g.wx.weight.shape for g in swin.decoder.gates]
     assert all(isinstance(gate, InvertedAttentionGate) for gate in own.decoder.gates)
     off = build_mignet(replace(SETTINGS, fpg=False, guidance=False, iag=False))
-    assert off.guidance is None and off(torch.randn(1, 2, 16, 16)).grade is None
+    assert off.guidance is None and off(torch.randn(1, 2, 16, 16)).grade_logits is None
 
 
 def test_a_shut_gate_shuts_the_skip_and_deeper_levels_answer_while_training() -> None:
     network = build_mignet(replace(SETTINGS, deep_supervision=True)).train()
     answer = network(torch.randn(2, 2, 16, 16), IDENTITY.expand(2, -1, -1))
-    assert [tuple(d.shape) for d in answer.deeper] == [(2, 2, 16, 16)]
+    assert [tuple(d.shape) for d in answer.deep_supervision_logits] == [(2, 2, 16, 16)]
     network.eval()
     for gate in network.decoder.gates:
         torch.nn.init.zeros_(gate.psi.weight)

@@ -6,21 +6,22 @@ import pytest
 import torch
 
 from gliomark.errors import GliomarkError
-from gliomark.models.comparison.segmentation_networks import ComparisonSegmentationSettings
+from gliomark.models.comparison.unet import UNetSettings
 from gliomark.models.pretrained import efficientnet_unet
 from gliomark.models.pretrained.efficientnet_unet import (
     Conv2dSame,
     EfficientNetUNet,
+    EfficientNetUNetSettings,
     iterate_imagenet_tensors,
 )
 from gliomark.models.published.mignet import MIGNetSettings
 from gliomark.models.published.swin_unet import SMALL_SWIN_SIZE
-from gliomark.models.registry import build_segmentation_network, load_pretrained_encoder
+from gliomark.models.registry import build_segmentation_network, load_pretrained_weights
 
 
 @pytest.mark.parametrize("side", [(48, 48), (50, 46), (17, 33)])
 def test_any_size_of_view_comes_back_at_full_resolution(side: tuple[int, int]) -> None:
-    network = build_segmentation_network(ComparisonSegmentationSettings("EfficientNet U-Net", 6, 8)).eval()
+    network = build_segmentation_network(EfficientNetUNetSettings(6, 8)).eval()
     assert network(torch.randn(2, 6, *side), None).logits.shape == (2, 2, *side)
 
 
@@ -55,9 +56,9 @@ def test_imagenet_weights_fill_the_encoder_layer_by_layer() -> None:
 
 
 def test_only_this_network_starts_from_imagenet() -> None:
-    for settings in (MIGNetSettings(size=SMALL_SWIN_SIZE), ComparisonSegmentationSettings("U-Net", 1, 8)):
-        with pytest.raises(GliomarkError, match="Only EfficientNet U-Net"):
-            load_pretrained_encoder(build_segmentation_network(settings))
+    for settings in (MIGNetSettings(size=SMALL_SWIN_SIZE), UNetSettings(1, 8)):
+        with pytest.raises(GliomarkError, match="no pretrained weights; choose one of EfficientNet U-Net"):
+            load_pretrained_weights(build_segmentation_network(settings))
 
 
 def test_absent_weights_say_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,32 +10,30 @@ import torch
 from torch.nn import functional as F
 
 from gliomark.errors import GliomarkError
-from gliomark.models.comparison.marker_networks import (
-    CentralNet,
-    ComparisonMarkerSettings,
-    build_marker_network,
-    load_pretrained_features,
-    parse_marker_network_settings,
-    to_marker_network_record,
-)
+from gliomark.models.comparison.centralnet import CentralNet, CentralNetSettings
+from gliomark.models.comparison.resnest50 import ResNeSt50Settings
+from gliomark.models.comparison.resnet50 import ResNet50Settings
+from gliomark.models.network_io import build_mix_input
 from gliomark.models.pretrained.efficientnet_unet import iterate_imagenet_tensors
-from gliomark.models.published.kinet import (
-    SMALL_KINET_SIZE,
-    KiNetSettings,
-    KiNetSize,
-    build_kinet,
-    build_mix_input,
-)
+from gliomark.models.pretrained.lesion_pooled_features import LesionPooledSettings
+from gliomark.models.published.kinet import SMALL_KINET_SIZE, KiNetSettings, KiNetSize, build_kinet
 from gliomark.models.published.resnest import ResNeStBlock
+from gliomark.models.registry import (
+    MARKER_NETWORKS,
+    build_marker_network,
+    load_pretrained_weights,
+    parse_marker_settings,
+    to_network_record,
+)
 from gliomark.training.losses import centralnet_loss
 
 TINY = KiNetSize(stem=8, widths=(8, 16, 16, 24), blocks=(1, 1, 1, 1))
-RIVALS = ("ResNet-50", "ResNet-50, middle fusion", "ResNeSt-50", "CentralNet", "frozen trunk")
+COMPARISON = [entry.settings_type for entry in MARKER_NETWORKS if entry.name != "KiNet"]
 
 
-@pytest.mark.parametrize("architecture", RIVALS)
-def test_every_network_answers_with_a_vector_and_two_logits(architecture) -> None:
-    network = build_marker_network(ComparisonMarkerSettings(architecture, size=TINY)).eval()
+@pytest.mark.parametrize("settings_type", COMPARISON)
+def test_every_network_answers_with_a_vector_and_two_logits(settings_type) -> None:
+    network = build_marker_network(settings_type(size=TINY)).eval()
     output = network(torch.randn(3, 4, 96, 96))
     assert output["logits"].shape == (3, 2) and output["image_vector"].shape[0] == 3
     torch.testing.assert_close(network.cat_head(output["image_vector"]), output["logits"])
@@ -45,7 +43,7 @@ def test_every_network_answers_with_a_vector_and_two_logits(architecture) -> Non
 @torch.no_grad()
 def test_only_the_chosen_channels_are_seen(channels) -> None:
     torch.manual_seed(0)
-    network = build_marker_network(ComparisonMarkerSettings("ResNet-50", channels, TINY)).eval()
+    network = build_marker_network(ResNet50Settings(channels, TINY)).eval()
     mix = torch.randn(2, 4, 64, 64)
     for channel in range(4):
         other = mix.clone()
@@ -57,7 +55,7 @@ def test_only_the_chosen_channels_are_seen(channels) -> None:
 @torch.no_grad()
 def test_the_frozen_trunk_reads_each_sequence_by_itself_with_the_same_weights() -> None:
     torch.manual_seed(0)
-    network = build_marker_network(ComparisonMarkerSettings("frozen trunk", size=TINY)).eval()
+    network = build_marker_network(LesionPooledSettings(size=TINY)).eval()
     mix = torch.randn(2, 4, 96, 96)
     vector, swapped = network(mix)["image_vector"], network(mix[:, [2, 3, 0, 1]])["image_vector"]
     half = vector.shape[1] // 2
@@ -67,13 +65,13 @@ def test_the_frozen_trunk_reads_each_sequence_by_itself_with_the_same_weights() 
 def test_parameters_of_the_published_sizes() -> None:
     counts = {}
     with torch.device("meta"):
-        for architecture in RIVALS:
-            network = build_marker_network(ComparisonMarkerSettings(architecture))
-            counts[architecture] = sum(p.numel() for p in network.parameters()) / 1e6
+        for entry in MARKER_NETWORKS:
+            network = build_marker_network(entry.settings_type())
+            counts[entry.name] = sum(p.numel() for p in network.parameters()) / 1e6
     # He et al. 25.6 with ImageNet's 1000 classes, 2.05 of them the last layer
     assert counts["ResNet-50"] == pytest.approx(23.5, abs=0.1)
     assert counts["ResNeSt-50"] == pytest.approx(25.4, abs=0.1)
-    assert counts["frozen trunk"] < 0.1, "only the linear layer is trained"
+    assert counts["Lesion-pooled features"] < 0.1, "only the linear layer is trained"
     assert counts["CentralNet"] > 3 * 25
 
 
@@ -81,7 +79,7 @@ def test_parameters_of_the_published_sizes() -> None:
 def test_centralnet_fuses_by_its_weights() -> None:
     """Compare with explicit sums; the weights have five rows and start uniform."""
     torch.manual_seed(0)
-    network = build_marker_network(ComparisonMarkerSettings("CentralNet", size=TINY)).eval()
+    network = build_marker_network(CentralNetSettings(size=TINY)).eval()
     assert isinstance(network, CentralNet) and network.weights.shape == (5, 3)
     torch.testing.assert_close(network.weights[1:], torch.full((4, 3), 1 / 3))
     network.weights.copy_(torch.rand(5, 3))
@@ -96,7 +94,7 @@ def test_centralnet_fuses_by_its_weights() -> None:
 
 
 def test_centralnet_learns_its_weights_and_every_branch_by_its_own_loss() -> None:
-    network = build_marker_network(ComparisonMarkerSettings("CentralNet", size=TINY))
+    network = build_marker_network(CentralNetSettings(size=TINY))
     output, target = network(torch.randn(4, 4, 64, 64)), torch.tensor([0, 1, 0, 1])
     loss = centralnet_loss(output, target)
     expected = sum(
@@ -136,31 +134,27 @@ def test_kinets_answer_is_the_same_without_what_only_training_asks_for(merge_in)
     [
         KiNetSettings(size=SMALL_KINET_SIZE),
         KiNetSettings(merge_in=False),
-        *(ComparisonMarkerSettings(a, (0, 1), SMALL_KINET_SIZE) for a in RIVALS),
+        *(one((0, 1), SMALL_KINET_SIZE) for one in COMPARISON),
     ],
 )
 def test_a_cards_record_gives_the_settings_back(settings) -> None:
-    assert (
-        parse_marker_network_settings(json.loads(json.dumps(to_marker_network_record(settings)))) == settings
-    )
+    assert parse_marker_settings(json.loads(json.dumps(to_network_record(settings)))) == settings
 
 
 def test_a_card_without_an_architecture_is_kinets() -> None:
-    record = to_marker_network_record(KiNetSettings(size=SMALL_KINET_SIZE))
-    assert parse_marker_network_settings(
-        {k: v for k, v in record.items() if k != "architecture"}
-    ) == KiNetSettings(size=SMALL_KINET_SIZE)
+    record = to_network_record(KiNetSettings(size=SMALL_KINET_SIZE))
+    assert parse_marker_settings({k: v for k, v in record.items() if k != "architecture"}) == KiNetSettings(
+        size=SMALL_KINET_SIZE
+    )
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(
-    "settings", [KiNetSettings(size=TINY), ComparisonMarkerSettings("ResNeSt-50", size=TINY)], ids=str
-)
+@pytest.mark.parametrize("settings", [KiNetSettings(size=TINY), ResNeSt50Settings(size=TINY)], ids=str)
 def test_a_card_of_gliomark_0_1_keeps_its_strided_convolutions(settings) -> None:
     """It lacks average_down; with average pooling the same tensors would give other results."""
-    record = to_marker_network_record(settings)
+    record = to_network_record(settings)
     del record["size"]["average_down"]
-    old = parse_marker_network_settings(record)
+    old = parse_marker_settings(record)
     assert not old.size.average_down and settings.size.average_down
     torch.manual_seed(0)
     networks = [build_marker_network(one).eval() for one in (settings, old)]
@@ -184,14 +178,14 @@ def test_resnest_halves_by_average_pooling_after_the_split_attention() -> None:
 
 def test_unknown_and_unfitting_are_refused() -> None:
     with pytest.raises(GliomarkError, match="VGG"):
-        build_marker_network(ComparisonMarkerSettings("VGG"))  # type: ignore[arg-type]
-    with pytest.raises(GliomarkError, match="lesion-pooled features"):
-        load_pretrained_features(build_marker_network(ComparisonMarkerSettings("ResNet-50", size=TINY)))
+        parse_marker_settings({"architecture": "VGG"})
+    with pytest.raises(GliomarkError, match="Lesion-pooled features"):
+        load_pretrained_weights(build_marker_network(ResNet50Settings(size=TINY)))
 
 
 def imagenets() -> torch.nn.Module:
-    network = build_marker_network(ComparisonMarkerSettings("frozen trunk"))
-    load_pretrained_features(network)
+    network = build_marker_network(LesionPooledSettings())
+    load_pretrained_weights(network)
     return network
 
 

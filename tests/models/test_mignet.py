@@ -10,7 +10,7 @@ from monai.networks.nets.swin_unetr import BasicLayer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gliomark.experiments.segmentation.runs import PRESETS
+from gliomark.experiments.segmentation.runs import PRESETS, create_mignet_run
 from gliomark.models.published import swin_unet
 from gliomark.models.published.mignet import (
     DualPriorGuidance,
@@ -20,7 +20,7 @@ from gliomark.models.published.mignet import (
     compute_central_theta,
 )
 from gliomark.models.published.swin_unet import IdentitySkip, SwinDecoder, SwinEncoder, SwinSize, SwinStage
-from gliomark.training.segmentation import create_small_segmentation_config
+from gliomark.training.segmentation import create_segmentation_config
 
 TINY = SwinSize(embedding=8, depths=(1, 1, 1), heads=(1, 2, 2), patch=4)
 TINY_SETTINGS = MIGNetSettings(size=TINY)
@@ -379,14 +379,11 @@ def test_stage_is_monais_where_the_window_divides_the_grid(side: int) -> None:
 )
 def test_windows_divide_the_grids_of_every_recipe(size: SwinSize, side: int) -> None:
     """In the published, small and quick recipes a grid is a multiple of the window, or fits into one window."""
-    recipes = [
-        (PRESETS["published"].swin_size, PRESETS["published"].training.view_size),
-        (
-            create_small_segmentation_config(1, 1).network.size,
-            create_small_segmentation_config(1, 1).view_size,
-        ),
-        (PRESETS["quick"].swin_size, PRESETS["quick"].training.view_size),
+    trainings = [
+        create_segmentation_config("small", 1, 1),
+        *(create_mignet_run("MIG-Net", preset).training for preset in PRESETS.values()),
     ]
+    recipes = [(training.network.size, training.view_size) for training in trainings]
     assert (size, side) in recipes
     for level in range(len(size.depths)):
         grid, rest = divmod(side, size.patch * 2**level)
@@ -405,8 +402,10 @@ def test_coarser_levels_answer_in_training_only(levels: int) -> None:
     # the lowest level is the bottleneck, the finest gives the final logits
     assert len(deeper) == levels - 2 and all(one.shape == logits.shape == (2, 2, 64, 64) for one in deeper)
     assert grade.shape == (2, 2)
-    assert network.eval()(image).deeper == ()
-    assert build_mignet(replace(settings, deep_supervision=False)).train()(image).deeper == ()
+    assert network.eval()(image).deep_supervision_logits == ()
+    assert (
+        build_mignet(replace(settings, deep_supervision=False)).train()(image).deep_supervision_logits == ()
+    )
 
 
 @torch.no_grad()
@@ -418,14 +417,16 @@ def test_deeper_answers_are_the_decoders_levels_fine_to_coarse() -> None:
     _, passed = network.decoder(features, features[-1])
     assert [one.shape[-1] for one in passed] == [8, 16, 32]
     answer = network(image)
-    for one, head, feature in zip(answer.deeper, network.deeper[::-1], passed[1::-1], strict=True):
+    for one, head, feature in zip(
+        answer.deep_supervision_logits, network.deeper[::-1], passed[1::-1], strict=True
+    ):
         expected = F.interpolate(head(feature), (64, 64), mode="bilinear", align_corners=False)
         torch.testing.assert_close(one, expected)
 
 
 def test_gradient_reaches_the_deeper_heads() -> None:
     network = build_mignet(MIGNetSettings(deep_supervision=True, size=TINY))
-    sum(one.square().mean() for one in network(torch.randn(2, 1, 64, 64)).deeper).backward()
+    sum(one.square().mean() for one in network(torch.randn(2, 1, 64, 64)).deep_supervision_logits).backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.deeper.parameters())
 
 

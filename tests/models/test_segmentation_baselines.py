@@ -11,18 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gliomark.errors import GliomarkError
-from gliomark.models.comparison.segmentation_networks import (
-    COMPARISON_SEGMENTATION_NETWORKS,
-    ComparisonSegmentationSettings,
-    build_comparison_network,
-)
+from gliomark.models.comparison.nnunet import NNUNetSettings
+from gliomark.models.comparison.transunet import TransUNetSettings
+from gliomark.models.entries import SegmentationSettings
 from gliomark.models.published.mignet import MIGNetSettings
 from gliomark.models.published.swin_unet import SMALL_SWIN_SIZE
 from gliomark.models.registry import (
-    SegmentationNetworkSettings,
+    SEGMENTATION_NETWORKS,
     build_segmentation_network,
-    parse_segmentation_network_settings,
-    to_segmentation_network_record,
+    find_segmentation_entry,
+    get_segmentation_entry,
+    parse_segmentation_settings,
+    to_network_record,
 )
 
 PUBLISHED_WIDTHS = (64, 128, 256, 512, 1024)
@@ -33,13 +33,16 @@ def seeded_models() -> None:
     torch.manual_seed(0)
 
 
-def small(architecture: str, inputs: int = 1) -> ComparisonSegmentationSettings:
-    return ComparisonSegmentationSettings(architecture, inputs, width=8)
+COMPARISON = [entry.name for entry in SEGMENTATION_NETWORKS if entry.settings_type is not MIGNetSettings]
 
 
-def parameters_at_published_size(architecture: str) -> int:
+def small(name: str, inputs: int = 1) -> SegmentationSettings:
+    return get_segmentation_entry(name).settings_type(inputs=inputs, width=8)
+
+
+def parameters_at_published_size(name: str) -> int:
     with torch.device("meta"):
-        network = build_comparison_network(ComparisonSegmentationSettings(architecture))
+        network = build_segmentation_network(get_segmentation_entry(name).recipes["published"])
     return sum(p.numel() for p in network.parameters())
 
 
@@ -88,10 +91,7 @@ def test_nnunet_is_as_large_as_the_arithmetic_says() -> None:
         expected += 4 * lower * channels + plain_twice(2 * channels, channels)
     expected += sum(2 * channels + 2 for channels in (a, b, c))
     # not on the meta device, where its normal initialisation is slower
-    network, wide = (
-        build_comparison_network(ComparisonSegmentationSettings("nnU-Net 2-D", width=width))
-        for width in (32, 64)
-    )
+    network, wide = (build_segmentation_network(NNUNetSettings(width=width)) for width in (32, 64))
     assert sum(p.numel() for p in network.parameters()) == expected
     assert max(part.out_channels for part in wide.modules() if isinstance(part, nn.Conv2d)) == 512
 
@@ -100,7 +100,7 @@ def test_transunet_is_of_the_published_order() -> None:
     """R50-ViT-B/16 has about 105 million parameters; twelve transformer layers hold most of them."""
     assert 90e6 < parameters_at_published_size("TransUNet") < 115e6
     with torch.device("meta"):
-        network = build_comparison_network(ComparisonSegmentationSettings("TransUNet")).network
+        network = build_segmentation_network(TransUNetSettings()).network
     h = 768
     # queries, keys and values; projection; perceptron of 4h; three normalisations, one of them unused in MONAI's block
     layer = 3 * h * h + (h * h + h) + (4 * h * h + 4 * h) + (4 * h * h + h) + 3 * 2 * h
@@ -113,49 +113,49 @@ def test_transunet_is_of_the_published_order() -> None:
 
 
 @pytest.mark.parametrize("side", [64, 48])
-@pytest.mark.parametrize("name", COMPARISON_SEGMENTATION_NETWORKS)
+@pytest.mark.parametrize("name", COMPARISON)
 def test_answers_at_the_images_size(name: str, side: int) -> None:
-    network = build_comparison_network(small(name, inputs=2)).eval()
+    network = build_segmentation_network(small(name, inputs=2)).eval()
     logits, grade, deeper = network(torch.randn(2, 2, side, side))
     assert logits.shape == (2, 2, side, side) and logits.isfinite().all()
     assert grade is None and deeper == ()
 
 
-@pytest.mark.parametrize("name", COMPARISON_SEGMENTATION_NETWORKS)
+@pytest.mark.parametrize("name", COMPARISON)
 def test_a_view_need_not_be_square(name: str) -> None:
-    network = build_comparison_network(small(name)).eval()
+    network = build_segmentation_network(small(name)).eval()
     assert network(torch.randn(1, 1, 48, 64)).logits.shape == (1, 2, 48, 64)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", COMPARISON_SEGMENTATION_NETWORKS)
+@pytest.mark.parametrize("name", COMPARISON)
 def test_theta_changes_nothing(name: str) -> None:
-    network = build_comparison_network(small(name)).eval()
+    network = build_segmentation_network(small(name)).eval()
     image = torch.randn(2, 1, 64, 64)
     torch.testing.assert_close(
         network(image, torch.randn(2, 2, 3)).logits, network(image).logits, atol=0, rtol=0
     )
 
 
-@pytest.mark.parametrize("name", COMPARISON_SEGMENTATION_NETWORKS)
+@pytest.mark.parametrize("name", COMPARISON)
 def test_only_nnunet_answers_deeper_and_only_in_training(name: str) -> None:
-    network, image = build_comparison_network(small(name)), torch.randn(2, 1, 64, 64)
+    network, image = build_segmentation_network(small(name)), torch.randn(2, 1, 64, 64)
     logits, grade, deeper = network.train()(image)
     assert grade is None and logits.shape == (2, 2, 64, 64)
-    assert len(deeper) == (2 if name == "nnU-Net 2-D" else 0)
+    assert len(deeper) == (2 if name == "nnU-Net" else 0)
     assert all(one.shape == logits.shape for one in deeper)
-    assert network.eval()(image).deeper == ()
+    assert network.eval()(image).deep_supervision_logits == ()
 
 
 @torch.no_grad()
 def test_deeper_answers_of_nnunet_are_fine_to_coarse() -> None:
     """The final logits come first and equal those in evaluation; each further level is constant over larger squares."""
-    network, image = build_comparison_network(small("nnU-Net 2-D")), torch.randn(1, 1, 64, 64)
+    network, image = build_segmentation_network(small("nnU-Net")), torch.randn(1, 1, 64, 64)
     answer = network.train()(image)
     torch.testing.assert_close(
         answer.logits, network.eval()(image).logits
     )  # instance normalisation is the same in training and evaluation
-    levels = [answer.logits, *answer.deeper]
+    levels = [answer.logits, *answer.deep_supervision_logits]
 
     def lost(logits: Tensor, side: int) -> float:
         """Return the largest difference after downsampling to that side and back."""
@@ -166,14 +166,16 @@ def test_deeper_answers_of_nnunet_are_fine_to_coarse() -> None:
     assert lost(levels[2], 16) < 1e-5 < lost(levels[1], 16)
 
 
-@pytest.mark.parametrize("name", COMPARISON_SEGMENTATION_NETWORKS)
+@pytest.mark.parametrize("name", COMPARISON)
 def test_a_gradient_reaches_every_parameter_and_every_input(name: str) -> None:
-    network = build_comparison_network(small(name, inputs=2))
+    network = build_segmentation_network(small(name, inputs=2))
     image = torch.randn(2, 2, 64, 64, requires_grad=True)
     answer = network(image)
     target = torch.zeros(2, 64, 64, dtype=torch.long)
     target[:, 20:40, 20:40] = 1
-    sum(F.cross_entropy(logits, target) for logits in (answer.logits, *answer.deeper)).backward()
+    sum(
+        F.cross_entropy(logits, target) for logits in (answer.logits, *answer.deep_supervision_logits)
+    ).backward()
     assert image.grad is not None and (image.grad.abs().amax(dim=(0, 2, 3)) > 0).all()
     named = {k: p for k, p in network.named_parameters() if "norm_cross_attn" not in k}  # unused by MONAI
     assert not [key for key, p in named.items() if p.grad is None]
@@ -183,67 +185,59 @@ def test_a_gradient_reaches_every_parameter_and_every_input(name: str) -> None:
 
 def test_an_unknown_architecture_is_refused() -> None:
     with pytest.raises(GliomarkError, match="V-Net"):
-        build_comparison_network(ComparisonSegmentationSettings("V-Net"))
+        parse_segmentation_settings({"architecture": "V-Net"})
 
 
 # ---- settings and card ------------------------------------------------------------------------------------
 
 
-MANY_SETTINGS: list[SegmentationNetworkSettings] = [
+MANY_SETTINGS: list[SegmentationSettings] = [
     MIGNetSettings(),
     MIGNetSettings(2, fpg=False, guidance=False, iag=False, size=SMALL_SWIN_SIZE),
     MIGNetSettings(
         6, iag=False, deep_supervision=True, size=replace(SMALL_SWIN_SIZE, depths=(1, 2), heads=(1, 2))
     ),
-    *(ComparisonSegmentationSettings(name) for name in COMPARISON_SEGMENTATION_NETWORKS),
-    *(ComparisonSegmentationSettings(name, 3, 16) for name in COMPARISON_SEGMENTATION_NETWORKS),
+    *(get_segmentation_entry(name).settings_type() for name in COMPARISON),
+    *(get_segmentation_entry(name).settings_type(3, 16) for name in COMPARISON),
 ]
 
 
 @pytest.mark.parametrize("settings", MANY_SETTINGS, ids=str)
-def test_settings_come_back_from_a_card_as_they_were(settings: SegmentationNetworkSettings) -> None:
-    record = to_segmentation_network_record(settings)
+def test_settings_come_back_from_a_card_as_they_were(settings: SegmentationSettings) -> None:
+    record = to_network_record(settings)
     read = json.loads(json.dumps(record))
-    assert (
-        parse_segmentation_network_settings(read) == parse_segmentation_network_settings(record) == settings
-    )
-    assert type(parse_segmentation_network_settings(read)) is type(settings)
-    assert hash(parse_segmentation_network_settings(read)) == hash(settings), (
-        "lists were not converted to tuples"
-    )
-    assert (
-        json.loads(json.dumps(to_segmentation_network_record(parse_segmentation_network_settings(read))))
-        == read
-    )
-    expected = settings.architecture if isinstance(settings, ComparisonSegmentationSettings) else "MIG-Net"
-    assert record["architecture"] == expected
+    assert parse_segmentation_settings(read) == parse_segmentation_settings(record) == settings
+    assert type(parse_segmentation_settings(read)) is type(settings)
+    assert hash(parse_segmentation_settings(read)) == hash(settings), "lists were not converted to tuples"
+    assert json.loads(json.dumps(to_network_record(parse_segmentation_settings(read)))) == read
+    assert record["architecture"] == find_segmentation_entry(settings).record_name
 
 
 @pytest.mark.parametrize("architecture", [{}, {"architecture": "MIG-Net"}], ids=["not named", "named"])
 def test_a_mignet_of_other_layers_is_refused(architecture: dict) -> None:
     """The tensors of a card of gliomark 0.1 would not fit, or would have another meaning."""
-    record = to_segmentation_network_record(MIGNetSettings(2, size=SMALL_SWIN_SIZE))
+    record = to_network_record(MIGNetSettings(2, size=SMALL_SWIN_SIZE))
     for name in ("architecture", "gates_start", "guidance_start"):
         del record[name]
     with pytest.raises(GliomarkError, match=r"gliomark 0\.1.*retrain it"):
-        parse_segmentation_network_settings({**record, **architecture})
+        parse_segmentation_settings({**record, **architecture})
 
 
 def test_a_card_without_an_architecture_is_mignets() -> None:
-    record = to_segmentation_network_record(MIGNetSettings(2, size=SMALL_SWIN_SIZE))
+    record = to_network_record(MIGNetSettings(2, size=SMALL_SWIN_SIZE))
     del record["architecture"]
-    assert parse_segmentation_network_settings(record) == MIGNetSettings(2, size=SMALL_SWIN_SIZE)
+    assert parse_segmentation_settings(record) == MIGNetSettings(2, size=SMALL_SWIN_SIZE)
 
 
 @pytest.mark.parametrize(
     "settings",
-    [MIGNetSettings(2, size=SMALL_SWIN_SIZE), *(small(name, 2) for name in COMPARISON_SEGMENTATION_NETWORKS)],
+    [MIGNetSettings(2, size=SMALL_SWIN_SIZE), *(small(name, 2) for name in COMPARISON)],
     ids=str,
 )
-def test_a_network_is_built_again_from_its_card(settings: SegmentationNetworkSettings) -> None:
+def test_a_network_is_built_again_from_its_card(settings: SegmentationSettings) -> None:
     network = build_segmentation_network(settings, torch.rand(60, 60))
     again = build_segmentation_network(
-        parse_segmentation_network_settings(json.loads(json.dumps(to_segmentation_network_record(settings))))
+        parse_segmentation_settings(json.loads(json.dumps(to_network_record(settings))))
     )
     again.load_state_dict(network.state_dict())
     image = torch.randn(1, 2, 64, 64)

@@ -278,7 +278,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(weights_file: Path) -> N
     """Simulate a full disk with a limit of 20 kB per file."""
     program = (
         "import resource, signal, sys, torch; from dataclasses import replace; from pathlib import Path\n"
-        "from gliomark.models.weights import load_weights, save_weights; from gliomark.study import GliomarkError\n"
+        "from gliomark.models.weights import load_weights, save_weights; from gliomark.errors import GliomarkError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (20_000,) * 2)\n"
         "path = Path(sys.argv[1]); weights = load_weights(path)\n"
         "tensors = {**weights.tensors, 'segmentation/large': torch.ones(100_000)}\n"

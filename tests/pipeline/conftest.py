@@ -35,10 +35,10 @@ from gliomark.inference.slice_classifier import (
 )
 from gliomark.io import read_study
 from gliomark.isolation import ReaderPool
-from gliomark.models.published.kinet import KiNet, KiNetSettings, KiNetSize, build_kinet
+from gliomark.models.published.kinet import KiNetSettings, KiNetSize
 from gliomark.models.published.mignet import MIGNet, MIGNetSettings, build_mignet
 from gliomark.models.published.swin_unet import SwinSize
-from gliomark.models.registry import to_segmentation_network_record
+from gliomark.models.registry import build_marker_network, to_network_record
 from gliomark.models.weights import MarkerCard, MarkerValidation, ModelCard, load_weights, save_weights
 from gliomark.preprocessing import PreparationConfig, prepare
 from gliomark.study import MRSequence, SliceStack
@@ -85,14 +85,14 @@ def run_command(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], reader_pool: KeptReaderPool
 ) -> Callable[..., CommandResult]:
     """Return command("predict", folder, "--out", out), which runs the command line in this process."""
-    monkeypatch.setattr("gliomark.isolation.ReadingProcesses", lambda: reader_pool)
+    monkeypatch.setattr("gliomark.isolation.ReaderPool", lambda *_: reader_pool)
 
     def run_words(*words: object) -> CommandResult:
         monkeypatch.setattr(sys, "argv", ["gliomark", *map(str, words)])
         capfd.readouterr()
         status: object = 0
         try:
-            cli.run_command_line()
+            cli.run()
         except SystemExit as end:
             status = end.code
         captured = capfd.readouterr()
@@ -280,7 +280,7 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory, drawn_images: dict[st
     titles = {"idh": ("IDH", "mutant", "wild type"), "ki67": ("Ki-67", "high", "low")}
     markers = {}
     for number, (name, (title, positive, negative)) in enumerate(titles.items()):
-        network = build_kinet(MARKER_SETTINGS).eval()
+        network = build_marker_network(MARKER_SETTINGS).eval()
         text = _train_trees(network, training_stack, number).model_to_string()
         tensors |= {f"{name}/{key}": tensor for key, tensor in network.state_dict().items()}
         tensors[f"{name}/lightgbm"] = torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
@@ -300,7 +300,7 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory, drawn_images: dict[st
         sequences=tuple(PAIR),
         rule="joint",
         segmentation={
-            "network": to_segmentation_network_record(SEGMENTATION_SETTINGS),
+            "network": to_network_record(SEGMENTATION_SETTINGS),
             "tile": TILE,
             "pool": POOL,
             "context": 0,
@@ -365,7 +365,7 @@ def _create_segmentation_network(stack: SliceStack) -> MIGNet:
     return network
 
 
-def _train_trees(network: KiNet, stack: SliceStack, number: int) -> lightgbm.Booster:
+def _train_trees(network: torch.nn.Module, stack: SliceStack, number: int) -> lightgbm.Booster:
     """Fit trees that separate slices by one feature of the image vectors, and use age and sex."""
     slices = select_training_slices(stack, stack.reader_mask)
     vectors = compute_image_vectors(

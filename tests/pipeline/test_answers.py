@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 from tests.pipeline.conftest import PATIENT
 
-from gliomark import load_model, predict, read_study
+from gliomark import load_model, read_study
 from gliomark.errors import GliomarkError
 from gliomark.messages import Message, render_message
 from gliomark.models.weights import MarkerValidation
-from gliomark.pipeline import Model, PreparedStudy, predict_prepared, prepare_study
-from gliomark.reporting import create_prediction_document, render_pdf
+from gliomark.pipeline import Model, PreparedStudy, predict, predict_prepared, prepare_study
+from gliomark.prediction import MarkerPrediction
+from gliomark.reader_finding_accuracy import READER_FINDING_ACCURACY
+from gliomark.reporting import render_pdf
 from gliomark.reporting.html_report import render_contents_as_html
 from gliomark.reporting.report_contents import create_report_contents
-from gliomark.study import READER_FINDING_ACCURACY, ClinicalData, MarkerPrediction, MRSequence
+from gliomark.study import ClinicalData, MRSequence
 
 PERSON = ClinicalData(PATIENT, 50.0, 0)
 ROOT = Path(__file__).parents[2]
@@ -81,7 +83,7 @@ def test_borderline_is_said_in_every_output(prepared, model, language, said) -> 
     probability = idh_of(prepared, model).probability
     assert probability is not None
     prediction = predict_prepared(prepared, PERSON, with_card(model, threshold=probability - 0.01))
-    document = json.loads(json.dumps(create_prediction_document(prediction)))
+    document = json.loads(json.dumps(prediction.to_dict()))
     assert document["markers"][0]["level"] == "mutant" and document["markers"][0]["borderline"] is True
     shown = create_report_contents(prediction, document, language)
     assert said in render_contents_as_html(shown, language) and shown.marker_cards[0].level == said
@@ -104,7 +106,7 @@ def test_a_level_that_50_percent_would_not_name_is_explained(prepared, model) ->
 
 @pytest.mark.parametrize("sees_focus", [True, False])
 def test_beside_the_readers_finding_stands_its_own_accuracy(prepared, model, sees_focus: bool) -> None:
-    answer = idh_of(prepared, model, enhancing=sees_focus)
+    answer = idh_of(prepared, model, has_enhancing_focus=sees_focus)
     assert answer.decided_by == "reader's finding"
     assert answer.level == ("wild type" if sees_focus else "mutant")
     assert (
@@ -130,7 +132,7 @@ def test_a_confident_model_of_the_other_opinion_is_heard(
     probability = idh_of(prepared, model).probability
     assert probability is not None
     asked = with_card(model, threshold=probability + distance)
-    answer = idh_of(prepared, asked, enhancing=sees_focus)
+    answer = idh_of(prepared, asked, has_enhancing_focus=sees_focus)
     assert ("finding-contradicted" in codes(answer.warnings)) == is_contradicted
     assert not answer.borderline and answer.probability == probability
 
@@ -199,7 +201,7 @@ def test_a_stand_in_keeps_its_name(stood_in, prepared, model) -> None:
     assert set(stood_in.stack.to_stack) == {"T1C", "T2"}
     prediction, plain = (predict_prepared(one, PERSON, model) for one in (stood_in, prepared))
     np.testing.assert_array_equal(prediction.segmentation.mask, plain.segmentation.mask)
-    document = create_prediction_document(prediction)
+    document = prediction.to_dict()
     assert document["sequences"] == {
         "found": ["T1C", "T2"],
         "used": ["T1C", "T2"],
@@ -238,11 +240,11 @@ def test_on_a_stand_in_no_number_is_shown(stood_in, model, sees_focus) -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"enhancing": "yes"}, "'yes'"),
-        ({"enhancing": "no"}, "'no'"),
-        ({"enhancing": 1}, "focus 1"),
-        ({"enhancing": 0}, "focus 0"),
-        ({"enhancing": ""}, "''"),
+        ({"has_enhancing_focus": "yes"}, "'yes'"),
+        ({"has_enhancing_focus": "no"}, "'no'"),
+        ({"has_enhancing_focus": 1}, "1 is not a valid value for the enhancing focus"),
+        ({"has_enhancing_focus": 0}, "0 is not a valid value for the enhancing focus"),
+        ({"has_enhancing_focus": ""}, "''"),
         ({"fusion": "median"}, "'median'"),
         ({"fusion": "Near"}, "'Near'"),
         ({"fusion": None}, "None"),

@@ -30,7 +30,7 @@ def refused(run_command: Callable, working_folder: Path, tiny_weights: Path) -> 
         out = working_folder / "结果 夹"
         with_table = () if table is None else ("--clinical", table)
         outcome = run_command("predict", folder, "--out", out, "--model", model, *with_table, *options)
-        return check_refusal(outcome.status, outcome.out, outcome.stderr, out)
+        return check_refusal(outcome.status, outcome.stdout, outcome.stderr, out)
 
     return run
 
@@ -73,7 +73,7 @@ def test_results_as_dicom_of_what_is_no_dicom(monkeypatch, refused, copied_pictu
     def too_late(*_: object, **__: object) -> None:
         raise AssertionError("the prediction was computed before the refusal")
 
-    monkeypatch.setattr(batch, "predict", too_late)
+    monkeypatch.setattr(batch, "prepare_study", too_late)
     said = refused(copied_pictures, clinical_table, "--dicom-out")
     assert PATIENT in said and "are not DICOM" in said
 
@@ -194,7 +194,7 @@ def test_dicom_of_two_patients(refused, working_folder, clinical_table) -> None:
     for number in range(8):
         write_dicom(folder / f"图 {number}.dcm", number, owner=f"P-{number // 4}")
     said = refused(folder, clinical_table)
-    assert "two patients" in said and "different ids" in said
+    assert "two patients" in said and "different patient ids" in said
 
 
 def write_dicom(file: Path, number: int, owner: str) -> None:
@@ -238,7 +238,7 @@ def test_bad_row(refused, picture_folder, write_clinical_table, rows, says: str)
 def test_nonsense_stays_nonsense_without_clinical(
     refused, picture_folder, write_clinical_table, rows, says: str
 ) -> None:
-    assert says in refused(picture_folder, write_clinical_table(rows), "--without-clinical")
+    assert says in refused(picture_folder, write_clinical_table(rows), "--allow-missing-clinical")
 
 
 def test_no_age_column(refused, picture_folder, write_clinical_table) -> None:
@@ -279,7 +279,7 @@ def test_a_strangers_predictions_are_found_before_the_work(
 
 
 def test_no_table(refused, picture_folder, working_folder) -> None:
-    assert "--without-clinical" in refused(picture_folder, None)
+    assert "--allow-missing-clinical" in refused(picture_folder, None)
     assert "cannot be opened" in refused(picture_folder, working_folder / "没有.csv")
     assert "cannot be opened" in refused(picture_folder, working_folder)
 
@@ -344,7 +344,7 @@ def test_out_not_writable(
         tiny_weights,
     )
     assert "Could not write" in check_refusal(
-        outcome.status, outcome.out, outcome.stderr, working_folder / inside
+        outcome.status, outcome.stdout, outcome.stderr, working_folder / inside
     )
     assert sorted(working_folder.rglob("*")) == before
 

@@ -23,6 +23,7 @@ from gliomark.evaluation.metrics import dice
 from gliomark.io.masks import read_segmentation
 from gliomark.isolation import run_in_this_process
 from gliomark.models.weights import MarkerValidation, load_weights, save_weights
+from gliomark.pipeline import predict_prepared
 
 PATIENT = "患者 01"
 LESION_ML = 33.5  # a ball of 20 mm
@@ -43,10 +44,18 @@ def run(
     ) -> Path:
         with_table = ("--clinical", clinical_table) if clinical else ()
         outcome = run_command(
-            "predict", folder, "--out", working_folder / out, "--model", model, *with_table, *options
+            "predict",
+            folder,
+            "--out",
+            working_folder / out,
+            "--model",
+            model,
+            "--quiet",
+            *with_table,
+            *options,
         )
         assert (outcome.status, outcome.stderr) == (0, "")
-        assert outcome.out.strip() == str(working_folder / out / PATIENT / "report.html")
+        assert outcome.stdout.strip() == str(working_folder / out / PATIENT / "report.html")
         return working_folder / out / PATIENT
 
     return predicted
@@ -227,7 +236,7 @@ def test_age_and_sex_reach_the_answer(run, picture_folder, write_clinical_table)
 def test_without_clinical(run, picture_folder, write_clinical_table, row) -> None:
     if row:
         write_clinical_table([row])
-    document = document_of(run(picture_folder, "--without-clinical", clinical=row is not None))
+    document = document_of(run(picture_folder, "--allow-missing-clinical", clinical=row is not None))
     assert [w for w in document["warnings"] if "unknown" in w and "Age or sex" in w]
     assert document["age"] is None or document["sex"] is None
     assert all(0 < marker["probability"] < 1 for marker in document["markers"])
@@ -359,7 +368,7 @@ def test_one_failure_does_not_stop_the_rest(run_command, three, tiny_weights, wo
     assert rows["甲 1"]["error"] == rows["丙 3"]["error"] == ""
     assert rows["甲 1"]["idh_level"] in ("mutant", "wild type")
     for name in ("甲 1", "丙 3"):
-        assert f"{out / name / 'report.html'}" in outcome.out
+        assert f"{out / name / 'report.html'}" in outcome.stdout
         assert document_of(out / name)["patient_id"] == name
 
 
@@ -385,12 +394,12 @@ def test_two_folders_of_one_patient_do_not_overwrite_each_other(
 def test_a_patient_nobody_foresaw_does_not_stop_the_rest(
     monkeypatch, run_command, three, tiny_weights, working_folder
 ):
-    def break_down(study, *given, **named):
-        if study.patient_id == "丙 3":
+    def break_down(prepared, *given, **named):
+        if prepared.study.patient_id == "丙 3":
             raise ZeroDivisionError("division\nby zero")
-        return predict(study, *given, **named)
+        return predict_prepared(prepared, *given, **named)
 
-    monkeypatch.setattr(batch, "predict", break_down)
+    monkeypatch.setattr(batch, "predict_prepared", break_down)
     words = (
         "--clinical",
         working_folder / "临床 表.csv",

@@ -13,7 +13,7 @@ from PIL import Image
 from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.preprocessing import PreparationConfig, prepare
-from gliomark.reporting.mask_files import resample_mask_to_series
+from gliomark.reporting.mask_resampling import resample_mask_to_series
 from gliomark.study import MRSequence, Segmentation, SliceStack, Study
 
 GRID = ((2.0, 2.0, 5.0), (30, 110, 90))

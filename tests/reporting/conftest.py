@@ -10,19 +10,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from gliomark.study import (
-    ClinicalData,
-    Contributions,
-    MarkerPrediction,
-    ModelIdentity,
-    MRSequence,
-    Prediction,
-    Segmentation,
-    Series,
-    SliceScore,
-    SliceStack,
-    Study,
-)
+from gliomark.prediction import Contributions, MarkerPrediction, ModelIdentity, Prediction, SliceScore
+from gliomark.study import ClinicalData, MRSequence, Segmentation, Series, SliceStack, Study
 
 SLICES, STEP = 7, 5.0
 LESION_X, LESION_Y = 30.0, -15.0  # LPS: left and anterior

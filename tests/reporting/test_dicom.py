@@ -29,21 +29,17 @@ from gliomark.io.masks import is_gliomark_result as is_predicted
 from gliomark.io.masks import read_segmentation
 from gliomark.messages import message
 from gliomark.phantom.hospital import HospitalSettings, create_hospital_patient, write_patient_dicom
+from gliomark.prediction import Prediction
+from gliomark.reader_finding_accuracy import READER_FINDING_ACCURACY
 from gliomark.reporting import (
     check_dicom_source,
     create_dicom_results,
+    list_default_formats,
     resample_mask_to_series,
     write_prediction,
 )
 from gliomark.reporting.drawing import SEGMENTATION_COLOUR
-from gliomark.study import (
-    READER_FINDING_ACCURACY,
-    READER_SEGMENTATION_RULE,
-    MRSequence,
-    Prediction,
-    Series,
-    Study,
-)
+from gliomark.study import READER_SEGMENTATION_RULE, MRSequence, Series, Study
 
 Make = Callable[..., Prediction]
 Points = NDArray[np.float64]
@@ -673,7 +669,7 @@ def test_leading_zeros_in_a_uid_are_no_reason_to_refuse(
 
 def test_the_files_hold_the_pdf_that_stands_beside_them(make_prediction: Make, tmp_path: Path) -> None:
     prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
-    folder = write_prediction(prediction, tmp_path / "out", pdf=True, dicom=True)
+    folder = write_prediction(prediction, tmp_path / "out", formats=(*list_default_formats(), "pdf", "dicom"))
     assert sorted(file.name for file in (folder / "dicom").iterdir()) == [
         "report.dcm",
         "report_pdf.dcm",
@@ -695,7 +691,7 @@ def test_other_inputs_are_refused_in_one_sentence(make_prediction: Make, tmp_pat
     with pytest.raises(GliomarkError, match="are not DICOM.*--dicom-out"):
         check_dicom_source(prediction.study)
     with pytest.raises(GliomarkError, match="are not DICOM"):
-        write_prediction(prediction, tmp_path, dicom=True)
+        write_prediction(prediction, tmp_path, formats=(*list_default_formats(), "dicom"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -714,11 +710,11 @@ def test_a_source_that_is_gone_leaves_the_older_result_as_it_was(
     make_prediction: Make, tmp_path: Path
 ) -> None:
     prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
-    folder = write_prediction(prediction, tmp_path / "out", dicom=True)
+    folder = write_prediction(prediction, tmp_path / "out", formats=(*list_default_formats(), "dicom"))
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
     prediction.study.series[T1C].source_images[9].file.unlink()
     with pytest.raises(GliomarkError, match="can no longer be read"):
-        write_prediction(prediction, tmp_path / "out", dicom=True)
+        write_prediction(prediction, tmp_path / "out", formats=(*list_default_formats(), "dicom"))
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
     assert [entry.name for entry in (tmp_path / "out").iterdir()] == [folder.name]
 
@@ -727,5 +723,5 @@ def test_the_patients_own_dicom_folder_is_never_replaced(make_prediction: Make, 
     study = write_classic(tmp_path / "住院 7" / "dicom")
     prediction = predicted(make_prediction, study)
     with pytest.raises(GliomarkError, match="not a gliomark result"):
-        write_prediction(prediction, tmp_path, dicom=True)
+        write_prediction(prediction, tmp_path, formats=(*list_default_formats(), "dicom"))
     assert len(list(tmp_path.rglob("*.dcm"))) == 2 * SHAPE[0]

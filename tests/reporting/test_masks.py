@@ -13,8 +13,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from gliomark.prediction import Prediction
 from gliomark.reporting import resample_mask_to_series, write_prediction
-from gliomark.study import Prediction, Segmentation, Series
+from gliomark.study import Segmentation, Series
 
 Make = Callable[..., Prediction]
 

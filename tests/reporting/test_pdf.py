@@ -9,9 +9,10 @@ import numpy as np
 import pypdfium2
 import pytest
 
+from gliomark.prediction import Prediction
 from gliomark.reporting import render_pdf
-from gliomark.reporting.pdf_report import COLUMN_GAP, CONTENT_WIDTH, MM_PER_POINT, PAGE_LEFT
-from gliomark.study import READER_SEGMENTATION_RULE, Prediction, Segmentation
+from gliomark.reporting.pdf_layout import COLUMN_GAP, CONTENT_WIDTH, MM_PER_POINT, PAGE_LEFT
+from gliomark.study import READER_SEGMENTATION_RULE, Segmentation
 
 Make = Callable[..., Prediction]
 LONG = (

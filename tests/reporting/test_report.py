@@ -20,9 +20,9 @@ from PIL import Image
 
 from gliomark.errors import GliomarkError
 from gliomark.messages import Language, message
+from gliomark.prediction import MarkerPrediction, Prediction
 from gliomark.reporting import (
     FailedPatient,
-    create_prediction_document,
     encode_folder_name,
     write_prediction,
     write_predictions_table,
@@ -30,18 +30,10 @@ from gliomark.reporting import (
 )
 from gliomark.reporting.drawing import SEGMENTATION_COLOUR, create_slice_canvas, draw_slice
 from gliomark.reporting.html_report import render_contents_as_html
-from gliomark.reporting.mask_files import align_probability_with_mask
+from gliomark.reporting.mask_resampling import align_probability_with_mask
 from gliomark.reporting.report_contents import create_report_contents
 from gliomark.reporting.report_texts import READER_REPORT_TEXTS, REPORT_TEXTS
-from gliomark.study import (
-    READER_SEGMENTATION_RULE,
-    ClinicalData,
-    Examination,
-    MarkerPrediction,
-    MRSequence,
-    Prediction,
-    Segmentation,
-)
+from gliomark.study import READER_SEGMENTATION_RULE, ClinicalData, Examination, MRSequence, Segmentation
 
 Make = Callable[..., Prediction]
 SCHEMA = json.loads((files("gliomark.reporting") / "prediction.schema.json").read_text(encoding="utf-8"))
@@ -80,7 +72,7 @@ def words(html: str) -> str:
 def test_the_document_keeps_to_its_schema(make_prediction: Make) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     for prediction in (make_prediction(), make_prediction("volumes"), without_lesion(make_prediction())):
-        document = json.loads(json.dumps(create_prediction_document(prediction), allow_nan=False))
+        document = json.loads(json.dumps(prediction.to_dict(), allow_nan=False))
         jsonschema.Draft202012Validator(SCHEMA).validate(document)
 
 
@@ -110,7 +102,7 @@ def test_a_kept_answer_without_the_newer_fields_still_makes_a_page(
     make_prediction: Make, language: Language
 ) -> None:
     prediction = make_prediction()
-    document = create_prediction_document(prediction)
+    document = prediction.to_dict()
     del document["messages"], document["sequences"]["stand_ins"], document["input"]["examination"]
     for marker in document["markers"]:
         for name in ("borderline", "threshold_origin", "fusion_in_words", "positive"):
@@ -121,7 +113,7 @@ def test_a_kept_answer_without_the_newer_fields_still_makes_a_page(
 
 
 def test_the_document_says_which_slices_decided(make_prediction: Make) -> None:
-    marker = create_prediction_document(make_prediction())["markers"][0]
+    marker = make_prediction().to_dict()["markers"][0]
     assert marker["slices_used"] == ["006"]
     assert [score["name"] for score in marker["slices"] if score["decides"]] == ["006"]
 
@@ -226,7 +218,8 @@ def test_a_failure_leaves_the_older_result_as_it_was(
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(writers, "write_masks", full_disk)
+    full = dataclasses.replace(writers.WRITERS["png"], write=full_disk)
+    monkeypatch.setattr(writers, "WRITERS", {**writers.WRITERS, "png": full})
     with pytest.raises(GliomarkError, match="the disk is full"):
         write_prediction(make_prediction(seconds=9.0), tmp_path)
     assert (folder / "prediction.json").read_bytes() == before
@@ -322,7 +315,7 @@ def test_which_examination_was_read(
 ) -> None:
     made = make_prediction("volumes", patient_id="A")
     made = dataclasses.replace(made, study=dataclasses.replace(made.study, examination=examination))
-    document = create_prediction_document(made)
+    document = made.to_dict()
     jsonschema.Draft202012Validator(SCHEMA).validate(document)
     assert document["input"]["examination"] == said
     write_predictions_table([made, FailedPatient("B", "no brain")], tmp_path / "predictions.csv")
@@ -412,7 +405,7 @@ def test_ranges_at_the_edges(
 ) -> None:
     """A single slice has no range and no text about it; equal probabilities have no bracket."""
     prediction = with_probabilities(make_prediction(), *probabilities)
-    document = create_prediction_document(prediction)
+    document = prediction.to_dict()
     jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(json.dumps(document)))
     assert document["markers"][0]["probability_range"] == extremes
     html = page(prediction, tmp_path)

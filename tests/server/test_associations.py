@@ -48,7 +48,10 @@ class Node:
         entity.maximum_associations = 100
         for kind in (Verification, MRImageStorage):
             entity.add_supported_context(kind)
-        handlers = [(evt.EVT_C_STORE, self.keep), (evt.EVT_CONN_CLOSE, lambda e: e.assoc.dimse.forget())]
+        handlers = [
+            (evt.EVT_C_STORE, self.keep),
+            (evt.EVT_CONN_CLOSE, lambda e: e.assoc.dimse.discard_unfinished_files()),
+        ]
         self.server = entity.make_server(
             ("127.0.0.1", 0),
             evt_handlers=handlers,
@@ -204,7 +207,7 @@ def test_what_is_no_conversation_ends(node: Node, sent: bytes) -> None:
 )
 def test_who_has_hung_up_holds_no_place(tmp_path: Path, sent: bytes) -> None:
     """A closed connection frees its slot long before the request timeout, whatever was sent before."""
-    with noded(tmp_path, first_s=30, still_s=30) as node:
+    with noded(tmp_path, pdu_timeout_s=30, evictable_after_s=30) as node:
         for _ in range(8):
             with reach(node, sent) as line:
                 line.shutdown(socket.SHUT_WR)
@@ -225,7 +228,7 @@ def test_a_request_that_trickles_ends(node: Node) -> None:
 @pytest.mark.parametrize("sent", [b"", RQ[:20], RQ], ids=["nothing", "half a request", "associated"])
 def test_silent_ones_keep_nobody_out(tmp_path: Path, sent: bytes) -> None:
     """Many more silent connections than slots, from the same address as the valid sender."""
-    with noded(tmp_path, first_s=30, silence_s=60) as node, ExitStack() as lines:
+    with noded(tmp_path, pdu_timeout_s=30, network_timeout_s=60) as node, ExitStack() as lines:
         for _ in range(20):
             lines.enter_context(reach(node, sent))
         time.sleep(0.5)
@@ -237,7 +240,10 @@ def test_who_was_served_before_gets_a_place_at_once(tmp_path: Path) -> None:
     """Silent associations from the same address hold all slots; a known peer gets one at once, an unknown one must
     wait."""
     silent = RQ.replace(b"SENDER".ljust(16), b"SILENT".ljust(16))
-    with noded(tmp_path, first_s=30, silence_s=60, still_s=30) as node, ExitStack() as lines:
+    with (
+        noded(tmp_path, pdu_timeout_s=30, network_timeout_s=60, evictable_after_s=30) as node,
+        ExitStack() as lines,
+    ):
         assert is_served(node)
         for _ in range(2):
             for _ in range(8):
@@ -248,7 +254,7 @@ def test_who_was_served_before_gets_a_place_at_once(tmp_path: Path) -> None:
 
 
 def test_who_is_at_work_keeps_the_place_from_who_was_served_before(tmp_path: Path) -> None:
-    with noded(tmp_path, first_s=30, silence_s=60, still_s=30) as node:
+    with noded(tmp_path, pdu_timeout_s=30, network_timeout_s=60, evictable_after_s=30) as node:
         good = [associate(node) for _ in range(4)]
         assert all(one.send_c_echo().Status == 0 for one in good)
         assert associate(node).is_rejected
@@ -258,7 +264,7 @@ def test_who_is_at_work_keeps_the_place_from_who_was_served_before(tmp_path: Pat
 
 
 def test_who_has_said_something_useful_stays(tmp_path: Path) -> None:
-    with noded(tmp_path, silence_s=60) as node, ExitStack() as lines:
+    with noded(tmp_path, network_timeout_s=60) as node, ExitStack() as lines:
         good = associate(node)
         assert good.send_c_echo().Status == 0
         for _ in range(10):
@@ -269,7 +275,7 @@ def test_who_has_said_something_useful_stays(tmp_path: Path) -> None:
 
 
 def test_where_all_are_busy_the_newcomer_is_told(tmp_path: Path) -> None:
-    with noded(tmp_path, still_s=60, first_s=30) as node, ExitStack() as lines:
+    with noded(tmp_path, evictable_after_s=60, pdu_timeout_s=30) as node, ExitStack() as lines:
         for _ in range(QUICK.max_associations):
             lines.enter_context(reach(node, RQ))
         time.sleep(0.3)

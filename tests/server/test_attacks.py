@@ -252,7 +252,7 @@ def is_predicted(serving: Serving, patient: str, before: int) -> None:
         assert all(job["state"] != "failed" for job in found), found
         return sum(job["state"] == "done" for job in found)
 
-    serving.until(lambda: done() > before)
+    serving.wait_for_state(lambda: done() > before)
 
 
 CLAIMS = [
@@ -288,7 +288,7 @@ def test_objects_that_claim_a_billion_frames_after_a_restart(serving: Serving, p
         is_predicted(serving, patient, before)
 
     serving.stays_well(attack)
-    serving.until(lambda: not list((serving.data / "incoming").iterdir()))
+    serving.wait_for_state(lambda: not list((serving.data / "incoming").iterdir()))
     assert not list((serving.data / "taken").iterdir())
     told = [
         line for line in serving.client.get("/api/audit").json() if line["action"].startswith("pushed study")

@@ -82,7 +82,7 @@ def said(log: Log, expect: str = "") -> str:
 def test_an_untouched_log_is_intact(log) -> None:
     verdict = log.records.verify_audit_chain()
     head = log.records.read_audit_head()
-    assert verdict.count == COUNT and verdict.head == head and head.number == COUNT
+    assert verdict.line_count == COUNT and verdict.head == head and head.number == COUNT
     assert log.records.list_audit_lines()[-1].previous_sha256 == FIRST_PREVIOUS_SHA256
     noted = log.records.list_audit_lines()[4]
     assert log.records.verify_audit_chain(noted.sha256).expected_number == noted.number == COUNT - 4
@@ -313,11 +313,11 @@ def test_the_lines_of_an_earlier_version_are_chained_once(layout, tmp_path) -> N
 def test_twenty_writers_make_one_chain(log) -> None:
     def write(writer: int) -> None:
         for line in range(10):
-            log.records.log(f"writer {writer}", "study viewed", str(line))
+            log.records.add_audit_entry(f"writer {writer}", "study viewed", str(line))
 
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(write, range(20)))
-    assert log.records.verify_audit_chain().count == COUNT + 200
+    assert log.records.verify_audit_chain().line_count == COUNT + 200
     assert sorted(row.number for row in log.records.list_audit_lines()) == list(range(1, COUNT + 201))
 
 
@@ -335,19 +335,19 @@ def test_processes_make_one_chain(log) -> None:
     told = [sys.executable, "-c", WRITER, str(log.folder), log.url]
     running = [subprocess.Popen([*told, name]) for name in ("one", "two")]
     for line in range(40):
-        log.records.log("three", "study viewed", str(line))
+        log.records.add_audit_entry("three", "study viewed", str(line))
     assert [process.wait(timeout=120) for process in running] == [0, 0]
-    assert log.records.verify_audit_chain().count == COUNT + 120
+    assert log.records.verify_audit_chain().line_count == COUNT + 120
 
 
 def test_what_is_rolled_back_leaves_no_gap(log) -> None:
     from gliomark.server.database import append_audit_line
 
     for _ in range(3):
-        with pytest.raises(RuntimeError, match="stopped"), log.records.session() as session:
+        with pytest.raises(RuntimeError, match="stopped"), log.records.write_transaction() as session:
             append_audit_line(session, "me", "in vain", "s", {})
             raise RuntimeError("stopped")
-    log.records.log("me", "study viewed", "s")
+    log.records.add_audit_entry("me", "study viewed", "s")
     assert log.records.read_audit_head().number == COUNT + 1 and said(log) == "intact"
 
 

@@ -145,7 +145,7 @@ def test_failed_log_ins_are_recorded_and_counted(guarded, headers, reason) -> No
     for _ in range(12):
         assert guarded.get("/api/predictions", headers=headers).status_code == 401
     with guarded.server.audit_writer._lock:
-        guarded.server.audit_writer._record_repeated_refusals(at_once=True)
+        guarded.server.audit_writer._record_repeated_refusals(is_forced=True)
     found = [line for line in lines(guarded, "log-in failed") if line["detail"]["reason"] == reason]
     assert sum(line["detail"]["count"] for line in found) == 12
     assert len(lines(guarded, "log-in failed")) - before <= 4  # two lines a minute, in at most two minutes
@@ -266,7 +266,9 @@ def test_what_cannot_be_recorded_is_not_shown(tmp_path, monkeypatch) -> None:
 
 def test_strangers_cannot_fill_the_disk(writer) -> None:
     for number in range(3000):
-        writer.refuse(Refusal("log-in failed", f"10.0.{number // 250}.{number % 250}", "token-unknown"))
+        writer.record_refusal(
+            Refusal("log-in failed", f"10.0.{number // 250}.{number % 250}", "token-unknown")
+        )
     writer.stop()
     rows = writer._database.list_audit_lines(AuditFilter(action="log-in failed"))
     assert len(rows) <= 2 * (audit_writer.MAX_REFUSAL_KINDS + 2)
@@ -276,8 +278,8 @@ def test_strangers_cannot_fill_the_disk(writer) -> None:
 
 @pytest.mark.parametrize("title", ["\0NUL", "王\ud800", "line\nbreak", "x" * 5000])
 def test_what_a_stranger_calls_himself_is_kept_plain(writer, title) -> None:
-    writer.refuse(Refusal("DICOM association refused", "10.0.0.1", "unknown", "DICOM node", title))
+    writer.record_refusal(Refusal("DICOM association refused", "10.0.0.1", "unknown", "DICOM node", title))
     writer.stop()
     (row,) = writer._database.list_audit_lines()
     assert row.subject.isprintable() and 0 < len(row.subject) <= 200
-    assert writer._database.verify_audit_chain().count == 1
+    assert writer._database.verify_audit_chain().line_count == 1

@@ -32,7 +32,7 @@ from tests.server.conftest import LiveClient, create_test_database, run_server
 
 from gliomark.errors import GliomarkError
 from gliomark.io.dicom import find_dicom_files
-from gliomark.reporting.mask_files import resample_mask_to_source_images, select_reference_sequence
+from gliomark.reporting.mask_resampling import resample_mask_to_source_images, select_reference_sequence
 from gliomark.server import dicom_node
 from gliomark.server.database import DeliveryRow, JobRow
 from gliomark.server.destinations import parse_destination
@@ -246,7 +246,7 @@ def test_a_study_is_not_whole_while_its_sender_is_on_the_line(node, serving, arc
     line = associate(node.port, "MRI", {one.file_meta.TransferSyntaxUID for one in images})
     for image in images[: len(images) // 2]:
         assert line.send_c_store(image).Status == 0
-    time.sleep(node.node.quiet_period_s + 2)  # a pause in the middle of the study
+    time.sleep(node.config.quiet_period_s + 2)  # a pause in the middle of the study
     for image in images[len(images) // 2 :]:
         assert line.send_c_store(image).Status == 0
     line.release()

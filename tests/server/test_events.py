@@ -61,7 +61,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Streaming]:
     records.find_rows = lambda asked: (looks.append(len(list(asked))), rows(asked))[1]  # type: ignore[method-assign]
     watch, app = RowWatcher(records, FEW), FastAPI()
     app.exception_handler(HTTPException)(_handle_http_error)
-    app.state.server = SimpleNamespace(audit=AuditWriter(records))
+    app.state.server = SimpleNamespace(audit_writer=AuditWriter(records))
 
     @app.get("/studies/{id}")
     def study(id: str, request: Request) -> object:

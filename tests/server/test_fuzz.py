@@ -22,7 +22,7 @@ parameters = {{ "path.id" = "{job}", "path.marker" = "idh" }}
 
 
 def test_no_call_breaks_the_server(live_server, prepared_study, tmp_path) -> None:
-    job = live_server.asked(prepared_study["id"])
+    job = live_server.predict_and_wait(prepared_study["id"])
     (tmp_path / "fuzz.toml").write_text(CONFIG.format(study=prepared_study["id"], job=job["id"]), "utf-8")
     words = ["--config-file", str(tmp_path / "fuzz.toml"), "run", f"{live_server.base_url}/api/openapi.json"]
     words += [
@@ -44,4 +44,4 @@ def test_no_call_breaks_the_server(live_server, prepared_study, tmp_path) -> Non
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert live_server.asked(prepared_study["id"])["result"]["markers"] == job["result"]["markers"]
+    assert live_server.predict_and_wait(prepared_study["id"])["result"]["markers"] == job["result"]["markers"]

@@ -17,7 +17,7 @@ from tests.server.conftest import create_test_database, run_server
 
 from gliomark.errors import GliomarkError
 from gliomark.messages import message, render_message
-from gliomark.server import dependencies
+from gliomark.server import dependencies, worker_pool
 from gliomark.server.database import DeliveryRow, JobRow, StudyRow, append_audit_line
 from gliomark.server.dependencies import FollowUp
 from gliomark.server.run import ServerConfig, create_server, open_database
@@ -49,18 +49,18 @@ def lonely(tmp_path_factory, tiny_weights):
 
 
 def test_a_killed_worker_loses_nothing(lonely, picture_folder) -> None:
-    study = lonely.prepared(picture_folder)
-    expected = lonely.asked(study["id"])["result"]["markers"]
+    study = lonely.upload_and_prepare(picture_folder)
+    expected = lonely.predict_and_wait(study["id"])["result"]["markers"]
     job = lonely.post(f"/api/studies/{study['id']}/predictions", json={"age": 50, "sex": 0}).json()
     path = f"/api/predictions/{job['id']}"
     kill_worker_of(lonely, path)
-    done = lonely.until(path, ("done", "failed"))
+    done = lonely.wait_for_state(path, ("done", "failed"))
     assert done["state"] == "done" and done["result"]["markers"] == expected
     assert lonely.server.database.find_job(job["id"]).attempts in (1, 2)
 
 
 def test_a_job_that_kills_its_workers_fails_in_words(lonely, picture_folder, monkeypatch) -> None:
-    study = lonely.prepared(picture_folder)
+    study = lonely.upload_and_prepare(picture_folder)
     records, give_back = lonely.server.database, lonely.server.database.requeue_job
     seen: list[str] = []
     monkeypatch.setattr(records, "requeue_job", lambda id: (seen.append(id), give_back(id)))
@@ -70,24 +70,25 @@ def test_a_job_that_kills_its_workers_fails_in_words(lonely, picture_folder, mon
         lambda *_: [os.kill(p, signal.SIGKILL) for p in lonely.server.worker_pool.pids.values()],
     )
     job = lonely.post(f"/api/studies/{study['id']}/predictions", json={"age": 50, "sex": 0}).json()
-    ended = lonely.until(f"/api/predictions/{job['id']}", ("done", "failed"))
-    assert ended["state"] == "failed" and "died 2 times" in ended["error"] and seen == [job["id"]] * 2
+    ended = lonely.wait_for_state(f"/api/predictions/{job['id']}", ("done", "failed"))
+    assert ended["state"] == "failed" and "unexpectedly 2 times" in ended["error"] and seen == [job["id"]] * 2
     monkeypatch.undo()
-    assert lonely.asked(study["id"])["state"] == "done", "the next one is answered"
+    assert lonely.predict_and_wait(study["id"])["state"] == "done", "the next one is answered"
 
 
 def test_a_worker_that_hangs_is_ended_and_counted(lonely, picture_folder, monkeypatch) -> None:
-    study = lonely.prepared(picture_folder)
+    study = lonely.upload_and_prepare(picture_folder)
     before = set(lonely.server.worker_pool.pids.values())
     monkeypatch.setattr(
         lonely.server.worker_pool, "job_stall_timeout_s", 1e-6
     )  # a worker may not be silent at all
+    monkeypatch.setattr(worker_pool, "REPLY_POLL_INTERVAL_S", 0.001)  # the tiny networks need less than 0.2 s
     monkeypatch.setattr(lonely.server.database, "update_progress", lambda *_: None)
     job = lonely.post(f"/api/studies/{study['id']}/predictions", json={"age": 50, "sex": 0}).json()
-    ended = lonely.until(f"/api/predictions/{job['id']}", ("done", "failed"))
+    ended = lonely.wait_for_state(f"/api/predictions/{job['id']}", ("done", "failed"))
     assert ended["state"] == "failed" and "no progress" in ended["error"] and "2 times" in ended["error"]
     monkeypatch.undo()
-    assert lonely.asked(study["id"])["state"] == "done", "the next one is answered"
+    assert lonely.predict_and_wait(study["id"])["state"] == "done", "the next one is answered"
     assert before.isdisjoint(lonely.server.worker_pool.pids.values()), "by another process"
 
 
@@ -106,19 +107,19 @@ def test_a_power_cut_is_no_fault_of_the_job(tmp_path, cuts: int) -> None:
         records.claim_next_job()
     assert (
         records.find_job(found[0].id).state == "failed"
-        and "died 2 times" in records.find_job(found[0].id).error
+        and "unexpectedly 2 times" in records.find_job(found[0].id).error
     )
 
 
 def test_a_cancelled_job_stays_cancelled(lonely, picture_folder) -> None:
-    study = lonely.prepared(picture_folder)
+    study = lonely.upload_and_prepare(picture_folder)
     jobs = [
         lonely.post(f"/api/studies/{study['id']}/predictions", json={"age": 50, "sex": 0}).json()
         for _ in range(2)
     ]
     for job in jobs:
         assert lonely.delete(f"/api/predictions/{job['id']}").json()["state"] == "cancelled"
-    assert lonely.asked(study["id"])["state"] == "done"
+    assert lonely.predict_and_wait(study["id"])["state"] == "done"
     for job in jobs:
         assert lonely.get(f"/api/predictions/{job['id']}").json()["state"] == "cancelled"
         assert lonely.get(f"/api/predictions/{job['id']}/mask.png").status_code == 409
@@ -140,13 +141,13 @@ def test_what_waited_when_the_server_stopped_is_done_after_the_next_start(
 def test_twenty_clients_at_once_are_not_mixed_up(live_server, make_patient_folder) -> None:
     folders = [make_patient_folder(number) for number in range(2, 8)]
     with ThreadPoolExecutor(3) as pool:
-        studies = list(pool.map(live_server.prepared, folders))
+        studies = list(pool.map(live_server.upload_and_prepare, folders))
     assert [study["patient_id"] for study in studies] == [folder.name for folder in folders]
-    alone = {study["id"]: live_server.asked(study["id"])["result"] for study in studies}
+    alone = {study["id"]: live_server.predict_and_wait(study["id"])["result"] for study in studies}
     assert len({result["lesion"]["volume_ml"] for result in alone.values()}) > 1
     asked = [study["id"] for study in studies] * 5
     with ThreadPoolExecutor(20) as pool:
-        answers = list(pool.map(live_server.asked, asked))
+        answers = list(pool.map(live_server.predict_and_wait, asked))
     for study, answer in zip(asked, answers, strict=True):
         assert answer["state"] == "done"
         for part in ("patient_id", "markers", "lesion"):
@@ -159,7 +160,7 @@ def test_a_study_removed_while_it_is_prepared_leaves_no_image(lonely, picture_fo
     while lonely.server.database.find_job(job.id).state == "queued":
         time.sleep(0.005)
     assert lonely.delete(f"/api/studies/{study['id']}").status_code == 204
-    other = lonely.prepared(picture_folder)  # by the next worker
+    other = lonely.upload_and_prepare(picture_folder)  # by the next worker
     assert other["state"] == "ready" and not lonely.server.store.get_study_folder(study["id"]).exists()
 
 
@@ -285,12 +286,12 @@ def test_stopping_the_server_is_no_death(tmp_path) -> None:
     assert (
         (ended := records.find_job(found[0].id)) is not None
         and ended.state == "failed"
-        and "died 2 times" in str(ended.error)
+        and "unexpectedly 2 times" in str(ended.error)
     )
 
 
 def test_a_database_that_is_away_for_a_while_stops_nobody(lonely, picture_folder, monkeypatch) -> None:
-    study = lonely.prepared(picture_folder)
+    study = lonely.upload_and_prepare(picture_folder)
     records, real = lonely.server.database, lonely.server.database.claim_next_job
     away = iter([True] * 3)
 
@@ -300,15 +301,18 @@ def test_a_database_that_is_away_for_a_while_stops_nobody(lonely, picture_folder
         return real()
 
     monkeypatch.setattr(records, "claim_next_job", next_job)
-    assert lonely.asked(study["id"])["state"] == "done" and next(away, None) is None
+    assert lonely.predict_and_wait(study["id"])["state"] == "done" and next(away, None) is None
 
 
 def test_other_weights_do_not_go_on_with_what_was_prepared(lonely, picture_folder) -> None:
-    study = lonely.prepared(picture_folder)
+    study = lonely.upload_and_prepare(picture_folder)
     with lonely.server.database.write_transaction() as session:
         row = session.get_one(StudyRow, study["id"])
         row.about = row.about | {"model_sha256": "of other weights"}
-    assert "prepared for different model weights; upload it again" in lonely.asked(study["id"])["error"]
+    assert (
+        "prepared for different model weights; upload it again"
+        in lonely.predict_and_wait(study["id"])["error"]
+    )
 
 
 def test_removing_and_preparing_a_study_do_not_wait_for_each_other(tmp_path) -> None:

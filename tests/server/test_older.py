@@ -7,9 +7,12 @@ import os
 import pickle
 import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,26 +21,17 @@ from tests.pipeline.conftest import PATIENT
 from tests.server.test_run import serve
 from tests.test_stored import a_study, same
 
+from gliomark import messages
 from gliomark.errors import GliomarkError
-from gliomark.found_outline import SuppliedMask
+from gliomark.io.masks.supplied_masks import SuppliedMask
 from gliomark.messages import message
 from gliomark.pipeline import PreparedStudy
+from gliomark.prediction import Contributions, MarkerPrediction, ModelIdentity, Prediction, SliceScore
 from gliomark.record_files import has_record
 from gliomark.server import legacy_records
 from gliomark.server.run import open_database
 from gliomark.server.study_store import StudyStore
-from gliomark.study import (
-    ClinicalData,
-    Contributions,
-    MarkerPrediction,
-    ModelIdentity,
-    MRSequence,
-    Prediction,
-    Segmentation,
-    SliceScore,
-    SliceStack,
-    Study,
-)
+from gliomark.study import ClinicalData, MRSequence, Segmentation, SliceStack, SourceImage, Study
 
 T1C, T2, FLAIR = MRSequence.T1C, MRSequence.T2, MRSequence.FLAIR
 
@@ -67,11 +61,48 @@ def a_prediction(prepared: PreparedStudy) -> Prediction:
     )  # fmt: skip
 
 
+@contextmanager
+def names_of_before() -> Iterator[None]:
+    """Give classes and functions the names and modules, and images the field, that the earlier version pickled."""
+    renamed = [
+        (messages._rebuild_message, "gliomark.messages", "_restore"),
+        (ClinicalData, "gliomark.study", "Clinical"),
+        (PreparedStudy, "gliomark.pipeline", "Prepared"),
+        (SuppliedMask, "gliomark.found_outline", "FoundOutline"),
+        *(
+            (one, "gliomark.study", one.__name__)
+            for one in (Contributions, MarkerPrediction, ModelIdentity, SliceScore)
+        ),
+    ]
+    own_names = [(one.__module__, one.__qualname__) for one, *_ in renamed]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(SourceImage, "__getstate__", _get_state_of_before, raising=False)
+        for one, module, name in renamed:
+            patched.setitem(sys.modules, module, sys.modules.get(module) or ModuleType(module))
+            patched.setattr(sys.modules[module], name, one, raising=False)
+            one.__module__, one.__qualname__ = module, name
+        try:
+            yield
+        finally:
+            for (one, *_), own in zip(renamed, own_names, strict=True):
+                one.__module__, one.__qualname__ = own
+
+
+def _get_state_of_before(image: SourceImage) -> dict[str, Any]:
+    return {"place" if name == "fractional_index" else name: value for name, value in vars(image).items()}
+
+
 def as_before(record: Any, protocol: int = 5) -> bytes:
     """Store records as the previous version did: study and prepared study completely, a prediction's own fields
     only."""
+    with names_of_before():
+        return _pickle_record(record, protocol)
+
+
+def _pickle_record(record: Any, protocol: int) -> bytes:
     if isinstance(record, Prediction):
         own = {name: part for name, part in vars(record).items() if name not in ("study", "stack")}
+        own["markers"] = tuple(record.markers)
         return pickle.dumps(own, protocol=protocol)
     return pickle.dumps(record, protocol=protocol)
 

@@ -29,7 +29,7 @@ def own(picture_folder: Path, tiny_weights: Path):
 
 @pytest.fixture(scope="module")
 def answer(live_server, prepared_study) -> dict:
-    return live_server.asked(prepared_study["id"])
+    return live_server.predict_and_wait(prepared_study["id"])
 
 
 def grey(content: bytes) -> np.ndarray:
@@ -109,7 +109,7 @@ def test_the_map_lies_on_the_deciding_slices_and_changes_no_later_answer(
     ]
     assert set(np.flatnonzero(heat.any(axis=(1, 2)))) <= set(decided)
     again = [
-        live_server.asked(prepared_study["id"])["result"]["markers"] for _ in range(3)
+        live_server.predict_and_wait(prepared_study["id"])["result"]["markers"] for _ in range(3)
     ]  # enough requests to reach both workers
     assert all(markers == answer["result"]["markers"] for markers in again)
     assert live_server.get(f"/api/predictions/{answer['id']}/heat/nothing.png").status_code == 404
@@ -137,7 +137,7 @@ def test_the_doctors_outline_is_asked_again(
     assert np.array_equal(
         grey(live_server.get(f"{place}/mask.png").content).reshape(prepared_study["shape"]), drawn
     )
-    job = live_server.asked(prepared_study["id"], outline="corrected", enhancing="yes")
+    job = live_server.predict_and_wait(prepared_study["id"], outline="corrected", enhancing="yes")
     found = job["result"]
     prepared = prepare_study(read_study(picture_folder), model)
     own = predict_prepared(
@@ -157,7 +157,9 @@ def test_the_doctors_outline_is_asked_again(
     assert asked[-1]["detail"]["outline_sha256"] == job["outline_sha256"]
     assert live_server.delete(f"{place}/mask.png").status_code == 204
     assert live_server.get(f"{place}/mask.png").status_code == 404
-    assert live_server.asked(prepared_study["id"])["result"]["markers"] == answer["result"]["markers"]
+    assert (
+        live_server.predict_and_wait(prepared_study["id"])["result"]["markers"] == answer["result"]["markers"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,9 @@ def test_what_does_not_fit_is_one_sentence(live_server, prepared_study, asked, s
 
 
 def test_age_and_sex_may_be_unknown_if_that_is_said(live_server, prepared_study) -> None:
-    found = live_server.asked(prepared_study["id"], age=None, sex=None, without_clinical=True)["result"]
+    found = live_server.predict_and_wait(prepared_study["id"], age=None, sex=None, without_clinical=True)[
+        "result"
+    ]
     assert any("unknown" in warning for warning in found["warnings"])
 
 
@@ -237,10 +241,10 @@ def test_an_answer_brings_its_sentences_as_data(live_server, answer) -> None:
 def test_a_mask_that_came_with_the_images_is_offered_and_not_used(
     live_server, drawn_images, tmp_path
 ) -> None:
-    study = live_server.prepared(write_pictures(tmp_path / "P77", drawn_images))
+    study = live_server.upload_and_prepare(write_pictures(tmp_path / "P77", drawn_images))
     assert study["found_outline"] == "mask" and not study["corrected"]
     offered = grey(live_server.get(f"/api/studies/{study['id']}/found.png").content).reshape(study["shape"])
-    result = live_server.asked(study["id"])["result"]
+    result = live_server.predict_and_wait(study["id"])["result"]
     used = sum(area is not None for area in result["lesion"]["areas_mm2"].values())
     assert set(np.unique(offered)) == {0, 255} and used and (offered > 0).any(axis=(1, 2)).sum() > 3
     assert any("mask" in note and "was not used" in note for note in result["notes"])
@@ -249,7 +253,7 @@ def test_a_mask_that_came_with_the_images_is_offered_and_not_used(
         content=live_server.get(f"/api/studies/{study['id']}/found.png").content,
     )
     assert kept.status_code == 200
-    corrected = live_server.asked(study["id"], outline="corrected")["result"]
+    corrected = live_server.predict_and_wait(study["id"], outline="corrected")["result"]
     assert corrected["lesion"]["rule"] == "reader's outline"
     assert not any("was not used" in note for note in corrected["notes"])
 
@@ -260,14 +264,14 @@ def test_pathology_comes_later(live_server, answer) -> None:
     assert told.status_code == 201 and told.json()["value"] == "mutant"
     assert live_server.post(place, json={"marker": "mgmt", "value": "high"}).status_code == 422
     mistyped = live_server.post(place, json={"marker": "idh", "value": "mutnat"})
-    assert mistyped.status_code == 422 and "it is mutant or wild type" in mistyped.json()["detail"]
+    assert mistyped.status_code == 422 and "use mutant or wild type" in mistyped.json()["detail"]
     line = next(one for one in live_server.get("/api/audit").json() if one["action"] == "truth told")
     assert line["subject"] == answer["id"]
 
 
 def test_a_removed_study_is_gone_and_its_record_stays(live_server, make_patient_folder) -> None:
-    study = live_server.prepared(make_patient_folder(1))
-    job = live_server.asked(study["id"])
+    study = live_server.upload_and_prepare(make_patient_folder(1))
+    job = live_server.predict_and_wait(study["id"])
     assert live_server.delete(f"/api/studies/{study['id']}").status_code == 204
     assert live_server.get(f"/api/studies/{study['id']}").status_code == 404
     assert not live_server.server.store.get_study_folder(study["id"]).exists()

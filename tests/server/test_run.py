@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gliomark import cli
+from gliomark.cli import server as cli
 from gliomark.server.associations import AssociationLimits
 from gliomark.server.body_limits import RequestLimits
 from gliomark.server.connections import ConnectionLimits

@@ -71,7 +71,7 @@ def test_another_readers_study_is_not_removed(guarded, picture_folder) -> None:
     reader = bearer(guarded.tokens["reader"])
     assert guarded.delete(place, headers=reader).status_code == 403
     guarded.headers["Authorization"] = bearer(guarded.tokens["admin"])["Authorization"]
-    guarded.until(place, ("ready",))
+    guarded.wait_for_state(place, ("ready",))
     job = guarded.post(f"{place}/predictions", json={"age": 50, "sex": 0}).json()
     del guarded.headers["Authorization"]
     for change in (
@@ -86,7 +86,7 @@ def test_another_readers_study_is_not_removed(guarded, picture_folder) -> None:
 def test_tokens_are_kept_as_hashes_and_can_be_taken_back(guarded) -> None:
     records = guarded.server.database
     token = records.add_token("short", "reader")
-    with records.session() as session:
+    with records.write_transaction() as session:
         kept = " ".join(
             str(vars(row)) for table in (TokenRow, AuditRow) for row in session.scalars(select(table))
         )
@@ -210,7 +210,7 @@ def test_the_log_only_grows(live_server, prepared_study) -> None:
 def test_the_log_names_no_patient(live_server, prepared_study, caplog) -> None:
     caplog.set_level(logging.INFO)
     live_server.get("/api/predictions", params={"patient_id": PATIENT})
-    live_server.asked(prepared_study["id"])
+    live_server.predict_and_wait(prepared_study["id"])
     assert "GET /api/predictions 200" in caplog.text and PATIENT not in caplog.text
     lines = httpx.Response(200, json=live_server.get("/api/audit").json()).text
     assert PATIENT not in lines and '"age"' not in lines

@@ -94,7 +94,7 @@ def test_bank_joint_and_independent(tiny_cohort) -> None:
     joint, each = (load_slice_dataset(tiny_cohort, patients, PAIR, is_joint=j) for j in (True, False))
     assert joint.image.shape == (8, 2, 240, 240) and each.image.shape == (16, 1, 240, 240)
     assert joint.image.dtype == torch.float16 and joint.lesion.dtype == torch.uint8
-    stack = tiny_cohort.stack("P05")
+    stack = tiny_cohort.read_stack("P05")
     for channel, name in enumerate(PAIR):
         np.testing.assert_array_equal(joint.image[4:, channel].float(), stack.images[name])
         np.testing.assert_array_equal(
@@ -152,7 +152,7 @@ def test_labels(tiny_cohort) -> None:
 
 def test_bank_with_neighbours_holds_whole_slices(tiny_cohort) -> None:
     """Channels: previous, current and next slice of T1C, then those of FLAIR."""
-    stack = tiny_cohort.stack("P05")
+    stack = tiny_cohort.read_stack("P05")
     bank = load_slice_dataset(tiny_cohort, ["P05"], PAIR, is_joint=True, neighbour_slices=1)
     count = len(stack.brain)
     assert bank.image.shape == (count, 6, 240, 240) and bank.lesion.shape == (count, 240, 240)
@@ -163,7 +163,7 @@ def test_bank_with_neighbours_holds_whole_slices(tiny_cohort) -> None:
                 np.testing.assert_array_equal(
                     bank.image[index, 3 * number + offset].float(), stack.images[name][neighbour]
                 )
-    np.testing.assert_array_equal(bank.lesion, stack.drawn)
+    np.testing.assert_array_equal(bank.lesion, stack.reader_mask)
     assert bank.lesion[1].sum() == 100 and not bank.lesion[0].any()
 
 

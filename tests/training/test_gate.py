@@ -88,8 +88,8 @@ def cohort(tmp_path_factory) -> Cohort:
 @pytest.fixture
 def train(tiny_segmentation_training, tiny_marker_training, monkeypatch, tmp_path):
     """Return train(cohort), which runs both commands with tiny networks for one epoch; weights file and output."""
-    monkeypatch.setattr(recipes, "segmentation_settings", lambda *_: tiny_segmentation_training)
-    monkeypatch.setattr(recipes, "marker_settings", lambda *_: tiny_marker_training)
+    monkeypatch.setattr(recipes, "create_segmentation_config", lambda *_: tiny_segmentation_training)
+    monkeypatch.setattr(recipes, "create_marker_config", lambda *_: tiny_marker_training)
 
     def run(cohort: Cohort) -> tuple[Weights, list[str]]:
         outline, out = tmp_path / "outline.safetensors", tmp_path / "m.safetensors"
@@ -123,9 +123,13 @@ def test_ten_patients_and_one_epoch_name_no_level(cohort, train, tmp_path, lucky
     assert v is not None and (v.patients, v.positives) == (8, 4), "test patients were used"
     assert v.low < 0.5 < v.high and (v.auc == 1 or not lucky)
     assert not card.is_level_reported
-    assert card.verdict.code == "marker-at-chance"
-    assert f"AUC {v.auc:.2f}" in card.verdict and f"{v.low:.2f} to {v.high:.2f}" in card.performance
-    assert said[-2:] == [f"IDH: {card.verdict}", str(tmp_path / "m.safetensors")], "verdict not printed"
+    assert card.validation_message.code == "marker-at-chance"
+    assert (
+        f"AUC {v.auc:.2f}" in card.validation_message and f"{v.low:.2f} to {v.high:.2f}" in card.performance
+    )
+    assert said[-2:] == [f"IDH: {card.validation_message}", str(tmp_path / "m.safetensors")], (
+        "verdict not printed"
+    )
     # the report of a patient with a reader's mask states it as well
     study = read_study(write_pictures(tmp_path / "患者 01", drop_mask(draw_patient())))
     model = build_model(weights)

@@ -19,15 +19,16 @@ from gliomark.errors import GliomarkError
 from gliomark.evaluation.calibration import fit_recalibration
 from gliomark.evaluation.metrics import auc, compute_threshold_metrics
 from gliomark.inference.slice_classifier import apply_calibration, compute_image_vectors
-from gliomark.models.comparison.marker_networks import build_marker_network, load_pretrained_features
-from gliomark.models.published.kinet import KiNetSettings, KiNetSize, build_mix_input
+from gliomark.models.network_io import build_mix_input
+from gliomark.models.published.kinet import KiNetSettings, KiNetSize
 from gliomark.models.published.mignet import MIGNetSettings
 from gliomark.models.published.swin_unet import SwinSize
+from gliomark.models.registry import build_marker_network, load_pretrained_weights
 from gliomark.training.augmentation import Augmentation, resample_view
 from gliomark.training.markers import (
     LesionSliceDataset,
     MarkerTrainingConfig,
-    create_pretrained_marker_config,
+    create_marker_config,
     train_marker_network,
 )
 from gliomark.training.recipes import fit_platt_calibration
@@ -142,7 +143,7 @@ def lesions(slices: tuple[int, ...], seed: int) -> LesionSliceDataset:
 
 
 def test_the_light_kinets_head_is_the_logistic_regression_of_its_vectors(tmp_path: Path) -> None:
-    settings = replace(create_pretrained_marker_config(), augmentation=STILL)
+    settings = replace(create_marker_config("pretrained"), augmentation=STILL)
     bank = lesions((9, 1, 2, 4, 1, 1), 0)
     network = train_marker_network(bank, settings, tmp_path / "one")
     seen = compute_image_vectors(network, bank.image, bank.lesion, 64)
@@ -179,7 +180,7 @@ def grained(count: int, seed: int) -> LesionSliceDataset:
 
 
 def test_a_percentage_is_learnt_as_a_percentage(tmp_path: Path) -> None:
-    settings = replace(create_pretrained_marker_config(), augmentation=STILL)
+    settings = replace(create_marker_config("pretrained"), augmentation=STILL)
     bank, other = grained(60, 1), grained(200, 11)
     odds = {}
     for name, learnt in (("number", bank), ("class", replace(bank, value=bank.label.float()))):
@@ -198,8 +199,8 @@ def test_a_frozen_trunk_reads_a_slice_once_for_every_head() -> None:
     bank, read = lesions((3, 2, 4), 7), []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        network = build_marker_network(create_pretrained_marker_config().network).eval()
-        load_pretrained_features(network)
+        network = build_marker_network(create_marker_config("pretrained").network).eval()
+        load_pretrained_weights(network)
         network.trunk.register_forward_hook(lambda _, given, vector: read.append(len(vector)))
         found = compute_image_vectors(network, bank.image, bank.lesion, 64)
         assert sum(read) == 9, "cached slices were read again"
@@ -214,7 +215,7 @@ def test_a_frozen_trunk_reads_a_slice_once_for_every_head() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [create_pretrained_marker_config(), MarkerTrainingConfig()], ids=["light", "published"]
+    "settings", [create_marker_config("pretrained"), MarkerTrainingConfig()], ids=["pretrained", "published"]
 )
 def test_patients_of_one_class_are_refused_before_anything_is_kept(settings, tmp_path: Path) -> None:
     bank = lesions((2, 1, 2, 1), 0).select_patients("02")

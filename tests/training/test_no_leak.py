@@ -20,10 +20,15 @@ from gliomark.errors import GliomarkError
 from gliomark.experiments import demonstration
 from gliomark.experiments.config import ExperimentConfig
 from gliomark.experiments.markers import cascade
-from gliomark.experiments.segmentation.fold_training import FoldTrainingJob, SegmentationRun, execute_runs
+from gliomark.experiments.runner import complete_jobs
+from gliomark.experiments.segmentation.procedure import (
+    SegmentationProcedure,
+    SegmentationRun,
+    create_fold_job,
+)
 from gliomark.experiments.segmentation.result_tables import list_shipped_runs
 from gliomark.inference.slice_classifier import LesionSlices, TreeFeatures
-from gliomark.models.published.kinet import build_kinet
+from gliomark.models.registry import build_marker_network
 from gliomark.models.weights import load_weights, save_weights
 from gliomark.study import ClinicalData
 from gliomark.training import recipes, segmentation, stacking
@@ -108,7 +113,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
 
 
 def labels_of(cohort) -> dict[str, int]:
-    return {p: int(cohort.clinical(p).columns["idh_mutant"]) for p in cohort.patient_ids}
+    return {p: int(cohort.get_clinical(p).columns["idh_mutant"]) for p in cohort.patient_ids}
 
 
 def test_marker_training_never_judges_whom_it_trained_on(
@@ -205,7 +210,7 @@ def test_the_spy_bites_when_the_bank_leaks(
     monkeypatch.setattr(LesionSliceDataset, "select_patients", lambda self, patients: self)
     learning = TrainingFolds(folds.development_folds, folds.test)
     # work folders record the patients, and a network of all patients would be refused in a fold's folder
-    monkeypatch.setattr(recipes, "network_folder", lambda work, *_: work / str(len(spy.networks)))
+    monkeypatch.setattr(recipes, "build_network_folder", lambda work, *_: work / str(len(spy.networks)))
     train_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path)
     leaks = spy.leaks(folds.test)
     assert {f"KiNet judged {p} whom it was trained on" for p in folds.development} == set(leaks)
@@ -247,12 +252,12 @@ def test_no_fold_of_the_cascade_sees_its_patients(
         return marker
 
     def drawn(job, test):
-        assert set(test) == set(folds.folds[job.number])
-        return {patient: tiny_cohort.stack(patient).drawn for patient in test}
+        assert set(test) == set(folds.folds[job.fold_index])
+        return {patient: tiny_cohort.read_stack(patient).reader_mask for patient in test}
 
     def weights(job, test):
-        assert set(test) == set(folds.folds[job.number]) and not seen, "trained before the check"
-        asked.append(job.number)
+        assert set(test) == set(folds.folds[job.fold_index]) and not seen, "trained before the check"
+        asked.append(job.fold_index)
 
     asked: list[int] = []
     monkeypatch.setattr(cascade, "train_marker", spying)
@@ -322,12 +327,15 @@ def test_dealings_are_told_one_by_one_and_by_their_mean(tmp_path, monkeypatch) -
         assert len(set(found)) == 4
         assert mean[name] == pytest.approx(np.mean(found), abs=1e-4)
         assert mean[f"{name}_sd"] == pytest.approx(np.std(found, ddof=1), abs=1e-4)
-    record = json.loads((tmp_path / "shuffled_labels_idh_run_record.json").read_text("utf-8"))
+    record = json.loads((tmp_path / "permuted_labels_idh_run_record.json").read_text("utf-8"))
     assert record["shuffles"] == 4 and record["marker"] == "idh"
 
 
 def test_scoring_a_trained_on_patient_is_refused(tiny_cohort, tiny_marker_training) -> None:
-    network, labels = build_kinet(tiny_marker_training.network).eval(), {"P01": 1, "P02": 0, "P03": 1}
+    network, labels = (
+        build_marker_network(tiny_marker_training.network).eval(),
+        {"P01": 1, "P02": 0, "P03": 1},
+    )
     sequences = recipes.get_cohort_sequences(tiny_cohort)
     with pytest.raises(GliomarkError, match="P02"):
         compute_held_out_vectors(network, tiny_cohort, labels, ["P02", "P03"], ["P01", "P02"], sequences, 192)
@@ -376,7 +384,7 @@ def prior_banks(monkeypatch, tiny_segmentation_training) -> list[frozenset[str]]
         seen.append(patients_in(bank.image))
         return focus_prior(bank)
 
-    def tiny(size, inputs, epochs):
+    def tiny(recipe, inputs, epochs, entry):
         settings = tiny_segmentation_training
         return replace(settings, network=replace(settings.network, inputs=inputs), epochs=epochs)
 
@@ -426,7 +434,7 @@ def test_who_keeps_nobody_back_learns_from_the_validation_patients_too(
     everybody = replace(tiny_segmentation_training, validate_every=0)
     everybody = replace(everybody, network=replace(everybody.network, inputs=2), epochs=1)
     monkeypatch.setattr(recipes, "create_segmentation_config", lambda *_: everybody)
-    out = run_segmentation_training(tiny_cohort.folder, tmp_path / "s.safetensors", "joint", "light", 1)
+    out = run_segmentation_training(tiny_cohort.folder, tmp_path / "s.safetensors", "joint", "pretrained", 1)
     folds = load_cohort_folds(tiny_cohort)
     learnt = {*folds.train, *folds.validation}
     assert segmentation_banks == [(frozenset(learnt), frozenset())]
@@ -443,23 +451,25 @@ def test_the_shipped_network_is_everybodys_and_the_test_outlines_are_another_one
 ) -> None:
     folds = load_cohort_folds(tiny_cohort)
     trial = demonstration_trial(tiny_segmentation_training)
-    weights = demonstration._train_final_segmentation_network(trial, tiny_cohort, folds, tmp_path)
+    config = ExperimentConfig((tiny_cohort.folder,), tmp_path, "shipped", 0, None, lambda _: None)
+    weights = demonstration.train_final_segmentation_network(trial, config)
     assert segmentation_banks == [(frozenset(tiny_cohort.patient_ids), frozenset())]
     assert set(weights.card.training_patients) == set(tiny_cohort.patient_ids)
     assert weights.card.segmentation["flips"] is True
-    demonstration._train_final_segmentation_network(trial, tiny_cohort, folds, tmp_path)
+    demonstration.train_final_segmentation_network(trial, config)
     assert len(segmentation_banks) == 1, "a network was trained again"
     with pytest.raises(GliomarkError, match="other settings"):
         longer = replace(trial, training=replace(trial.training, epochs=2))
-        demonstration._train_final_segmentation_network(longer, tiny_cohort, folds, tmp_path)
+        demonstration.train_final_segmentation_network(longer, config)
     # the test patients' masks come from the network of the fold in which they are tested
-    execute_runs([trial], [tiny_cohort.folder], tmp_path, lambda _: None, workers=0)
-    job = FoldTrainingJob(trial, FOLD_COUNT - 1, (tiny_cohort.folder,), tmp_path)
-    both = tuple(p for p in folds.test if len(tiny_cohort.sequences(p)) == 2)
+    procedure = SegmentationProcedure()
+    complete_jobs(procedure.list_jobs([trial], FOLD_COUNT, config), procedure, config)
+    job = create_fold_job(trial, FOLD_COUNT - 1, (tiny_cohort.folder,), config.work_folder)
+    both = tuple(p for p in folds.test if len(tiny_cohort.get_sequences(p)) == 2)
     assert set(cascade.segment_test_patients(job, both)) == set(both)
     for number in range(FOLD_COUNT - 1):
         with pytest.raises(GliomarkError, match="trained on"):
-            cascade.segment_test_patients(replace(job, fold_index=number), both)
+            cascade.segment_test_patients(replace(job, excluded_folds=(number,)), both)
 
 
 def test_markers_on_a_segmentation_that_saw_test_patients_are_refused(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from gliomark.models.comparison.segmentation_networks import ComparisonSegmentationSettings
+from gliomark.models.comparison.unet import UNetSettings
 from gliomark.models.published.kinet import KiNetSettings, KiNetSize
 from gliomark.models.published.mignet import MIGNetSettings
 from gliomark.models.published.swin_unet import SwinSize
@@ -62,7 +62,7 @@ KINDS = {
     "with a validation": replace(SEGMENTATION, validate_every=1),
     "momentum and batch norm": replace(
         SEGMENTATION,
-        network=ComparisonSegmentationSettings("U-Net", 1, 4),
+        network=UNetSettings(width=4),
         optimiser="sgd",
         largest_gradient=1.0,
     ),

@@ -18,7 +18,7 @@ from gliomark.training import recipes
 from gliomark.training.markers import (
     LesionSliceDataset,
     MarkerTrainingConfig,
-    create_pretrained_marker_config,
+    create_marker_config,
     train_marker_network,
 )
 from gliomark.training.recipes import run_segmentation_training
@@ -98,11 +98,11 @@ def test_a_segmentation_of_another_run_is_refused(segmentation_training, tmp_pat
         train_segmentation_network(*given)
 
 
-@pytest.mark.parametrize("kind", ["KiNet", "light"])
+@pytest.mark.parametrize("kind", ["KiNet", "pretrained"])
 @pytest.mark.parametrize("change", [*(f.name for f in fields(LesionSliceDataset)), "crop", "seed"])
 def test_a_marker_of_another_run_is_refused(tiny_marker_training, tmp_path, kind, change) -> None:
     settings: MarkerTrainingConfig = (
-        create_pretrained_marker_config() if kind == "light" else tiny_marker_training
+        create_marker_config("pretrained") if kind == "pretrained" else tiny_marker_training
     )
     settings = replace(settings, augmentation=replace(settings.augmentation, crop=48), batch=2)
     bank = lesion_bank()
@@ -127,7 +127,7 @@ def test_a_marker_of_another_run_is_refused(tiny_marker_training, tmp_path, kind
 def test_the_command_never_returns_another_runs_network(
     tiny_segmentation_training, monkeypatch, tmp_path, change
 ) -> None:
-    def settings(size: str, inputs: int, epochs: int) -> SegmentationTrainingConfig:
+    def settings(recipe: str, inputs: int, epochs: int, entry: object) -> SegmentationTrainingConfig:
         network = replace(tiny_segmentation_training.network, inputs=inputs)
         return replace(tiny_segmentation_training, network=network, epochs=epochs)
 

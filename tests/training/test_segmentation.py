@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from gliomark.errors import GliomarkError
-from gliomark.models.comparison.segmentation_networks import (
-    ComparisonSegmentationSettings,
-    build_comparison_network,
-)
-from gliomark.models.published.mignet import MIGNetSettings, SegmentationOutput, build_mignet
+from gliomark.models.comparison.attention_unet import AttentionUNetSettings, build_attention_unet
+from gliomark.models.comparison.nnunet import NNUNetSettings
+from gliomark.models.comparison.unet import UNetSettings
+from gliomark.models.network_io import SegmentationOutput
+from gliomark.models.published.mignet import MIGNetSettings, build_mignet
 from gliomark.models.published.swin_unet import SwinSize
 from gliomark.training.augmentation import Augmentation
 from gliomark.training.losses import (
@@ -205,7 +205,7 @@ def test_speeds_outlast_the_call_that_measured_them(
     speeds = (trained.slices_per_second, trained.waiting_share)
     assert (again.slices_per_second, again.waiting_share, again.epochs) == (*speeds, 2)
     assert same(weights_of(again.network), weights_of(trained.network))
-    saved = torch.load(tmp_path / "last.ckpt", weights_only=False)["callbacks"]["Stopwatch"]
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=False)["callbacks"]["TrainingTimer"]
     assert saved["slices"] == TRAINING.epochs * STEPS * TRAINING.batch and saved["seconds"] > 0
 
 
@@ -251,7 +251,7 @@ def test_mignets_loss_is_segmentation_and_a_share_of_grading(bank: SliceDataset,
     [
         replace(NETWORK, fpg=False, guidance=False),
         replace(NETWORK, fpg=False),
-        ComparisonSegmentationSettings("U-Net", width=8),
+        UNetSettings(width=8),
     ],
     ids=str,
 )
@@ -265,7 +265,7 @@ def test_without_fpg_the_loss_is_plain(network, bank: SliceDataset) -> None:
 
 @torch.no_grad()
 def test_deeper_answers_are_trained_on(bank: SliceDataset) -> None:
-    settings = replace(TRAINING, network=ComparisonSegmentationSettings("nnU-Net 2-D", width=8))
+    settings = replace(TRAINING, network=NNUNetSettings(width=8))
     task = task_of(settings, bank).train()  # instance normalisation is the same in training
     answer = answer_of(task, bank)
     assert len(answer.deep_supervision_logits) == 2
@@ -277,7 +277,7 @@ def test_deeper_answers_are_trained_on(bank: SliceDataset) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_a_teachers_share_of_the_loss(share: float, bank: SliceDataset) -> None:
-    settings = replace(TRAINING, network=ComparisonSegmentationSettings("U-Net", width=8), distillation=share)
+    settings = replace(TRAINING, network=UNetSettings(width=8), distillation=share)
     teacher = build_mignet(NETWORK)
     task = task_of(settings, bank, teacher)
     answer = answer_of(task, bank).logits
@@ -291,7 +291,7 @@ def test_a_teachers_share_of_the_loss(share: float, bank: SliceDataset) -> None:
 
 
 def test_a_teacher_teaches_and_is_left_as_it_was(bank: SliceDataset, tmp_path: Path) -> None:
-    teacher = build_comparison_network(ComparisonSegmentationSettings("Attention U-Net", width=8))
+    teacher = build_attention_unet(AttentionUNetSettings(width=8))
     before = weights_of(teacher)
     settings = replace(TRAINING, distillation=0.5)
     taught = train_segmentation_network(bank, settings, tmp_path / "taught", teacher=teacher)

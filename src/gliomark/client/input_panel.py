@@ -32,7 +32,7 @@ from gliomark.client.widgets import (
     create_scroll_area,
 )
 from gliomark.errors import GliomarkError
-from gliomark.study import READER_FINDING_ACCURACY
+from gliomark.reader_finding_accuracy import READER_FINDING_ACCURACY
 
 
 class StepCard(QWidget):

@@ -20,7 +20,7 @@ from gliomark.client.settings import UserSettings
 from gliomark.errors import ConfigurationError
 from gliomark.files import atomic_write, scratch_folder
 
-RESULT_NAME = "click_to_result"
+RESULT_NAME = "client_response_time"
 COLUMNS = ("patient", "preparing_s", "click_to_result_s")
 TIMEOUT_S = 300.0
 
@@ -32,7 +32,7 @@ def measure_response_times(
     patient_count: int,
     notify: Callable[[str], None],
 ) -> Path:
-    """Predict patients one after the other; write ``click_to_result.csv`` and its summary into ``output_folder``.
+    """Predict patients one after the other; write ``client_response_time.csv`` and its summary into ``output_folder``.
 
     The first patient is predicted twice, so that all measurements are made on a warm server. Patients whom the server
     cannot prepare are skipped.

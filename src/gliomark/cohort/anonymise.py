@@ -311,8 +311,8 @@ def _run_anonymisation(
     remove_leftovers(out, recursive=True)
     _check_no_foreign_files(out, plan)
     jobs = [
-        _CleaningJob(entry, out / place, ids[entry.person_key], salt, clean_descriptors)
-        for place, entry in plan.items()
+        _CleaningJob(entry, out / relative_path, ids[entry.person_key], salt, clean_descriptors)
+        for relative_path, entry in plan.items()
     ]
     cleaned: list[_CleaningResult] = []
     for batch in _iterate_batches(jobs, "writing", progress):
@@ -375,7 +375,7 @@ def _load_or_create_salt(path: Path) -> bytes:
 
 def _check_no_foreign_files(out: Path, plan: Mapping[Path, _SourceFile]) -> None:
     """Raise CohortError for files in ``out`` that do not come from this source; they may identify patients."""
-    planned = {str(place) for place in plan}
+    planned = {str(relative_path) for relative_path in plan}
     for file in iterate_files(out):
         if str(file.relative_to(out)) not in planned:
             raise CohortError(f"{out} contains files of another source ({file.name}): give an empty folder.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +32,7 @@ from gliomark.cohort.scan import DicomPatient, ScanResult, scan_folder
 from gliomark.cohort.store import (
     SCHEMA_VERSION,
     Cohort,
+    ProgressCallback,
     find_patient_record,
     is_finished,
     read_json,
@@ -123,9 +124,6 @@ class BuildReport:
     left_out: Mapping[str, str]
     quarantined: int
     notes: tuple[str, ...]
-
-
-ProgressCallback = Callable[[str, int, int], None]
 
 
 def build_cohort(
@@ -380,7 +378,7 @@ def _prepare_and_write(job: PreparationJob, source_sha256: str) -> None:
     stack, rater_agreement = _add_masks(stack, study, job)
     if stack.lesion is None and not settings.without_masks:
         raise CohortError(
-            f"{study.source}: no lesion mask found; give one with --masks, or build with --without-masks."
+            f"{study.source}: no lesion mask found; give one with --masks, or build with --allow-missing-masks."
         )
     write_patient(
         job.cohort_folder,

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gliomark.cohort.folds import is_valid_folds_record
-from gliomark.cohort.store import Cohort, read_json
+from gliomark.cohort.store import (
+    Cohort,
+    ProgressCallback,
+    ignore_progress,
+    iterate_with_progress,
+    read_json,
+)
 from gliomark.files import atomic_write
 from gliomark.reporting.plots import ACCENT_COLOUR, SECOND_COLOUR, TEXT_COLOUR, render_inline_svg
 from gliomark.study import ClinicalData, SliceStack
@@ -88,7 +94,9 @@ class BinaryCount:
     missing: int
 
 
-def describe_cohort(cohort: Cohort, out: Path | None = None) -> Path:
+def describe_cohort(
+    cohort: Cohort, out: Path | None = None, report_progress: ProgressCallback = ignore_progress
+) -> Path:
     """Write ``table_2_1.csv``, ``summary.csv``, ``cohort.csv``, ``describe.html`` and ``datasheet.md``.
 
     Rejected patients are left out and counted.
@@ -99,6 +107,8 @@ def describe_cohort(cohort: Cohort, out: Path | None = None) -> Path:
         The prepared cohort.
     out
         Folder for the files; default COHORT/describe.
+    report_progress
+        Called before each patient.
 
     Returns
     -------
@@ -106,7 +116,10 @@ def describe_cohort(cohort: Cohort, out: Path | None = None) -> Path:
         The folder.
     """
     folder = out or cohort.folder / "describe"
-    patients = [_summarise_patient(cohort, patient) for patient in cohort.patient_ids]
+    patients = [
+        _summarise_patient(cohort, patient)
+        for patient in iterate_with_progress(cohort.patient_ids, report_progress)
+    ]
     table, lines = create_table_2_1(patients), summarise_patients(patients, _read_split_parts(cohort))
     template_values = {
         "name": cohort.folder.name,

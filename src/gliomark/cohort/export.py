@@ -18,7 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomark.cohort.folds import load_cohort_folds
-from gliomark.cohort.store import Cohort, write_json
+from gliomark.cohort.store import (
+    Cohort,
+    ProgressCallback,
+    ignore_progress,
+    iterate_with_progress,
+    write_json,
+)
 from gliomark.errors import CohortError, ConfigurationError
 from gliomark.files import atomic_folder, encode_png, remove_leftovers
 from gliomark.geometry import LPS_TO_RAS
@@ -42,7 +48,9 @@ _BIDS_MASKS = {
 }
 
 
-def export_cohort(cohort: Cohort, layout: ExportLayout, out: Path) -> Path:
+def export_cohort(
+    cohort: Cohort, layout: ExportLayout, out: Path, report_progress: ProgressCallback = ignore_progress
+) -> Path:
     """Write the cohort to ``out`` in another layout.
 
     Parameters
@@ -53,6 +61,8 @@ def export_cohort(cohort: Cohort, layout: ExportLayout, out: Path) -> Path:
         The layout: ``"bids"``, ``"nnunet"`` or ``"structured-pictures"``.
     out
         A new or empty folder.
+    report_progress
+        Called before each patient.
 
     Returns
     -------
@@ -66,7 +76,7 @@ def export_cohort(cohort: Cohort, layout: ExportLayout, out: Path) -> Path:
     CohortError
         If there is no patient to export, two ids become one BIDS label, or nnU-Net would have no training patient.
     """
-    writers: dict[str, Callable[[Cohort, Path], Path]] = {
+    writers: dict[str, Callable[[Cohort, Path, ProgressCallback], Path]] = {
         "bids": _write_bids,
         "nnunet": _write_nnunet,
         "structured-pictures": _write_pictures,
@@ -82,7 +92,7 @@ def export_cohort(cohort: Cohort, layout: ExportLayout, out: Path) -> Path:
         )
     remove_leftovers(out.parent)
     with atomic_folder(out) as part:
-        dataset = writers[layout](cohort, part)
+        dataset = writers[layout](cohort, part, report_progress)
     return out / dataset.relative_to(part)
 
 
@@ -115,11 +125,11 @@ def _format_number(number: float | None, missing: str) -> str:
 # ---- BIDS -------------------------------------------------------------------------------------------
 
 
-def _write_bids(cohort: Cohort, out: Path) -> Path:
+def _write_bids(cohort: Cohort, out: Path, report_progress: ProgressCallback) -> Path:
     """Write a BIDS derivative data set: the images are prepared, not as acquired."""
     labels = _create_bids_labels(cohort.patient_ids)
-    for patient, label in labels.items():
-        _write_bids_patient(cohort.read_stack(patient), label, out)
+    for patient in iterate_with_progress(cohort.patient_ids, report_progress):
+        _write_bids_patient(cohort.read_stack(patient), labels[patient], out)
     write_json(
         out / "dataset_description.json",
         {
@@ -214,13 +224,13 @@ oedema. Marker labels are in participants.tsv. For research only; not a medical 
 # ---- nnU-Net ----------------------------------------------------------------------------------------
 
 
-def _write_nnunet(cohort: Cohort, out: Path) -> Path:
+def _write_nnunet(cohort: Cohort, out: Path, report_progress: ProgressCallback) -> Path:
     """Write for nnU-Net 2: ``out`` is the folder ``nnUNet_raw``; the cohort's test part and folds are kept."""
     sequences = tuple(MRSequence(name) for name in cohort.metadata["sequences"])
     name = re.sub(r"[^0-9A-Za-z]", "", cohort.folder.resolve().name) or "Glioma"
     folder, folds = out / f"Dataset{NNUNET_DATASET_ID:03d}_{name}", load_cohort_folds(cohort)
     exported: dict[str, list[str]] = {"Tr": [], "Ts": []}
-    for patient in cohort.patient_ids:
+    for patient in iterate_with_progress(cohort.patient_ids, report_progress):
         stack, subset = cohort.read_stack(patient), "Ts" if patient in folds.test else "Tr"
         if stack.lesion is not None and set(sequences) <= set(stack.images):
             _write_nnunet_patient(stack, sequences, folder, subset)
@@ -283,10 +293,10 @@ copy splits_final.json to nnUNet_preprocessed/{name}, so that nnU-Net uses the c
 # ---- pictures ---------------------------------------------------------------------------------------
 
 
-def _write_pictures(cohort: Cohort, out: Path) -> Path:
+def _write_pictures(cohort: Cohort, out: Path, report_progress: ProgressCallback) -> Path:
     """Write ``<id>/<sequence>/<slice>.png``, ``<id>/mask/<slice>.png``, ``clinical.csv`` and ``spacing.csv``."""
     spacings = []
-    for patient in cohort.patient_ids:
+    for patient in iterate_with_progress(cohort.patient_ids, report_progress):
         stack = _make_slice_names_sortable(cohort.read_stack(patient))
         for sequence, image in stack.images.items():
             _write_png_slices(out / patient / sequence, _apply_window(image, stack.brain), stack.slice_names)

@@ -20,7 +20,7 @@ from gliomark.cohort.quality import (
     read_decisions,
     split_number_name,
 )
-from gliomark.cohort.store import Cohort
+from gliomark.cohort.store import Cohort, ProgressCallback, ignore_progress, iterate_with_progress
 from gliomark.files import atomic_write
 from gliomark.reporting.drawing import SliceCanvas, create_slice_canvas, draw_slice, encode_data_uri
 from gliomark.study import SliceStack
@@ -111,7 +111,11 @@ class NumberRow:
     is_outside: bool
 
 
-def write_quality_pages(cohort: Cohort, limits: QualityLimits = QualityLimits()) -> tuple[Path, Path]:
+def write_quality_pages(
+    cohort: Cohort,
+    limits: QualityLimits = QualityLimits(),
+    report_progress: ProgressCallback = ignore_progress,
+) -> tuple[Path, Path]:
     """Write ``qc.csv``, ``qc.html`` and ``quality/<id>.html`` of all prepared patients, including rejected ones.
 
     Decisions and comments in an existing ``qc.csv`` are kept; CohortError is raised if it cannot be read.
@@ -122,6 +126,8 @@ def write_quality_pages(cohort: Cohort, limits: QualityLimits = QualityLimits())
         The prepared cohort.
     limits
         Limits beyond which a measure raises a flag.
+    report_progress
+        Called before each patient.
 
     Returns
     -------
@@ -130,7 +136,7 @@ def write_quality_pages(cohort: Cohort, limits: QualityLimits = QualityLimits())
     """
     decisions = {row["id"]: row for row in read_decisions(cohort.folder)}
     patients = []
-    for patient_id in cohort.prepared_ids:
+    for patient_id in iterate_with_progress(cohort.prepared_ids, report_progress):
         record, stack = cohort.read_patient_record(patient_id), cohort.read_stack(patient_id)
         patient = _create_quality_card(
             stack, record.get("quality") or {}, decisions.get(patient_id, {}), limits

@@ -21,7 +21,6 @@ from gliomark.cohort.private_files import read_private_csv, write_private_csv
 from gliomark.cohort.workers import get_reader_pool, run_on_cluster
 from gliomark.errors import CohortError, GliomarkError, InputError
 from gliomark.files import ZIP_ERRORS, atomic_folder, is_disk_full_error, iterate_files
-from gliomark.io.dataset_layout import list_subfolders
 from gliomark.io.dicom import (
     DicomSeries,
     Instance,
@@ -34,9 +33,9 @@ from gliomark.io.dicom import (
     read_headers,
 )
 from gliomark.io.examination_choice import NoExaminationError
+from gliomark.io.folder_listing import is_regular_file, list_subfolders
 from gliomark.io.masks import is_gliomark_result
 from gliomark.io.naming import normalise_patient_id
-from gliomark.io.size_limits import is_regular_file
 from gliomark.isolation import read_items_skipping_crashes, use_reader_pool
 from gliomark.messages import message
 from gliomark.study import MRSequence
@@ -178,7 +177,7 @@ def _find_dicom_files(
     folders += [
         folder for folder in list_subfolders(root) if folder.is_symlink()
     ]  # a link to a patient's folder elsewhere
-    files = [file for place in folders for file in find_dicom_files(place)]
+    files = [file for folder in folders for file in find_dicom_files(folder)]
     return [
         f for f in files if f.is_relative_to(private_folder) or hidden.isdisjoint(f.absolute().parents)
     ], quarantined

@@ -24,7 +24,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +41,19 @@ from gliomark.study import ClinicalData, MRSequence, SliceStack
 
 SCHEMA_VERSION = 2
 _GZIP_LEVEL = 1
+
+ProgressCallback = Callable[[str, int, int], None]  # patient, number of finished patients, number of all
+
+
+def ignore_progress(patient: str, done: int, total: int) -> None:
+    """Do nothing: the default of functions that report their progress."""
+
+
+def iterate_with_progress(patients: Sequence[str], report_progress: ProgressCallback) -> Iterator[str]:
+    """Iterate over patients; progress is reported before each."""
+    for number, patient in enumerate(patients):
+        report_progress(patient, number, len(patients))
+        yield patient
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ class ExperimentConfig:
 
     cohort_folders: the first is the cohort trained on unless a run says otherwise; output_folder: folder of the
     tables; preset: "published" or "quick"; workers, scheduler: see ``job_runner.run_jobs``; notify: called with a
-    message after every step.
+    message after every step; test_only_cohorts: folders of cohorts that are tested but not trained on.
     """
 
     cohort_folders: tuple[Path, ...]
@@ -27,6 +27,7 @@ class ExperimentConfig:
     workers: int | None
     scheduler: str | None
     notify: Callable[[str], None]
+    test_only_cohorts: tuple[Path, ...] = ()
 
     @property
     def cohort_names(self) -> list[str]:

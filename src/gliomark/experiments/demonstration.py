@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -21,23 +22,28 @@ from gliomark.cohort.store import Cohort, write_json
 from gliomark.experiments.config import ExperimentConfig
 from gliomark.experiments.markers.cascade import (
     CASCADE_STAGE,
+    get_cascade_folder,
     load_cascade_labels,
     run_cascade,
     summarise_cascade,
 )
 from gliomark.experiments.markers.scoring import predict_from_clinical
-from gliomark.experiments.result_files import create_run_record, find_finished_fold, write_table
-from gliomark.experiments.segmentation.fold_training import SegmentationRun, list_patients_with_mask
-from gliomark.experiments.segmentation.result_tables import list_shipped_runs, run_shipped_recipe
+from gliomark.experiments.result_files import create_run_record, write_table
+from gliomark.experiments.runner import FinishedJob, TrainingJob, complete_jobs, run_experiment
+from gliomark.experiments.segmentation.procedure import (
+    SegmentationRun,
+    list_patients_with_mask,
+    to_run_record,
+)
+from gliomark.experiments.segmentation.result_tables import SHIPPED_TABLE, list_shipped_runs
 from gliomark.models.weights import MarkerValidation, Weights, load_weights, save_weights
 from gliomark.pipeline import build_model, build_segmenter
-from gliomark.training.markers import MarkerTrainingConfig
+from gliomark.training.markers import MarkerTrainingConfig, create_marker_config
 from gliomark.training.recipes import (
     MARKER_DEFINITIONS,
     MarkerDefinition,
     TrainedMarker,
     collect_segmentation_tensors,
-    create_marker_config,
     create_segmentation_card,
     get_cohort_sequences,
     save_model,
@@ -46,6 +52,7 @@ from gliomark.training.recipes import (
 )
 from gliomark.training.segmentation import train_segmentation_network
 from gliomark.training.slice_dataset import load_slice_dataset
+from gliomark.training.work_folder import to_config_record
 
 EXPERIMENT_NAME = "demonstration"
 COHORT_DESCRIPTION = "TCGA-LGG with the FLAIR-abnormality masks of Buda et al. 2019"
@@ -60,10 +67,10 @@ MARKER_NAMES = ("idh", "proliferation")
 CLINICAL_ONLY_STAGE = "age and sex alone"
 
 
-def run_demonstration(config: ExperimentConfig, test_only_cohorts: Sequence[Path] = ()) -> None:
+def run_demonstration(config: ExperimentConfig) -> None:
     """Train the missing networks, evaluate them, and write weights, tables and run record to the output folder.
 
-    test_only_cohorts: folders of further cohorts on which the segmentation is tested but not trained.
+    On the test-only cohorts, the segmentation is tested.
 
     Raises
     ------
@@ -74,9 +81,9 @@ def run_demonstration(config: ExperimentConfig, test_only_cohorts: Sequence[Path
     (folder,), out, say = config.cohort_folders, config.output_folder, config.notify
     cohort = Cohort(folder)
     folds, runs = load_cohort_folds(cohort), list_shipped_runs(cohort)
-    summary = run_shipped_recipe(config, test_only_cohorts)
+    summary = run_experiment(SHIPPED_TABLE, config).rows
     say(summary.to_string(index=False))
-    network = _train_final_segmentation_network(runs[-1], cohort, folds, config.work_folder)
+    network = train_final_segmentation_network(runs[-1], config)
     say("the segmentation network is trained on all patients")
     definitions = [MARKER_DEFINITIONS[name] for name in MARKER_NAMES]
     cascade_tables = [run_cascade(d, runs[-1], create_marker_training(), config) for d in definitions]
@@ -92,47 +99,69 @@ def run_demonstration(config: ExperimentConfig, test_only_cohorts: Sequence[Path
     _write_run_record(out / "run_record.json", cohort, folds, weights, time.time() - started)
 
 
-def _train_final_segmentation_network(
-    run: SegmentationRun, cohort: Cohort, folds: CohortFolds, work_folder: Path
-) -> Weights:
-    """Train the final segmentation network on all patients with a mask, unless a finished one is kept.
+@dataclass(frozen=True)
+class FinalNetworkProcedure:
+    """Training of the final segmentation network on all patients with a mask."""
 
-    Raises CohortError if ``work_folder`` holds a network of another recipe or other patients.
-    """
-    path, settings, patients_with_mask = (
-        work_folder / "shipped.safetensors",
-        run.training,
-        list_patients_with_mask(cohort),
-    )
-    record = path.with_suffix(".json")
-    key = json.loads(
-        json.dumps(
-            {
-                "trial": asdict(run),
-                "patients": patients_with_mask,
-                "arrays": cohort.hash_arrays(patients_with_mask),
-            }
-        )
-    )
-    if find_finished_fold(record, key) is None:
-        write_json(work_folder / "shipped" / "key.json", {"key": key})
-        sequences = get_cohort_sequences(cohort)
-        dataset = load_slice_dataset(
-            cohort, patients_with_mask, sequences, run.rule == "joint", settings.context
-        )
-        trained = train_segmentation_network(dataset, settings, work_folder / "shipped")
-        card = create_segmentation_card("shipped", cohort, folds, patients_with_mask, run.rule, settings)
+    def list_jobs(
+        self, runs: Sequence[SegmentationRun], _: int, config: ExperimentConfig
+    ) -> list[TrainingJob[SegmentationRun]]:
+        """List one job per run, without an excluded fold."""
+        return [TrainingJob(run, (), config.cohort_folders[:1], config.work_folder) for run in runs]
+
+    def get_record_path(self, job: TrainingJob[SegmentationRun]) -> Path:
+        """Return the path of the network's record, beside its weights."""
+        return job.work_folder / "shipped.json"
+
+    def create_key(self, job: TrainingJob[SegmentationRun]) -> dict[str, Any]:
+        """Settings, patients and image hashes that identify the network."""
+        cohort = Cohort(job.cohort_folders[0])
+        patients = list_patients_with_mask(cohort)
+        key = {"trial": to_run_record(job.run), "patients": patients, "arrays": cohort.hash_arrays(patients)}
+        return json.loads(json.dumps(key))
+
+    def execute(self, job: TrainingJob[SegmentationRun], checkpoint_folder: Path) -> None:
+        """Train the network and write its weights."""
+        cohort, run, settings = Cohort(job.cohort_folders[0]), job.run, job.run.training
+        patients, sequences = list_patients_with_mask(cohort), get_cohort_sequences(cohort)
+        dataset = load_slice_dataset(cohort, patients, sequences, run.rule == "joint", settings.context)
+        trained = train_segmentation_network(dataset, settings, checkpoint_folder)
+        folds = load_cohort_folds(cohort)
+        card = create_segmentation_card("shipped", cohort, folds, patients, run.rule, settings)
         card = update_inference_settings(card, run.flips, run.smallest_share, run.pooling_factor)
-        save_weights(
-            path, card, collect_segmentation_tensors(trained.network, trained.prior), build_segmenter
-        )
-        write_json(record, {"key": key})
-    return load_weights(path)
+        tensors = collect_segmentation_tensors(trained.network, trained.prior)
+        save_weights(self.get_record_path(job).with_suffix(".safetensors"), card, tensors, build_segmenter)
+
+    def to_record(self, finished: FinishedJob[None]) -> dict[str, Any]:
+        """Convert the finished job to its record."""
+        return {"key": finished.key}
+
+    def from_record(self, record: dict[str, Any]) -> FinishedJob[None]:
+        """Convert a record to the finished job; the duration is not stored."""
+        return FinishedJob(record["key"], None, 0)
+
+    def describe(self, job: TrainingJob[SegmentationRun], _: FinishedJob[None]) -> str:
+        """Describe the finished job."""
+        return f"{job.run.name}: trained on all patients"
+
+
+def train_final_segmentation_network(run: SegmentationRun, config: ExperimentConfig) -> Weights:
+    """Train the final segmentation network on all patients with a mask, unless it is finished; its weights.
+
+    Raises
+    ------
+    CohortError
+        If the work folder holds a network of another recipe or other patients.
+    """
+    procedure = FinalNetworkProcedure()
+    (job,) = procedure.list_jobs([run], 0, config)
+    complete_jobs([job], procedure, config)
+    return load_weights(procedure.get_record_path(job).with_suffix(".safetensors"))
 
 
 def create_marker_training() -> MarkerTrainingConfig:
     """Return the training settings of the shipped markers."""
-    return create_marker_config("light", epochs=1)
+    return create_marker_config("pretrained")
 
 
 def _train_final_marker(
@@ -146,7 +175,7 @@ def _train_final_marker(
         definition,
         *labels_and_values,
         create_marker_training(),
-        work_folder / "cascade",
+        get_cascade_folder(work_folder),
     )
 
 
@@ -275,7 +304,7 @@ def _write_run_record(
         EXPERIMENT_NAME,
         last_call_seconds=round(seconds),
         segmentation=dict(loaded.card.segmentation),
-        markers={name: asdict(create_marker_training()) for name in MARKER_NAMES},
+        markers={name: to_config_record(create_marker_training()) for name in MARKER_NAMES},
         patients=len(cohort.patient_ids),
         folds_sha256=folds.sha256,
         folds=asdict(folds),

@@ -11,25 +11,26 @@ from gliomark.cohort.workers import create_dask_client, run_on_cluster
 from gliomark.errors import GliomarkError
 
 Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 def run_jobs(
     jobs: Sequence[Job],
-    function: Callable[[Job], dict],
-    notify: Callable[[Job, dict], None],
+    function: Callable[[Job], Result],
+    notify: Callable[[Job, Result], object],
     workers: int | None = None,
     scheduler: str | None = None,
-) -> dict[Job, dict]:
-    """Execute jobs on workers; the record of every job, in the order of completion.
+) -> dict[Job, Result]:
+    """Execute jobs on workers; the result of every job, in the order of completion.
 
     Parameters
     ----------
     jobs
         Picklable and hashable descriptions of the jobs.
     function
-        Executes one job and returns its record; runs on a worker.
+        Executes one job and returns its result; runs on a worker.
     notify
-        Called with every finished job and its record.
+        Called with every finished job and its result.
     workers
         Number of worker processes, 0 for this process; None chooses (0 with a GPU, which processes would share).
     scheduler
@@ -44,12 +45,12 @@ def run_jobs(
     """
     if workers is None and torch.cuda.is_available():
         workers = 0  # several processes would share one GPU
-    records: dict[Job, dict] = {}
+    results: dict[Job, Result] = {}
     if jobs:
         with create_dask_client(workers, scheduler, keep_memory=True) as client:
             for job, result in run_on_cluster(client, function, jobs):
                 if isinstance(result, GliomarkError):
                     raise result
-                records[job] = result
+                results[job] = result
                 notify(job, result)
-    return records
+    return results

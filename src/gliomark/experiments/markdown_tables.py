@@ -103,7 +103,8 @@ def _format_marker_table(table: pd.DataFrame) -> str:
 
 def format_cohort_results(results_folder: Path) -> str:
     """Format table 2-3 and the accuracy of registration and series recognition."""
-    return f"{_format_table_2_3(pd.read_csv(results_folder / 'table_2_3.csv'))}\n\n{_format_registration_and_recognition(results_folder)}"
+    table = _format_table_2_3(pd.read_csv(results_folder / "table_2_3.csv"))
+    return f"{table}\n\n{_format_registration_and_recognition(results_folder)}"
 
 
 def _format_table_2_3(table: pd.DataFrame) -> str:
@@ -128,7 +129,7 @@ def _format_table_2_3(table: pd.DataFrame) -> str:
 
 def _format_registration_and_recognition(results_folder: Path) -> str:
     """Format one sentence each on registration and on series recognition."""
-    registrations = pd.read_csv(results_folder / "registration.csv")
+    registrations = pd.read_csv(results_folder / "registration_accuracy.csv")
     recognitions = pd.read_csv(results_folder / "series_recognition.csv", keep_default_na=False)
     generated = recognitions[recognitions["source"] == "generated"]
     target_sequences = {"T1", "T1C", "T2", "FLAIR"}
@@ -137,9 +138,11 @@ def _format_registration_and_recognition(results_folder: Path) -> str:
     ]["count"].sum()
     return (
         f"Registration of T1C to T2 in {len(registrations)} synthetic patients with head movements of up to "
-        f"{registrations['before_mm'].max():.1f} mm (mean over the brain): mean error {registrations['mean_mm'].median():.2f} mm "
+        f"{registrations['before_mm'].max():.1f} mm (mean over the brain): mean error "
+        f"{registrations['mean_mm'].median():.2f} mm "
         f"(median of patients), largest error at any voxel {registrations['max_mm'].max():.2f} mm.\n\n"
-        f"Series recognition: {generated['count'].sum()} generated headers, {wrong} recognised as a wrong sequence; the "
+        f"Series recognition: {generated['count'].sum()} generated headers, {wrong} recognised as a wrong "
+        f"sequence; the "
         "confusion table is `results/series_recognition.csv`."
     )
 
@@ -150,7 +153,7 @@ def format_segmentation_results(results_folder: Path) -> str:
         "table_3_1": "MIG-Net and comparison networks (table 3-1)",
         "table_3_2": "Ablation of FPG, guidance and IAG (table 3-2)",
         "table_3_3": "Trained on one cohort, tested on another (table 3-3)",
-        "segmentation_beyond": "Extensions of the published study",
+        "segmentation_extensions": "Extensions of the published study",
     }
     parts = [
         _format_chapter_3_table(title, pd.read_csv(results_folder / f"{name}.csv"))
@@ -271,12 +274,15 @@ def format_server_results(results_folder: Path) -> str:
 
 def format_client_results(results_folder: Path) -> str:
     """Format the waiting times of the desktop client in one sentence."""
-    (summary,) = pd.read_csv(results_folder / "click_to_result_summary.csv").itertuples()
-    predictions = pd.read_csv(results_folder / "click_to_result.csv")
+    (summary,) = pd.read_csv(results_folder / "client_response_time_summary.csv").itertuples()
+    predictions = pd.read_csv(results_folder / "client_response_time.csv")
     return (
-        f"{summary.predictions} patients of TCGA-LGG, {summary.cores} cores, the client's own server, models loaded: from "
-        f"the click to the result on the screen {summary.median_s:.1f} s (median), {summary.worst_s:.1f} s at most; before "
-        f"that, from the choice of the folder to scrollable images {predictions['preparing_s'].median():.1f} s (median), "
+        f"{summary.predictions} patients of TCGA-LGG, {summary.cores} cores, the client's own server, models "
+        f"loaded: from "
+        f"the click to the result on the screen {summary.median_s:.1f} s (median), {summary.worst_s:.1f} s at "
+        f"most; before "
+        f"that, from the choice of the folder to scrollable images {predictions['preparing_s'].median():.1f} "
+        f"s (median), "
         f"{predictions['preparing_s'].max():.1f} s at most."
     )
 

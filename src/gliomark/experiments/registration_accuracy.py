@@ -48,7 +48,7 @@ class RegistrationMeasurement:
 def run_registration_accuracy(
     patient_count: int, first_seed: int, output_folder: Path, workers: int, notify: Callable[[str], None]
 ) -> Path:
-    """Register phantoms and write ``registration.csv``; its path.
+    """Register phantoms and write ``registration_accuracy.csv``; its path.
 
     patient_count: number of phantoms, with consecutive seeds from ``first_seed``; workers: number of processes.
     """
@@ -115,8 +115,10 @@ def describe_measurements(measurements: Sequence[RegistrationMeasurement]) -> st
     """Describe the measurements in one sentence."""
     mean = np.array([error.mean_mm for error in measurements])
     return (
-        f"{len(measurements)} registrations: median error {np.median(mean):.2f} mm (goal {GOAL_MEDIAN_MM:g}), worst patient "
-        f"{mean.max():.2f} mm, worst voxel {max(error.max_mm for error in measurements):.2f} mm (goal {GOAL_WORST_MM:g})"
+        f"{len(measurements)} registrations: median error {np.median(mean):.2f} mm (goal {GOAL_MEDIAN_MM:g}), "
+        f"worst patient "
+        f"{mean.max():.2f} mm, worst voxel {max(error.max_mm for error in measurements):.2f} mm (goal "
+        f"{GOAL_WORST_MM:g})"
     )
 
 
@@ -126,4 +128,4 @@ def _write_table(measurements: Sequence[RegistrationMeasurement], output_folder:
         [f"{value:.4f}" if isinstance(value, float) else value for value in asdict(error).values()]
         for error in measurements
     ]
-    return atomic_write(output_folder / "registration.csv", format_csv(table))
+    return atomic_write(output_folder / "registration_accuracy.csv", format_csv(table))

@@ -1,11 +1,11 @@
-"""Files that every experiment writes: finished folds, tables, plots and run records."""
+"""Files that every experiment writes: tables, plots and run records."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from io import BytesIO
@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from gliomark.errors import CohortError
+from gliomark.cohort.store import write_json
 from gliomark.files import atomic_write
 from gliomark.tables.csv_writer import escape_formula
 
@@ -34,28 +34,6 @@ RECORDED_PACKAGES = (
 )
 
 
-def find_finished_fold(path: Path, key: dict) -> dict | None:
-    """Read the record of a finished fold; None if there is none.
-
-    key: settings, patients and hashes with which the fold must have been trained.
-
-    Raises
-    ------
-    CohortError
-        If the finished fold, or an interrupted one in the same folder, was made with another key.
-    """
-    existing_path = path if path.exists() else path.with_suffix("") / "key.json"
-    if not existing_path.exists():
-        return None
-    record = json.loads(existing_path.read_text("utf-8"))
-    if record["key"] != key:
-        raise CohortError(
-            f"{path.parent} holds a run with other settings, patients, images or weights; delete that folder to train "
-            "again."
-        )
-    return record if path.exists() else None
-
-
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a csv file with four decimals (p values: three significant digits).
 
@@ -68,6 +46,19 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         table = table.assign(wilcoxon_p=table["wilcoxon_p"].map(lambda p: "" if np.isnan(p) else f"{p:.3g}"))
     table = table.map(escape_formula).rename(columns=escape_formula)
     atomic_write(path, table.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+
+
+def write_result_files(
+    output_folder: Path, stem: str, tables: Mapping[str, pd.DataFrame], run_record: Mapping[str, object]
+) -> Path:
+    """Write the tables of an experiment, by the end of the file name (such as ``_patients``), and its run record.
+
+    Returns the path of the main table, whose end is empty.
+    """
+    for ending, table in tables.items():
+        write_table(table, output_folder / f"{stem}{ending}.csv")
+    write_json(output_folder / f"{stem}_run_record.json", run_record)
+    return output_folder / f"{stem}.csv"
 
 
 def create_run_record(experiment_name: str, **details: object) -> dict:

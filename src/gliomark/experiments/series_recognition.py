@@ -237,6 +237,23 @@ def _create_dicom_sequence(**values: object) -> Sequence:
     return Sequence([content])
 
 
+# keywords of a classic header that an enhanced one states in functional groups or by another keyword
+_CLASSIC_KEYWORDS = (
+    "RepetitionTime",
+    "EchoTime",
+    "InversionTime",
+    "FlipAngle",
+    "ScanningSequence",
+    "SequenceVariant",
+    "SequenceName",
+    "PixelSpacing",
+    "SliceThickness",
+    "ImageOrientationPatient",
+    "DiffusionBValue",
+    "ContrastBolusAgent",
+)
+
+
 def _convert_to_enhanced(header: Dataset) -> Dataset:
     """Convert to an enhanced multi-frame header, with timing, technique and geometry in functional groups."""
     enhanced = deepcopy(header)
@@ -278,20 +295,7 @@ def _convert_to_enhanced(header: Dataset) -> Dataset:
         enhanced.ContrastBolusAgentSequence = _create_dicom_sequence(
             CodeMeaning=str(header.ContrastBolusAgent)
         )
-    for keyword in (
-        "RepetitionTime",
-        "EchoTime",
-        "InversionTime",
-        "FlipAngle",
-        "ScanningSequence",
-        "SequenceVariant",
-        "SequenceName",
-        "PixelSpacing",
-        "SliceThickness",
-        "ImageOrientationPatient",
-        "DiffusionBValue",
-        "ContrastBolusAgent",
-    ):
+    for keyword in _CLASSIC_KEYWORDS:
         if keyword in enhanced:
             delattr(enhanced, keyword)
     enhanced.SharedFunctionalGroupsSequence = _create_dicom_sequence(**groups)
@@ -324,7 +328,8 @@ def run_series_recognition(
             )
     total = sum(counts.values())
     notify(
-        f"{total} generated headers: {wrong_count} wrong sequences, {recognised_count} of {determinable_count} possible ones recognised."
+        f"{total} generated headers: {wrong_count} wrong sequences, {recognised_count} of "
+        f"{determinable_count} possible ones recognised."
     )
     for source, kind, reason in _recognise_real_series(real_series_folder) if real_series_folder else ():
         counts[source, "", kind] += 1

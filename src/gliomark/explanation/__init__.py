@@ -1,1 +1,1 @@
-"""Explanation of predictions: Grad-CAM maps of the networks."""
+"""Explanation of predictions: Grad-CAM maps of the networks, and the images of ``gliomark explain``."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gliomark.errors import ConfigurationError, WeightsError
+from gliomark.inference.device import find_device
 from gliomark.messages import message
 from gliomark.study import MRSequence, Segmentation, SliceStack
 
@@ -129,7 +130,10 @@ class Segmenter:
                 central_view[0].start, central_view[1].start, self.tile_size, *images.shape[-2:]
             )
             with torch.inference_mode():
-                grade = self.network(views, theta.expand(len(views), -1, -1)).grade
+                device = find_device(self.network)
+                grade = self.network(
+                    views.to(device), theta.expand(len(views), -1, -1).to(device)
+                ).grade_logits
             probabilities.append(float("nan") if grade is None else float(grade.softmax(dim=1)[:, 1].mean()))
         return float(np.mean(probabilities))
 
@@ -232,11 +236,14 @@ def predict_lesion_probability(
 
 
 def _predict_logits(network: nn.Module, views: Tensor, theta: Tensor, uses_mirroring: bool) -> Tensor:
+    """Compute the logits on the network's device and return them on the CPU."""
+    device = find_device(network)
+    views, theta = views.to(device), theta.to(device)
     logits = network(views, theta)[0]
     if not uses_mirroring:
-        return logits
+        return logits.cpu()
     mirrored = theta * theta.new_tensor([-1.0, 1.0, 1.0])  # the columns of the mirrored view are reversed
-    return (logits + network(views.flip(-1), mirrored)[0].flip(-1)) / 2
+    return ((logits + network(views.flip(-1), mirrored)[0].flip(-1)) / 2).cpu()
 
 
 def compute_tile_corners(brain: NDArray, tile_size: int) -> Sequence[tuple[int, int]]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import lightgbm
 import numpy as np
@@ -17,10 +16,11 @@ from scipy.special import expit, logit
 from torch import Tensor, nn
 
 from gliomark.errors import WeightsError
+from gliomark.inference.device import find_device
 from gliomark.messages import message
-from gliomark.models.comparison.marker_networks import LesionPooledFeatures, SingleHeadNetwork
+from gliomark.models.network_io import MarkerOutput, SingleHeadNetwork, build_mix_input
 from gliomark.models.network_loading import TreeFeatures
-from gliomark.models.published.kinet import KiNet, MarkerOutput, build_mix_input
+from gliomark.models.registry import find_marker_entry, get_network_settings
 from gliomark.study import ClinicalData, MRSequence, SliceStack
 
 BATCH_SIZE = 16
@@ -190,46 +190,44 @@ def compute_image_vectors(
 ) -> NDArray[np.float32]:
     """Return the network's image vectors ``(S, D + 1)``, with its log-odds as the last column.
 
-    images ``(S, 2, H, W)``; lesion mask ``(S, H, W)``. The trees are fitted on vectors of several networks (one per
-    fold): a single feature is not comparable between networks, the log-odds is.
+    network: built by ``registry.build_marker_network``; images ``(S, 2, H, W)``; lesion mask ``(S, H, W)``. The trees
+    are fitted on vectors of several networks (one per fold): a single feature is not comparable between networks, the
+    log-odds is.
     """
     crop_index = compute_crop_index(images.shape[-1], crop_size)
-    predict: Callable[[Tensor], MarkerOutput] = network
-    if isinstance(network, KiNet):
-        # skip the layers that only training needs
-        predict = network.predict
-    elif isinstance(network, SingleHeadNetwork) and isinstance(network.trunk, LesionPooledFeatures):
-        predict = partial(_predict_with_cached_features, network, network.trunk)
-    rows = []
+    entry = find_marker_entry(get_network_settings(network))
+    predict: Callable[[nn.Module, Tensor], MarkerOutput] = entry.predict
+    if entry.has_frozen_features:
+        predict = _predict_with_cached_features
+    rows, device = [], find_device(network)
     with torch.inference_mode():
         for start in range(0, len(images), BATCH_SIZE):
             image, lesion_crop = (
                 images[start : start + BATCH_SIZE][crop_index].float(),
                 lesion[start : start + BATCH_SIZE][crop_index],
             )
-            output = predict(build_mix_input(image[:, 0], image[:, 1], lesion_crop))
+            output = predict(network, build_mix_input(image[:, 0], image[:, 1], lesion_crop).to(device))
             log_odds = output["logits"][:, 1:] - output["logits"][:, :1]
-            rows.append(torch.cat([output["image_vector"], log_odds], dim=1))
+            rows.append(torch.cat([output["image_vector"], log_odds], dim=1).cpu())
     return torch.cat(rows).numpy()
 
 
-# lesion-pooled features ``(D,)`` of 1 kB each, by a hash of weights and slice; the oldest are removed first
+# vectors ``(D,)`` of frozen features, about 1 kB each, by a hash of weights and slice; the oldest are removed first
 _VECTOR_CACHE: OrderedDict[bytes, Tensor] = OrderedDict()
 _MAX_CACHED_VECTORS = 50_000
 
 
-def _predict_with_cached_features(
-    network: SingleHeadNetwork, feature_extractor: LesionPooledFeatures, mix: Tensor
-) -> MarkerOutput:
+def _predict_with_cached_features(network: nn.Module, mix: Tensor) -> MarkerOutput:
     """Predict with frozen features cached by slice, because they are identical in every fold and for every marker."""
+    network = cast(SingleHeadNetwork, network)
     inputs = network.select_input(mix)
-    weights = blake2b(
-        b"".join(value.numpy().tobytes() for value in feature_extractor.state_dict().values())
-    ).digest()
-    keys = [blake2b(one.numpy().tobytes(), digest_size=16, key=weights).digest() for one in inputs]
+    weights = b"".join(value.cpu().numpy().tobytes() for value in network.trunk.state_dict().values())
+    # devices differ in the last digits
+    cache_key = blake2b(weights + str(inputs.device).encode()).digest()
+    keys = [blake2b(one.numpy().tobytes(), digest_size=16, key=cache_key).digest() for one in inputs.cpu()]
     vectors = [_VECTOR_CACHE.get(key) for key in keys]
     missing = [index for index, vector in enumerate(vectors) if vector is None]
-    for index, new_vector in zip(missing, feature_extractor(inputs[missing]) if missing else (), strict=True):
+    for index, new_vector in zip(missing, network.trunk(inputs[missing]) if missing else (), strict=True):
         vectors[index] = _VECTOR_CACHE[keys[index]] = new_vector.clone()
     vector = torch.stack([one for one in vectors if one is not None])
     while len(_VECTOR_CACHE) > _MAX_CACHED_VECTORS:

@@ -18,6 +18,7 @@ from gliomark.io.size_limits import check_data_length, check_voxel_count
 from gliomark.messages import message
 
 MAX_HEADER_BYTES = 1 << 16
+META_IMAGE_SUFFIXES = (".mha", ".mhd")
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
 _MAX_DIMENSIONS = 5  # more than 3 dimensions are reported after reading
 _MAX_CHANNELS = 64

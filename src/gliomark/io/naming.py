@@ -313,16 +313,21 @@ def split_bids_entities(name: str) -> tuple[Mapping[str, str], str]:
 
 
 _SEPARATOR = r"(?:[ .(\[-]+)"
-_REGISTRATION_WORD = r"(?:co)?reg(?:ist(?:ered|ration))?|align(?:ed)?|warped|resampled|resliced|transformed|normali[sz]ed|mapped"
+_REGISTRATION_WORD = (
+    r"(?:co)?reg(?:ist(?:ered|ration))?|align(?:ed)?|warped|resampled|resliced|transformed|normali[sz]ed"
+    r"|mapped"
+)
 _REGISTRATION_TARGET = (
     r"(?:[rw]?(?:t[12](?!\d)|flair|fla\b)|mni|sri|icbm|talairach|atlas|template|ref|reference|native|standard|std|"
     r"dwi|adc|pet|ct\b|fixed|baseline|first|space|common|post|pre|ce\b|gd|gad)"
 )
 _ATTACHED_TARGET = r"(?:t[12](?!\d)|flair|mni|sri)"
 _REGISTERED_TO_PATTERN = re.compile(
-    rf"{_SEPARATOR}(?:(?:{_REGISTRATION_WORD}){_SEPARATOR}?)?(?:(?<!prior )(?:to|onto|into|wrt)(?![a-z])|(?:to|2|in|on)(?={_ATTACHED_TARGET}))"
+    rf"{_SEPARATOR}(?:(?:{_REGISTRATION_WORD}){_SEPARATOR}?)?(?:(?<!prior "
+    rf")(?:to|onto|into|wrt)(?![a-z])|(?:to|2|in|on)(?={_ATTACHED_TARGET}))"
     rf"|{_SEPARATOR}(?:(?:{_REGISTRATION_WORD}){_SEPARATOR}?(?:2|in|on|with)?|2|in|on|at|space){_SEPARATOR}(?={_REGISTRATION_TARGET})"
-    rf"|{_SEPARATOR}(?:{_REGISTRATION_WORD})(?={_ATTACHED_TARGET})|{_SEPARATOR}(?={_REGISTRATION_TARGET}\w*[ -]?space(?![a-z]))|\s*(?:→|->|=>)"
+    rf"|{_SEPARATOR}(?:{_REGISTRATION_WORD})(?={_ATTACHED_TARGET})|{_SEPARATOR}(?={_REGISTRATION_TARGET}\w*[ "
+    rf"-]?space(?![a-z]))|\s*(?:→|->|=>)"
     r"|\s*(?:配准|对齐|对准|匹配)(?!后|的|$)|\s*[\u3400-\u9fff]+[到至]\s*(?=t[12]|flair|mni)"
 )
 _ATTACHED_TARGET_PATTERN = re.compile(
@@ -364,7 +369,8 @@ _UNRELATED_TERM = (
 _NO_CONTRAST = re.compile(
     rf"(?<![a-z]){_NEGATION}{_OPTIONAL_SEPARATOR}(?:{_FILLER_WORD}{_OPTIONAL_SEPARATOR}){{0,2}}{_CONTRAST_TERM}(?:{_OPTIONAL_SEPARATOR}(?:{_CONTRAST_TERM}|agent|medium))*(?![a-z])"
     rf"|(?<![a-z]){_NEGATION}[ ./_-]+c(?![a-z])|(?<![a-z])(?:prec|noc|nc|o\.? ?km)(?![a-z])"
-    rf"|(?<![a-z])un-?enh\w*|(?<![a-z]){_CONTRAST_TERM}[ :=_-]*(?:free|negative|neg|nein|none|nil|minus|not (?:given|used)"
+    rf"|(?<![a-z])un-?enh\w*|(?<![a-z]){_CONTRAST_TERM}[ :=_-]*(?:free|negative|neg|nein|none|nil|minus|not "
+    rf"(?:given|used)"
     rf"|(?:no|without)(?! ?-?{_UNRELATED_TERM}))(?![a-z])"
     r"|(?<![a-z])c[ :=_-]*(?:free|negative|neg|none)(?![a-z])"
     r"|(?<![a-z0-9])-(?:c|gd|gad\w*|km|ce|inj|contrast)(?![a-z])"

@@ -12,7 +12,8 @@ from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 
 from gliomark.errors import GliomarkError, InputError
-from gliomark.io.size_limits import check_data_length, check_voxel_count, is_regular_file
+from gliomark.io.folder_listing import is_regular_file
+from gliomark.io.size_limits import check_data_length, check_voxel_count
 from gliomark.messages import message
 
 _MAX_DATA_OFFSET = 16 << 20  # header and extensions

@@ -25,7 +25,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from gliomark.errors import InputError
-from gliomark.io.dataset_layout import list_visible_entries, resolve_folder_name
+from gliomark.io.folder_listing import list_visible_entries, resolve_folder_name
+from gliomark.io.format_reader import Certainty, Reader, ReadOptions
 from gliomark.io.grey_values import clean_grey_values, is_probably_inverted
 from gliomark.io.naming import find_sequence_in_name, is_lesion_mask_name, is_mask_name
 from gliomark.io.size_limits import check_voxel_count
@@ -76,15 +77,15 @@ def has_pictures(patient_folder: Path) -> bool:
     )
 
 
-def read_pictures(patient_folder: Path, spacing_mm: tuple[float, float, float] | None = None) -> Study:
+def read_pictures(patient_folder: Path, options: ReadOptions) -> Study:
     """Read one patient's pictures.
 
     Parameters
     ----------
     patient_folder
         Contains one subfolder per sequence and optionally one for the lesion mask.
-    spacing_mm
-        Spacing between columns, rows and slices in mm; assumed if None.
+    options
+        The spacing in mm is assumed if it is None.
 
     Returns
     -------
@@ -110,7 +111,7 @@ def read_pictures(patient_folder: Path, spacing_mm: tuple[float, float, float] |
     stacks = {role: _read_stack([files[name] for name in names]) for role, files in listed.items()}
     for role, image in stacks.items():
         _check_same_size(folders[reference], stacks[reference], folders[role], image)
-    affine, notes = _assume_geometry(stacks[reference].shape, spacing_mm)
+    affine, notes = _assume_geometry(stacks[reference].shape, options.spacing_mm)
     series = {}
     for sequence in (sequence for sequence in MRSequence if sequence in folders):
         grey = clean_grey_values(stacks[sequence], folders[sequence], sequence, names)
@@ -126,7 +127,7 @@ def read_pictures(patient_folder: Path, spacing_mm: tuple[float, float, float] |
         source=patient_folder,
         kind="pictures",
         aligned=True,
-        spacing_assumed=spacing_mm is None,
+        spacing_assumed=options.spacing_mm is None,
         lesion=lesion,
         notes=notes,
     )
@@ -484,3 +485,11 @@ def _assume_geometry(
     slice_spacing = min(MAX_ASSUMED_SLICE_SPACING_MM, ASSUMED_BRAIN_HEIGHT_MM / slices)
     spacing_note = message("picture-spacing-assumed", in_plane=in_plane, step=slice_spacing)
     return np.diag([in_plane, in_plane, slice_spacing, 1.0]), (orientation_note, spacing_note)
+
+
+def _claim_folder(folder: Path) -> Certainty:
+    """Claim a folder with subfolders of pictures named after sequences; loose pictures are not readable."""
+    return Certainty.CERTAIN if has_pictures(folder) else Certainty.NONE
+
+
+READER = Reader("pictures", _claim_folder, read_folder=read_pictures)

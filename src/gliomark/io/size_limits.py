@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,14 +12,6 @@ from gliomark.messages import message
 MAX_VOXELS = 200e6  # 512 x 512 x 700
 _MAX_DEFLATE_RATIO = 1100  # deflate compresses by at most 1032 : 1
 _COMPRESSION_OVERHEAD_BYTES = 1 << 16
-
-
-def is_regular_file(path: Path) -> bool:
-    """Whether a path is a regular file, not a link, folder, pipe, socket or device."""
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except OSError:
-        return False
 
 
 def check_voxel_count(file: Path, shape: Sequence[int]) -> None:

@@ -29,21 +29,22 @@ from gliomark.messages import to_message_record
 ALLOWED_FUNCTIONS = frozenset({
     "gliomark.cohort.anonymise:clean_files",
     "gliomark.cohort.anonymise:read_file_headers",
-    "gliomark.io:read_study",
-    "gliomark.io:find_patients",
-    "gliomark.found_outline:read_supplied_masks",
-    "gliomark.io.dicom:read_headers",
-    "gliomark.io.dicom.duplicate_uids:hash_image_or_file",
-    "gliomark.io.dicom.repeated_images:hash_pixel_data",
+    "gliomark.io.study_reader:read_study",
+    "gliomark.io.study_reader:find_patients",
+    "gliomark.io.masks.supplied_masks:read_supplied_masks",
+    "gliomark.io.dicom.reader:read_headers",
+    "gliomark.io.dicom.pixel_hashes:hash_image_or_file",
+    "gliomark.io.dicom.pixel_hashes:hash_pixel_data",
     "gliomark.io.dicom.volume:read_series",
-    "gliomark.io.masks:read_masks_on_grids",
-    "gliomark.reporting.dicom:write_dicom_results",
+    "gliomark.io.masks.patient_masks:read_masks_on_grids",
+    "gliomark.io.masks.reader_mask:read_reader_mask",
+    "gliomark.reporting.dicom.results:write_dicom_results",
     "gliomark.reporting.dicom.source_headers:check_dicom_source",
     "gliomark.server.study_import:create_prediction_request",
     "gliomark.server.study_import:import_study",
 })  # fmt: skip
 PRELOADED_MODULES = (
-    "gliomark.found_outline",
+    "gliomark.io.masks.supplied_masks",
     "gliomark.server.study_import",
 )  # imported before the first request
 READY_REPLY = "ready"  # the reply after these imports

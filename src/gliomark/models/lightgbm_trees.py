@@ -91,7 +91,8 @@ def _check_header(header: str, column_count: int, is_complete: bool, tree_count:
             raise ValueError(f"{name} is {stated.get(name, 'missing')[:40]}, not {value}")
     if stated.get("max_feature_idx") != str(column_count - 1):
         raise ValueError(
-            f"the trees use {_format_column_count(stated.get('max_feature_idx', ''))} columns, but the model provides {column_count}"
+            f"the trees use {_format_column_count(stated.get('max_feature_idx', ''))} columns, but the model "
+            f"provides {column_count}"
         )
     if (
         not is_complete

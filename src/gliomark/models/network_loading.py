@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar
 
 import lightgbm
 import torch
@@ -20,11 +20,13 @@ from torch.overrides import TorchFunctionMode
 from gliomark.errors import DATA_ERRORS, GliomarkError, WeightsError
 from gliomark.messages import message
 from gliomark.models.card import SEGMENTATION_PART, create_invalid_field_message
-from gliomark.models.comparison.marker_networks import build_marker_network, parse_marker_network_settings
 from gliomark.models.lightgbm_trees import parse_trees
 from gliomark.models.registry import (
+    build_marker_network,
     build_segmentation_network,
-    parse_segmentation_network_settings,
+    find_marker_entry,
+    parse_marker_settings,
+    parse_segmentation_settings,
 )
 from gliomark.models.validated_types import STRICT_CONFIG, Fraction, parse_record
 from gliomark.models.weights import TREES_TENSOR, Weights
@@ -78,7 +80,7 @@ def load_segmentation_network(weights: Weights) -> tuple[nn.Module, Segmentation
     """
     field_path, card = ("segmentation",), weights.card
     record = _parse_record(SegmentationRecord, card.segmentation, weights.path, *field_path)
-    settings = _parse_settings(parse_segmentation_network_settings, record.network, weights.path, *field_path)
+    settings = _parse_settings(parse_segmentation_settings, record.network, weights.path, *field_path)
     in_channels = (2 if card.rule == "joint" else 1) * (1 + 2 * record.context)
     if settings.inputs != in_channels:
         reason = f"network.inputs: {settings.inputs}, but the network receives {in_channels}"
@@ -108,11 +110,11 @@ def load_marker_network(weights: Weights, name: str) -> tuple[nn.Module, lightgb
     """
     field_path, card = ("markers", name, "architecture"), weights.card.markers[name]
     record = _parse_record(MarkerRecord, card.architecture, weights.path, *field_path)
-    settings = _parse_settings(parse_marker_network_settings, record.network, weights.path, *field_path)
+    settings = _parse_settings(parse_marker_settings, record.network, weights.path, *field_path)
     tensors = weights.get_tensors(name)
     text = tensors.pop(TREES_TENSOR, torch.empty(0))
     network = _build_with_weights(lambda: build_marker_network(settings), tensors, weights.path, name)
-    vector_length = cast(nn.Linear, network.get_submodule("cat_head")).in_features
+    vector_length = find_marker_entry(settings).get_vector_length(settings)
     columns = {"vector": vector_length + 1, "log-odds": 1, "lesion": 1 + LESION_FEATURE_COUNT}[
         record.evidence
     ]
@@ -144,7 +146,9 @@ def _parse_settings(
     try:
         return parse(record)
     except GliomarkError as error:
-        raise WeightsError(_create_message("weights-network", path, field_path[0], error)) from None
+        raise WeightsError(
+            _create_message("weights-network", path, ".".join((*field_path, "network")), error)
+        ) from None
     except ValueError as error:
         raise WeightsError(create_invalid_field_message(path, error, *field_path, "network")) from None
 

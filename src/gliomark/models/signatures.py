@@ -86,7 +86,7 @@ def read_verified_content(path: Path, trust: TrustPolicy) -> WeightsContent:
             content, sha256, verify_signature(path, content, trust).key_id if trust.public_keys else UNCHECKED
         )
     if trust.is_signature_required:
-        raise WeightsError(message("signature-missing", path=path, place=build_signature_path(path).name))
+        raise WeightsError(message("signature-missing", path=path, signature=build_signature_path(path).name))
     return WeightsContent(content, sha256, UNSIGNED)
 
 
@@ -102,7 +102,7 @@ def verify_signature(path: Path, content: bytes, trust: TrustPolicy) -> Verified
     try:
         signature = minisign.Signature.from_bytes(read_small_file(signature_path))
     except FileNotFoundError:
-        raise WeightsError(message("signature-missing", path=path, place=signature_path.name)) from None
+        raise WeightsError(message("signature-missing", path=path, signature=signature_path.name)) from None
     except (OSError, minisign.Error) as error:
         raise WeightsError(
             message("signature-unreadable", path=signature_path, reason=_format_reason(error))

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from gliomark.models.card import MarkerCard
+from gliomark.models.registry import get_display_name
 from gliomark.models.weights import Weights
 
 MAX_LISTED_PATIENTS = 5
@@ -44,7 +45,7 @@ def _build_lines(weights: Weights) -> Iterator[tuple[str, str]]:
         yield "", f"{shown} may replace {wanted}; no marker is predicted then"
     yield (
         "segmentation",
-        f"{_get_architecture_name(card.segmentation)}, {card.rule}: {card.segmentation_performance}",
+        f"{get_display_name(card.segmentation['network'])}, {card.rule}: {card.segmentation_performance}",
     )
     yield (
         "",
@@ -62,17 +63,13 @@ def _build_lines(weights: Weights) -> Iterator[tuple[str, str]]:
 
 def _describe_marker(name: str, marker: MarkerCard) -> Iterator[tuple[str, str]]:
     yield f"marker {name}", f"{marker.title}: {marker.positive} or {marker.negative}; {marker.label}"
-    yield "", f"{_get_architecture_name(marker.architecture)}, trained on the column {marker.column}"
+    yield "", f"{get_display_name(marker.architecture['network'])}, trained on the column {marker.column}"
     yield "", f"{marker.positive} if the probability is {marker.threshold:.3g} or higher"
     if marker.age_cut is not None:
         yield "", f"uses sex, and age as below or at least {marker.age_cut:.1f} years"
     yield "", marker.validation_message
     for note in filter(None, (marker.performance, marker.warning)):
         yield "", note
-
-
-def _get_architecture_name(record: Any) -> str:
-    return str(record["network"].get("architecture", "KiNet or MIG-Net"))
 
 
 def _describe_signature(state: str) -> str:

@@ -12,13 +12,6 @@ from typing import Literal
 
 from gliomark.errors import ConfigurationError
 from gliomark.files import atomic_folder, atomic_write, remove_leftovers
-from gliomark.phantom import (
-    PhantomSettings,
-    create_phantom,
-    write_clinical_csv,
-    write_nifti,
-    write_pictures,
-)
 from gliomark.phantom.appearance import (
     LABEL_COLUMNS,
     MARKER_COLUMNS,
@@ -35,6 +28,13 @@ from gliomark.phantom.hospital_patient import (
     HospitalSettings,
     create_hospital_patient,
     decompose_movement,
+)
+from gliomark.phantom.patient import (
+    PhantomSettings,
+    create_phantom,
+    write_clinical_csv,
+    write_nifti,
+    write_pictures,
 )
 from gliomark.study import ClinicalData, MRSequence, Study
 from gliomark.tables import format_csv

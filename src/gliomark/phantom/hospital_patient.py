@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from gliomark.errors import ConfigurationError
-from gliomark.phantom import (
+from gliomark.phantom.anatomy import HEAD_CENTRE_LPS
+from gliomark.phantom.appearance import AppearanceSettings, TumourAppearance
+from gliomark.phantom.patient import (
     PhantomSettings,
     SyntheticPerson,
     as_series,
@@ -23,8 +25,6 @@ from gliomark.phantom import (
     render_volumes,
     sample_person,
 )
-from gliomark.phantom.anatomy import HEAD_CENTRE_LPS
-from gliomark.phantom.appearance import AppearanceSettings, TumourAppearance
 from gliomark.phantom.rendering import simulate_scan
 from gliomark.study import ClinicalData, MRSequence, Series, Study
 

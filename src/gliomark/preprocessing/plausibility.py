@@ -88,7 +88,7 @@ def check_brain_size(brain: sitk.Image, series: Series, is_cut: bool) -> tuple[M
     if millilitres > MAX_BRAIN_ML or (extent > MAX_BRAIN_EXTENT_MM).any():
         raise InputError(
             message(
-                "brain-of-nobody",
+                "brain-implausible",
                 file=series.source,
                 ml=millilitres,
                 extent=_format_lengths(extent),

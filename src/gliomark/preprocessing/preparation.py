@@ -91,6 +91,12 @@ def prepare(
     InputError
         If one of ``sequences`` is missing, the images cannot be registered, no brain is found in them, or their
         dimensions are not those of a head.
+
+    Examples
+    --------
+    >>> stack = gliomark.prepare(study, model.sequences)
+    >>> stack.images["T1C"].shape
+    (72, 240, 240)
     """
     missing = [name for name in sequences if name not in study.series]
     if missing:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -10,6 +12,10 @@ from gliomark.messages import format_percent
 from gliomark.reporting.drawing import encode_data_uri
 from gliomark.reporting.report_contents import ReportContents, format_decimals, format_signed
 from gliomark.reporting.report_texts import Language, get_report_texts
+from gliomark.reporting.result_writer import Writer
+
+if TYPE_CHECKING:
+    from gliomark.reporting.report_input import ReportInput
 
 
 def render_contents_as_html(contents: ReportContents, language: Language) -> str:
@@ -38,3 +44,12 @@ def create_template_environment(filters: Mapping[str, Callable[..., str]]) -> En
     )
     environment.filters |= filters
     return environment
+
+
+def write_html_report(report_input: ReportInput, folder: Path) -> None:
+    """Write ``report.html``."""
+    page = render_contents_as_html(report_input.contents, report_input.language)
+    (folder / "report.html").write_text(page, encoding="utf-8")
+
+
+WRITER = Writer("html", ("report.html",), write_html_report, is_default=True)

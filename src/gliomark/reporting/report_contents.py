@@ -10,10 +10,11 @@ import numpy as np
 from PIL import Image
 
 from gliomark.messages import describe_level, format_percent, render_message, restore_messages
+from gliomark.prediction import Prediction
 from gliomark.reporting.drawing import SliceCanvas, create_slice_canvas, draw_slice
-from gliomark.reporting.mask_files import align_probability_with_mask
+from gliomark.reporting.mask_resampling import align_probability_with_mask
 from gliomark.reporting.report_texts import Language, get_report_texts
-from gliomark.study import MRSequence, Prediction
+from gliomark.study import MRSequence
 
 MAXIMUM_LARGE_SLICES = 3  # slices shown large
 MAXIMUM_SHEET_SLICES = 48  # slices on the contact sheet
@@ -257,6 +258,6 @@ def format_signed(value: float) -> str:
     return text if text == "0.00" else f"{'+' if value > 0 else chr(0x2212)}{text}"
 
 
-def format_decimals(value: float | None, decimal_places: int) -> str:
+def format_decimals(value: float | None, digits: int) -> str:
     """Format with a fixed number of decimals and a thin space between thousands; None becomes a dash."""
-    return "–" if value is None else f"{value:,.{decimal_places}f}".replace(",", "\u2009")
+    return "–" if value is None else f"{value:,.{digits}f}".replace(",", "\u2009")

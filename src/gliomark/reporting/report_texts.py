@@ -33,6 +33,8 @@ REPORT_TEXTS: TextTable = {
     "warnings": ("Please note", "请注意"),
     "warn_here": ("Note", "注意"),
     "answer": ("Prediction", "预测结果"),
+    "marker": ("Marker", "标志物"),
+    "probability": ("Probability", "概率"),
     "probability_of": ("Probability of “{}”", "“{}”的概率"),
     "threshold": ("threshold {}", "阈值 {}"),
     "threshold_origin": ("Threshold", "阈值来源"),
@@ -49,6 +51,7 @@ REPORT_TEXTS: TextTable = {
     "made_of_image": ("image", "影像"),
     "performance": ("Validation", "验证结果"),
     "finding_performance": ("Accuracy of the reader’s finding", "阅片者判断的准确性"),
+    "reader_finding": ("reader’s finding", "阅片者的判断"),
     "by_reader": ("From the reader’s finding", "依据阅片者的判断"),
     "by_reader_more": (
         "The level above is based on the reader’s finding, not on the model.",

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from gliomark import study as records_of_study
+from gliomark import prediction as prediction_records
+from gliomark import study as study_records
 from gliomark.errors import GliomarkError, InputError
 from gliomark.files import FileWriteError
 from gliomark.messages import Message, message
@@ -32,22 +33,22 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("gliomark.server")
 T = TypeVar("T")
 
-_STUDY_RECORD_NAMES = (
-    "Clinical",
-    "Contributions",
-    "Examination",
-    "MarkerPrediction",
-    "ModelIdentity",
-    "NiftiSpace",
-    "Segmentation",
-    "Series",
-    "SliceScore",
-    "SliceStack",
-    "SourceImage",
-    "Study",
-)
-_NAMES_TODAY = {"Clinical": "ClinicalData"}  # name in a pickle: name today, where it has changed
-_ALLOWED_RECORDS = {("gliomark.study", name) for name in _STUDY_RECORD_NAMES} | {
+# name in a pickle, where all of these belonged to ``gliomark.study``: the class of this version
+_STUDY_RECORD_TYPES: Mapping[str, type] = {
+    "Clinical": study_records.ClinicalData,
+    "Contributions": prediction_records.Contributions,
+    "Examination": study_records.Examination,
+    "MarkerPrediction": prediction_records.MarkerPrediction,
+    "ModelIdentity": prediction_records.ModelIdentity,
+    "NiftiSpace": study_records.NiftiSpace,
+    "Segmentation": study_records.Segmentation,
+    "Series": study_records.Series,
+    "SliceScore": prediction_records.SliceScore,
+    "SliceStack": study_records.SliceStack,
+    "SourceImage": study_records.SourceImage,
+    "Study": study_records.Study,
+}
+_ALLOWED_RECORDS = {("gliomark.study", name) for name in _STUDY_RECORD_TYPES} | {
     ("gliomark.pipeline", "Prepared"),
     ("gliomark.found_outline", "FoundOutline"),
 }
@@ -197,7 +198,7 @@ def _create_constructors(study_folder: Path) -> Mapping[tuple[str, str], Any]:
         for module_name, name in _ALLOWED_RECORDS
     }
     paths = {key: lambda *parts: _relocate_path(Path(*parts), study_folder) for key in _ALLOWED_PATH_TYPES}
-    sentence = {("gliomark.messages", "_restore"): lambda *told: _restore_message(*told)}
+    sentence = {("gliomark.messages", "_restore"): lambda *args: _restore_message(*args)}
     sequence = {("gliomark.study", "MRSequence"): lambda value: MRSequence(value)}
     numpy = {(room, name): _create_numpy_constructor(name) for room, name in _ALLOWED_NUMPY_FUNCTIONS}
     types: dict[tuple[str, str], Any] = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
@@ -209,7 +210,7 @@ def _create_numpy_constructor(name: str) -> Callable[..., Any]:
     from numpy._core import multiarray, numeric
 
     numpy_function = getattr(numeric if name == "_frombuffer" else multiarray, name)
-    return lambda *told: numpy_function(*told)
+    return lambda *args: numpy_function(*args)
 
 
 def _restore_message(code: str, parameters: Mapping[str, Any], text: str) -> str:
@@ -253,6 +254,10 @@ def _rebuild_record(value: Any, record_type: type | None = None) -> Any:
 
 def _create_record(record_type: type, pickled_fields: Mapping[str, Any]) -> Any:
     pickled_fields = _RECORD_REPAIRS.get(record_type.__name__, dict)(pickled_fields)
+    names_today = {
+        part.metadata["stored_as"]: part.name for part in fields(record_type) if "stored_as" in part.metadata
+    }
+    pickled_fields = {names_today.get(name, name): value for name, value in pickled_fields.items()}
     known = {part.name: part for part in fields(record_type)}
     missing = [
         name
@@ -267,13 +272,10 @@ def _create_record(record_type: type, pickled_fields: Mapping[str, Any]) -> Any:
 
 
 def _list_record_types() -> Mapping[str, type]:
-    from gliomark.found_outline import SuppliedMask
+    from gliomark.io.masks.supplied_masks import SuppliedMask
     from gliomark.pipeline import PreparedStudy
 
-    study_record_types: dict[str, type] = {
-        name: getattr(records_of_study, _NAMES_TODAY.get(name, name)) for name in _STUDY_RECORD_NAMES
-    }
-    return study_record_types | {"Prepared": PreparedStudy, "FoundOutline": SuppliedMask}
+    return {**_STUDY_RECORD_TYPES, "Prepared": PreparedStudy, "FoundOutline": SuppliedMask}
 
 
 def _repair_prepared_fields(pickled_fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,6 +65,8 @@ class ServerConfig:
         A worker that reports no progress for so long is killed.
     trust
         Keys whose signatures are accepted on weights files.
+    device
+        Where the networks compute, see ``Model.to_device``.
     """
 
     data_folder: Path
@@ -78,6 +80,7 @@ class ServerConfig:
     stops_with_stdin: bool = False
     job_stall_timeout_s: float = JOB_STALL_TIMEOUT_S
     trust: TrustPolicy = TrustPolicy()
+    device: str = "cpu"
 
 
 def open_database(data_folder: Path, database_url: str) -> Database:
@@ -114,7 +117,13 @@ def create_server(config: ServerConfig) -> Server:
     folder = config.data_folder.absolute()
     trust = pin_weights(model_files, config.trust)
     worker_pool = WorkerPool(
-        database, folder, model_files, config.worker_count, config.job_stall_timeout_s, trust
+        database,
+        folder,
+        model_files,
+        config.worker_count,
+        config.job_stall_timeout_s,
+        trust,
+        config.device,
     )
     authenticator = Authenticator(database, config.address.is_loopback, startup_token)
     request_limits = config.request_limits

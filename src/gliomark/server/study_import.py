@@ -19,7 +19,7 @@ from gliomark.files import iterate_files
 from gliomark.io import find_patients, read_study
 from gliomark.io.dicom import find_dicom_files
 from gliomark.io.dicom.dataset_reader import read_dataset
-from gliomark.io.size_limits import is_regular_file
+from gliomark.io.folder_listing import is_regular_file
 from gliomark.messages import message
 from gliomark.server.study_store import StudyStore, redact_folder
 from gliomark.study import MRSequence, Study

@@ -36,14 +36,15 @@ from PIL import Image
 from gliomark.errors import ConfigurationError, InputError
 from gliomark.files import atomic_write, encode_png, make_temporary_name, remove_leftovers, remove_path
 from gliomark.messages import Message, message
+from gliomark.prediction import MarkerPrediction, Prediction
 from gliomark.record_files import has_record, read_record, write_record
 from gliomark.server import legacy_records
-from gliomark.study import Prediction, SliceStack, Study
+from gliomark.study import SliceStack, Study
 
 MAX_GREY = 65535
 UNRECORDED_FILE = "unrecorded"
 OMITTED_FIELDS = ("study", "stack")  # fields of a prediction that are stored with its study
-_FIELD_TYPES = get_type_hints(Prediction)
+_FIELD_TYPES = get_type_hints(Prediction) | {"markers": tuple[MarkerPrediction, ...]}
 _STORED_FIELDS = [
     (part.name, _FIELD_TYPES[part.name], copy(part))
     for part in fields(Prediction)

@@ -81,9 +81,14 @@ class Worker:
     """Runs jobs in one process; its models are loaded once."""
 
     def __init__(
-        self, data_folder: Path, model_files: Mapping[str, str], trust: TrustPolicy = TrustPolicy()
+        self,
+        data_folder: Path,
+        model_files: Mapping[str, str],
+        trust: TrustPolicy = TrustPolicy(),
+        device: str = "cpu",
     ) -> None:
         self.store, self.model_files, self.trust = StudyStore(data_folder), model_files, trust
+        self.device = device
         self.reader_pool = ReaderPool()
 
     @cached_property
@@ -91,7 +96,9 @@ class Worker:
         """The loaded models by name."""
         from gliomark.pipeline import load_model
 
-        return {name: load_model(file, self.trust) for name, file in self.model_files.items()}
+        return {
+            name: load_model(file, self.trust, device=self.device) for name, file in self.model_files.items()
+        }
 
     def run_job(self, job: WorkerJob, report_progress: ProgressCallback) -> JobResult:
         """Run a job.
@@ -146,7 +153,6 @@ class Worker:
             If the study was prepared with other weights.
         """
         from gliomark.pipeline import predict_prepared
-        from gliomark.reporting import create_prediction_document
 
         job_request, prepared = job.request, self.store.load_prepared(job.study_id)
         if job.prepared_model_sha256 != model.sha256:
@@ -174,7 +180,7 @@ class Worker:
         )
         report_progress(STEP_MESSAGES["write"], 0.95)
         self.store.save_prediction(job.study_id, job.id, prediction)
-        return create_prediction_document(prediction)
+        return prediction.to_dict()
 
     def explain(self, job: WorkerJob, model: Any, report_progress: ProgressCallback) -> None:
         """Save a marker's Grad-CAM map on the slices that decided the result, as one PNG beside the prediction.
@@ -186,7 +192,7 @@ class Worker:
         """
         import numpy as np
 
-        from gliomark.explain import compute_branch_maps
+        from gliomark.explanation.branch_maps import compute_branch_maps
 
         prediction_id, marker = str(job.request["prediction"]), str(job.request["marker"])
         prediction = self.store.load_prediction(job.study_id, prediction_id)
@@ -256,6 +262,7 @@ def run_worker(
     model_files: Mapping[str, str],
     thread_count: int,
     trust: TrustPolicy = TrustPolicy(),
+    device: str = "cpu",
 ) -> None:
     """Main loop of a worker process: load the models, then run jobs until the server closes the connection.
 
@@ -266,7 +273,7 @@ def run_worker(
     import torch
 
     torch.set_num_threads(thread_count)
-    worker = Worker(data_folder, model_files, trust)
+    worker = Worker(data_folder, model_files, trust, device)
     try:
         connection.send([describe_model(name, model) for name, model in worker.models.items()])
     except GliomarkError as error:

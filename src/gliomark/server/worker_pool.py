@@ -23,6 +23,7 @@ from gliomark.server.database import Database
 from gliomark.server.study_store import StudyStore
 from gliomark.server.worker import JobResult, WorkerJob, run_worker
 
+REPLY_POLL_INTERVAL_S = 0.2
 T = TypeVar("T")
 LOG = logging.getLogger("gliomark.server")
 
@@ -42,6 +43,7 @@ class WorkerPool:
         worker_count: int,
         job_stall_timeout_s: float = JOB_STALL_TIMEOUT_S,
         trust: TrustPolicy = TrustPolicy(),
+        device: str = "cpu",
     ) -> None:
         """Prepare the threads; ``start`` starts them.
 
@@ -51,9 +53,11 @@ class WorkerPool:
             A worker that reports no progress for so long is killed.
         trust
             Keys whose signatures are accepted on weights files.
+        device
+            Where the networks compute, see ``Model.to_device``.
         """
         self.database, self.data_folder, self.model_files = database, data_folder, model_files
-        self.job_stall_timeout_s, self.trust = job_stall_timeout_s, trust
+        self.job_stall_timeout_s, self.trust, self.device = job_stall_timeout_s, trust, device
         self.threads_per_worker = max(1, (os.cpu_count() or 1) // worker_count)
         self._stopping, self._new_job = threading.Event(), threading.Event()
         self._models_loaded = threading.Event()
@@ -145,6 +149,7 @@ class WorkerPool:
                     dict(self.model_files),
                     self.threads_per_worker,
                     self.trust,
+                    self.device,
                 ),
                 daemon=True,
             )
@@ -192,7 +197,7 @@ class WorkerPool:
                 if job.id in self._cancelled_jobs:
                     self._cancelled_jobs.discard(job.id)
                     return False
-                if not wait([connection, process.sentinel], timeout=0.2):
+                if not wait([connection, process.sentinel], timeout=REPLY_POLL_INTERVAL_S):
                     if time.monotonic() - last_reply_at > self.job_stall_timeout_s:
                         self._retry_database_call(
                             self.database.requeue_job, job.id, False, self.job_stall_timeout_s

@@ -146,6 +146,12 @@ def read_clinical_table(path: Path | str, *, is_gliomark_table: bool = False) ->
     InputError
         If the file cannot be opened or decoded or is not a table, has no id column or several, or two columns of the
         same name or meaning.
+
+    Examples
+    --------
+    >>> table = gliomark.read_clinical_table("clinical.csv")
+    >>> table.get_row("P001")
+    ClinicalData(patient_id='P001', age=54.0, sex=1, columns={})
     """
     path = Path(path)
     header, records = read_table(path)
@@ -155,12 +161,12 @@ def read_clinical_table(path: Path | str, *, is_gliomark_table: bool = False) ->
     column_indices = {"id": select_id_column(path, header, records)}
     for name, is_column in (("age", is_age_column), ("sex", is_sex_column)):
         found = [
-            place
-            for place, column in enumerate(header)
-            if place not in column_indices.values() and is_column(column)
+            index
+            for index, column in enumerate(header)
+            if index not in column_indices.values() and is_column(column)
         ]
         if len(found) > 1:
-            shown = ", ".join(header[place] for place in found)
+            shown = ", ".join(header[index] for index in found)
             raise InputError(message("table-two-meanings", table=path, columns=shown, meaning=name))
         if found:
             column_indices[name] = found[0]
@@ -169,7 +175,7 @@ def read_clinical_table(path: Path | str, *, is_gliomark_table: bool = False) ->
     for name, column_index in column_indices.items():
         names[column_index] = name
     rows = tuple(_map_row(names, record) for record in records)
-    written = {name: header[place] for name, place in column_indices.items()}
+    written = {name: header[index] for name, index in column_indices.items()}
     age_format = detect_age_format(written.get("age", "age"), (row.get("age", "") for row in rows))
     sex_coding = detect_sex_coding(
         written.get("sex", "sex"), (row.get("sex", "") for row in rows), is_gliomark_table=is_gliomark_table

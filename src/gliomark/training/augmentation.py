@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from gliomark.inference.segmenter import downsample_by_averaging
 
-# random intensity curve: range in standard deviations on either side of the brain's mean, number of knots, and standard
-# deviation of their values
+# random intensity curve: range in standard deviations on either side of the brain's mean, number of knots, and
+# standard deviation of their values
 MAX_INTENSITY, CURVE_KNOT_COUNT, CURVE_STANDARD_DEVIATION = 3.0, 6, 1.0
 
 

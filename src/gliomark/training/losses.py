@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gliomark.models.comparison.marker_networks import CentralNetOutput
-from gliomark.models.published.kinet import KiNetOutput, MarkerOutput
+from gliomark.models.comparison.centralnet import CentralNetOutput
+from gliomark.models.entries import MarkerLoss
+from gliomark.models.network_io import MarkerOutput
+from gliomark.models.published.kinet import KiNetOutput
 
 SIGMA_NEGATIVE, SIGMA_POSITIVE = 0.2, 0.4
 MIN_PRIOR_WEIGHT = 0.1
@@ -125,7 +127,7 @@ def centralnet_loss(outputs: CentralNetOutput, target: Tensor) -> Tensor:
     return torch.stack([F.cross_entropy(head, target) for head in heads]).sum()
 
 
-MARKER_LOSSES: Mapping[str, Callable[[Any, Tensor], Tensor]] = {
+MARKER_LOSSES: Mapping[MarkerLoss, Callable[[Any, Tensor], Tensor]] = {
     "bms": bms_loss,
     "cross-entropy": cross_entropy_loss,
     "branches": centralnet_loss,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, cast
 
 import lightning
 import numpy as np
@@ -23,13 +23,15 @@ from gliomark.cohort.store import Cohort
 from gliomark.errors import CohortError
 from gliomark.files import atomic_write
 from gliomark.inference.slice_classifier import MIN_LESION_AREA_MM2, compute_image_vectors
-from gliomark.models.comparison.marker_networks import (
-    ComparisonMarkerSettings,
-    MarkerNetworkSettings,
+from gliomark.models.entries import MarkerEntry, MarkerLoss, NetworkSettings, Recipe
+from gliomark.models.network_io import SingleHeadNetwork, build_mix_input
+from gliomark.models.published.kinet import KiNetSettings
+from gliomark.models.registry import (
     build_marker_network,
-    load_pretrained_features,
+    choose_marker_entry,
+    find_marker_entry,
+    load_pretrained_weights,
 )
-from gliomark.models.published.kinet import SMALL_KINET_SIZE, KiNetSettings, build_mix_input
 from gliomark.study import MRSequence
 from gliomark.training.augmentation import GENTLE_AUGMENTATION, Augmentation, draw_random_view
 from gliomark.training.checkpoints import (
@@ -59,18 +61,18 @@ class MarkerTrainingConfig:
     loss
         See ``losses.MARKER_LOSSES``.
     imagenet
-        Lesion-pooled features with ImageNet weights; only a linear probe is fitted, without gradient descent, so
-        that rate, batch and epochs have no effect.
+        Start from the pretrained weights of the network's entry.
     rate
-        Initial learning rate.
+        Initial learning rate. Of a network with frozen features only a linear probe is fitted, without gradient
+        descent, so that rate, batch and epochs have no effect.
     slices_per_patient
         Lesion slices drawn per patient and epoch, on average. The same number is drawn from either class, which
         balances the classes.
     """
 
-    network: MarkerNetworkSettings = field(default_factory=KiNetSettings)
+    network: NetworkSettings = field(default_factory=KiNetSettings)
     augmentation: Augmentation = field(default_factory=Augmentation)
-    loss: Literal["bms", "cross-entropy", "branches"] = "bms"
+    loss: MarkerLoss = "bms"
     imagenet: bool = False
     rate: float = 4e-5
     batch: int = 16
@@ -79,24 +81,25 @@ class MarkerTrainingConfig:
     seed: int = 0
 
 
-def create_small_marker_config(epochs: int) -> MarkerTrainingConfig:
-    """Create the configuration of the small recipe, which two CPU cores train in minutes."""
-    return MarkerTrainingConfig(
-        network=KiNetSettings(size=SMALL_KINET_SIZE),
-        augmentation=GENTLE_AUGMENTATION,
-        rate=1e-3,
-        epochs=epochs,
-    )
+# published: section 4 of docs/method.md; small: two CPU cores train KiNet in minutes; pretrained (demo weights): two
+# CPU cores need about a minute
+RECIPE_CONFIGS: Mapping[Recipe, MarkerTrainingConfig] = {
+    "published": MarkerTrainingConfig(),
+    "small": MarkerTrainingConfig(augmentation=GENTLE_AUGMENTATION, rate=1e-3),
+    "pretrained": MarkerTrainingConfig(augmentation=GENTLE_AUGMENTATION, imagenet=True),
+}
 
 
-def create_pretrained_marker_config() -> MarkerTrainingConfig:
-    """Create the configuration of the pretrained recipe, which is trained in about a minute.
+def create_marker_config(
+    recipe: Recipe, epochs: int = 100, entry: MarkerEntry[Any] | None = None
+) -> MarkerTrainingConfig:
+    """Create the configuration of a recipe for a network that has it; without an entry, the recipe's own network.
 
-    Lesion-pooled features with ImageNet weights and a linear probe, which fits a percentage or a grade as a number.
+    The number of epochs has no effect on a network with frozen features.
     """
-    return MarkerTrainingConfig(
-        ComparisonMarkerSettings("frozen trunk"), GENTLE_AUGMENTATION, "cross-entropy", imagenet=True
-    )
+    entry = entry or choose_marker_entry(recipe)
+    config = replace(RECIPE_CONFIGS[recipe], network=entry.recipes[recipe], loss=entry.loss)
+    return config if entry.has_frozen_features else replace(config, epochs=epochs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +241,7 @@ class MarkerTrainingModule(lightning.LightningModule):
         self.config = config
         self.network = build_marker_network(config.network)
         if config.imagenet:
-            load_pretrained_features(self.network)
+            load_pretrained_weights(self.network)
         # channels-last order is a third faster on a CPU
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -298,7 +301,7 @@ def train_marker_network(
     check_work_folder(work_folder, config, slice_dataset)
     lightning.seed_everything(config.seed, verbose=False)
     module = MarkerTrainingModule(config)
-    if config.imagenet:
+    if find_marker_entry(config.network).has_frozen_features:
         return _fit_linear_probe(
             module.network, slice_dataset, config.augmentation.crop, work_folder / LAST_CHECKPOINT_NAME
         )
@@ -339,7 +342,7 @@ def _fit_linear_probe(
         )
         head = _fit_head_weights(np.concatenate(vectors).astype(float), *columns)
         atomic_write(head_path, serialise_checkpoint(head))
-    network.get_submodule("cat_head").load_state_dict(torch.load(head_path, weights_only=True))
+    cast(SingleHeadNetwork, network).cat_head.load_state_dict(torch.load(head_path, weights_only=True))
     return network.eval()
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
@@ -29,8 +30,8 @@ from gliomark.inference.segmenter import SEQUENCE_RULES, select_sequences
 from gliomark.inference.slice_classifier import UNCALIBRATED, SliceClassifier, TreeFeatures, apply_calibration
 from gliomark.messages import message
 from gliomark.models.card import check_marker_name
-from gliomark.models.comparison.marker_networks import to_marker_network_record
-from gliomark.models.registry import to_segmentation_network_record
+from gliomark.models.entries import Recipe
+from gliomark.models.registry import choose_marker_entry, choose_segmentation_entry, to_network_record
 from gliomark.models.weights import (
     MarkerCard,
     MarkerValidation,
@@ -41,15 +42,21 @@ from gliomark.models.weights import (
 )
 from gliomark.pipeline import build_model, build_segmenter
 from gliomark.study import MRSequence
-from gliomark.training import markers, segmentation
 from gliomark.training.markers import (
     MarkerTrainingConfig,
+    create_marker_config,
     load_lesion_slice_dataset,
     read_marker_labels,
     read_marker_values,
     train_marker_network,
 )
-from gliomark.training.segmentation import SegmentationTrainingConfig, train_segmentation_network
+from gliomark.training.segmentation import (
+    INFERENCE_POOLING_FACTOR,
+    MIN_COMPONENT_SHARE,
+    SegmentationTrainingConfig,
+    create_segmentation_config,
+    train_segmentation_network,
+)
 from gliomark.training.slice_dataset import load_slice_dataset
 from gliomark.training.stacking import (
     PatientVectors,
@@ -58,10 +65,9 @@ from gliomark.training.stacking import (
     compute_held_out_vectors,
     fit_trees,
 )
+from gliomark.training.work_folder import to_config_record
 
 MIN_FOLDS = 3  # one to be scored, one to fit the trees, one for early stopping
-SEGMENTATION_RECIPES = ("published", "small", "light")
-MARKER_RECIPES = ("published", "small", "light")
 RECORDED_PACKAGES = (
     "gliomark",
     "torch",
@@ -122,6 +128,9 @@ MARKER_DEFINITIONS = {
 }
 
 
+LOG = logging.getLogger("gliomark.training")  # steps, which the command line shows
+
+
 def parse_marker_definition(text: str) -> MarkerDefinition:
     """Parse the name or column of a known marker, a ``column`` of 0 and 1, or ``column>=threshold``.
 
@@ -158,7 +167,12 @@ def get_cohort_sequences(cohort: Cohort) -> tuple[MRSequence, ...]:
 
 
 def run_segmentation_training(
-    cohort_folder: Path, output_path: Path, rule: str, recipe: str, max_epochs: int
+    cohort_folder: Path,
+    output_path: Path,
+    rule: str,
+    recipe: Recipe,
+    max_epochs: int,
+    network: str | None = None,
 ) -> Path:
     """Train a segmentation network and write its weights file (``gliomark train segmentation``).
 
@@ -173,9 +187,11 @@ def run_segmentation_training(
     rule
         "joint", "union" or "single", see ``inference.segmenter.Segmenter``.
     recipe
-        The recipe: "published", "small" or "light".
+        The recipe.
     max_epochs
         Number of epochs.
+    network
+        Name of the network in the registry; None: the recipe's own.
 
     Returns
     -------
@@ -185,19 +201,22 @@ def run_segmentation_training(
     Raises
     ------
     ConfigurationError
-        If the rule or the recipe is unknown.
+        If the rule, the recipe or the network is unknown, or the network does not have the recipe.
     """
     if rule not in SEQUENCE_RULES:
         raise ConfigurationError(
             f"The rule '{rule}' is unknown; it must be one of {', '.join(SEQUENCE_RULES)}."
         )
+    entry = choose_segmentation_entry(recipe, network)
     cohort = Cohort(cohort_folder)
     prepare_output_folder(output_path)
     folds, sequences = load_cohort_folds(cohort), get_cohort_sequences(cohort)
     is_joint = rule == "joint"
     used_sequences = select_sequences(sequences, rule)
-    config = create_segmentation_config(recipe, len(used_sequences) if is_joint else 1, max_epochs)
+    sequence_count = len(used_sequences) if is_joint else 1
+    config = create_segmentation_config(recipe, sequence_count, max_epochs, entry)
     training_patients, validation_patients = config.split_patients(folds.train, folds.validation)
+    LOG.info("training on %d patients", len(training_patients))
     training_dataset = load_slice_dataset(cohort, training_patients, used_sequences, is_joint, config.context)
     validation_dataset = None
     if validation_patients:
@@ -208,10 +227,8 @@ def run_segmentation_training(
         training_dataset, config, output_path.with_suffix(".work"), validation_dataset
     )
     card = create_segmentation_card(output_path.stem, cohort, folds, training_patients, rule, config)
-    if recipe == "light":
-        card = update_inference_settings(
-            card, True, segmentation.MIN_COMPONENT_SHARE, segmentation.INFERENCE_POOLING_FACTOR
-        )
+    if recipe == "pretrained":
+        card = update_inference_settings(card, True, MIN_COMPONENT_SHARE, INFERENCE_POOLING_FACTOR)
     save_weights(
         output_path, card, collect_segmentation_tensors(trained.network, trained.prior), build_segmenter
     )
@@ -226,25 +243,6 @@ def prepare_output_folder(output_path: Path) -> None:
     check_writable(output_path.parent)
     remove_leftovers(output_path.parent)
     remove_leftovers(output_path.with_suffix(".work"), recursive=True)
-
-
-def _check_recipe(recipe: str, recipes: Sequence[str]) -> None:
-    if recipe not in recipes:
-        raise ConfigurationError(f"The size '{recipe}' is unknown; it must be {' or '.join(recipes)}.")
-
-
-def create_segmentation_config(recipe: str, sequence_count: int, epochs: int) -> SegmentationTrainingConfig:
-    """Create the configuration of a recipe: MIG-Net published or small, or the pretrained recipe of the demo weights.
-
-    Raises ConfigurationError if the recipe is unknown.
-    """
-    _check_recipe(recipe, SEGMENTATION_RECIPES)
-    if recipe == "light":
-        return segmentation.create_pretrained_segmentation_config(sequence_count, epochs)
-    if recipe == "small":
-        return segmentation.create_small_segmentation_config(sequence_count, epochs)
-    default = SegmentationTrainingConfig(epochs=epochs)
-    return replace(default, network=replace(default.network, inputs=sequence_count))
 
 
 def collect_segmentation_tensors(network: torch.nn.Module, prior: Tensor) -> dict[str, Tensor]:
@@ -266,7 +264,7 @@ def create_segmentation_card(
         sequences=get_cohort_sequences(cohort),
         rule=rule,
         segmentation={
-            "network": to_segmentation_network_record(config.network),
+            "network": to_network_record(config.network),
             "tile": config.augmentation.crop,
             "pool": config.pool,
             "context": config.context,
@@ -303,8 +301,9 @@ def run_marker_training(
     segmentation_file: Path,
     output_path: Path,
     markers: Sequence[str],
-    recipe: str,
+    recipe: Recipe,
     epochs: int,
+    network: str | None = None,
 ) -> Weights:
     """Train and cross-validate marker networks and write a weights file (``gliomark train markers``).
 
@@ -319,9 +318,11 @@ def run_marker_training(
     markers
         Markers as ``parse_marker_definition`` accepts them.
     recipe
-        The recipe: "published", "small" or "light".
+        The recipe.
     epochs
         Number of epochs.
+    network
+        Name of the network in the registry; None: the recipe's own.
 
     Returns
     -------
@@ -330,9 +331,12 @@ def run_marker_training(
 
     Raises
     ------
+    ConfigurationError
+        If the recipe or the network is unknown, or the network does not have the recipe.
     CohortError
         If the segmentation network was trained on test patients.
     """
+    entry = choose_marker_entry(recipe, network)
     cohort, weights = Cohort(cohort_folder), load_weights(segmentation_file)
     prepare_output_folder(output_path)
     folds = load_cohort_folds(cohort)
@@ -341,7 +345,7 @@ def run_marker_training(
             f"{segmentation_file} was trained on test patients of {cohort_folder}; train it on these folds."
         )
     build_segmenter(weights)  # raises before hours of training if the network is unusable
-    config = create_marker_config(recipe, epochs)
+    config = create_marker_config(recipe, epochs, entry)
     trained: dict[str, tuple[TrainedMarker, MarkerCard]] = {}
     training_folds, work_folder = (
         TrainingFolds(folds.development_folds, folds.test),
@@ -371,21 +375,6 @@ def create_validated_card(marker: TrainedMarker, validation: MarkerValidation | 
     )
 
 
-def create_marker_config(recipe: str, epochs: int) -> MarkerTrainingConfig:
-    """Create the configuration of a recipe; the pretrained recipe of the demo weights has no epochs.
-
-    Raises ConfigurationError if the recipe is unknown.
-    """
-    _check_recipe(recipe, MARKER_RECIPES)
-    if recipe == "light":
-        return markers.create_pretrained_marker_config()
-    return (
-        markers.create_small_marker_config(epochs)
-        if recipe == "small"
-        else MarkerTrainingConfig(epochs=epochs)
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class TrainedMarker:
     """A marker's final network and trees, with the out-of-fold vectors of its training patients.
@@ -407,7 +396,7 @@ class TrainedMarker:
         """Create the marker's card with its held-out performance, as text and as numbers."""
         d = self.definition
         architecture = {
-            "network": to_marker_network_record(self.config.network),
+            "network": to_network_record(self.config.network),
             "crop": self.classifier.crop_size,
             "evidence": self.classifier.tree_features,
         }
@@ -498,10 +487,12 @@ def train_marker(
         return train_marker_network(slice_dataset.select_patients(patients), config, folder)
 
     out_of_fold: dict[str, PatientVectors] = {}
-    for fold in training_folds.folds:
+    for number, fold in enumerate(training_folds.folds, start=1):
+        LOG.info("%s: training without part %d of %d", definition.title, number, len(training_folds.folds))
         rest = [p for p in all_patients if p not in fold]
         network = train_on(rest)
         out_of_fold |= compute_held_out_vectors(network, cohort, labels, fold, rest, sequences, crop)
+    LOG.info("%s: training on %d patients", definition.title, len(all_patients))
     final = train_on(all_patients)
     slice_probabilities = {
         evidence: cross_fit_trees(out_of_fold, training_folds, StackingConfig(tree_features=evidence))
@@ -544,6 +535,9 @@ def cross_validate_marker(
         return None
     probabilities: dict[str, float] = {}
     for number, fold in enumerate(training_folds.folds):
+        LOG.info(
+            "%s: cross-validation, fold %d of %d", definition.title, number + 1, len(training_folds.folds)
+        )
         others = tuple(one for n, one in enumerate(training_folds.folds) if n != number)
         rest = TrainingFolds(others, (*training_folds.excluded, *fold))
         probabilities |= train_marker(
@@ -577,7 +571,7 @@ def build_network_folder(
     config: MarkerTrainingConfig,
 ) -> Path:
     """Return a network's folder, named by a hash of all that determines its weights, so that recipes are not mixed."""
-    identity = [sorted((p, labels[p], values[p]) for p in patients), asdict(config)]
+    identity = [sorted((p, labels[p], values[p]) for p in patients), to_config_record(config)]
     return work_folder / definition.name / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
 

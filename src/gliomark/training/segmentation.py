@@ -1,4 +1,4 @@
-"""Train a segmentation network, MIG-Net or a comparison network (section 3 of docs/method.md)."""
+"""Train a segmentation network of the registry (section 3 of docs/method.md)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning
 import torch
@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from gliomark.inference.segmenter import downsample_by_averaging
-from gliomark.models.comparison.segmentation_networks import ComparisonSegmentationSettings
-from gliomark.models.published.mignet import MIGNetSettings, SegmentationOutput
-from gliomark.models.published.swin_unet import SMALL_SWIN_SIZE
+from gliomark.models.entries import Recipe, SegmentationEntry, SegmentationSettings
+from gliomark.models.network_io import SegmentationOutput
+from gliomark.models.published.mignet import MIGNetSettings
 from gliomark.models.registry import (
-    SegmentationNetworkSettings,
     build_segmentation_network,
-    load_pretrained_encoder,
+    choose_segmentation_entry,
+    find_segmentation_entry,
+    load_pretrained_weights,
 )
 from gliomark.training.augmentation import GENTLE_AUGMENTATION, Augmentation, draw_random_view, resample_view
 from gliomark.training.checkpoints import (
@@ -82,10 +83,10 @@ class SegmentationTrainingConfig:
     distillation
         Weight, 0 to 1, of the agreement with a teacher in the loss.
     imagenet
-        Initialise the encoder with ImageNet weights.
+        Start from the pretrained weights of the network's entry.
     """
 
-    network: SegmentationNetworkSettings = field(default_factory=MIGNetSettings)
+    network: SegmentationSettings = field(default_factory=MIGNetSettings)
     augmentation: Augmentation = field(default_factory=Augmentation)
     pool: float = 1
     context: int = 0
@@ -113,7 +114,7 @@ class SegmentationTrainingConfig:
     @property
     def uses_prior_weight(self) -> bool:
         """Whether the FPG weights the loss (MIG-Net with fpg on)."""
-        return isinstance(self.network, MIGNetSettings) and self.network.fpg
+        return find_segmentation_entry(self.network).uses_prior_weight(self.network)
 
     def split_patients(
         self, training: Sequence[str], validation: Sequence[str]
@@ -122,35 +123,43 @@ class SegmentationTrainingConfig:
         return (tuple(training), tuple(validation)) if self.validate_every else ((*training, *validation), ())
 
 
-def create_small_segmentation_config(sequence_count: int, epochs: int) -> SegmentationTrainingConfig:
-    """Create the configuration of the small recipe, which two CPU cores train in well under an hour."""
-    network = MIGNetSettings(inputs=sequence_count, size=SMALL_SWIN_SIZE)
-    return SegmentationTrainingConfig(
-        network=network,
-        augmentation=GENTLE_AUGMENTATION,
-        pool=2,
-        rate=1e-3,
-        epochs=epochs,
-    )
-
-
-def create_pretrained_segmentation_config(sequence_count: int, epochs: int) -> SegmentationTrainingConfig:
-    """Create the configuration of the pretrained recipe (demo weights), for small cohorts and two CPU cores.
-
-    EfficientNet U-Net with an encoder pretrained on ImageNet, pixels of 1.5 mm, neighbouring slices as channels, and
-    no validation patients. sequence_count: number of sequences in one sample.
-    """
-    return SegmentationTrainingConfig(
-        network=ComparisonSegmentationSettings("EfficientNet U-Net", 3 * sequence_count, 16),
+# published: section 3 of docs/method.md; small: two CPU cores train MIG-Net in well under an hour; pretrained (demo
+# weights): for small cohorts and two CPU cores, with pixels of 1.5 mm and neighbouring slices as channels
+RECIPE_CONFIGS: Mapping[Recipe, SegmentationTrainingConfig] = {
+    "published": SegmentationTrainingConfig(),
+    "small": SegmentationTrainingConfig(augmentation=GENTLE_AUGMENTATION, pool=2, rate=1e-3),
+    "pretrained": SegmentationTrainingConfig(
         augmentation=replace(GENTLE_AUGMENTATION, zoom=0.2, tone=0.3),
         pool=1.5,
         context=1,
         rate=1e-3,
         warm_up=0.1,
         largest_gradient=1.0,
-        epochs=epochs,
         imagenet=True,
+    ),
+}
+
+
+def create_segmentation_config(
+    recipe: Recipe, sequence_count: int, epochs: int, entry: SegmentationEntry[Any] | None = None
+) -> SegmentationTrainingConfig:
+    """Create the configuration of a recipe for a network that has it; without an entry, the recipe's own network.
+
+    sequence_count: number of sequences in one sample; every neighbouring slice adds as many channels.
+    """
+    config, entry = RECIPE_CONFIGS[recipe], entry or choose_segmentation_entry(recipe)
+    inputs = sequence_count * (1 + 2 * config.context)
+    return apply_training_defaults(
+        replace(config, network=replace(entry.recipes[recipe], inputs=inputs), epochs=epochs), entry
     )
+
+
+def apply_training_defaults(
+    config: SegmentationTrainingConfig, entry: SegmentationEntry[Any]
+) -> SegmentationTrainingConfig:
+    """Return the configuration with what the network's entry prescribes, such as nnU-Net's optimiser."""
+    prescribed = {name: value for name, value in asdict(entry.training).items() if value is not None}
+    return replace(config, **prescribed)
 
 
 # inference settings of the pretrained recipe: a second component is kept from this share of the largest one on; pixels
@@ -186,7 +195,7 @@ class SegmentationTrainingModule(lightning.LightningModule):
         self.config = config
         self.network = build_segmentation_network(config.network, prior)
         if config.imagenet:
-            load_pretrained_encoder(self.network)
+            load_pretrained_weights(self.network)
         self.register_buffer("prior", prior)
         # in a list, so that the teacher is neither trained nor saved
         self.teachers = [] if teacher is None else [teacher.eval().requires_grad_(False)]

@@ -18,15 +18,22 @@ from torch import Tensor, nn
 from gliomark.errors import CohortError
 from gliomark.files import atomic_write
 from gliomark.messages import message
+from gliomark.models.entries import NetworkSettings
+from gliomark.models.registry import to_identity_record
 from gliomark.training.checkpoints import has_checkpoint
 
 RUN_RECORD_NAME = "run.json"
 
 
 class TrainingConfig(Protocol):
-    """Configuration of a training: any dataclass."""
+    """Configuration of a training: a dataclass with the settings of the network."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def network(self) -> NetworkSettings:
+        """Settings of the network."""
+        ...
 
 
 class TrainingDataset(Protocol):
@@ -61,7 +68,7 @@ def check_work_folder(
         mix two runs.
     """
     run = {
-        "settings": json.loads(json.dumps(asdict(config))),
+        "settings": json.loads(json.dumps(to_config_record(config))),
         "patients": sorted(_get_patient_ids(training_dataset)),
         "data": _compute_data_digest(training_dataset, validation_dataset, teacher),
     }
@@ -71,6 +78,11 @@ def check_work_folder(
         return
     if difference := _find_first_difference(record, run):
         raise CohortError(message(f"work-of-other-{difference}", folder=work_folder))
+
+
+def to_config_record(config: TrainingConfig) -> dict[str, Any]:
+    """Convert a configuration to the form by which finished and interrupted trainings are recognised."""
+    return {**asdict(config), "network": to_identity_record(config.network)}
 
 
 def _find_first_difference(record: Path, run: Mapping[str, Any]) -> str:

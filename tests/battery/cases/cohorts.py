@@ -349,11 +349,11 @@ CASES = [
     ),
     expect_refusal(
         SEGMENTATION,
-        "unknown size",
+        "unknown network",
         "impossible value",
         copy_cohort(),
-        "size",
-        arguments="train segmentation --cohort cohort --out model.safetensors --rule joint --size huge",
+        "no network named 'V-Net'",
+        arguments="train segmentation --cohort cohort --out model.safetensors --rule joint --network V-Net",
     ),
     expect_refusal(
         SEGMENTATION,
@@ -396,7 +396,7 @@ CASES = [
         "must be a marker",
         "idh>=abc",
         arguments="train markers --cohort cohort --segmentation outline.safetensors --marker idh>=abc "
-        "--out model.safetensors --size light",
+        "--out model.safetensors --recipe pretrained",
     ),
     expect_refusal(
         MARKERS,
@@ -405,7 +405,7 @@ CASES = [
         run_all(copy_cohort(), lambda scene: copy_shipped_weights(scene)),
         "mgmt",
         arguments="train markers --cohort cohort --segmentation outline.safetensors --marker mgmt "
-        "--out model.safetensors --size light",
+        "--out model.safetensors --recipe pretrained",
     ),
     expect_answer(
         "cohort check",

@@ -203,7 +203,7 @@ SPECIAL = [
         "names",
         lambda scene: None,
         "folder-missing",
-        arguments=f"predict {'x' * 255} --out out --without-clinical",
+        arguments=f"predict {'x' * 255} --out out --allow-missing-clinical",
     ),
     expect_refusal(
         DOOR,
@@ -212,7 +212,7 @@ SPECIAL = [
         lambda scene: None,
         "folder-missing",
         "check the path",
-        arguments=f"predict {'x' * 5000} --out out --without-clinical",
+        arguments=f"predict {'x' * 5000} --out out --allow-missing-clinical",
     ),
 ]
 

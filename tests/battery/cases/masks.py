@@ -303,7 +303,8 @@ GIVEN = [
         "names another file",
         write_mask_volume(
             replace_content(
-                b"ObjectType = Image\nNDims = 3\nDimSize = 8 8 8\nElementType = MET_CHAR\nElementDataFile = /etc/passwd\n"
+                b"ObjectType = Image\nNDims = 3\nDimSize = 8 8 8\nElementType = MET_CHAR\n"
+                b"ElementDataFile = /etc/passwd\n"
             ),
             "lesion.mhd",
         ),

@@ -475,7 +475,9 @@ OUTLINES = [
 
 
 def path_case(name: str, kind: str, method: str, url_path: str, *says: str, **words: Any) -> Case:
-    return expect_refusal(DOOR, f"path {name}", kind, lambda live: live.ask(method, url_path, **words), *says)
+    return expect_refusal(
+        DOOR, f"path {name}", kind, lambda live: live.send_request(method, url_path, **words), *says
+    )
 
 
 NOT_FOUND_MESSAGES = ("no-such-study", "no-such-prediction", "Not Found", "404", "request-unfit", "405")
@@ -596,7 +598,7 @@ TRUTHS = [
 
 
 def raw_request_case(name: str, kind: str, content: bytes, *says: str) -> Case:
-    return expect_refusal(DOOR, f"raw {name}", kind, lambda live: live.raw(content), *says)
+    return expect_refusal(DOOR, f"raw {name}", kind, lambda live: live.send_bytes(content), *says)
 
 
 HOST = b"Host: 127.0.0.1\r\n"

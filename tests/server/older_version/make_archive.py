@@ -5,7 +5,7 @@ Run once, with that commit's code, as a user who may write to /data:
 ::
 
     git worktree add OLD 5d330d2
-    PYTHONPATH=OLD/src python tests/server/before/make.py
+    PYTHONPATH=OLD/src python tests/server/older_version/make_archive.py
 
 Four patients of few slices, drawn by the phantom: one predicted, corrected, predicted again and compared with the
 truth; one with T2 in place of FLAIR; one as DICOM; one that cannot be prepared. Beside the folder lies what the server

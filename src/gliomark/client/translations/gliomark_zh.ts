@@ -2,7 +2,7 @@
 <!DOCTYPE TS>
 <TS version="2.1" language="zh_CN" sourcelanguage="en">
 <context>
-    <name>Images</name>
+    <name>ImagePanel</name>
     <message>
         <source>Reset contrast</source>
         <translation>重置窗宽窗位</translation>
@@ -251,7 +251,7 @@
     </message>
 </context>
 <context>
-    <name>Result</name>
+    <name>ResultPanel</name>
     <message>
         <source>Prediction</source>
         <translation>预测结果</translation>
@@ -385,7 +385,7 @@
     </message>
 </context>
 <context>
-    <name>Steps</name>
+    <name>InputPanel</name>
     <message>
         <source>Choose the patient&apos;s folder first.</source>
         <translation>请先选择患者文件夹。</translation>

@@ -8,27 +8,32 @@ the segmentation network of fold k. With permuted labels, the same run tests the
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from gliomark.cohort.folds import FOLD_COUNT, check_disjoint, folds_excluding, load_cohort_folds
-from gliomark.cohort.store import Cohort, write_json
+from gliomark.cohort.store import Cohort
 from gliomark.errors import CohortError
 from gliomark.evaluation.intervals import bootstrap_interval
 from gliomark.evaluation.metrics import auc, auc_within_groups, compute_threshold_metrics
 from gliomark.experiments.config import ExperimentConfig
-from gliomark.experiments.job_runner import run_jobs
-from gliomark.experiments.result_files import create_run_record, write_table
-from gliomark.experiments.segmentation.fold_training import (
-    FoldTrainingJob,
+from gliomark.experiments.markers.runs import MarkerRun
+from gliomark.experiments.result_files import create_run_record, write_result_files
+from gliomark.experiments.runner import FinishedJob, TrainingJob, complete_jobs
+from gliomark.experiments.segmentation.procedure import (
+    FoldJob,
     SegmentationRun,
+    create_fold_job,
     create_run_segmenter,
+    get_weights_path,
 )
 from gliomark.inference.fusion import FusionRule
 from gliomark.inference.slice_classifier import apply_calibration
@@ -49,10 +54,11 @@ from gliomark.training.recipes import (
     train_marker,
 )
 from gliomark.training.stacking import PatientVectors, compute_held_out_vectors
+from gliomark.training.work_folder import to_config_record
 
 FUSION_RULES: tuple[FusionRule, ...] = ("near", "all", "large")
-CASCADE_STAGE, NETWORK_ONLY_STAGE = "light KiNet + LightGBM", "light KiNet alone"
-PERMUTED_LABELS = "shuffled_labels"
+CASCADE_STAGE, NETWORK_ONLY_STAGE = "lesion-pooled features + LightGBM", "lesion-pooled features alone"
+PERMUTED_LABELS = "permuted_labels"
 MasksByPatient = Mapping[str, NDArray[np.bool_]]
 
 
@@ -77,77 +83,99 @@ def load_cascade_labels(
     }
 
 
+CascadeJob: TypeAlias = TrainingJob[MarkerRun]
+
+
 @dataclass(frozen=True)
-class TrainingJob:
-    """Training of one network on some patients, in the folder where ``train_marker`` looks for it."""
+class CascadeProcedure:
+    """Training of all networks that the folds of the cascade need, where ``train_marker`` looks for them.
 
-    cohort_folder: Path
+    One network per excluded fold, one per excluded pair of folds, and, unless the labels are permuted, one on all
+    patients.
+    """
+
     definition: MarkerDefinition
-    labels: tuple[tuple[str, int], ...]
-    values: tuple[tuple[str, float], ...]
-    patients: tuple[str, ...]
-    training_config: MarkerTrainingConfig
-    work_folder: Path
+    permutation_seed: int = 0
 
+    def list_jobs(
+        self, runs: Sequence[MarkerRun], fold_count: int, config: ExperimentConfig
+    ) -> list[CascadeJob]:
+        """List the networks of every run."""
+        folds = [(index,) for index in range(fold_count)]
+        pairs = combinations(range(fold_count), 2)
+        final: list[tuple[int, ...]] = [] if self.permutation_seed else [()]
+        excluded_folds = [*folds, *pairs, *final]
+        return [
+            TrainingJob(run, excluded, config.cohort_folders[:1], config.work_folder)
+            for run in runs
+            for excluded in excluded_folds
+        ]
 
-def train_network_for_patients(job: TrainingJob) -> dict:
-    """Train the network of a job unless it is finished; an empty record."""
-    labels_and_values = dict(job.labels), dict(job.values)
-    folder = build_network_folder(
-        job.work_folder, job.definition, *labels_and_values, job.patients, job.training_config
-    )
-    train_marker_network(
-        _load_lesion_dataset(job.cohort_folder, job.labels, job.values).select_patients(job.patients),
-        job.training_config,
-        folder,
-    )
-    return {}
+    def load_labels(self, cohort_folder: Path) -> tuple[dict[str, int], dict[str, float]]:
+        """Load labels and values, permuted if there is a seed."""
+        return load_cascade_labels(Cohort(cohort_folder), self.definition, self.permutation_seed)
+
+    def list_patients(self, job: CascadeJob) -> tuple[str, ...]:
+        """List the patients to train on."""
+        labels, _ = self.load_labels(job.cohort_folders[0])
+        folds = folds_excluding(load_cohort_folds(Cohort(job.cohort_folders[0])), None).restrict_to(labels)
+        return tuple(
+            sorted(
+                p for index, fold in enumerate(folds.folds) if index not in job.excluded_folds for p in fold
+            )
+        )
+
+    def get_network_folder(self, job: CascadeJob) -> Path:
+        """Return the folder of the network, in which ``train_marker`` looks for it."""
+        labels_and_values = self.load_labels(job.cohort_folders[0])
+        work_folder = get_cascade_folder(job.work_folder)
+        return build_network_folder(
+            work_folder, self.definition, *labels_and_values, self.list_patients(job), job.run.training
+        )
+
+    def get_record_path(self, job: CascadeJob) -> Path:
+        """Return the path of the network's record."""
+        return self.get_network_folder(job) / "network.json"
+
+    def create_key(self, job: CascadeJob) -> dict[str, Any]:
+        """Hashes of settings, patients, labels and images that identify a finished network."""
+        arrays = Cohort(job.cohort_folders[0]).hash_arrays(self.list_patients(job))
+        return json.loads(json.dumps({"network": self.get_network_folder(job).name, "arrays": arrays}))
+
+    def execute(self, job: CascadeJob, _: Path) -> None:
+        """Train the network; its checkpoint stays in its folder."""
+        cohort_folder = job.cohort_folders[0]
+        dataset = _load_lesion_dataset(cohort_folder, self.definition, self.permutation_seed)
+        train_marker_network(
+            dataset.select_patients(self.list_patients(job)), job.run.training, self.get_network_folder(job)
+        )
+
+    def to_record(self, finished: FinishedJob[None]) -> dict[str, Any]:
+        """Convert a finished network to its record."""
+        return {"key": finished.key, "seconds": finished.seconds}
+
+    def from_record(self, record: dict[str, Any]) -> FinishedJob[None]:
+        """Convert a record to a finished network."""
+        return FinishedJob(record["key"], None, record["seconds"])
+
+    def describe(self, job: CascadeJob, _: FinishedJob[None]) -> str:
+        """Describe a finished network by the number of its patients."""
+        return f"{self.definition.title}: network trained on {len(self.list_patients(job))} patients"
 
 
 @functools.lru_cache(maxsize=1)
 def _load_lesion_dataset(
-    cohort_folder: Path, labels: tuple[tuple[str, int], ...], values: tuple[tuple[str, float], ...]
+    cohort_folder: Path, definition: MarkerDefinition, permutation_seed: int
 ) -> LesionSliceDataset:
     """Load the slices of all patients once for all networks of a marker."""
     cohort = Cohort(cohort_folder)
-    return load_lesion_slice_dataset(cohort, dict(labels), get_cohort_sequences(cohort), dict(values))
+    labels, values = load_cascade_labels(cohort, definition, permutation_seed)
+    return load_lesion_slice_dataset(cohort, labels, get_cohort_sequences(cohort), values)
 
 
-def train_cascade_networks(
-    definition: MarkerDefinition,
-    labels: Mapping[str, int],
-    values: Mapping[str, float],
-    training_config: MarkerTrainingConfig,
-    config: ExperimentConfig,
-    includes_final_network: bool,
-) -> None:
-    """Train all networks that the folds need, distributed over the workers.
-
-    One network per excluded fold and one per excluded pair of folds; includes_final_network: whether to train the
-    network on all patients too.
-    """
-    cohort = Cohort(config.cohort_folders[0])
-    training_folds = folds_excluding(load_cohort_folds(cohort), None).restrict_to(labels)
-    excluded_folds = [*((n,) for n in range(FOLD_COUNT)), *combinations(range(FOLD_COUNT), 2)]
-    groups = [
-        tuple(
-            sorted(p for number, fold in enumerate(training_folds.folds) if number not in out for p in fold)
-        )
-        for out in [*excluded_folds, *([()] if includes_final_network else [])]
-    ]
-    labels_and_values, work = (tuple(labels.items()), tuple(values.items())), config.work_folder / "cascade"
-    jobs = [
-        TrainingJob(config.cohort_folders[0], definition, *labels_and_values, group, training_config, work)
-        for group in groups
-    ]
-    config.notify(f"{definition.title}: {len(jobs)} networks")
-    run_jobs(
-        jobs,
-        train_network_for_patients,
-        lambda job, _: config.notify(f"{definition.title}: network trained on {len(job.patients)} patients"),
-        config.workers,
-        config.scheduler,
-    )
+def get_cascade_folder(work_folder: Path) -> Path:
+    """Return the folder of the cascade's networks."""
+    return work_folder / "cascade"
 
 
 def run_cascade(
@@ -192,38 +220,41 @@ def run_cascade(
         definition = replace(definition, name=f"{definition.name}-shuffled-{permutation_seed}")
     folds = load_cohort_folds(cohort)
     segmentation_jobs = [
-        FoldTrainingJob(
+        create_fold_job(
             segmentation_run, n, config.cohort_folders, segmentation_work_folder or config.work_folder
         )
         for n in range(FOLD_COUNT)
     ]
     for job, fold in zip(segmentation_jobs, folds.folds, strict=True):
         load_fold_weights(job, fold)  # fail before hours of training
-    train_cascade_networks(
-        definition, labels, values, training_config, config, includes_final_network=not permutation_seed
-    )
-    rows = []
-    for fold_index in range(FOLD_COUNT):
-        training_folds = folds_excluding(folds, fold_index)
+    procedure = CascadeProcedure(definition, permutation_seed)
+    jobs = procedure.list_jobs([MarkerRun("cascade", training_config)], FOLD_COUNT, config)
+    complete_jobs(jobs, procedure, config)
+    rows: list[dict[str, Any]] = []
+    work_folder = get_cascade_folder(config.work_folder)
+    for job in segmentation_jobs:
+        training_folds = folds_excluding(folds, job.fold_index)
         marker = train_marker(
-            cohort,
-            training_folds,
-            definition,
-            labels,
-            values,
-            training_config,
-            config.work_folder / "cascade",
+            cohort, training_folds, definition, labels, values, training_config, work_folder
         )
-        test = [p for p in folds.folds[fold_index] if p in labels]
-        masks = segment_test_patients(segmentation_jobs[fold_index], tuple(test))
-        for outline, masks_used in (("drawn", None), ("predicted", masks)):
-            for row in score_test_patients(marker, cohort, test, masks_used):
-                rows.append({"marker": definition.name, "fold": fold_index + 1, "outline": outline, **row})
-        config.notify(f"{definition.title}: fold {fold_index + 1} scored")
+        rows += _score_fold(marker, cohort, job, [p for p in training_folds.excluded if p in labels])
+        config.notify(f"{definition.title}: fold {job.fold_index + 1} scored")
     return pd.DataFrame(rows)
 
 
-def load_fold_weights(job: FoldTrainingJob, test_patients: Sequence[str]) -> Weights:
+def _score_fold(
+    marker: TrainedMarker, cohort: Cohort, job: FoldJob, test_patients: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Score the test patients of a fold on the drawn and on the predicted segmentations."""
+    masks = segment_test_patients(job, tuple(test_patients))
+    return [
+        {"marker": marker.definition.name, "fold": job.fold_index + 1, "outline": outline, **row}
+        for outline, masks_used in (("drawn", None), ("predicted", masks))
+        for row in score_test_patients(marker, cohort, test_patients, masks_used)
+    ]
+
+
+def load_fold_weights(job: FoldJob, test_patients: Sequence[str]) -> Weights:
     """Load the finished segmentation network of a fold.
 
     Raises
@@ -231,7 +262,7 @@ def load_fold_weights(job: FoldTrainingJob, test_patients: Sequence[str]) -> Wei
     CohortError
         If it is missing or was trained on one of the test patients.
     """
-    path = job.get_weights_path(job.run.weights_of)
+    path = get_weights_path(job)
     if not path.exists():
         raise CohortError(
             f"{path} is missing; give the output folder of a completed 'gliomark experiment demonstration'."
@@ -242,7 +273,7 @@ def load_fold_weights(job: FoldTrainingJob, test_patients: Sequence[str]) -> Wei
 
 
 @functools.lru_cache(maxsize=FOLD_COUNT)
-def segment_test_patients(job: FoldTrainingJob, test_patients: tuple[str, ...]) -> MasksByPatient:
+def segment_test_patients(job: FoldJob, test_patients: tuple[str, ...]) -> MasksByPatient:
     """Segment the test patients of a fold with its network; masks ``(slice, row, column)`` by patient.
 
     Raises CohortError if the network was trained on one of them.
@@ -328,7 +359,7 @@ def run_permuted_labels(
     permutation_count: int,
     segmentation_work_folder: Path,
 ) -> Path:
-    """Run the cascade with permuted labels, write ``shuffled_labels_<marker>.csv`` and return its path.
+    """Run the cascade with permuted labels, write ``permuted_labels_<marker>.csv`` and return its path.
 
     One row per permutation, then their mean: the AUC within folds is close to 0.5 if there is no data leakage.
     """
@@ -340,10 +371,13 @@ def run_permuted_labels(
     table = table[table["fusion"] == "near"].drop(columns="fusion")
     means = table.groupby(["outline", "stage"], sort=False)[["auc", "auc_in_folds"]].agg(["mean", "std"])
     means.columns = ["auc", "auc_sd", "auc_in_folds", "auc_in_folds_sd"]
-    path = config.output_folder / f"{PERMUTED_LABELS}_{definition.name}.csv"
-    write_table(pd.concat([table, means.reset_index().assign(marker=f"mean of {permutation_count}")]), path)
+    table = pd.concat([table, means.reset_index().assign(marker=f"mean of {permutation_count}")])
     record = create_run_record(
-        PERMUTED_LABELS, marker=definition.name, shuffles=permutation_count, training=asdict(training_config)
+        PERMUTED_LABELS,
+        marker=definition.name,
+        shuffles=permutation_count,
+        training=to_config_record(training_config),
     )
-    write_json(path.with_name(f"{path.stem}_run_record.json"), record)
-    return path
+    return write_result_files(
+        config.output_folder, f"{PERMUTED_LABELS}_{definition.name}", {"": table}, record
+    )

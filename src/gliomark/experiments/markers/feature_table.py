@@ -12,7 +12,6 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from gliomark.cohort.folds import FOLD_COUNT, VALIDATION_SHARE, FoldSplit
-from gliomark.cohort.store import write_json
 from gliomark.errors import InputError
 from gliomark.experiments.markers.result_tables import compare_patient_auc, summarise_scores
 from gliomark.experiments.markers.scoring import (
@@ -21,7 +20,7 @@ from gliomark.experiments.markers.scoring import (
     score_features,
     tabulate_scores,
 )
-from gliomark.experiments.result_files import create_run_record, write_table
+from gliomark.experiments.result_files import create_run_record, write_result_files
 from gliomark.study import ClinicalData
 from gliomark.tables import BLANK_VALUES, read_table
 
@@ -66,7 +65,8 @@ def run_feature_table(
     }
     if min(sum(labels.values()), len(labels) - sum(labels.values())) < SMALLEST_CLASS_SIZE:
         raise InputError(
-            f"{table_path}: column '{columns.label}' has fewer than {SMALLEST_CLASS_SIZE} patients of a class; check the positive "
+            f"{table_path}: column '{columns.label}' has fewer than {SMALLEST_CLASS_SIZE} patients of a "
+            f"class; check the positive "
             f"value, given as {columns.positive!r}."
         )
     notify(
@@ -91,12 +91,10 @@ def run_feature_table(
         "label": f"{columns.label} = {columns.positive}",
         "folds": FOLD_COUNT,
     }
-    write_table(pd.DataFrame(rows).assign(**common_columns), output_folder / f"{stem}.csv")
     patients = pd.concat(scores).query("part == 'test'").drop(columns=["part", "place", "area_mm2"])
-    write_table(patients, output_folder / f"{stem}_patients.csv")
+    tables = {"": pd.DataFrame(rows).assign(**common_columns), "_patients": patients}
     record = create_run_record(stem, seed=seed, columns=asdict(columns), splits=[asdict(s) for s in splits])
-    write_json(output_folder / f"{stem}_run_record.json", record)
-    return output_folder / f"{stem}.csv"
+    return write_result_files(output_folder, stem, tables, record)
 
 
 def _read_labelled_table(table_path: Path, columns: TableColumns) -> pd.DataFrame:
@@ -124,7 +122,8 @@ def _extract_features(table: pd.DataFrame, columns: TableColumns, table_path: Pa
     features = numbers.loc[:, numbers.notna().any()].to_numpy(float)
     if not features.shape[1]:
         raise InputError(
-            f"{table_path} has no numeric column from '{columns.first_feature}' on; give the first column of the features."
+            f"{table_path} has no numeric column from '{columns.first_feature}' on; give the first column of "
+            f"the features."
         )
     return features
 

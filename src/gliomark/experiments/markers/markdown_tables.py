@@ -37,11 +37,12 @@ def _format_marker(results_folder: Path, name: str) -> str:
     first_row = tables.get(TABLE_TITLES["table_4_4"], next(iter(tables.values()))).iloc[0]
     title = MARKER_TITLES[name][0].upper() + MARKER_TITLES[name][1:]
     head = (
-        f"### {title} on `{first_row.cohort}`\n\n{first_row.sequences}, {first_row.patients} patients, {first_row.positive} "
+        f"### {title} on `{first_row.cohort}`\n\n{first_row.sequences}, {first_row.patients} patients, "
+        f"{first_row.positive} "
         f"positive, five folds by patient. Preset `{first_row.preset}`: {first_row.cuts}."
     )
     parts = [head, *(_format_score_table(title, table) for title, table in tables.items())]
-    comparison_path = results_folder / f"marker_rivals_{name}.csv"
+    comparison_path = results_folder / f"marker_comparison_{name}.csv"
     if comparison_path.exists():
         parts.append(_format_comparison_table(pd.read_csv(comparison_path)))
     return "\n\n".join(parts)
@@ -104,9 +105,9 @@ def _format_supporting_results(results_folder: Path) -> list[str]:
     parts = [_format_published_radiomics(tables)] if tables else []
     parts += [_format_reader_finding(reader_finding_path)] if reader_finding_path.exists() else []
     for stem, format_part in (
-        ("shuffled_labels", _format_permuted_labels),
-        ("phantom_reach", _format_phantom_learning_curve),
-        ("slice_leak", _format_slice_leakage),
+        ("permuted_labels", _format_permuted_labels),
+        ("phantom_learning_curve", _format_phantom_learning_curve),
+        ("slice_leakage", _format_slice_leakage),
     ):
         for path in sorted(results_folder.glob(f"{stem}_*.csv")):
             parts.append(

@@ -21,9 +21,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from gliomark.cohort.folds import FOLD_COUNT
-from gliomark.cohort.store import write_json
 from gliomark.evaluation.metrics import auc
-from gliomark.experiments.result_files import create_run_record, write_table
+from gliomark.experiments.result_files import create_run_record, write_result_files
 from gliomark.phantom.appearance import (
     AppearanceSettings,
     collect_features,
@@ -33,7 +32,7 @@ from gliomark.phantom.appearance import (
     sample_clinical,
 )
 
-EXPERIMENT_NAME = "phantom_reach"
+EXPERIMENT_NAME = "phantom_learning_curve"
 CEILING_TOLERANCE = 0.04
 # shares of the variance of every appearance variable that are not measurement error
 READ_VARIANCE_SHARES = (1.0, 0.9, 0.75, 0.5)
@@ -46,7 +45,7 @@ def run_phantom_learning_curve(
     output_folder: Path,
     notify: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Write ``phantom_reach_<marker>.csv`` and its run record; the path of the table.
+    """Write ``phantom_learning_curve_<marker>.csv`` and its run record; the path of the table.
 
     patient_counts: sizes of the cohorts; cohort_count: number of cohorts of each size.
 
@@ -80,14 +79,13 @@ def run_phantom_learning_curve(
             }
         )
         notify(
-            f"{size} patients, {read_variance:.0%} of the variance: AUC {learnt_auc.mean():.3f}, ceiling {own_ceiling.mean():.3f}"
+            f"{size} patients, {read_variance:.0%} of the variance: AUC {learnt_auc.mean():.3f}, ceiling "
+            f"{own_ceiling.mean():.3f}"
         )
-    write_table(pd.DataFrame(rows), output_folder / f"{EXPERIMENT_NAME}_{marker}.csv")
     record = create_run_record(
         EXPERIMENT_NAME, marker=marker, sizes=list(patient_counts), cohorts=cohort_count
     )
-    write_json(output_folder / f"{EXPERIMENT_NAME}_{marker}_run_record.json", record)
-    return output_folder / f"{EXPERIMENT_NAME}_{marker}.csv"
+    return write_result_files(output_folder, f"{EXPERIMENT_NAME}_{marker}", {"": pd.DataFrame(rows)}, record)
 
 
 def compute_cohort_auc(

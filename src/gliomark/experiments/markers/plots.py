@@ -20,7 +20,7 @@ from gliomark.evaluation.delong import compute_delong_interval
 from gliomark.experiments.markers.runs import INPUT_CHANNELS, format_input_name
 from gliomark.experiments.markers.scoring import TrainedMarkerRuns, fuse_patient_scores
 from gliomark.experiments.result_files import save_figure
-from gliomark.explain import compute_slice_branch_maps
+from gliomark.explanation.branch_maps import compute_slice_branch_maps
 from gliomark.study import MRSequence
 
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 101)

@@ -22,8 +22,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gliomark.cohort.store import Cohort, write_json
-from gliomark.cohort.workers import create_dask_client, run_on_cluster
-from gliomark.errors import CohortError, ConfigurationError, GliomarkError
+from gliomark.errors import CohortError, ConfigurationError
+from gliomark.experiments.job_runner import run_jobs
 from gliomark.files import scratch_folder
 from gliomark.training.recipes import get_cohort_sequences
 
@@ -61,13 +61,12 @@ def compute_cohort_features(
     missing = [p for p in patients if not (cache_folder / f"{p}.json").exists()]
     if missing:
         notify(f"radiomics of {len(patients)} patients, {len(patients) - len(missing)} already computed")
-        with create_dask_client(workers, None) as client:
-            for (_, patient), row in run_on_cluster(
-                client, _compute_patient_features, [(cohort_folder, p) for p in missing]
-            ):
-                if isinstance(row, GliomarkError):
-                    raise row
-                write_json(cache_folder / f"{patient}.json", row)
+        run_jobs(
+            [(cohort_folder, p) for p in missing],
+            _compute_patient_features,
+            lambda job, row: write_json(cache_folder / f"{job[1]}.json", row),
+            workers,
+        )
     rows = {p: json.loads((cache_folder / f"{p}.json").read_text("utf-8")) for p in patients}
     table = pd.DataFrame.from_dict({p: row for p, row in rows.items() if row}, orient="index")
     return {str(patient): row.to_numpy(float) for patient, row in table.iterrows()}

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import label as connected
 from scipy.stats import binomtest
 
-from gliomark.cohort.store import Cohort, write_json
+from gliomark.cohort.store import Cohort
 from gliomark.errors import CohortError
-from gliomark.experiments.result_files import create_run_record, write_table
+from gliomark.experiments.result_files import create_run_record, write_result_files
 from gliomark.study import MRSequence, SliceStack
 from gliomark.training.markers import read_marker_labels
 from gliomark.training.recipes import MARKER_DEFINITIONS, get_cohort_sequences
@@ -51,7 +51,8 @@ def run_reader_finding(cohort_folder: Path, output_folder: Path) -> Path:
     cohort = Cohort(cohort_folder)
     if set(get_cohort_sequences(cohort)) != set(REQUIRED_SEQUENCES):
         raise CohortError(
-            f"{cohort_folder} was prepared for {'+'.join(get_cohort_sequences(cohort))}; enhancement is measured between T1 and "
+            f"{cohort_folder} was prepared for {'+'.join(get_cohort_sequences(cohort))}; enhancement is "
+            f"measured between T1 and "
             "T1C, so build it with --sequences T1,T1C."
         )
     definition = MARKER_DEFINITIONS["idh"]
@@ -73,13 +74,9 @@ def run_reader_finding(cohort_folder: Path, output_folder: Path) -> Path:
     table = pd.DataFrame(
         [{"figure": name, **_compute_share(right[among])} for name, (right, among) in shares.items()]
     )
-    write_table(table, output_folder / f"{EXPERIMENT_NAME}.csv")
-    write_table(patients, output_folder / f"{EXPERIMENT_NAME}_patients.csv")
-    rule = {"deviations": ENHANCEMENT_STANDARD_DEVIATIONS, "smallest_focus_ml": SMALLEST_FOCUS_ML}
-    write_json(
-        output_folder / f"{EXPERIMENT_NAME}_run_record.json", create_run_record(EXPERIMENT_NAME, **rule)
-    )
-    return output_folder / f"{EXPERIMENT_NAME}.csv"
+    rule = {"standard_deviations": ENHANCEMENT_STANDARD_DEVIATIONS, "smallest_focus_ml": SMALLEST_FOCUS_ML}
+    tables, record = {"": table, "_patients": patients}, create_run_record(EXPERIMENT_NAME, **rule)
+    return write_result_files(output_folder, EXPERIMENT_NAME, tables, record)
 
 
 def _compute_share(is_correct: pd.Series) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Chapter 4's experiments as data: networks to train, scoring methods, and the published numbers.
+"""Chapter 4's experiments as data: networks to train and scoring methods.
 
 A run is a network and its training. A scoring method turns its output into a probability (softmax, LightGBM on its
 vectors, mean of two networks). A table is a list of methods.
@@ -12,11 +12,13 @@ from typing import Literal
 
 from gliomark.errors import ConfigurationError
 from gliomark.inference.slice_classifier import TreeFeatures
-from gliomark.models.comparison.marker_networks import ComparisonMarkerSettings, MarkerArchitecture
+from gliomark.models.entries import MarkerLoss, NetworkSettings
+from gliomark.models.network_io import ALL_CHANNELS
 from gliomark.models.published.kinet import SMALL_KINET_SIZE, KiNetSettings, KiNetSize
+from gliomark.models.registry import get_marker_entry
 from gliomark.study import MRSequence
 from gliomark.training.augmentation import GENTLE_AUGMENTATION, Augmentation
-from gliomark.training.markers import MarkerTrainingConfig, create_pretrained_marker_config
+from gliomark.training.markers import MarkerTrainingConfig, create_marker_config
 
 KINET = "KiNet"
 LESION_POOLED_FEATURES = "KiNet, light (frozen ImageNet trunk)"
@@ -34,6 +36,11 @@ class MarkerRun:
     name: str
     training: MarkerTrainingConfig
     stacked: bool = False
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        """No networks of other runs are needed."""
+        return ()
 
 
 ScoringStage = Literal["softmax", "LightGBM", "logistic", "clinical", "radiomics"]
@@ -74,7 +81,8 @@ PRESETS: Mapping[str, MarkerPreset] = {
         1e-3,
         12,
         "every network one block per stage and 32 to 96 channels (0.03 to 0.11 million parameters), pixels averaged "
-        "2 x 2, 12 epochs at a rate of 1e-3, small rotations instead of quarter turns; the light KiNet is not reduced",
+        "2 x 2, 12 epochs at a rate of 1e-3, small rotations instead of quarter turns; lesion-pooled features "
+        "are not reduced",
     ),
 }
 
@@ -95,29 +103,27 @@ def get_marker_preset(preset_name: str) -> MarkerPreset:
 
 
 def _create_comparison_run(
-    preset: MarkerPreset, run_name: str, architecture: MarkerArchitecture, channels: tuple[int, ...]
+    preset: MarkerPreset, run_name: str, network_name: str, channels: tuple[int, ...] = ALL_CHANNELS
 ) -> MarkerRun:
-    network = ComparisonMarkerSettings(architecture, channels, preset.network_size)
-    loss: Literal["branches", "cross-entropy"] = (
-        "branches" if architecture == "CentralNet" else "cross-entropy"
-    )
-    return MarkerRun(
-        run_name,
-        MarkerTrainingConfig(
-            network, preset.augmentation, loss, rate=preset.learning_rate, epochs=preset.epochs
-        ),
-    )
+    entry = get_marker_entry(network_name)
+    network = replace(entry.recipes["published"], channels=channels, size=preset.network_size)
+    return MarkerRun(run_name, _create_training(preset, network, entry.loss))
 
 
 def _create_kinet_run(
     preset: MarkerPreset, run_name: str, uses_bms_loss: bool, uses_merge_in: bool
 ) -> MarkerRun:
     network = KiNetSettings(merge_in=uses_merge_in, size=preset.network_size)
-    loss: Literal["bms", "cross-entropy"] = "bms" if uses_bms_loss else "cross-entropy"
-    training = MarkerTrainingConfig(
+    loss: MarkerLoss = "bms" if uses_bms_loss else "cross-entropy"
+    return MarkerRun(run_name, _create_training(preset, network, loss), stacked=True)
+
+
+def _create_training(
+    preset: MarkerPreset, network: NetworkSettings, loss: MarkerLoss
+) -> MarkerTrainingConfig:
+    return MarkerTrainingConfig(
         network, preset.augmentation, loss, rate=preset.learning_rate, epochs=preset.epochs
     )
-    return MarkerRun(run_name, training, stacked=True)
 
 
 def format_input_name(sequence: MRSequence, channels: str) -> str:
@@ -142,8 +148,8 @@ EARLY_FUSION, LATE_FUSION, MIDDLE_FUSION = "early fusion", "late fusion", "middl
 def list_table_4_3_runs(preset: MarkerPreset, sequences: Sequence[MRSequence]) -> list[MarkerRun]:
     """List the runs of table 4-3: ResNet-50 on two sequences; late fusion uses the networks of table 4-2."""
     mixes = [t for t in list_table_4_2_runs(preset, sequences) if t.name.endswith("MIX")]
-    early = _create_comparison_run(preset, EARLY_FUSION, "ResNet-50", (0, 1, 2, 3))
-    middle = _create_comparison_run(preset, MIDDLE_FUSION, "ResNet-50, middle fusion", (0, 1, 2, 3))
+    early = _create_comparison_run(preset, EARLY_FUSION, "ResNet-50")
+    middle = _create_comparison_run(preset, MIDDLE_FUSION, "Middle fusion")
     return [*mixes, early, middle]
 
 
@@ -163,11 +169,11 @@ def list_table_4_4_runs(preset: MarkerPreset) -> list[MarkerRun]:
     ResNet-50 is the early fusion of table 4-3.
     """
     return [
-        _create_comparison_run(preset, EARLY_FUSION, "ResNet-50", (0, 1, 2, 3)),
-        _create_comparison_run(preset, "ResNeSt-50", "ResNeSt-50", (0, 1, 2, 3)),
-        _create_comparison_run(preset, "CentralNet", "CentralNet", (0, 1, 2, 3)),
+        _create_comparison_run(preset, EARLY_FUSION, "ResNet-50"),
+        _create_comparison_run(preset, "ResNeSt-50", "ResNeSt-50"),
+        _create_comparison_run(preset, "CentralNet", "CentralNet"),
         _create_kinet_run(preset, KINET, uses_bms_loss=True, uses_merge_in=True),
-        MarkerRun(LESION_POOLED_FEATURES, create_pretrained_marker_config(), stacked=True),
+        MarkerRun(LESION_POOLED_FEATURES, create_marker_config("pretrained"), stacked=True),
     ]
 
 
@@ -268,40 +274,3 @@ def list_comparison_methods() -> list[ScoringMethod]:
         ScoringMethod("radiomics, age and sex, LightGBM", (), "radiomics"),
         ScoringMethod("age and sex, logistic regression", (), "clinical"),
     ]
-
-
-# accuracy, sensitivity, specificity, AUC and, where reported, kappa; from a private cohort with stained Ki-67
-PublishedNumbers = tuple[float, float, float, float] | tuple[float, float, float, float, float]
-PUBLISHED_4_2: Mapping[str, PublishedNumbers] = {
-    "IMG": (0.616, 0.588, 0.505, 0.584),
-    "ROI": (0.657, 0.627, 0.546, 0.632),
-    "MIX": (0.678, 0.630, 0.637, 0.679),
-}
-PUBLISHED_4_3: Mapping[str, PublishedNumbers] = {
-    EARLY_FUSION: (0.682, 0.646, 0.641, 0.695),
-    LATE_FUSION: (0.666, 0.635, 0.635, 0.682),
-    MIDDLE_FUSION: (0.691, 0.693, 0.689, 0.724),
-}
-PUBLISHED_4_4: Mapping[str, PublishedNumbers] = {
-    "ResNet-50": (0.691, 0.693, 0.689, 0.724, 0.422),
-    "ResNeSt-50": (0.724, 0.734, 0.715, 0.764, 0.451),
-    "CentralNet": (0.725, 0.745, 0.705, 0.762, 0.450),
-    KINET_WITH_LIGHTGBM.name: (0.752, 0.755, 0.749, 0.788, 0.472),
-}
-# accuracy and AUC by (BMS loss, Merge-IN, clinical data)
-PUBLISHED_4_5: Mapping[tuple[bool, bool, bool], tuple[float, float]] = {
-    (False, False, False): (0.735, 0.766),
-    (False, False, True): (0.736, 0.768),
-    (False, True, False): (0.742, 0.773),
-    (False, True, True): (0.743, 0.774),
-    (True, False, False): (0.746, 0.778),
-    (True, False, True): (0.748, 0.781),
-    (True, True, False): (0.750, 0.785),
-    (True, True, True): (0.752, 0.788),
-}
-PUBLISHED_4_6: Mapping[str, PublishedNumbers] = {
-    "slice": (0.752, 0.755, 0.749, 0.788),
-    "all": (0.789, 0.809, 0.778, 0.824),
-    "near": (0.821, 0.819, 0.810, 0.857),
-    "large": (0.813, 0.827, 0.802, 0.840),
-}

@@ -24,11 +24,12 @@ from torch import nn
 from gliomark.cohort.folds import FOLD_COUNT, FoldSplit, check_disjoint
 from gliomark.cohort.store import Cohort
 from gliomark.errors import CohortError
-from gliomark.experiments.markers.network_training import MarkerData, NetworkTrainingJob, load_vectors
+from gliomark.experiments.markers.procedure import MarkerData, MarkerJob, MarkerProcedure
 from gliomark.experiments.markers.runs import MarkerRun, ScoringMethod
+from gliomark.experiments.runner import TrainingJob
 from gliomark.inference.fusion import FusionRule, fuse_probabilities
 from gliomark.inference.slice_classifier import LesionSlices, TreeFeatures
-from gliomark.models.comparison.marker_networks import build_marker_network
+from gliomark.models.registry import build_marker_network
 from gliomark.study import ClinicalData, MRSequence
 from gliomark.training.recipes import MarkerDefinition, get_cohort_sequences
 from gliomark.training.stacking import PatientVectors, StackingConfig, compute_age_cut, fit_trees
@@ -109,17 +110,17 @@ class TrainedMarkerRuns:
         """Load the network that is tested on a fold (from 0), and the side of its input crop in pixels."""
         training = self.runs[run_name].training
         network = build_marker_network(training.network)
-        job = NetworkTrainingJob(
-            self.runs[run_name], self.definition, (fold_index,), self.cohort_folder, self.work_folder
-        )
-        network.load_state_dict(load_file(job.record_path.with_suffix(".safetensors")))
+        job = self._create_job(self.runs[run_name], (fold_index,))
+        path = MarkerProcedure(self.definition).get_record_path(job).with_suffix(".safetensors")
+        network.load_state_dict(load_file(path))
         return network.eval(), training.augmentation.crop
 
     def _load_run_vectors(self, run: MarkerRun, excluded_folds: tuple[int, ...]) -> dict[str, PatientVectors]:
-        return load_vectors(
-            NetworkTrainingJob(run, self.definition, excluded_folds, self.cohort_folder, self.work_folder),
-            self.data,
-        )
+        job = self._create_job(run, excluded_folds)
+        return MarkerProcedure(self.definition).load_vectors(job, self.data)
+
+    def _create_job(self, run: MarkerRun, excluded_folds: tuple[int, ...]) -> MarkerJob:
+        return TrainingJob(run, excluded_folds, (self.cohort_folder,), self.work_folder)
 
 
 def _select_patients(vectors: VectorsByPatient, patients: Sequence[str]) -> VectorsByPatient:

@@ -38,12 +38,13 @@ import pandas as pd
 
 from gliomark.cohort.store import write_json, write_patient
 from gliomark.errors import ExperimentError
-from gliomark.experiments.result_files import create_run_record, find_finished_fold, write_table
+from gliomark.experiments.result_files import create_run_record, write_table
+from gliomark.experiments.runner import find_finished_record
 from gliomark.files import atomic_write, remove_path
 from gliomark.phantom.hospital import write_hospital
 from gliomark.study import MRSequence, SliceStack
 
-EXPERIMENT_NAME = "kills"
+EXPERIMENT_NAME = "kill_recovery"
 # environment variable of all processes of an attempt; identifies its orphans
 ATTEMPT_VARIABLE = "GLIOMARK_KILLS"
 # With several threads, ITK adds partial sums in the order they finish: the last digits would depend on the load.
@@ -110,13 +111,13 @@ class Attempt:
         return self.folder / "tmp"
 
     def start_command(self, arguments: Sequence[str], **popen_options: Any) -> subprocess.Popen:
-        """Start a gliomark command in its own process group; its output is appended to ``said.log``."""
+        """Start a gliomark command in its own process group; its output is appended to ``command.log``."""
         environment = (
             os.environ
             | ONE_THREAD_ENVIRONMENT
             | {ATTEMPT_VARIABLE: self.attempt_id, "TMPDIR": str(self.temporary_folder)}
         )
-        with (self.folder / "said.log").open("ab") as log:
+        with (self.folder / "command.log").open("ab") as log:
             default_options: dict[str, Any] = {
                 "stdin": subprocess.DEVNULL,
                 "stdout": log,
@@ -203,12 +204,12 @@ def run_training(inputs_folder: Path, attempt: Attempt, schedule: KillSchedule) 
         ["--cohort", str(inputs_folder / "cohort")],
         str(attempt.output_folder / "outline.safetensors"),
     )
-    size = ["--rule", "joint", "--size", "small", "--epochs", str(EPOCH_COUNT)]
+    size = ["--rule", "joint", "--recipe", "small", "--epochs", str(EPOCH_COUNT)]
     marker = [
         "--marker",
         "idh_mutant",
-        "--size",
-        "light",
+        "--recipe",
+        "pretrained",
         "--out",
         str(attempt.output_folder / "model.safetensors"),
     ]
@@ -276,7 +277,7 @@ def _request_prediction(
         address = process.stdout.readline().split()[-1]
         with httpx.Client(base_url=address, timeout=TIMEOUT_S) as client:
             _wait_until(
-                client, "/api/health", lambda told: told["status"] == "ok", schedule, "loading the models"
+                client, "/api/health", lambda reply: reply["status"] == "ok", schedule, "loading the models"
             )
             if "study" not in ids:
                 schedule.activity = "uploading"
@@ -284,7 +285,7 @@ def _request_prediction(
                 write_json(ids_path, ids)
             path = f"/api/studies/{ids['study']}"
             _wait_until(
-                client, path, lambda told: told["state"] in ("ready", "failed"), schedule, "preparing"
+                client, path, lambda reply: reply["state"] in ("ready", "failed"), schedule, "preparing"
             )
             if "job" not in ids:
                 response = client.post(f"{path}/predictions", json={"without_clinical": True})
@@ -292,14 +293,16 @@ def _request_prediction(
                 write_json(ids_path, ids)
             path = f"/api/predictions/{ids['job']}"
             status = _wait_until(
-                client, path, lambda told: told["state"] in ("done", "failed"), schedule, "predicting"
+                client, path, lambda reply: reply["state"] in ("done", "failed"), schedule, "predicting"
             )
             mask = client.get(f"{path}/mask.png").raise_for_status().content
         write_json(attempt.output_folder / "answer.json", _remove_run_dependent(status["result"] or status))
         atomic_write(attempt.output_folder / "answer.png", mask)
     except (httpx.HTTPError, IndexError):  # the server was killed
         if schedule.kill_after_s is None:
-            errors.append(ExperimentError(f"The server stopped unexpectedly; see {attempt.folder}/said.log."))
+            errors.append(
+                ExperimentError(f"The server stopped unexpectedly; see {attempt.folder}/command.log.")
+            )
     except BaseException as error:
         errors.append(error)
 
@@ -433,7 +436,7 @@ def run_kill_recovery(
     notify: Callable[[str], None],
     concurrent_attempts: int = 1,
 ) -> Path:
-    """Write ``kills.csv`` and its run record; the path of the table.
+    """Write ``kill_recovery.csv`` and its run record; the path of the table.
 
     Finished attempts are kept in ``work/kills`` below the output folder and are not repeated.
 
@@ -472,7 +475,7 @@ def run_kill_recovery(
     def run_attempt(job: tuple[str, int]) -> KillResult:
         door, number = job
         record, key = work / f"{door}_{number}.json", {"seed": seed, "times": kill_count}
-        finished_record = find_finished_fold(record, key)
+        finished_record = find_finished_record(record, key)
         if finished_record is not None:
             return KillResult(**finished_record["killed"])
         killed = kill_and_rerun(door, number, kill_count, seed, uninterrupted[door], inputs, work / door)
@@ -533,7 +536,7 @@ def _run_once(entry_point: str, inputs_folder: Path, attempt: Attempt) -> Uninte
     started = time.monotonic()
     if status := ENTRY_POINTS[entry_point](inputs_folder, attempt, KillSchedule()):
         raise ExperimentError(
-            f"{entry_point} failed with exit status {status} without interruption; see {attempt.folder}/said.log."
+            f"{entry_point} failed with exit status {status} without interruption; see {attempt.folder}/command.log."
         )
     return UninterruptedRun(time.monotonic() - started, hash_outputs(attempt))
 

@@ -37,7 +37,7 @@ from gliomark.experiments.robustness.server_process import (
 from gliomark.files import scratch_folder
 from gliomark.phantom import create_phantom, write_pictures
 
-EXPERIMENT_NAME = "server_idle"
+EXPERIMENT_NAME = "server_idle_connections"
 RECONNECT_DELAY_S = 0.2  # delay before a closed idle connection is opened again
 CALL_INTERVAL_S = 1.0  # pause of the active client between two rounds of calls
 
@@ -248,7 +248,7 @@ def measure_calls(
 def run_server_idle_connections(
     output_folder: Path, notify: Callable[[str], None], silent_count: int, seconds: float
 ) -> Path:
-    """Write ``server_idle.csv``, its calls and its run record; the path of the table.
+    """Write ``server_idle_connections.csv``, its calls and its run record; the path of the table.
 
     silent_count: number of idle connections for each of HTTP and DICOM; seconds: duration of the measurement.
     """
@@ -278,7 +278,7 @@ def run_server_idle_connections(
     write_table(table, output_folder / f"{EXPERIMENT_NAME}.csv")
     write_table(all_calls, output_folder / f"{EXPERIMENT_NAME}_calls.csv")
     record = create_run_record(
-        EXPERIMENT_NAME, silent=silent_count, seconds=seconds, came=dict(crowd.connection_counts)
+        EXPERIMENT_NAME, silent=silent_count, seconds=seconds, connections=dict(crowd.connection_counts)
     )
     write_json(output_folder / f"{EXPERIMENT_NAME}_run_record.json", record)
     return output_folder / f"{EXPERIMENT_NAME}.csv"

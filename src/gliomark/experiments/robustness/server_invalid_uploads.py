@@ -35,7 +35,7 @@ from gliomark.experiments.robustness.server_process import (
 from gliomark.files import scratch_folder
 from gliomark.phantom import PhantomSettings, create_phantom, write_pictures
 
-EXPERIMENT_NAME = "server_poison"
+EXPERIMENT_NAME = "server_invalid_uploads"
 COARSE_PHANTOM = PhantomSettings(spacing_mm=(1.88, 1.88), matrix=128, slice_count=20, sublayers=1)
 FIRST_SEED = 11
 INVALID_UPLOAD_INTERVAL = 5
@@ -46,14 +46,14 @@ class UploadOutcome:
     """An upload and its outcome.
 
     kind: kind of invalid upload, "good" for a valid one; status: HTTP status, 0 without a response; right: prediction
-    equals the reference, or rejected with a message and a code; said: code of the rejection, or the error; seconds:
-    duration.
+    equals the reference, or rejected with a message and a code; reply_code: code of the rejection, or the error;
+    seconds: duration.
     """
 
     kind: str
     status: int
     right: bool
-    said: str
+    reply_code: str
     seconds: float
 
 
@@ -146,7 +146,7 @@ def run_server_invalid_uploads(
     patient_count: int,
     workers: int,
 ) -> Path:
-    """Write ``server_poison.csv``, its uploads and its run record; the path of the table.
+    """Write ``server_invalid_uploads.csv``, its uploads and its run record; the path of the table.
 
     upload_count: number of concurrent uploads in total; client_count: number of clients; patient_count: number of
     synthetic patients; workers: number of prediction processes of the server.

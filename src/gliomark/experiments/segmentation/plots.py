@@ -18,10 +18,12 @@ from torch import Tensor
 
 from gliomark.cohort.store import Cohort
 from gliomark.experiments.result_files import save_figure
-from gliomark.experiments.segmentation.fold_training import (
-    FoldTrainingJob,
+from gliomark.experiments.segmentation.procedure import (
+    FoldJob,
     SegmentationRun,
+    create_fold_job,
     create_run_segmenter,
+    get_weights_path,
 )
 from gliomark.files import atomic_write
 from gliomark.inference.segmenter import Segmenter, downsample_by_averaging
@@ -113,14 +115,14 @@ def select_typical_patients(patient_table: pd.DataFrame, run_name: str) -> list[
     """Select the patients at the upper quartile, median, lower quartile and minimum of a run's Dice."""
     ranked = patient_table[patient_table["trial"] == run_name].sort_values("dice")["patient"].tolist()
     ranks = [round(share * (len(ranked) - 1)) for share in (0.75, 0.5, 0.25, 0.0)]
-    return list(dict.fromkeys(ranked[place] for place in ranks))
+    return list(dict.fromkeys(ranked[rank] for rank in ranks))
 
 
-def load_held_out_segmenters(patient: str, jobs: Sequence[FoldTrainingJob]) -> dict[str, Segmenter]:
+def load_held_out_segmenters(patient: str, jobs: Sequence[FoldJob]) -> dict[str, Segmenter]:
     """Load, by run name, the networks that were not trained on the patient."""
     segmenters = {}
     for job in jobs:
-        weights = load_weights(job.get_weights_path(job.run.weights_of))
+        weights = load_weights(get_weights_path(job))
         if patient not in weights.card.training_patients:
             segmenters[job.run.name] = create_run_segmenter(job.run, weights)
     return segmenters
@@ -154,9 +156,9 @@ def plot_figure_3_1(priors: Mapping[str, Tensor], path: Path) -> Path:
     return save_figure(figure, path)
 
 
-def compute_mean_prior(jobs: Sequence[FoldTrainingJob]) -> Tensor:
+def compute_mean_prior(jobs: Sequence[FoldJob]) -> Tensor:
     """Compute the mean of the folds' priors, ``(H, W)``; each was built from the training patients of its fold."""
-    return torch.stack([load_weights(job.get_weights_path()).tensors["prior"].float() for job in jobs]).mean(
+    return torch.stack([load_weights(get_weights_path(job)).tensors["prior"].float() for job in jobs]).mean(
         dim=0
     )
 
@@ -164,7 +166,7 @@ def compute_mean_prior(jobs: Sequence[FoldTrainingJob]) -> Tensor:
 # ---- learnt guidance --------------------------------------------------------------------------------
 
 
-def plot_guidance(jobs: Sequence[FoldTrainingJob], gates: pd.DataFrame, path: Path) -> Path:
+def plot_guidance(jobs: Sequence[FoldJob], gates: pd.DataFrame, path: Path) -> Path:
     """Plot alpha before and after training (mean of folds), the difference, and the gates' coefficients; the path."""
     after, before = compute_mean_alphas(jobs)
     figure = Figure(figsize=(12, 2.9), layout="constrained")
@@ -196,7 +198,7 @@ def plot_guidance(jobs: Sequence[FoldTrainingJob], gates: pd.DataFrame, path: Pa
     return save_figure(figure, path)
 
 
-def compute_mean_alphas(jobs: Sequence[FoldTrainingJob]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def compute_mean_alphas(jobs: Sequence[FoldJob]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Compute the mean alpha over folds, ``(H, W)``: after training, then before."""
     pairs = []
     for job in jobs:
@@ -205,11 +207,11 @@ def compute_mean_alphas(jobs: Sequence[FoldTrainingJob]) -> tuple[NDArray[np.flo
     return after, before
 
 
-def _load_trained_and_untrained(job: FoldTrainingJob) -> tuple[MIGNet, MIGNet]:
+def _load_trained_and_untrained(job: FoldJob) -> tuple[MIGNet, MIGNet]:
     """Load the network of a fold, and create an untrained one with the same prior."""
-    weights, settings = load_weights(job.get_weights_path()), job.run.training.network
+    weights, settings = load_weights(get_weights_path(job)), job.run.training.network
     trained = build_segmenter(weights).network
-    assert isinstance(settings, MIGNetSettings) and isinstance(trained, MIGNet)
+    assert isinstance(settings, MIGNetSettings) and isinstance(trained, MIGNet)  # the plots are about MIG-Net
     torch.manual_seed(job.run.training.seed)
     return trained, build_mignet(settings, weights.tensors["prior"].float()).eval()
 
@@ -219,14 +221,14 @@ def _get_alpha(network: MIGNet) -> NDArray[np.float32]:
     return network.guidance.alpha.detach().numpy()[0, 0]
 
 
-def compute_gate_coefficients(cohort: Cohort, job: FoldTrainingJob, patients: Sequence[str]) -> pd.DataFrame:
+def compute_gate_coefficients(cohort: Cohort, job: FoldJob, patients: Sequence[str]) -> pd.DataFrame:
     """Compute the mean coefficient a (eq. 3-7) of every inverted gate, in the lesion and in the rest of the brain.
 
     On slices of the test patients, by the trained and by an untrained network; columns fold (from 1), level (0 for the
     finest skip connection), state, tissue, patient, coefficient.
     """
     segmenter, (trained, untrained) = (
-        build_segmenter(load_weights(job.get_weights_path())),
+        build_segmenter(load_weights(get_weights_path(job))),
         _load_trained_and_untrained(job),
     )
     rows = []
@@ -273,7 +275,7 @@ def plot_segmentation_figures(
     """Plot all figures of table 3-1 from its stored networks and write ``guidance_gates.csv``; paths of the plots."""
     cohort, work = Cohort(cohort_folder), output_folder / "work"
     folds = sorted(patient_table["fold"].unique())
-    jobs = {t.name: [FoldTrainingJob(t, int(k) - 1, (cohort_folder,), work) for k in folds] for t in runs}
+    jobs = {t.name: [create_fold_job(t, int(k) - 1, (cohort_folder,), work) for k in folds] for t in runs}
     mignet_jobs = jobs[mignet_run.name]
     typical_patients = select_typical_patients(patient_table, mignet_run.name)
     networks = {

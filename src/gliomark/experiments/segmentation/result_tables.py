@@ -1,13 +1,13 @@
-"""Tables 3-1, 3-2 and 3-3 and the extensions of the published study: csv files from the folds of named runs."""
+"""Rows of chapter 3's tables: statistics over patients of the finished folds, paired comparison, cost of a network."""
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import product
-from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,48 +15,32 @@ import torch
 from scipy.stats import wilcoxon
 from torch.utils.flop_counter import FlopCounterMode
 
-from gliomark.cohort.folds import FOLD_COUNT, load_cohort_folds
-from gliomark.cohort.store import Cohort, write_json
-from gliomark.errors import CohortError, ConfigurationError
+from gliomark.cohort.folds import load_cohort_folds
+from gliomark.cohort.store import Cohort
+from gliomark.errors import CohortError
 from gliomark.evaluation.intervals import bootstrap_interval
 from gliomark.evaluation.metrics import auc
 from gliomark.experiments.config import ExperimentConfig, get_cohort_name
-from gliomark.experiments.result_files import create_run_record, write_table
-from gliomark.experiments.segmentation.fold_training import (
-    FoldTrainingJob,
+from gliomark.experiments.runner import ExperimentResult, ResultRows, ResultTable
+from gliomark.experiments.segmentation.procedure import (
+    SegmentationFold,
+    SegmentationProcedure,
     SegmentationRun,
-    create_fold_key,
+    create_fold_job,
     create_run_segmenter,
     evaluate_patient,
-    execute_runs,
+    get_weights_path,
     list_patients_with_mask,
+    to_run_record,
 )
-from gliomark.experiments.segmentation.plots import (
-    compute_mean_prior,
-    plot_figure_3_1,
-    plot_segmentation_figures,
-)
-from gliomark.experiments.segmentation.runs import (
-    MIGNET,
-    PUBLISHED_3_1,
-    PUBLISHED_3_2,
-    PUBLISHED_3_3,
-    SWIN_UNET,
-    create_shipped_runs,
-    describe_reductions,
-    get_segmentation_preset,
-    list_design_choice_runs,
-    list_extension_runs,
-    list_table_3_1_runs,
-    list_table_3_2_runs,
-    list_table_3_3_runs,
-)
+from gliomark.experiments.segmentation.runs import create_shipped_runs, describe_reductions
 from gliomark.inference.segmenter import select_sequences
 from gliomark.models.registry import build_segmentation_network
 from gliomark.models.weights import load_weights
 from gliomark.training.recipes import get_cohort_sequences
 from gliomark.training.segmentation import SegmentationTrainingConfig
 
+SegmentationResult: TypeAlias = ExperimentResult[SegmentationRun, SegmentationFold]
 SCORE_COLUMNS = (
     "dice",
     "dice_per_lesion_slice",
@@ -70,21 +54,30 @@ GRADING_COLUMNS = ("high_grade", "high_grade_probability")
 SMALL_FALSE_AREA = 0.01
 
 
-def tabulate_patients(records: Sequence[dict], cohort_names: Sequence[str]) -> pd.DataFrame:
+@dataclass(frozen=True)
+class EvaluatedFold:
+    """Scores of the test patients of one fold (from 1) of a run, see ``evaluate_patient``."""
+
+    run_name: str
+    fold: int
+    patients: Sequence[Mapping[str, Any]]
+
+
+def tabulate_patients(folds: Sequence[EvaluatedFold], cohort_names: Sequence[str]) -> pd.DataFrame:
     """Tabulate scores: one row per run, tested cohort and patient.
 
     On slices without lesion, false_area is the mean share of the brain that is segmented, and small_false_area the
     share of these slices with less than 1 % of the brain segmented.
     """
     rows = []
-    for record in records:
-        for row in record["patients"]:
+    for fold in folds:
+        for row in fold.patients:
             lesion_free_shares = np.array(row["lesion_free"])
             rows.append(
                 {
-                    "trial": record["key"]["trial"]["name"],
+                    "trial": fold.run_name,
                     "tested_on": cohort_names[row["cohort"]],
-                    "fold": record["key"]["fold"],
+                    "fold": fold.fold,
                     "patient": row["patient"],
                     **{
                         n: np.nan if row[n] is None else float(row[n])
@@ -202,151 +195,70 @@ def tabulate_runs(
     return pd.DataFrame(rows)
 
 
-def run_table_3_1(config: ExperimentConfig) -> Path:
-    """Write table 3-1 and its figures; the path of the table.
-
-    MIG-Net is compared with U-Net, TransUNet, Swin-UNet, Attention U-Net and nnU-Net 2-D.
-    """
-    runs = list_table_3_1_runs(get_segmentation_preset(config.preset))
-    patients, records = _execute_runs(runs, config)
-    result = tabulate_runs(runs, patients, [t.name for t in runs if t.name != MIGNET], config.cohort_names[0])
-    dice, distance = (
-        result["trial"].map(lambda n, i=i: PUBLISHED_3_1.get(n, (np.nan,) * 2)[i]) for i in (0, 1)
-    )
-    result.insert(2, "published_dice", dice / 100)
-    result.insert(3, "published_hausdorff", distance)
-    path = _write_result("table_3_1", runs, result, patients, records, config)
-    for figure in plot_segmentation_figures(
-        runs[-1], runs, config.cohort_folders[0], patients, config.output_folder
-    ):
-        config.notify(str(figure))
-    return path
+# ---- shared by all tables -----------------------------------------------------------------------------
 
 
-def run_table_3_2(config: ExperimentConfig) -> Path:
-    """Write table 3-2, the ablation of FPG, guidance and IAG; its path."""
-    runs = list_table_3_2_runs(get_segmentation_preset(config.preset))
-    patients, records = _execute_runs(runs, config)
-    result = tabulate_runs(runs, patients, [SWIN_UNET], config.cohort_names[0])
-    result.insert(2, "published_dice", result["trial"].map(PUBLISHED_3_2) / 100)
-    for number, switch in enumerate(("fpg", "guidance", "iag")):
-        result.insert(1 + number, switch, [getattr(t.training.network, switch) for t in runs])
-    return _write_result("table_3_2", runs, result, patients, records, config)
-
-
-def _execute_runs(
-    runs: Sequence[SegmentationRun], config: ExperimentConfig, fold_count: int = 0
-) -> tuple[pd.DataFrame, list[dict]]:
-    config.notify(f"preset {config.preset}: {describe_reductions(config.preset)}")
-    records = execute_runs(
-        runs,
-        config.cohort_folders,
-        config.work_folder,
-        config.notify,
-        config.workers,
-        config.scheduler,
-        fold_count,
-    )
-    return tabulate_patients(records, config.cohort_names), records
-
-
-def _write_result(
-    name: str,
-    runs: Sequence[SegmentationRun],
-    result: pd.DataFrame,
-    patient_table: pd.DataFrame,
-    records: Sequence[dict],
-    config: ExperimentConfig,
-) -> Path:
-    """Write a table, its patients and its run record; its path.
-
-    Preset and sequences (those of the first run) are columns of every row.
-    """
-    prepared = get_cohort_sequences(Cohort(config.cohort_folders[0]))
-    common_columns = {
-        "folds": len({r["key"]["fold"] for r in records}),
-        "preset": config.preset,
-        "cuts": describe_reductions(config.preset),
-        "sequences": "+".join(select_sequences(prepared, runs[0].rule)),
-    }
-    timed_records = [r for r in records if r["slices_per_second"] > 0]
-    by_trial = {t.name: [r for r in timed_records if r["key"]["trial"]["name"] == t.name] for t in runs}
+def create_result_rows(
+    result: SegmentationResult, rows: pd.DataFrame, patient_table: pd.DataFrame
+) -> ResultRows:
+    """Add the mean speed of the training to the rows; the patients are written beside them."""
+    rows = rows.copy()
     for column in ("slices_per_second", "waiting_share"):
-        means = {n: np.mean([r[column] for r in part]) if part else np.nan for n, part in by_trial.items()}
-        result[f"training_{column}"] = result["trial"].map(means)
-    write_table(result.assign(**common_columns), config.output_folder / f"{name}.csv")
-    write_table(patient_table, config.output_folder / f"{name}_patients.csv")
-    record = create_run_record(
-        name,
-        **common_columns
-        | {
-            "cohorts": config.cohort_names,
-            "folds_sha256": [load_cohort_folds(Cohort(folder)).sha256 for folder in config.cohort_folders],
-            "trials": [asdict(trial) for trial in runs],
-            "training_seconds": sum(r["seconds"] for r in records),
-            "folds": [
-                {k: v for k, v in r.items() if k not in ("patients", "key")} | _identify_fold(r)
-                for r in records
-            ],
-            "splits": [r["key"]["splits"] for r in records if r["key"]["trial"]["name"] == runs[0].name],
-        },
-    )
-    write_json(config.output_folder / f"{name}_run_record.json", record)
-    return config.output_folder / f"{name}.csv"
+        means = {}
+        for run in result.runs:
+            folds = [finished.result for finished in result.list_finished(run.name)]
+            values = [getattr(fold, column) for fold in folds if fold.slices_per_second > 0]
+            means[run.name] = np.mean(values) if values else np.nan
+        rows[f"training_{column}"] = rows["trial"].map(means)
+    return ResultRows(rows, {"_patients": patient_table}, patient_table)
 
 
-def _identify_fold(record: dict) -> dict:
-    return {"trial": record["key"]["trial"]["name"], "fold": record["key"]["fold"]}
+def tabulate_result(result: SegmentationResult) -> pd.DataFrame:
+    """Tabulate the scores of all runs by ``tabulate_patients``."""
+    folds = [
+        EvaluatedFold(job.run.name, job.fold_index + 1, finished.result.patients)
+        for job, finished in result.finished.items()
+    ]
+    return tabulate_patients(folds, result.config.cohort_names)
 
 
-def run_table_3_3(config: ExperimentConfig, test_only_cohorts: Sequence[Path] = ()) -> Path:
-    """Write table 3-3: MIG-Net trained on one cohort, on the other and on both, tested on either; its path.
+def describe_run(result: SegmentationResult) -> dict[str, Any]:
+    """Columns of every row: folds, preset, its reductions, and the sequences of the first run."""
+    prepared = get_cohort_sequences(Cohort(result.config.cohort_folders[0]))
+    return {
+        "folds": len({job.fold_index for job in result.finished}),
+        "preset": result.config.preset,
+        "cuts": describe_reductions(result.config.preset),
+        "sequences": "+".join(select_sequences(prepared, result.runs[0].rule)),
+    }
 
-    The networks of fold k are tested on fold k of both cohorts, so that every patient is tested once per run.
-    test_only_cohorts: folders of cohorts that are not trained on; they are tested by the networks of the first fold.
+
+def create_details(result: SegmentationResult) -> dict[str, Any]:
+    """Create the entries of the run record: cohorts, runs, training of every fold, and the patients of the folds."""
+    config, last_run = result.config, result.runs[-1]
+    return {
+        "cohorts": config.cohort_names,
+        "folds_sha256": [load_cohort_folds(Cohort(folder)).sha256 for folder in config.cohort_folders],
+        "trials": [to_run_record(run) for run in result.runs],
+        "training_seconds": sum(finished.seconds for finished in result.finished.values()),
+        "folds": [
+            {name: value for name, value in asdict(finished.result).items() if name != "patients"}
+            | {"seconds": finished.seconds, "trial": job.run.name, "fold": job.fold_index + 1}
+            for job, finished in result.finished.items()
+        ],
+        "splits": [finished.key["splits"] for finished in result.list_finished(last_run.name)],
+    }
+
+
+def check_compatible_cohorts(config: ExperimentConfig, rule: str) -> None:
+    """Check names, sequences and masks of the cohorts, those that are only tested among them.
 
     Raises
     ------
-    ConfigurationError
-        If the second cohort is missing.
     CohortError
         If two cohorts have the same name or different sequences, or a cohort has no masks.
     """
-    if len(config.cohort_folders) != 2:
-        raise ConfigurationError("Table 3-3 needs two cohorts; give the other one with --second-cohort.")
-    setting = get_segmentation_preset(config.preset)
-    _check_compatible_cohorts(config, test_only_cohorts, setting.rule)
-    own, *runs = list_table_3_3_runs(setting)
-    # alone, as table 3-1 has it: its folds are the same
-    execute_runs(
-        [own], config.cohort_folders[:1], config.work_folder, config.notify, config.workers, config.scheduler
-    )
-    patients, records = _execute_runs(runs, config)
-    patients = pd.concat(
-        [patients, *_evaluate_test_only_cohorts(runs, config, test_only_cohorts)], ignore_index=True
-    )
-    tested = [*config.cohort_names, *map(get_cohort_name, test_only_cohorts)]
-    result = pd.concat([tabulate_runs(runs, patients, (), name) for name in tested], ignore_index=True)
-    trained_on = dict(zip([t.name for t in runs], ("own", "other", "both"), strict=True))
-    cohort_roles = dict(zip(config.cohort_names, ("own", "other"), strict=True))
-    published = [
-        PUBLISHED_3_3.get((trained_on[trial], cohort_roles.get(name, "")), np.nan) / 100
-        for trial, name in zip(result["trial"], result["tested_on"], strict=True)
-    ]
-    result.insert(2, "published_dice", published)
-    path = _write_result("table_3_3", runs, result, patients, records, config)
-    jobs = [
-        [FoldTrainingJob(t, k, config.cohort_folders, config.work_folder) for k in range(FOLD_COUNT)]
-        for t in (own, runs[1])
-    ]
-    priors = {name: compute_mean_prior(one) for name, one in zip(config.cohort_names, jobs, strict=True)}
-    config.notify(str(plot_figure_3_1(priors, config.output_folder / "figure_3_1_cohorts.png")))
-    return path
-
-
-def _check_compatible_cohorts(config: ExperimentConfig, test_only_cohorts: Sequence[Path], rule: str) -> None:
-    """Raise CohortError if cohorts have the same name, different sequences or no masks."""
-    folders = (*config.cohort_folders, *test_only_cohorts)
+    folders = (*config.cohort_folders, *config.test_only_cohorts)
     names = [get_cohort_name(folder) for folder in folders]
     if len(set(names)) < len(names):
         raise CohortError(f"Two of the cohorts have the same name ({', '.join(names)}); rename a folder.")
@@ -355,34 +267,27 @@ def _check_compatible_cohorts(config: ExperimentConfig, test_only_cohorts: Seque
     sequences_by_cohort = [select_sequences(get_cohort_sequences(Cohort(folder)), rule) for folder in folders]
     if len(set(sequences_by_cohort)) > 1:
         raise CohortError(
-            f"The cohorts were prepared for different sequences ({'; '.join('+'.join(s) for s in sequences_by_cohort)}); "
+            f"The cohorts were prepared for different sequences "
+            f"({'; '.join('+'.join(s) for s in sequences_by_cohort)}); "
             "build them with the same --sequences."
         )
 
 
-def _evaluate_test_only_cohorts(
-    runs: Sequence[SegmentationRun], config: ExperimentConfig, test_only_cohorts: Sequence[Path]
+def evaluate_test_only_cohorts(
+    runs: Sequence[SegmentationRun], config: ExperimentConfig
 ) -> Iterator[pd.DataFrame]:
-    """Evaluate the networks of the first fold on cohorts that are not trained on."""
-    for trial, folder in product(runs, test_only_cohorts):
-        job, cohort = FoldTrainingJob(trial, 0, config.cohort_folders, config.work_folder), Cohort(folder)
-        segmenter = create_run_segmenter(trial, load_weights(job.get_weights_path(trial.weights_of)))
+    """Evaluate the networks of the first fold on the cohorts that are not trained on."""
+    for run, folder in product(runs, config.test_only_cohorts):
+        job, cohort = create_fold_job(run, 0, config.cohort_folders, config.work_folder), Cohort(folder)
+        segmenter = create_run_segmenter(run, load_weights(get_weights_path(job)))
         rows = [
             {"cohort": 0, "patient": p, **evaluate_patient(segmenter, cohort, p)}
             for p in list_patients_with_mask(cohort)
         ]
-        yield tabulate_patients([{"key": create_fold_key(job), "patients": rows}], [get_cohort_name(folder)])
+        yield tabulate_patients([EvaluatedFold(run.name, 1, rows)], [get_cohort_name(folder)])
 
 
-def run_segmentation_extensions(config: ExperimentConfig) -> Path:
-    """Write the extensions of the published study, each a named change with its own row; the path of the table."""
-    sequences = get_cohort_sequences(Cohort(config.cohort_folders[0]))
-    setting = get_segmentation_preset(config.preset)
-    runs = [*list_extension_runs(setting, sequences), *list_design_choice_runs(setting)[1:]]
-    patients, records = _execute_runs(runs, config, setting.extension_folds)
-    result = tabulate_runs(runs, patients, [runs[0].name], config.cohort_names[0])
-    result.insert(1, "rule", [trial.rule for trial in runs])
-    return _write_result("segmentation_beyond", runs, result, patients, records, config)
+# ---- the demonstration recipe -------------------------------------------------------------------------
 
 
 def list_shipped_runs(cohort: Cohort) -> list[SegmentationRun]:
@@ -390,26 +295,29 @@ def list_shipped_runs(cohort: Cohort) -> list[SegmentationRun]:
     return create_shipped_runs(len(get_cohort_sequences(cohort)))
 
 
-def run_shipped_recipe(config: ExperimentConfig, test_only_cohorts: Sequence[Path] = ()) -> pd.DataFrame:
-    """Evaluate the demonstration recipe in five folds, write ``segmentation.csv`` and return the table.
-
-    The last row of each cohort is the shipped configuration. test_only_cohorts: folders of cohorts that are not trained
-    on; they are tested by the network of the first fold.
-
-    Raises
-    ------
-    CohortError
-        If two cohorts have the same name or different sequences, or a cohort has no masks.
-    """
-    runs = list_shipped_runs(Cohort(config.cohort_folders[0]))
-    _check_compatible_cohorts(config, test_only_cohorts, runs[0].rule)
-    patients, records = _execute_runs(runs, config)
+def _create_shipped_rows(result: SegmentationResult) -> ResultRows:
+    config, runs = result.config, result.runs
     patients = pd.concat(
-        [patients, *_evaluate_test_only_cohorts(runs, config, test_only_cohorts)], ignore_index=True
+        [tabulate_result(result), *evaluate_test_only_cohorts(runs, config)], ignore_index=True
     )
-    own = tabulate_runs(runs, patients, [runs[0].name], config.cohort_names[0])
-    result = pd.concat(
-        [own, *(tabulate_runs(runs, patients, (), name) for name in map(get_cohort_name, test_only_cohorts))]
+    test_only_names = [get_cohort_name(folder) for folder in config.test_only_cohorts]
+    rows = pd.concat(
+        [
+            tabulate_runs(runs, patients, [runs[0].name], config.cohort_names[0]),
+            *(tabulate_runs(runs, patients, (), name) for name in test_only_names),
+        ]
     )
-    _write_result("segmentation", runs, result, patients, records, config)
-    return result
+    return create_result_rows(result, rows, patients)
+
+
+# the last row of each cohort is the shipped configuration
+SHIPPED_TABLE: ResultTable[SegmentationRun, SegmentationFold] = ResultTable(
+    name="segmentation",
+    procedure=SegmentationProcedure(),
+    list_runs=lambda _, sequences: create_shipped_runs(len(sequences)),
+    create_rows=_create_shipped_rows,
+    describe_run=describe_run,
+    create_details=create_details,
+    describe_reductions=describe_reductions,
+    prepare=lambda config: check_compatible_cohorts(config, "joint"),
+)

@@ -1,25 +1,26 @@
-"""Chapter 3's experiments as data: presets, published numbers, and one named run per row of a table."""
+"""Chapter 3's experiments as data: presets, and one named run per row of a table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from gliomark.cohort.folds import FOLD_COUNT
 from gliomark.errors import ConfigurationError
-from gliomark.experiments.segmentation.fold_training import SegmentationRun
-from gliomark.models.comparison.segmentation_networks import ComparisonSegmentationSettings
+from gliomark.experiments.segmentation.procedure import SegmentationRun
+from gliomark.models.entries import Recipe, SegmentationSettings
 from gliomark.models.published.mignet import MIGNetSettings
-from gliomark.models.published.swin_unet import SMALL_SWIN_SIZE, SwinSize
-from gliomark.models.registry import SegmentationNetworkSettings
+from gliomark.models.published.swin_unet import SwinSize
+from gliomark.models.registry import get_segmentation_entry
 from gliomark.study import MRSequence
 from gliomark.training.augmentation import GENTLE_AUGMENTATION
 from gliomark.training.segmentation import (
     INFERENCE_POOLING_FACTOR,
     MIN_COMPONENT_SHARE,
     SegmentationTrainingConfig,
-    create_pretrained_segmentation_config,
+    apply_training_defaults,
+    create_segmentation_config,
 )
 
 Preset = Literal["published", "quick"]
@@ -27,25 +28,6 @@ MIGNET, SWIN_UNET, COST_MATCHED_UNET = "MIG-Net", "Swin-UNet", "U-Net of Swin-UN
 # used instead of a preset for the demonstration recipe
 SHIPPED_PRESET = "shipped"
 ALL_SWITCHES_OFF = {"fpg": False, "guidance": False, "iag": False}
-# Dice in per cent and Hausdorff distance in pixels of the published tables, from another cohort
-PUBLISHED_3_1 = {
-    "U-Net": (83.16, 36.70),
-    "TransUNet": (84.84, 28.69),
-    SWIN_UNET: (86.92, 21.54),
-    MIGNET: (90.56, 15.34),
-}
-PUBLISHED_3_2 = {
-    SWIN_UNET: 86.92,
-    "IAG": 88.13,
-    "guidance": 88.85,
-    "guidance + IAG": 89.74,
-    "FPG": 87.52,
-    "FPG + IAG": 88.76,
-    "FPG + guidance": 89.35,
-    MIGNET: 90.56,
-}
-PUBLISHED_3_3 = {("own", "own"): 90.56, ("own", "other"): 86.23, ("other", "own"): 82.64}
-PUBLISHED_3_3 |= {("other", "other"): 93.73, ("both", "own"): 91.20, ("both", "other"): 92.08}
 # the switches of each row of table 3-2
 ABLATION_SWITCHES: Mapping[str, Mapping[str, bool]] = {
     SWIN_UNET: ALL_SWITCHES_OFF,
@@ -57,30 +39,37 @@ ABLATION_SWITCHES: Mapping[str, Mapping[str, bool]] = {
     "FPG + guidance": {**ALL_SWITCHES_OFF, "fpg": True, "guidance": True},
     MIGNET: {},
 }
-COMPARISON_NETWORKS = ("U-Net", "TransUNet", "Attention U-Net", "nnU-Net 2-D")
+# the name in results and work folders of each comparison network, and its name in the registry
+COMPARISON_NETWORKS = {
+    "U-Net": "U-Net",
+    "TransUNet": "TransUNet",
+    "Attention U-Net": "Attention U-Net",
+    "nnU-Net 2-D": "nnU-Net",
+}
 
 
 @dataclass(frozen=True)
 class SegmentationPreset:
     """Settings shared by all runs of a preset.
 
-    training: training settings; swin_size: size of MIG-Net; comparison_width, nnunet_width: first-level width of the
-    comparison networks and of nnU-Net; cost_matched_width: width of a U-Net with as many operations per slice as
-    Swin-UNet; rule: as in ``SegmentationRun``; extension_folds: number of folds for the extensions of the published
-    study.
+    training: training settings; recipe: recipe whose settings the networks have; cost_matched_width: width of a U-Net
+    with as many operations per slice as Swin-UNet; rule: as in ``SegmentationRun``; extension_folds: number of folds
+    for the extensions of the published study.
     """
 
     training: SegmentationTrainingConfig
-    swin_size: SwinSize
-    comparison_width: int
-    nnunet_width: int
+    recipe: Recipe
     cost_matched_width: int
     rule: str
     extension_folds: int = FOLD_COUNT
 
+    def get_network(self, name: str) -> Any:
+        """Return the settings of a network of the registry."""
+        return get_segmentation_entry(name).recipes[self.recipe]
+
 
 PRESETS: Mapping[str, SegmentationPreset] = {
-    "published": SegmentationPreset(SegmentationTrainingConfig(), SwinSize(), 64, 32, 24, "union"),
+    "published": SegmentationPreset(SegmentationTrainingConfig(), "published", 24, "union"),
     "quick": SegmentationPreset(
         SegmentationTrainingConfig(
             augmentation=GENTLE_AUGMENTATION,
@@ -92,9 +81,7 @@ PRESETS: Mapping[str, SegmentationPreset] = {
             epochs=8,
             slices_per_patient=16,
         ),
-        SMALL_SWIN_SIZE,
-        16,
-        16,
+        "small",
         10,
         "single",
         extension_folds=1,
@@ -125,14 +112,18 @@ def describe_reductions(preset_name: str) -> str:
     t = preset.training
     if preset == full:
         return "none"
+    width, full_width, nnunet_width = (
+        p.get_network(name).width for p, name in ((preset, "U-Net"), (full, "U-Net"), (full, "nnU-Net"))
+    )
+    swin, full_swin = (p.get_network(SWIN_UNET).size for p in (preset, full))
     return "; ".join(
         [
             f"slices averaged to {240 / t.pool:g}x{240 / t.pool:g} pixels",
             f"{t.epochs} epochs of {t.slices_per_patient} slices per patient instead of at most "
             f"{full.training.epochs} of {full.training.slices_per_patient}",
-            f"first-level width {preset.comparison_width} instead of {full.comparison_width} (nnU-Net {full.nnunet_width}), Swin embedding "
-            f"{preset.swin_size.embedding} instead of {full.swin_size.embedding} after a convolutional stem, windows of "
-            f"{preset.swin_size.window} instead of {full.swin_size.window}",
+            f"first-level width {width} instead of {full_width} (nnU-Net {nnunet_width}), Swin embedding "
+            f"{swin.embedding} instead of {full_swin.embedding} after a convolutional stem, windows of {swin.window} "
+            f"instead of {full_swin.window}",
             "the reference sequence alone instead of all sequences as independent samples",
             f"batches of {t.batch} instead of {full.training.batch}, rate {t.rate:g} instead of {full.training.rate:g}",
             "mirrors, small rotations and zoom instead of quarter turns",
@@ -141,7 +132,7 @@ def describe_reductions(preset_name: str) -> str:
 
 
 def _create_training(
-    preset: SegmentationPreset, network: SegmentationNetworkSettings, **changes
+    preset: SegmentationPreset, network: SegmentationSettings, **changes
 ) -> SegmentationTrainingConfig:
     return replace(preset.training, network=network, **changes)
 
@@ -151,20 +142,19 @@ def create_mignet_run(
 ) -> SegmentationRun:
     """Create a run of MIG-Net; switches (fpg, guidance, iag) that are not given are on."""
     fpg, guidance, iag = (switches.get(name, True) for name in ("fpg", "guidance", "iag"))
-    network = MIGNetSettings(input_channels, fpg, guidance, iag, size=preset.swin_size)
+    network = MIGNetSettings(input_channels, fpg, guidance, iag, size=preset.get_network(MIGNET).size)
     return SegmentationRun(name, _create_training(preset, network), preset.rule)
 
 
-def create_comparison_run(
-    architecture: str, preset: SegmentationPreset, input_channels: int = 1
-) -> SegmentationRun:
-    """Create a run of a comparison network with MIG-Net's training; nnU-Net has its own published optimiser."""
-    if architecture != "nnU-Net 2-D":
-        network = ComparisonSegmentationSettings(architecture, input_channels, preset.comparison_width)
-        return SegmentationRun(architecture, _create_training(preset, network), preset.rule)
-    network = ComparisonSegmentationSettings(architecture, input_channels, preset.nnunet_width)
-    recipe = {"optimiser": "sgd", "rate": 1e-2, "weight_decay": 3e-5, "largest_gradient": 12.0}
-    return SegmentationRun(architecture, _create_training(preset, network, **recipe), preset.rule)
+def create_comparison_run(name: str, preset: SegmentationPreset, **network_changes: int) -> SegmentationRun:
+    """Create a run of a network of ``COMPARISON_NETWORKS`` with MIG-Net's training, but for what its entry prescribes.
+
+    network_changes: settings of the network that differ from the preset's recipe.
+    """
+    entry = get_segmentation_entry(COMPARISON_NETWORKS[name])
+    network = replace(preset.get_network(entry.name), **network_changes)
+    training = apply_training_defaults(_create_training(preset, network), entry)
+    return SegmentationRun(name, training, preset.rule)
 
 
 def list_table_3_1_runs(preset: SegmentationPreset) -> list[SegmentationRun]:
@@ -172,8 +162,7 @@ def list_table_3_1_runs(preset: SegmentationPreset) -> list[SegmentationRun]:
     comparison_runs = {name: create_comparison_run(name, preset) for name in COMPARISON_NETWORKS}
     comparison_runs[SWIN_UNET] = create_mignet_run(SWIN_UNET, preset, **ALL_SWITCHES_OFF)
     comparison_runs[COST_MATCHED_UNET] = replace(
-        create_comparison_run("U-Net", replace(preset, comparison_width=preset.cost_matched_width)),
-        name=COST_MATCHED_UNET,
+        create_comparison_run("U-Net", preset, width=preset.cost_matched_width), name=COST_MATCHED_UNET
     )
     order = ["U-Net", COST_MATCHED_UNET, "TransUNet", SWIN_UNET, "Attention U-Net", "nnU-Net 2-D"]
     return [*(comparison_runs[name] for name in order), create_mignet_run(MIGNET, preset)]
@@ -214,55 +203,26 @@ def list_extension_runs(
     )
     union = replace(mignet, name=MIGNET if preset.rule == "union" else SEQUENCE_UNION, rule="union")
     joint_input = replace(create_mignet_run(JOINT_INPUT, preset, input_channels=len(sequences)), rule="joint")
-
-    def change_training(name: str, run: SegmentationRun, **changes) -> SegmentationRun:
-        return replace(run, name=name, training=replace(run.training, **changes))
-
-    joint_network = MIGNetSettings(inputs=len(sequences), size=preset.swin_size)
+    joint_network = MIGNetSettings(inputs=len(sequences), size=preset.get_network(MIGNET).size)
+    deeply_supervised = replace(joint_network, deep_supervision=True)
     neighbour_network = replace(joint_network, inputs=3 * len(sequences))
-    neighbours = change_training(
+    neighbours = _change_training(
         f"{JOINT_INPUT} + neighbouring slices", joint_input, network=neighbour_network, context=1
     )
-    unet = ComparisonSegmentationSettings("U-Net", neighbour_network.inputs, preset.comparison_width)
-    unet_neighbours = change_training("U-Net, joint input + neighbouring slices", neighbours, network=unet)
-    levels = SwinSize(preset.comparison_width, depths=(2,) * 5, heads=(1,) * 5)
+    levels = SwinSize(preset.get_network("U-Net").width, depths=(2,) * 5, heads=(1,) * 5)
     convolutional = replace(neighbour_network, backbone="convolution", size=levels)
     recolour = replace(preset.training.augmentation, recolour=0.5)
-    contrast = change_training("any sequence (contrast augmentation)", union, augmentation=recolour)
-    flipped = replace(
-        unet_neighbours, name=f"{unet_neighbours.name} + flips", flips=True, weights_of=unet_neighbours.name
-    )
-    small_components_removed = replace(
-        flipped, name=f"{flipped.name}, small pieces dropped", smallest_share=MIN_COMPONENT_SHARE
-    )
-    efficient_unet = replace(unet, architecture="EfficientNet U-Net")
-    efficient = change_training(
-        "EfficientNet U-Net, joint input + neighbouring slices", neighbours, network=efficient_unet
-    )
-    small = replace(unet, width=preset.comparison_width // 2)
-    student = change_training(
-        "student of U-Net, half as wide", unet_neighbours, network=small, distillation=0.5
-    )
+    contrast = _change_training("any sequence (contrast augmentation)", union, augmentation=recolour)
     return [
         mignet,
         union,
         joint_input,
-        change_training(
-            f"{JOINT_INPUT} + deep supervision",
-            joint_input,
-            network=replace(joint_network, deep_supervision=True),
-        ),
+        _change_training(f"{JOINT_INPUT} + deep supervision", joint_input, network=deeply_supervised),
         neighbours,
-        change_training(
+        _change_training(
             "convolutional backbone, joint input + neighbouring slices", neighbours, network=convolutional
         ),
-        unet_neighbours,
-        flipped,
-        small_components_removed,
-        efficient,
-        change_training(f"{efficient.name} + ImageNet weights", efficient, imagenet=True),
-        change_training("U-Net, half as wide", unet_neighbours, network=small),
-        replace(student, teacher=unet_neighbours.name),
+        *_list_unet_extension_runs(preset, neighbours),
         contrast,
         *(
             replace(trial, name=f"{trial.name}, {name} shown", weights_of=trial.name, shown=name)
@@ -272,13 +232,45 @@ def list_extension_runs(
     ]
 
 
+def _list_unet_extension_runs(
+    preset: SegmentationPreset, neighbours: SegmentationRun
+) -> list[SegmentationRun]:
+    """List the runs of U-Net and EfficientNet U-Net in place of MIG-Net with joint input and neighbouring slices."""
+    unet = replace(preset.get_network("U-Net"), inputs=neighbours.training.network.inputs)
+    plain = _change_training("U-Net, joint input + neighbouring slices", neighbours, network=unet)
+    flipped = replace(plain, name=f"{plain.name} + flips", flips=True, weights_of=plain.name)
+    small_components_removed = replace(
+        flipped, name=f"{flipped.name}, small pieces dropped", smallest_share=MIN_COMPONENT_SHARE
+    )
+    pretrained_unet = get_segmentation_entry("EfficientNet U-Net").recipes["pretrained"]
+    efficient_unet = replace(pretrained_unet, inputs=unet.inputs, width=unet.width)
+    efficient = _change_training(
+        "EfficientNet U-Net, joint input + neighbouring slices", neighbours, network=efficient_unet
+    )
+    half = replace(unet, width=unet.width // 2)
+    student = _change_training("student of U-Net, half as wide", plain, network=half, distillation=0.5)
+    return [
+        plain,
+        flipped,
+        small_components_removed,
+        efficient,
+        _change_training(f"{efficient.name} + ImageNet weights", efficient, imagenet=True),
+        _change_training("U-Net, half as wide", plain, network=half),
+        replace(student, teacher=plain.name),
+    ]
+
+
+def _change_training(name: str, run: SegmentationRun, **changes) -> SegmentationRun:
+    return replace(run, name=name, training=replace(run.training, **changes))
+
+
 # ---- design choices of MIG-Net, one at a time --------------------------------------------------------
 
 
 def list_design_choice_runs(preset: SegmentationPreset) -> list[SegmentationRun]:
     """List MIG-Net, then runs that each change one design choice that the published text leaves open."""
     own = create_mignet_run(MIGNET, preset)
-    network = MIGNetSettings(size=preset.swin_size)
+    network = MIGNetSettings(size=preset.get_network(MIGNET).size)
     open_gates, pass_through = (
         replace(network, gates_start="open"),
         replace(network, guidance_start="pass-through"),
@@ -303,7 +295,7 @@ SHIPPED_EPOCHS = 14
 def create_shipped_runs(sequence_count: int) -> list[SegmentationRun]:
     """Create the runs of the demonstration recipe for a number of sequences; the last one is shipped."""
     plain = SegmentationRun(
-        "shipped network", create_pretrained_segmentation_config(sequence_count, SHIPPED_EPOCHS), "joint"
+        "shipped network", create_segmentation_config("pretrained", sequence_count, SHIPPED_EPOCHS), "joint"
     )
     flipped = replace(plain, name=f"{plain.name} + flips", flips=True, weights_of=plain.name)
     finer = replace(flipped, name=f"{flipped.name}, finer pixels", read_pool=INFERENCE_POOLING_FACTOR)

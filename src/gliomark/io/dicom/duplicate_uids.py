@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import filecmp
-import hashlib
-import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from gliomark.io.dicom.dataset_reader import read_dataset
-from gliomark.io.dicom.instances import DAMAGED_FILE_ERRORS, Instance, is_frame_count_plausible
+from gliomark.io.dicom.instances import Instance
+from gliomark.io.dicom.pixel_hashes import hash_image_or_file
 from gliomark.isolation import ReaderProcessError, run_file_reader
 
 _POSITION_DECIMALS = 2  # decimals of a millimetre
@@ -59,17 +57,3 @@ def _read_image_hash(file: Path) -> str:
         return run_file_reader(hash_image_or_file, file)
     except ReaderProcessError:
         return str(file)  # unreadable: use the path, so that it never equals another file
-
-
-def hash_image_or_file(file: Path) -> str:
-    """Return the SHA-256 of the decoded pixels, or of the whole file if they cannot be decoded."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = read_dataset(file)
-            if not is_frame_count_plausible(dataset, len(dataset.get("PixelData") or b"")):
-                raise ValueError
-            content = dataset.pixel_array.tobytes()
-    except (*DAMAGED_FILE_ERRORS, RuntimeError):
-        content = file.read_bytes()
-    return hashlib.sha256(content).hexdigest()

@@ -134,8 +134,9 @@ def _create_candidate(examination_series: Sequence[DicomSeries]) -> ExaminationC
         if date
         else ""
     )
+    first = examination_series[0]
     return ExaminationCandidate(
-        name=f"study {examination_series[0].study_instance_uid or examination_series[0].first_instance.file.parent.name}",
+        name=f"study {first.study_instance_uid or first.first_instance.file.parent.name}",
         date=date,
         sort_time=moment,
         sequences=_collect_sequences(examination_series),

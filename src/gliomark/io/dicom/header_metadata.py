@@ -348,7 +348,7 @@ def find_nearest_plane(orientation: tuple[float, ...] | None) -> tuple[str, floa
 def orthonormalise_orientation(orientation: tuple[float, ...] | None) -> tuple[float, ...] | None:
     """Return row and column direction as orthonormal vectors (six cosines); None if they are far from orthonormal.
 
-    Headers round the cosines, some to two decimals. Deviations up to 0.01 are corrected; the row direction is kept.
+    Headers round the cosines, some to two decimals. Differences up to 0.01 are corrected; the row direction is kept.
     """
     if orientation is None:
         return None

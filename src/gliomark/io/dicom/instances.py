@@ -22,7 +22,6 @@ from pydicom.uid import (
 )
 
 from gliomark.errors import GliomarkError, InputError
-from gliomark.io.dataset_layout import list_visible_entries, walk_visible_files
 from gliomark.io.dicom.dataset_reader import InflatedSizeError, read_dataset
 from gliomark.io.dicom.header_metadata import (
     METADATA_KEYWORDS,
@@ -37,6 +36,7 @@ from gliomark.io.dicom.header_metadata import (
     parse_number,
     parse_numbers,
 )
+from gliomark.io.folder_listing import list_visible_entries, walk_visible_files
 from gliomark.io.naming import normalise_patient_id
 from gliomark.io.size_limits import MAX_VOXELS
 from gliomark.messages import message

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from pydicom.dataset import Dataset
-
-from gliomark.io.dicom.dataset_reader import read_dataset
-from gliomark.io.dicom.instances import DAMAGED_FILE_ERRORS, InstanceFrame, is_frame_count_plausible
+from gliomark.io.dicom.instances import InstanceFrame
+from gliomark.io.dicom.pixel_hashes import hash_pixel_data
 from gliomark.isolation import ReaderProcessError, run_file_reader
 
 MIN_TIME_SERIES_REPEATS = 4  # from this many images per position on, a series is a time series
@@ -33,8 +29,8 @@ def remove_copied_images(instance_frames: list[InstanceFrame]) -> list[InstanceF
         return instance_frames
     kept = [
         piece
-        for place, pieces in frames_by_position.items()
-        for piece in _keep_distinct_images(place, pieces)
+        for position, pieces in frames_by_position.items()
+        for piece in _keep_distinct_images(position, pieces)
     ]
     return instance_frames if len(kept) == len(instance_frames) else kept
 
@@ -57,7 +53,8 @@ def has_same_images(one: Sequence[InstanceFrame], other: Sequence[InstanceFrame]
     if set(a) != set(b) or None in a or len(a) != len(one):
         return False
     return all(
-        (found := compute_image_digest(a[place])) and found == compute_image_digest(b[place]) for place in a
+        (found := compute_image_digest(a[position])) and found == compute_image_digest(b[position])
+        for position in a
     )
 
 
@@ -81,22 +78,6 @@ def _read_pixel_hash(file: Path, modified_ns: int) -> str:
         return run_file_reader(hash_pixel_data, file)
     except ReaderProcessError:
         return ""
-
-
-def hash_pixel_data(file: Path) -> str:
-    """Return the SHA-256 of a file's uncompressed pixels; "" if they cannot be read."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = read_dataset(file)
-            if not is_frame_count_plausible(dataset, file.stat().st_size):
-                return ""
-            syntax = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
-            is_compressed = syntax is not None and syntax.is_compressed
-            pixels = dataset.pixel_array.tobytes() if is_compressed else bytes(dataset.PixelData)
-    except (*DAMAGED_FILE_ERRORS, RuntimeError):
-        return ""
-    return hashlib.sha256(pixels).hexdigest()
 
 
 def split_by_time(instance_frames: list[InstanceFrame]) -> list[list[InstanceFrame]]:

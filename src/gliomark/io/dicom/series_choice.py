@@ -41,7 +41,10 @@ def choose_series(series: Sequence[DicomSeries]) -> dict[MRSequence, DicomSeries
 
 def explain_choice(chosen: DicomSeries, other: DicomSeries) -> str:
     """Explain in one sentence why a candidate of the same sequence was not chosen."""
-    return f"Not chosen: another {chosen.recognition.kind} series of the examination {describe_advantage(chosen, other)}."
+    return (
+        f"Not chosen: another {chosen.recognition.kind} series of the examination "
+        f"{describe_advantage(chosen, other)}."
+    )
 
 
 def describe_advantage(chosen: DicomSeries, other: DicomSeries) -> str:

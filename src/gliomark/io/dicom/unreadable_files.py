@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gliomark.errors import InputError
-from gliomark.io.dataset_layout import list_visible_entries
 from gliomark.io.dicom.dataset_reader import read_dataset
 from gliomark.io.dicom.header_metadata import get_text
 from gliomark.io.dicom.instances import (
@@ -21,6 +20,7 @@ from gliomark.io.dicom.instances import (
 )
 from gliomark.io.dicom.series import DicomSeries
 from gliomark.io.examination_choice import has_required_sequences
+from gliomark.io.folder_listing import list_visible_entries
 from gliomark.messages import message
 from gliomark.study import MRSequence
 

@@ -20,7 +20,7 @@ from gliomark.io.dicom.slice_positions import (
     fit_slice_positions,
 )
 from gliomark.io.grey_values import clean_grey_values
-from gliomark.io.volumes import create_slice_names
+from gliomark.io.volume_checks import create_slice_names
 from gliomark.messages import message
 from gliomark.study import Series, SourceImage
 

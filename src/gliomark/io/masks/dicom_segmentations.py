@@ -28,7 +28,7 @@ from gliomark.io.masks.region_names import (
     collect_excluded_region_notes,
     select_lesion_regions,
 )
-from gliomark.io.volumes import create_slice_names
+from gliomark.io.volume_checks import create_slice_names
 from gliomark.messages import message
 from gliomark.study import DICOM_MANUFACTURER, MRSequence, Series
 

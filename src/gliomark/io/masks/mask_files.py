@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-import SimpleITK as sitk
 
-from gliomark.io.dataset_layout import VOLUME_SUFFIXES, get_file_stem, list_visible_entries
 from gliomark.io.dicom import is_dicom_file
-from gliomark.io.itk_header import check_itk_header
+from gliomark.io.folder_listing import get_file_stem, list_visible_entries
 from gliomark.io.masks.dicom_segmentations import read_dicom_mask_kind
 from gliomark.io.masks.picture_annotations import is_annotation_file
 from gliomark.io.masks.region_names import is_excluded_region_name, is_lesion_region_name
 from gliomark.io.naming import find_sequence_in_name, is_lesion_mask_name, split_words
-from gliomark.io.nifti_header import check_nifti_header
+from gliomark.io.readers import is_volume_file, read_volume_values
 
 _MAX_LABELS = 5  # BraTS uses four besides the background
 
@@ -45,7 +42,7 @@ def _walk_files(folder: Path) -> Iterator[Path]:
 
 def find_mask_kind(file: Path) -> str:
     """Return ``volume``, ``annotation``, ``segmentation``, ``structure set`` or ``damaged``; "" for any other file."""
-    if file.name.lower().endswith(VOLUME_SUFFIXES):
+    if is_volume_file(file):
         return "volume" if _is_mask_volume(file) else ""
     if is_annotation_file(file):
         return "annotation"
@@ -71,12 +68,7 @@ def _has_few_labels(file: Path) -> bool:
     """
     unnamed = find_sequence_in_name(get_file_stem(file)) is None
     try:
-        if file.name.lower().endswith((".nii", ".nii.gz", ".hdr")):
-            check_nifti_header(file)
-            values = np.unique(np.asarray(nib.load(file).dataobj))
-        else:
-            check_itk_header(file)
-            values = np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(file))))
+        values = np.unique(read_volume_values(file))
     except Exception:  # decoders raise many types for damaged files
         return unnamed
     finite = values[np.isfinite(values)]

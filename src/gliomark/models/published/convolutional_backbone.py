@@ -26,7 +26,7 @@ class ConvolutionalEncoder(nn.Module):
         self.stages = nn.ModuleList(map(build_double_convolution, (in_channels, *channels[:-1]), channels))
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return the features ``(B, C_l, H / 2^l, W / 2^l)``, fine to coarse."""
+        """Return the features ``(B, C_l, H / 2^l, W / 2^l)`` of an image ``(B, in_channels, H, W)``, fine to coarse."""
         features = [self.stages[0](image)]
         for stage in self.stages[1:]:
             features.append(stage(F.max_pool2d(features[-1], 2)))

@@ -5,15 +5,23 @@ Tensors only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Any, cast
 
 import torch
 from pydantic import with_config
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from gliomark.models.entries import GradCam, GradCamBranch, MarkerEntry
+from gliomark.models.network_io import (
+    CHANNELS_PER_SEQUENCE,
+    CLASS_COUNT,
+    MarkerOutput,
+    average_globally,
+    average_pool_input,
+    initialise_kaiming,
+)
 from gliomark.models.published.resnest import build_stage, build_stem
 from gliomark.models.validated_types import (
     STRICT_CONFIG,
@@ -22,9 +30,6 @@ from gliomark.models.validated_types import (
     LayerCounts,
     PixelCount,
 )
-
-CHANNELS_PER_SEQUENCE = 2
-CLASS_COUNT = 2
 
 
 @with_config(STRICT_CONFIG)
@@ -44,6 +49,12 @@ class KiNetSize:
 
 
 SMALL_KINET_SIZE = KiNetSize(stem=16, widths=(32, 48, 64, 96), blocks=(1, 1, 1, 1), pool=2)
+
+
+def use_strided_convolutions(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Complete the settings of a weights file of gliomark 0.1, whose ResNeSt used strided convolutions."""
+    size = record.get("size")
+    return {**record, "size": {"average_down": False, **size}} if isinstance(size, Mapping) else record
 
 
 @with_config(STRICT_CONFIG)
@@ -93,16 +104,6 @@ class BranchFusion(nn.Module):
     def forward(self, first: Tensor, master: Tensor, second: Tensor) -> Tensor:
         """Return the fused feature ``(B, C, H, W)`` of three features of that shape."""
         return self.mix(torch.cat([self.first(first), master, self.second(second)], dim=1))
-
-
-class MarkerOutput(TypedDict):
-    """Output of every marker network.
-
-    image_vector ``(B, D)``: input of LightGBM; logits ``(B, 2)``: the output used for prediction.
-    """
-
-    image_vector: Tensor
-    logits: Tensor
 
 
 class KiNetOutput(MarkerOutput):
@@ -191,16 +192,6 @@ class KiNet(nn.Module):
         return features
 
 
-def average_pool_input(mix: Tensor, pooling_factor: int) -> Tensor:
-    """Average the slices ``(B, C, H, W)`` over pooling_factor x pooling_factor pixels."""
-    return F.avg_pool2d(mix, pooling_factor) if pooling_factor > 1 else mix
-
-
-def average_globally(features: Sequence[Tensor]) -> list[Tensor]:
-    """Apply global average pooling to each feature, ``(B, C, H, W)`` to ``(B, C)``."""
-    return [feature.mean(dim=(2, 3)) for feature in features]
-
-
 def build_kinet(settings: KiNetSettings) -> KiNet:
     """Build KiNet from its settings, with Kaiming initialisation."""
     size = settings.size
@@ -226,20 +217,31 @@ def build_kinet(settings: KiNetSettings) -> KiNet:
     return network
 
 
-def initialise_kaiming(module: nn.Module) -> None:
-    """Initialise a convolution by Kaiming's method (section 4 of docs/method.md); other modules are left unchanged."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+def describe_grad_cam(settings: KiNetSettings) -> GradCam:
+    """Describe Grad-CAM of KiNet; without Merge-IN the main branch has no stage 1.
 
-
-def build_mix_input(first: Tensor, second: Tensor, lesion: Tensor) -> Tensor:
-    """Build the network input MIX ``(B, 4, H, W)`` from two images and a lesion mask, each ``(B, H, W)``.
-
-    Each image is followed by its ROI, in which everything outside the lesion has the image's background value. The
-    background is the minimum of the image, which preparation assigns outside the brain (section 4 of docs/method.md).
+    The main branch is explained by the final output, each other branch by its own auxiliary head, because its last
+    stages do not reach the final output.
     """
-    channels = []
-    for image in (first, second):
-        background = image.flatten(1).amin(dim=1)[:, None, None]
-        channels += [image, torch.where(lesion > 0, image, background)]
-    return torch.stack(channels, dim=1)
+    first, second = (tuple(f"{name}.stages.{level}" for level in range(4)) for name in ("first", "second"))
+    master = ("master" if settings.merge_in else None, *(f"master_stages.{level}" for level in range(3)))
+    return GradCam(
+        (
+            GradCamBranch("first", "first_logits", first, 0),
+            GradCamBranch("second", "second_logits", second, 1),
+            GradCamBranch("master", "logits", master),
+        )
+    )
+
+
+ENTRY = MarkerEntry(
+    name="KiNet",
+    reference="Li 2023, chapter 4",
+    recipes={"published": KiNetSettings(), "small": KiNetSettings(size=SMALL_KINET_SIZE)},
+    build=build_kinet,
+    get_vector_length=lambda settings: sum(settings.size.widths),
+    grad_cam=describe_grad_cam,
+    loss="bms",
+    predict=lambda network, mix: cast(KiNet, network).predict(mix),
+    upgrade_record=use_strided_convolutions,
+)

@@ -7,16 +7,22 @@ Section 3 of docs/method.md (thesis chapter 3). Equation 3-2 is computed by
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
 from pydantic import with_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gliomark.errors import WeightsError
+from gliomark.messages import message
+from gliomark.models.entries import SegmentationEntry
+from gliomark.models.network_io import CLASS_COUNT, SegmentationOutput
 from gliomark.models.published.convolutional_backbone import ConvolutionalDecoder, ConvolutionalEncoder
 from gliomark.models.published.swin_unet import (
+    SMALL_SWIN_SIZE,
     IdentitySkip,
     SwinDecoder,
     SwinEncoder,
@@ -25,7 +31,6 @@ from gliomark.models.published.swin_unet import (
 )
 from gliomark.models.validated_types import STRICT_CONFIG, ChannelCount
 
-CLASS_COUNT = 2
 GRADE_COUNT = 2
 ALPHA_GRID_SIZE = 30
 MAX_ALPHA = 5.0
@@ -69,18 +74,6 @@ class MIGNetSettings:
     deep_supervision: bool = False
     backbone: Literal["swin", "convolution"] = "swin"
     size: SwinSize = field(default_factory=SwinSize)
-
-
-class SegmentationOutput(NamedTuple):
-    """Output of a segmentation network.
-
-    logits ``(B, 2, H, W)``; grade_logits ``(B, 2)``, or None without a grading task; deep_supervision_logits: logits
-    of the coarser levels, upsampled to ``(B, 2, H, W)``, fine to coarse, only while training with deep supervision.
-    """
-
-    logits: Tensor
-    grade_logits: Tensor | None
-    deep_supervision_logits: tuple[Tensor, ...] = ()
 
 
 class InvertedAttentionGate(nn.Module):
@@ -288,3 +281,29 @@ def _build_guidance(
     if settings.guidance_start == "pass-through":
         guidance.initialise_pass_through()
     return guidance
+
+
+def _upgrade_record(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Refuse MIG-Nets of gliomark 0.1, whose layers differ (batch normalisation, another alpha)."""
+    if "gates_start" not in record:
+        raise WeightsError(message("network-of-before"))
+    return record
+
+
+ENTRY = SegmentationEntry(
+    name="MIG-Net",
+    reference="Li 2023, chapter 3",
+    recipes={"published": MIGNetSettings(), "small": MIGNetSettings(size=SMALL_SWIN_SIZE)},
+    build=build_mignet,
+    uses_prior_weight=lambda settings: settings.fpg,
+    upgrade_record=_upgrade_record,
+)
+_SWITCHES_OFF = MIGNetSettings(fpg=False, guidance=False, iag=False)
+# with all switches off MIG-Net is Swin-UNet, and weights files record it as such a MIG-Net
+SWIN_UNET_ENTRY = replace(
+    ENTRY,
+    name="Swin-UNet",
+    reference="Cao et al. 2022",
+    recipes={"published": _SWITCHES_OFF, "small": replace(_SWITCHES_OFF, size=SMALL_SWIN_SIZE)},
+    recorded_as=ENTRY.name,
+)

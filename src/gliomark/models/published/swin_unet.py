@@ -201,7 +201,10 @@ class SwinEncoder(nn.Module):
         self.norm = ChannelLayerNorm(channels[-1])
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return the features ``(B, 2^l C, H / (patch 2^l), W / (patch 2^l))``, fine to coarse."""
+        """Return the features ``(B, 2^l C, H / (patch 2^l), W / (patch 2^l))``, fine to coarse.
+
+        image: ``(B, in_channels, H, W)``.
+        """
         features = [self.stages[0](self.embed(image))]
         for merge, stage in zip(self.merges, self.stages[1:], strict=True):
             features.append(stage(merge(features[-1])))

@@ -6,12 +6,12 @@ from highdicom.base import SOPClass
 from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
+from gliomark.prediction import Prediction
 from gliomark.reporting.dicom.source_headers import (
     SeriesHeaders,
     create_series_attributes,
     format_current_datetime,
 )
-from gliomark.study import Prediction
 
 
 def create_encapsulated_pdf(prediction: Prediction, headers: SeriesHeaders, pdf: bytes) -> Dataset:

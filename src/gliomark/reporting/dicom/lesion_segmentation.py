@@ -11,6 +11,7 @@ from highdicom.seg import Segmentation, SegmentDescription
 from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 
+from gliomark.prediction import Prediction
 from gliomark.reporting.dicom.codes import BRAIN, LESION, SEGMENT_CATEGORY
 from gliomark.reporting.dicom.source_headers import (
     RESEARCH_ONLY_NOTICE,
@@ -18,7 +19,7 @@ from gliomark.reporting.dicom.source_headers import (
     create_series_attributes,
 )
 from gliomark.reporting.drawing import SEGMENTATION_COLOUR
-from gliomark.study import DICOM_MANUFACTURER, Prediction
+from gliomark.study import DICOM_MANUFACTURER
 
 TRACKING_ID = "gliomark lesion"
 UNREVIEWED_COMMENT = "Automatic segmentation, not reviewed"

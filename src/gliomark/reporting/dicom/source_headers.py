@@ -18,8 +18,9 @@ from pydicom.valuerep import DSfloat
 
 from gliomark.errors import InputError
 from gliomark.messages import message
+from gliomark.prediction import Prediction
 from gliomark.reporting.dicom.header_cleaning import is_valid_uid, remove_invalid_elements
-from gliomark.study import DICOM_MANUFACTURER, Prediction, Series, SourceImage, Study
+from gliomark.study import DICOM_MANUFACTURER, Series, SourceImage, Study
 
 UTF8_CHARACTER_SET = "ISO_IR 192"
 RESEARCH_ONLY_NOTICE = "Research use only, not a medical device"
@@ -202,7 +203,7 @@ def _create_pixel_measures(series: Series, source: Dataset) -> Dataset:
     measures = Dataset()
     measures.PixelSpacing = _to_decimal_strings([row, column])
     measures.SliceThickness = source.get("SliceThickness") or _to_decimal_strings([step])[0]
-    if all(image.place.is_integer() for image in series.source_images):
+    if all(image.fractional_index.is_integer() for image in series.source_images):
         measures.SpacingBetweenSlices = _to_decimal_strings([step])[0]
     return measures
 

@@ -1,0 +1,141 @@
+"""``gliomark serve``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gliomark.cli.options import (
+    DatabaseOption,
+    DataFolderOption,
+    DeviceChoice,
+    DeviceOption,
+    LanguageChoice,
+    RequireSignedOption,
+    TrustedKeyOption,
+    parse_pair,
+)
+
+BYTES_PER_GIB = 1 << 30
+
+
+def create_limit_option(minimum: float, help_text: str) -> Any:
+    """Create an option that limits the use of the server's resources."""
+    return typer.Option(min=minimum, help=help_text)
+
+
+def serve(
+    data: DataFolderOption = Path("gliomark-data"),
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any but a loopback address requires tokens and TLS.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="HTTP port; 0: any free port.")] = 8765,
+    tls_certificate: Annotated[Path | None, typer.Option(help="TLS certificate, PEM file.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="TLS private key, PEM file.")] = None,
+    database: DatabaseOption = "",
+    workers: Annotated[int, typer.Option(min=1, help="Number of prediction processes.")] = 1,
+    model: Annotated[
+        list[str] | None, typer.Option(help="demo or NAME=FILE; the first is the default; repeatable.")
+    ] = None,
+    dicom_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port of a DICOM node; studies sent to it are predicted."),
+    ] = None,
+    dicom_title: Annotated[str, typer.Option(help="AE title of the DICOM node.")] = "GLIOMARK",
+    dicom_peer: Annotated[
+        list[str] | None, typer.Option(help="AE title that may send images; default: any; repeatable.")
+    ] = None,
+    dicom_quiet: Annotated[
+        float,
+        typer.Option(min=1, help="Seconds without a new image after which a study is considered complete."),
+    ] = 10.0,
+    send_to: Annotated[
+        list[str] | None,
+        typer.Option(help="Destination of DICOM results: AET@host:port or a DICOMweb address; repeatable."),
+    ] = None,
+    language: Annotated[
+        LanguageChoice, typer.Option(help="Language of the reports that are sent.")
+    ] = LanguageChoice.en,
+    with_input: Annotated[
+        bool,
+        typer.Option(
+            "--with-input",
+            help="Exit when standard input closes and print the address as JSON (for programs that start a server).",
+        ),
+    ] = False,
+    connections: Annotated[int, create_limit_option(1, "Maximum number of open HTTP connections.")] = 400,
+    connections_each: Annotated[int, create_limit_option(1, "The same from one address.")] = 300,
+    uploads: Annotated[int, create_limit_option(1, "Maximum number of simultaneous uploads.")] = 6,
+    uploads_each: Annotated[int, create_limit_option(1, "The same from one caller.")] = 4,
+    upload_gb: Annotated[
+        float, create_limit_option(0.001, "Maximum upload size in GiB, packed and unpacked.")
+    ] = 2.0,
+    associations: Annotated[
+        int, create_limit_option(1, "Maximum number of simultaneous DICOM associations.")
+    ] = 20,
+    associations_each: Annotated[int, create_limit_option(1, "The same from one address.")] = 12,
+    object_gb: Annotated[float, create_limit_option(0.001, "Maximum size of a DICOM object in GiB.")] = 1.0,
+    reserve_gb: Annotated[
+        float, create_limit_option(0, "Free disk space in GiB below which no images are accepted.")
+    ] = 1.0,
+    job_minutes: Annotated[
+        float, create_limit_option(0.1, "Minutes without progress after which a job is ended.")
+    ] = 15.0,
+    device: DeviceOption = DeviceChoice.auto,
+    require_signed: RequireSignedOption = False,
+    trusted_key: TrustedKeyOption = None,
+) -> None:
+    """Run the prediction server (HTTP, optionally DICOM); every action is recorded."""
+    from gliomark.models.signatures import read_trust_policy
+    from gliomark.server.associations import AssociationLimits
+    from gliomark.server.body_limits import RequestLimits
+    from gliomark.server.connections import ConnectionLimits
+    from gliomark.server.dicom_node import DicomNodeConfig
+    from gliomark.server.run import ServerConfig, run_server
+    from gliomark.server.security import ServerAddress
+
+    name_and_file_texts = [one if "=" in one else f"{one}={one}" for one in model or ["demo"]]
+    models = dict(parse_pair(one, "demo or NAME=FILE") for one in name_and_file_texts)
+    address = ServerAddress(host, port, tls_certificate, tls_key)
+    dicom_node = None
+    if dicom_port is not None:
+        peers, destinations = tuple(dicom_peer or ()), tuple(send_to or ())
+        association_limits = AssociationLimits(
+            associations,
+            associations_each,
+            max_object_bytes=int(object_gb * BYTES_PER_GIB),
+            min_free_disk_bytes=int(reserve_gb * BYTES_PER_GIB),
+        )
+        dicom_node = DicomNodeConfig(
+            dicom_port,
+            host,
+            dicom_title,
+            peers,
+            destinations,
+            dicom_quiet,
+            language=language.value,
+            association_limits=association_limits,
+        )
+    upload_limits = RequestLimits(
+        int(upload_gb * BYTES_PER_GIB),
+        max_uploads=uploads,
+        max_uploads_per_caller=uploads_each,
+        min_free_disk_bytes=int(reserve_gb * BYTES_PER_GIB),
+    )
+    settings = ServerConfig(
+        data,
+        address,
+        database,
+        workers,
+        models,
+        request_limits=upload_limits,
+        connection_limits=ConnectionLimits(connections, connections_each),
+        dicom_node_config=dicom_node,
+        stops_with_stdin=with_input,
+        job_stall_timeout_s=60 * job_minutes,
+        trust=read_trust_policy(trusted_key or (), require_signed),
+        device=device.value,
+    )
+    run_server(settings, notify=typer.echo)

@@ -1,0 +1,51 @@
+"""The lesion mask on the grid of a source series, unless the images were pictures: ``segmentation.nii.gz``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from gliomark.geometry import set_nifti_space
+from gliomark.prediction import Prediction
+from gliomark.reporting.mask_resampling import resample_mask_to_reference, select_reference_sequence
+from gliomark.reporting.result_writer import Writer
+from gliomark.reporting.segmentation_images import create_nifti_image
+from gliomark.study import Series
+
+if TYPE_CHECKING:
+    from gliomark.reporting.report_input import ReportInput
+
+
+def create_nifti_mask(mask: NDArray[np.uint8], series: Series) -> nib.Nifti1Image:
+    """Create the NIfTI image ``(column, row, slice)`` of a mask ``(slice, row, column)`` on the grid of a series.
+
+    For a series read from NIfTI, qform and sform are copied from that file: programs differ in which of the two they
+    use, and the mask must overlay the images in all of them.
+    """
+    image = create_nifti_image(mask, series.affine)
+    if series.space is not None:
+        # given an affine or a header, nibabel would change qform and sform
+        image = nib.Nifti1Image(np.asarray(image.dataobj), None)
+        set_nifti_space(image.header, series.space)
+    return image
+
+
+def write_nifti_mask(report_input: ReportInput, folder: Path) -> None:
+    """Write ``segmentation.nii.gz``."""
+    prediction = report_input.prediction
+    series = prediction.study.series[select_reference_sequence(prediction)]
+    mask = resample_mask_to_reference(prediction)
+    nib.save(create_nifti_mask(mask, series), folder / "segmentation.nii.gz")
+
+
+def _is_from_volumes(prediction: Prediction) -> bool:
+    return prediction.study.kind != "pictures"
+
+
+WRITER = Writer(
+    "nifti", ("segmentation.nii.gz",), write_nifti_mask, is_default=True, applies_to=_is_from_volumes
+)

@@ -1,0 +1,335 @@
+"""What ``gliomark predict`` prints: table, warnings, JSON and progress, and a segmentation given by the user."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
+
+import jsonschema
+import nibabel as nib
+import numpy as np
+import pytest
+from tests.pipeline.conftest import write_dicom, write_volumes
+
+PATIENT = "患者 01"
+LESION_ML = 33.5
+
+
+@pytest.fixture
+def predict(run_command: Callable, working_folder: Path, tiny_weights: Path) -> Callable:
+    """Return predict(folder, *options), which runs the command with the small model."""
+
+    def run(folder: Path, *options: object):
+        out = working_folder / "out"
+        return run_command("predict", folder, "--out", out, "--model", tiny_weights, *options)
+
+    return run
+
+
+def document_of(out: Path) -> dict:
+    return json.loads((out / "out" / PATIENT / "prediction.json").read_text("utf-8"))
+
+
+# ---- table ------------------------------------------------------------------------------------------
+
+
+def test_table_of_one_patient(monkeypatch, predict, picture_folder, clinical_table, working_folder) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = predict(picture_folder, "--clinical", clinical_table)
+    assert (shown.status, shown.stderr) == (0, "")
+    document = document_of(working_folder)
+    for word in ("Patient", "Lesion", "Marker", "Prediction", "Probability", "IDH", "Ki-67", PATIENT):
+        assert word in shown.stdout
+    assert f"{document['lesion']['volume_ml']:.1f} ml" in shown.stdout
+    for marker in document["markers"]:
+        assert marker["level"] in shown.stdout
+        assert f"{marker['positive']} {100 * marker['probability']:.0f} % (threshold 50 %)" in shown.stdout
+        for warning in marker["warnings"]:
+            assert warning in shown.stdout
+    assert "Not a medical device" in shown.stdout
+    assert shown.stdout.splitlines()[-1] == str(working_folder / "out" / PATIENT / "report.html")
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", ["Please note", "age or sex is unknown", "rule 'large'", "Ki-67", "reader’s finding"]),
+        ("zh", ["请注意", "年龄或性别未知", "标志物", "预测结果", "阅片者的判断", "阈值 50 %"]),
+    ],
+)
+def test_every_warning_is_printed(
+    monkeypatch, predict, picture_folder, working_folder, language: str, words: list[str]
+) -> None:
+    from gliomark.messages import render_message, restore_messages
+
+    monkeypatch.setenv("COLUMNS", "400")
+    options = ("--fusion", "large", "--enhancing", "yes", "--language", language)
+    shown = predict(picture_folder, "--allow-missing-clinical", *options)
+    document = document_of(working_folder)
+    document = restore_messages(document, document["messages"])
+    warnings = [*document["warnings"], *(w for one in document["markers"] for w in one["warnings"])]
+    assert len(warnings) >= 3
+    for warning in warnings:
+        assert render_message(warning, language) in shown.stdout
+    text = shown.stdout.lower()
+    assert all(word.lower() in text for word in words if word != "rule 'large'"), shown.stdout
+
+
+def test_no_lesion(run_command, picture_folder, clinical_table, working_folder, lesion_free_weights) -> None:
+    words = ("--clinical", clinical_table, "--out", working_folder / "out", "--model", lesion_free_weights)
+    shown = run_command("predict", picture_folder, *words)
+    assert (shown.status, shown.stderr) == (0, "")
+    assert "No lesion was found" in shown.stdout and "undetermined" in shown.stdout
+    assert " ml" not in shown.stdout.partition("Please note")[0]
+
+
+def test_quiet(predict, picture_folder, clinical_table, working_folder) -> None:
+    shown = predict(picture_folder, "--clinical", clinical_table, "--quiet")
+    report = working_folder / "out" / PATIENT / "report.html"
+    assert (shown.status, shown.stdout, shown.stderr) == (0, f"{report}\n", "")
+
+
+# ---- several patients, JSON -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def patients(working_folder, picture_folder, volume_folder) -> Path:
+    """Two patients, and one whose images are truncated."""
+    folder = working_folder / "patients"
+    shutil.copytree(picture_folder, folder / "甲 1")
+    shutil.copytree(volume_folder, folder / "丙 3")
+    shutil.copytree(picture_folder, folder / "乙 2")
+    broken = sorted((folder / "乙 2" / "T1C").iterdir())[0]
+    broken.write_bytes(broken.read_bytes()[:40])
+    return folder
+
+
+def test_json_of_several_patients(predict, patients) -> None:
+    shown = predict(patients, "--allow-missing-clinical", "--json")
+    assert shown.status == 1
+    answer = json.loads(shown.stdout)
+    assert set(answer) == {"predictions", "failures"}
+    assert {one["patient_id"] for one in answer["predictions"]} == {"甲 1", "丙 3"}
+    schema = json.loads((resources.files("gliomark") / "reporting/prediction.schema.json").read_text("utf-8"))
+    for document in answer["predictions"]:
+        jsonschema.validate(document, schema)
+    (failure,) = answer["failures"]
+    assert failure["patient_id"] == "乙 2" and "truncated" in failure["error"]
+    assert shown.stderr == f"乙 2: {failure['error']}\n"
+
+
+def test_json_of_one_patient(predict, picture_folder, working_folder) -> None:
+    shown = predict(picture_folder, "--allow-missing-clinical", "--json")
+    (document,) = json.loads(shown.stdout)["predictions"]
+    written = document_of(working_folder)
+    assert {**document, "created": ""} == {**written, "created": ""}
+    assert (shown.status, shown.stderr) == (0, "")
+
+
+def test_table_of_several_patients(monkeypatch, predict, patients, working_folder) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = predict(patients, "--allow-missing-clinical")
+    assert shown.status == 1 and shown.stderr.startswith("乙 2: ") and shown.stderr.count("\n") == 1
+    warned = shown.stdout.partition("Please note")[2]
+    for name in ("甲 1", "丙 3"):
+        assert name in shown.stdout and re.search(rf"{name}\s+Age or sex is unknown", warned)
+        assert f"{working_folder / 'out' / name / 'report.html'}\n" in shown.stdout
+
+
+# ---- progress ---------------------------------------------------------------------------------------
+
+STEPS = [
+    "loading the model",
+    "reading the images",
+    "registering the sequences",
+    "extracting the brain",
+    "extracting the slices",
+    "outlining the lesion",
+    "predicting IDH",
+    "predicting Ki-67",
+    "writing the results",
+]
+
+
+@pytest.fixture
+def restored_log() -> Iterator[None]:
+    """Stop logging after the test."""
+    yield
+    logger = logging.getLogger("gliomark")
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+
+
+def test_verbose_logs_every_step(
+    restored_log, run_command, picture_folder, tiny_weights, working_folder
+) -> None:
+    words = ("--allow-missing-clinical", "--out", working_folder / "out", "--model", tiny_weights)
+    shown = run_command("--verbose", "predict", picture_folder, *words, "--json")
+    assert shown.status == 0 and json.loads(shown.stdout)["failures"] == []
+    lines = shown.stderr.splitlines()
+    assert all(re.match(r"\d\d:\d\d:\d\d \S", line) for line in lines), lines
+    texts = [line.partition(" ")[2] for line in lines]
+    assert texts == ["reading the images", *STEPS]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("options", [[], ["--quiet"]])
+def test_progress_in_a_terminal(picture_folder, tiny_weights, working_folder, options: list[str]) -> None:
+    """Standard error is a terminal, standard output is not: one patient's steps, and the table without colours."""
+    controller, terminal = pty.openpty()
+    words = ["predict", picture_folder, "--out", working_folder / "out", "--model", tiny_weights]
+    environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gliomark", *map(str, words), "--allow-missing-clinical", *options],
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        env=environment | {"PYTHONUTF8": "1", "TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(terminal)
+    shown = b"".join(iter(lambda: read_terminal(controller), b""))
+    printed, _ = process.communicate()
+    assert process.returncode == 0 and b"\x1b" not in printed
+    if options:
+        assert shown == b""
+    else:
+        assert b"extracting the brain" in shown and b"predicting" in shown and b" %" in shown
+
+
+def read_terminal(controller: int) -> bytes:
+    """Read what was shown; empty at the end, which Linux reports as an input error."""
+    try:
+        return os.read(controller, 1 << 16)
+    except OSError:
+        return b""
+
+
+# ---- a segmentation given by the user ---------------------------------------------------------------
+
+
+@pytest.fixture
+def volumes_and_mask(working_folder, drawn_images) -> tuple[Path, Path]:
+    """The patient as NIfTI volumes, and the true lesion as a file elsewhere."""
+    folder = write_volumes(working_folder / "all" / PATIENT, drawn_images)
+    mask = working_folder / "drawn.nii.gz"
+    (folder / "某人 mask.nii.gz").rename(mask)
+    return folder, mask
+
+
+def test_given_segmentation(predict, volumes_and_mask, working_folder, drawn_images) -> None:
+    folder, mask = volumes_and_mask
+    shown = predict(folder, "--allow-missing-clinical", "--mask", mask)
+    assert (shown.status, shown.stderr) == (0, "")
+    document = document_of(working_folder)
+    assert document["lesion"]["volume_ml"] == pytest.approx(drawn_images["mask"].sum() * 0.0375, rel=0.03)
+    assert any("drawn.nii.gz" in note for note in document["notes"])
+    assert "reader" in document["lesion"]["rule"]
+    assert all(marker["probability"] is not None for marker in document["markers"])
+    written = nib.load(working_folder / "out" / PATIENT / "segmentation.nii.gz")
+    native = nib.load(folder / "某人 T1C.nii.gz")
+    assert written.shape == native.shape
+
+
+def test_given_segmentation_differs_from_the_networks(predict, volumes_and_mask, working_folder) -> None:
+    folder, mask = volumes_and_mask
+    assert predict(folder, "--allow-missing-clinical").status == 0
+    network = document_of(working_folder)
+    image = nib.load(mask)
+    half = np.asarray(image.dataobj).copy()
+    half[half.shape[0] * 3 // 5 :] = 0
+    nib.save(nib.Nifti1Image(half, image.affine), mask)
+    assert predict(folder, "--allow-missing-clinical", "--mask", mask).status == 0
+    assert document_of(working_folder)["lesion"]["volume_ml"] != network["lesion"]["volume_ml"]
+
+
+def test_empty_segmentation(predict, volumes_and_mask, working_folder) -> None:
+    folder, mask = volumes_and_mask
+    image = nib.load(mask)
+    nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), mask)
+    shown = predict(folder, "--allow-missing-clinical", "--mask", mask)
+    assert shown.status == 0 and "undetermined" in shown.stdout
+    assert document_of(working_folder)["lesion"]["found"] is False
+
+
+def write_shifted(mask: Path) -> None:
+    image = nib.load(mask)
+    affine = image.affine.copy()
+    affine[:3, 3] += 1.1
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), mask)
+
+
+def write_far_away(mask: Path) -> None:
+    image = nib.load(mask)
+    affine = image.affine.copy()
+    affine[:3, 3] += 500
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), mask)
+
+
+def write_text(mask: Path) -> None:
+    mask.write_text("no image")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (Path.unlink, "does not exist or is not a file"),
+        (write_text, "drawn.nii.gz"),
+        (write_shifted, "has the grid of none of the patient's series"),
+        (write_far_away, "lies outside all series"),
+    ],
+)
+def test_segmentation_that_does_not_fit(
+    predict, volumes_and_mask, working_folder, spoil: Callable[[Path], None], sentence: str
+) -> None:
+    folder, mask = volumes_and_mask
+    spoil(mask)
+    shown = predict(folder, "--allow-missing-clinical", "--mask", mask)
+    assert (shown.status, shown.stdout) == (1, "")
+    assert sentence in shown.stderr and shown.stderr.count("\n") == 1
+    assert not (working_folder / "out" / PATIENT).exists()
+
+
+def test_segmentation_of_another_kind(predict, volumes_and_mask, clinical_table) -> None:
+    shown = predict(volumes_and_mask[0], "--allow-missing-clinical", "--mask", clinical_table)
+    assert shown.status == 1 and "is not a segmentation" in shown.stderr and shown.stderr.count("\n") == 1
+
+
+def test_segmentation_of_several_patients(predict, patients, volumes_and_mask) -> None:
+    shown = predict(patients, "--allow-missing-clinical", "--mask", volumes_and_mask[1])
+    assert (shown.status, shown.stdout) == (1, "")
+    assert "has 3 patients, but --mask is the segmentation of one" in shown.stderr
+
+
+def test_segmentation_of_pictures(predict, picture_folder, volumes_and_mask) -> None:
+    """Pictures have no position in space, so a volume cannot be placed on them."""
+    shown = predict(picture_folder, "--allow-missing-clinical", "--mask", volumes_and_mask[1])
+    assert shown.status == 1 and "geometry" in shown.stderr and shown.stderr.count("\n") == 1
+
+
+def test_dicom_segmentation(predict, working_folder, drawn_images, tiny_weights, run_command) -> None:
+    """The SEG that a prediction writes is accepted again; that of another patient is refused."""
+    import pydicom
+
+    images = {name: image for name, image in drawn_images.items() if name != "mask"}
+    folder = write_dicom(working_folder / "dicom", images)
+    assert predict(folder, "--allow-missing-clinical", "--dicom-out").status == 0
+    before = document_of(working_folder)
+    (written,) = (working_folder / "out" / PATIENT / "dicom").glob("*seg*")
+    mask = Path(shutil.copy(written, working_folder / "mask.dcm"))
+    assert predict(folder, "--allow-missing-clinical", "--mask", mask).status == 0
+    after = document_of(working_folder)
+    assert after["lesion"]["volume_ml"] == pytest.approx(before["lesion"]["volume_ml"], rel=0.05)
+    assert any("mask.dcm" in note for note in after["notes"])
+    dataset = pydicom.dcmread(mask)
+    dataset.PatientID = "another"
+    dataset.save_as(mask)
+    shown = predict(folder, "--allow-missing-clinical", "--mask", mask)
+    assert shown.status == 1 and "belongs to another patient" in shown.stderr

@@ -1,0 +1,61 @@
+"""``gliomark explain``: one image per marker, on the slices used, inside the classifier's view."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.pipeline.conftest import reader_pool, run_command
+
+from gliomark import load_model
+from gliomark.explanation.branch_maps import compute_branch_maps
+from gliomark.phantom import create_phantom, write_pictures
+from gliomark.pipeline import predict
+from gliomark.study import ClinicalData
+
+__all__ = ["reader_pool", "run_command"]
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_pictures(create_phantom(7).study, tmp_path_factory.mktemp("幻影"))
+    shutil.rmtree(folder / "mask", ignore_errors=True)
+    return folder
+
+
+def test_a_picture_per_marker(run_command, patient: Path, tmp_path: Path) -> None:
+    outcome = run_command("explain", patient, "--out", tmp_path / "out", "--stage", "2")
+    assert outcome.status == 0, outcome.stderr
+    pictures = sorted((tmp_path / "out").rglob("*.png"))
+    assert [path.name for path in pictures] == ["gradcam_idh.png"]
+    drawn = np.asarray(Image.open(pictures[0]).convert("RGB")).astype(int)
+    # the third of five columns shows a heat map over the lesion (more red than blue), the first only its outline
+    width = drawn.shape[1] // 5
+    redder = (drawn[..., 0] - drawn[..., 2]).clip(min=0)
+    plain, heated = redder[:, :width], redder[:, 2 * width : 3 * width]
+    beside_the_line = plain < 10
+    assert heated[beside_the_line].mean() > 10 * plain[beside_the_line].mean()
+    assert heated.mean() > plain.mean() + 1
+
+
+def test_maps_lie_inside_the_classifiers_view(patient: Path) -> None:
+    from gliomark import read_study
+
+    model, study = load_model("demo"), read_study(patient)
+    prediction = predict(study, ClinicalData(study.patient_id, None, None), model)
+    classifier = model.classifiers["idh"]
+    index = [int(i) for i in np.flatnonzero(prediction.segmentation.mask.any(axis=(1, 2)))[:2]]
+    margin = (240 - classifier.crop_size) // 2
+    for heat in compute_branch_maps(
+        classifier, prediction.stack, prediction.segmentation.mask, index, 3
+    ).values():
+        assert heat.shape == (len(index), 240, 240) and heat.min() >= 0 and heat.max() <= 1
+        assert not heat[:, :margin].any() and not heat[..., 240 - margin :].any()
+
+
+def test_what_cannot_be_explained(run_command, tmp_path: Path) -> None:
+    outcome = run_command("explain", tmp_path / "nobody", "--out", tmp_path / "out")
+    assert outcome.status == 1 and "nobody" in outcome.stderr and "Traceback" not in outcome.stderr
