@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+from gliomark.errors import ConfigurationError
+
+Preset = TypeVar("Preset")
+
+
+def get_preset(presets: Mapping[str, Preset], preset_name: str) -> Preset:
+    """Return a preset by name.
+
+    Raises
+    ------
+    ConfigurationError
+        If the preset is unknown.
+    """
+    if preset_name not in presets:
+        raise ConfigurationError(
+            f"The preset '{preset_name}' is unknown; it must be one of {', '.join(presets)}."
+        )
+    return presets[preset_name]
 
 
 def get_cohort_name(cohort_folder: Path) -> str:

@@ -18,7 +18,7 @@ from gliomark.cohort.store import Cohort
 from gliomark.errors import ConfigurationError
 from gliomark.evaluation.intervals import bootstrap_interval
 from gliomark.evaluation.metrics import auc, compute_threshold_metrics
-from gliomark.experiments.config import ExperimentConfig
+from gliomark.experiments.config import ExperimentConfig, get_preset
 from gliomark.experiments.runner import (
     ExperimentResult,
     FinishedJob,
@@ -127,11 +127,7 @@ def get_training(preset_name: str) -> BenchmarkTraining:
     ConfigurationError
         If the preset is unknown.
     """
-    if preset_name not in PRESETS:
-        raise ConfigurationError(
-            f"The preset '{preset_name}' is unknown; it must be one of {', '.join(PRESETS)}."
-        )
-    return PRESETS[preset_name]
+    return get_preset(PRESETS, preset_name)
 
 
 def _check_weights_files(weights_paths: Mapping[str, Path]) -> None:

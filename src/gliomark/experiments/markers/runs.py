@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from gliomark.errors import ConfigurationError
+from gliomark.experiments.config import get_preset
 from gliomark.inference.slice_classifier import TreeFeatures
 from gliomark.models.entries import MarkerLoss, NetworkSettings
 from gliomark.models.network_io import ALL_CHANNELS
@@ -95,11 +95,7 @@ def get_marker_preset(preset_name: str) -> MarkerPreset:
     ConfigurationError
         If the preset is unknown.
     """
-    if preset_name not in PRESETS:
-        raise ConfigurationError(
-            f"The preset '{preset_name}' is unknown; it must be one of {', '.join(PRESETS)}."
-        )
-    return PRESETS[preset_name]
+    return get_preset(PRESETS, preset_name)
 
 
 def _create_comparison_run(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from gliomark.cohort.folds import FOLD_COUNT
-from gliomark.errors import ConfigurationError
+from gliomark.experiments.config import get_preset
 from gliomark.experiments.segmentation.procedure import SegmentationRun
 from gliomark.models.entries import Recipe, SegmentationSettings
 from gliomark.models.published.mignet import MIGNetSettings
@@ -97,11 +97,7 @@ def get_segmentation_preset(preset_name: str) -> SegmentationPreset:
     ConfigurationError
         If the preset is unknown.
     """
-    if preset_name not in PRESETS:
-        raise ConfigurationError(
-            f"The preset '{preset_name}' is unknown; it must be one of {', '.join(PRESETS)}."
-        )
-    return PRESETS[preset_name]
+    return get_preset(PRESETS, preset_name)
 
 
 def describe_reductions(preset_name: str) -> str:
