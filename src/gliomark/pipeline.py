@@ -1,4 +1,4 @@
-"""The cascade from Study to Prediction (section 5 of docs/method.md), used by command line, server and Python API."""
+"""The cascade from Study to Prediction (method.md, section 5), used by command line, server and Python API."""
 
 from __future__ import annotations
 
@@ -360,7 +360,7 @@ def predict(
     fusion
         How slice probabilities are fused, see ``inference.fusion``.
     has_enhancing_focus
-        The reader's finding of an enhancing focus, which decides IDH if it is given (section 5 of docs/method.md).
+        The reader's finding of an enhancing focus, which decides IDH if it is given (method.md, section 5).
     reader_pool
         Where a mask supplied with the images is read: in this process by default, in a separate process with
         ``gliomark.isolation``.
@@ -654,7 +654,7 @@ def _describe_threshold(card: MarkerCard, validation: MarkerValidation) -> str:
 def _apply_reader_finding(
     marker_prediction: MarkerPrediction, card: MarkerCard, has_enhancing_focus: bool | None, has_lesion: bool
 ) -> MarkerPrediction:
-    """Apply the reader's finding (section 5 of docs/method.md): an enhancing focus means IDH wild type, none mutant.
+    """Apply the reader's finding (method.md, section 5): an enhancing focus means IDH wild type, none mutant.
 
     The probability is not changed. Without a lesion the finding is not applied. If the model clearly predicts the other
     level, a warning states the contradiction.

@@ -127,6 +127,13 @@ def is_served(node: Node, within: float = 2.0) -> bool:
     return True
 
 
+def wait_for_end_of_association(node: Node, title: str) -> None:
+    ends = time.monotonic() + 10
+    while any(one.requestor.ae_title.strip() == title for one in node.server.active_associations):
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
 def seconds_until_end(line: socket.socket) -> float:
     started = time.monotonic()
     try:
@@ -245,12 +252,16 @@ def test_who_was_served_before_gets_a_place_at_once(tmp_path: Path) -> None:
         ExitStack() as lines,
     ):
         assert is_served(node)
+        wait_for_end_of_association(
+            node, "SENDER"
+        )  # otherwise its slot is freed after the silent ones have asked
         for _ in range(2):
             for _ in range(8):
                 lines.enter_context(reach(node, silent))
             time.sleep(0.5)
             assert associate(node, "STRANGER").is_rejected
             assert is_served(node, 0.5)
+            wait_for_end_of_association(node, "SENDER")
 
 
 def test_who_is_at_work_keeps_the_place_from_who_was_served_before(tmp_path: Path) -> None:

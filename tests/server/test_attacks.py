@@ -55,14 +55,14 @@ class Serving:
         assert address in self.process.stdout.readline()
         self.dicom_port = int(self.process.stdout.readline().split()[-1])
         self.client = httpx.Client(base_url=address, timeout=LONG_S)
-        self.until(lambda: self.health() == "ok")
+        self.wait_until(lambda: self.health() == "ok")
 
     def stop(self) -> None:
         self.client.close()
         self.process.terminate()
         assert self.process.wait(60) in (0, -signal.SIGTERM), "it was not the attack that ended it"
 
-    def until(self, is_so: Callable[[], bool]) -> None:
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
         ends = time.monotonic() + LONG_S
         while not is_so():
             assert time.monotonic() < ends and self.process.poll() is None
@@ -83,7 +83,7 @@ class Serving:
         assert sent.status_code == 201, sent.text
         asked = self.client.post(f"/api/studies/{sent.json()['id']}/predictions", json={"age": 50, "sex": 0})
         path = f"/api/predictions/{asked.json()['id']}"
-        self.until(lambda: self.client.get(path).json()["state"] in ("done", "failed"))
+        self.wait_until(lambda: self.client.get(path).json()["state"] in ("done", "failed"))
         answered = self.client.get(path).json()
         assert answered["state"] == "done", answered["error"]
         return time.monotonic() - started
@@ -252,7 +252,7 @@ def is_predicted(serving: Serving, patient: str, before: int) -> None:
         assert all(job["state"] != "failed" for job in found), found
         return sum(job["state"] == "done" for job in found)
 
-    serving.wait_for_state(lambda: done() > before)
+    serving.wait_until(lambda: done() > before)
 
 
 CLAIMS = [
@@ -288,7 +288,7 @@ def test_objects_that_claim_a_billion_frames_after_a_restart(serving: Serving, p
         is_predicted(serving, patient, before)
 
     serving.stays_well(attack)
-    serving.wait_for_state(lambda: not list((serving.data / "incoming").iterdir()))
+    serving.wait_until(lambda: not list((serving.data / "incoming").iterdir()))
     assert not list((serving.data / "taken").iterdir())
     told = [
         line for line in serving.client.get("/api/audit").json() if line["action"].startswith("pushed study")

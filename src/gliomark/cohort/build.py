@@ -434,7 +434,7 @@ def _replace_original_id(notes: Sequence[str], job: PreparationJob) -> tuple[str
 
 
 def _add_masks(stack: SliceStack, study: Study, job: PreparationJob) -> tuple[SliceStack, dict[str, dict]]:
-    """Add the union of all masks (docs/method.md section 2, step 6); return also the agreement of rater pairs."""
+    """Add the union of all masks (method.md, section 2, step 6); return also the agreement of rater pairs."""
     files = job.dicom.mask_files if job.dicom else ()
     if job.masks_folder is None and not files:
         return stack, {}

@@ -218,7 +218,7 @@ def _read_split_parts(cohort: Cohort) -> dict[str, list[str]]:
 
 
 def create_table_2_1(patients: Sequence[PatientSummary]) -> list[BinaryCount]:
-    """Create table 2-1 of docs/method.md: age at or above 45 years and the cohort's mean, sex, and markers."""
+    """Create table 2-1 of method.md: age at or above 45 years and the cohort's mean, sex, and markers."""
     ages = [person.clinical.age for person in patients]
     known = [age for age in ages if age is not None]
     lines = [

@@ -1,4 +1,4 @@
-"""A prepared cohort on disk, in the layout of docs/method.md section 2, step 7; slices are plain HDF5 files.
+"""A prepared cohort on disk, in the layout of method.md, section 2, step 7; slices are plain HDF5 files.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Fuse slice probabilities into a patient probability (section 4 of docs/method.md, table 4-6)."""
+"""Fuse slice probabilities into a patient probability (method.md, section 4, table 4-6)."""
 
 from __future__ import annotations
 

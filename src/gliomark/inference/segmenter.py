@@ -108,7 +108,7 @@ class Segmenter:
             )
             for images in self.build_inputs(stack)
         ]
-        # union of the masks: a missed lesion is worse than extra background (section 5 of docs/method.md)
+        # union of the masks: a missed lesion is worse than extra background (method.md, section 5)
         return np.maximum.reduce(probabilities)
 
     def predict_high_grade_probability(self, stack: SliceStack, mask: NDArray[np.bool_]) -> float:
@@ -192,7 +192,7 @@ def predict_lesion_probability(
 ) -> NDArray[np.float32]:
     """Predict the lesion probability, 0 to 1, of every pixel; logits are averaged where tiles overlap.
 
-    The published method uses four corner tiles (section 3 of docs/method.md). Slices are centred on the brain, so that
+    The published method uses four corner tiles (method.md, section 3). Slices are centred on the brain, so that
     one central tile covers a brain of up to ``tile_size`` mm in a quarter of the time; larger brains need the corners.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Predict a marker's probability per lesion slice with a network and LightGBM (section 4 of docs/method.md)."""
+"""Predict a marker's probability per lesion slice with a network and LightGBM (method.md, section 4)."""
 
 from __future__ import annotations
 

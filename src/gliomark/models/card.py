@@ -90,7 +90,7 @@ class MarkerCard:
     threshold
         Threshold of the patient-level probability, 0 to 1.
     age_cut
-        Mean age of the training patients in years (section 2, step 8 of docs/method.md); None: age and sex are
+        Mean age of the training patients in years (method.md, section 2, step 8); None: age and sex are
         not used.
     architecture
         Settings of the network and of its inference.

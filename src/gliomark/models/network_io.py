@@ -93,7 +93,7 @@ def average_globally(features: Sequence[Tensor]) -> list[Tensor]:
 
 
 def initialise_kaiming(module: nn.Module) -> None:
-    """Initialise a convolution by Kaiming's method (section 4 of docs/method.md); other modules are left unchanged."""
+    """Initialise a convolution by Kaiming's method (method.md, section 4); other modules are left unchanged."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
@@ -102,7 +102,7 @@ def build_mix_input(first: Tensor, second: Tensor, lesion: Tensor) -> Tensor:
     """Build the network input MIX ``(B, 4, H, W)`` from two images and a lesion mask, each ``(B, H, W)``.
 
     Each image is followed by its ROI, in which everything outside the lesion has the image's background value. The
-    background is the minimum of the image, which preparation assigns outside the brain (section 4 of docs/method.md).
+    background is the minimum of the image, which preparation assigns outside the brain (method.md, section 4).
     """
     channels = []
     for image in (first, second):

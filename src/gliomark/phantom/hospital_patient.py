@@ -42,7 +42,7 @@ class HospitalSettings:
     of the slices; max_offset_mm: maximum offset of the field of view from the head's centre, per axis; coverage_mm:
     extent covered by the slices; noise_sigma: sigma of the Rician noise relative to white matter on T1; sublayers:
     layers averaged into a slice; has_distractors: also export other series; segmented_region: content of the SEG, the
-    core (docs/method.md section 2, step 6) or the FLAIR abnormality; transfer_syntaxes: sampled per patient;
+    core (method.md, section 2, step 6) or the FLAIR abnormality; transfer_syntaxes: sampled per patient;
     appearance: effect of the labels on the image.
 
     Raises

@@ -1,4 +1,4 @@
-"""Convert a Study to a SliceStack: one grid, skull-stripped, normalised, K slices (``docs/method.md``, section 2)."""
+"""Convert a Study to a SliceStack: one grid, skull-stripped, normalised, K slices (method.md, section 2)."""
 
 from gliomark.preprocessing.preparation import PreparationConfig, prepare
 

@@ -1,4 +1,4 @@
-"""Normalise grey values: clip outliers, z-score inside the brain (``docs/method.md``, section 2, step 3)."""
+"""Normalise grey values: clip outliers, z-score inside the brain (method.md, section 2, step 3)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def normalise_z_score(
     """Normalise to mean 0 and standard deviation 1 over the brain, after clipping to the 0.5 to 99.5 percentiles.
 
     Outside the brain the value is the brain's minimum, so that background differs from average brain
-    (``docs/method.md``, section 2, step 3).
+    (method.md, section 2, step 3).
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ SKULL_STRIPPING_ORDER = (MRSequence.T1C, MRSequence.T1, MRSequence.FLAIR, MRSequ
 
 @dataclass(frozen=True)
 class PreparationConfig:
-    """Settings of the preparation (``docs/method.md``, section 2).
+    """Settings of the preparation (method.md, section 2).
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ def prepare(
     config: PreparationConfig = PreparationConfig(),
     report_step: Callable[[str], None] = lambda _: None,
 ) -> SliceStack:
-    """Register, skull-strip, resample and normalise a study: the input of all networks (``docs/method.md``, section 2).
+    """Register, skull-strip, resample and normalise a study: the input of all networks (method.md, section 2).
 
     Parts of the brain that not all ``sequences`` cover are excluded; the warnings state how much remains.
 

@@ -1,4 +1,4 @@
-"""Rigid registration of one patient's sequences by mutual information (``docs/method.md``, section 2, step 4)."""
+"""Rigid registration of one patient's sequences by mutual information (method.md, section 2, step 4)."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def create_slice_grid(
     Slices are kept as acquired: with a slice spacing of 6 mm, the published resampling to 1 mm would only blur, and
     masks could not be mapped back exactly. Of finer volumes every n-th slice is used, with the smallest n for which
     the spacing is at least ``step_mm``. Pixels are ``pixel_mm``, or larger in both axes if the brain exceeds the field
-    of view (``docs/method.md``, section 2, steps 4 and 5).
+    of view (method.md, section 2, steps 4 and 5).
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def create_slice_grid(
 def select_equidistant_slices(slice_count: int, selected_count: int) -> tuple[int, ...]:
     """Select equidistant slice indices from the first to the last of ``slice_count`` slices.
 
-    All of them if there are not more than ``selected_count`` (K of ``docs/method.md``, section 2, step 4).
+    All of them if there are not more than ``selected_count`` (K of method.md, section 2, step 4).
     """
     return tuple(
         sorted({round(i) for i in np.linspace(0, slice_count - 1, min(selected_count, slice_count))})

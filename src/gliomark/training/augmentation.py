@@ -22,7 +22,7 @@ MAX_INTENSITY, CURVE_KNOT_COUNT, CURVE_STANDARD_DEVIATION = 3.0, 6, 1.0
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Parameters of the random views. The defaults are published (section 3 of docs/method.md).
+    """Parameters of the random views. The defaults are published (method.md, section 3).
 
     ``GENTLE_AUGMENTATION`` keeps heads upright, which requires far fewer training images.
 

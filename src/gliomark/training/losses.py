@@ -1,4 +1,4 @@
-"""Losses of sections 3 and 4 of docs/method.md, with their equation numbers."""
+"""Losses of method.md, sections 3 and 4, with their equation numbers."""
 
 from __future__ import annotations
 

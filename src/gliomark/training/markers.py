@@ -1,4 +1,4 @@
-"""Train a marker network on the MIX inputs of lesion slices, with the patient's label (section 4 of docs/method.md)."""
+"""Train a marker network on the MIX inputs of lesion slices, with the patient's label (method.md, section 4)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from gliomark.training.work_folder import check_work_folder
 
 @dataclass(frozen=True)
 class MarkerTrainingConfig:
-    """Configuration of a marker training. The defaults are section 4 of docs/method.md.
+    """Configuration of a marker training. The defaults are those of method.md, section 4.
 
     Adam with a cosine schedule, learning rate 4e-5, batches of 16.
 
@@ -81,7 +81,7 @@ class MarkerTrainingConfig:
     seed: int = 0
 
 
-# published: section 4 of docs/method.md; small: two CPU cores train KiNet in minutes; pretrained (demo weights): two
+# published: as in method.md, section 4; small: two CPU cores train KiNet in minutes; pretrained (demo weights): two
 # CPU cores need about a minute
 RECIPE_CONFIGS: Mapping[Recipe, MarkerTrainingConfig] = {
     "published": MarkerTrainingConfig(),

@@ -1,4 +1,4 @@
-"""Train a segmentation network of the registry (section 3 of docs/method.md)."""
+"""Train a segmentation network of the registry (method.md, section 3)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from gliomark.training.work_folder import check_work_folder
 
 @dataclass(frozen=True)
 class SegmentationTrainingConfig:
-    """Configuration of a segmentation training. The defaults are section 3 of docs/method.md.
+    """Configuration of a segmentation training. The defaults are those of method.md, section 3.
 
     AdamW, learning rate 5e-4, cosine schedule with warm-up, batches of 16, at most 200 epochs.
 
@@ -123,7 +123,7 @@ class SegmentationTrainingConfig:
         return (tuple(training), tuple(validation)) if self.validate_every else ((*training, *validation), ())
 
 
-# published: section 3 of docs/method.md; small: two CPU cores train MIG-Net in well under an hour; pretrained (demo
+# published: as in method.md, section 3; small: two CPU cores train MIG-Net in well under an hour; pretrained (demo
 # weights): for small cohorts and two CPU cores, with pixels of 1.5 mm and neighbouring slices as channels
 RECIPE_CONFIGS: Mapping[Recipe, SegmentationTrainingConfig] = {
     "published": SegmentationTrainingConfig(),

@@ -84,7 +84,7 @@ def join_datasets(first: SliceDataset, second: SliceDataset) -> SliceDataset:
 
 
 def compute_focus_prior(slice_dataset: SliceDataset) -> Tensor:
-    """Compute the focus prior graph P ``(side, side)`` (section 3 of docs/method.md).
+    """Compute the focus prior graph P ``(side, side)`` (method.md, section 3).
 
     It is the mean of the training patients' masks, smoothed and scaled to a maximum of 1; all patients have the same
     weight. The slices are aligned by their grid, which is centred on the bounding box of the brain

@@ -1,4 +1,4 @@
-"""Fit LightGBM on out-of-fold image vectors with age and sex (section 4 of docs/method.md).
+"""Fit LightGBM on out-of-fold image vectors with age and sex (method.md, section 4).
 
 Each training patient's vectors come from a network that was not trained on that patient. Vectors of a network's own
 training patients separate the classes too well, which would be a data leak.
@@ -34,7 +34,7 @@ from gliomark.study import ClinicalData, MRSequence
 
 @dataclass(frozen=True)
 class StackingConfig:
-    """Configuration of the trees; the defaults are section 4 of docs/method.md.
+    """Configuration of the trees; the defaults are those of method.md, section 4.
 
     min_leaf_rows: minimum number of rows in a leaf; uses_clinical_data off (table 4-5): without age and sex;
     tree_features: image features that the trees use, see ``inference.slice_classifier.build_tree_columns``.
@@ -152,7 +152,7 @@ def compute_held_out_vectors(
 
 
 def compute_age_cut(patients: Sequence[PatientVectors]) -> float:
-    """Return the mean age of the training patients in years (section 2, step 8 of docs/method.md)."""
+    """Return the mean age of the training patients in years (method.md, section 2, step 8)."""
     return float(np.mean([p.clinical.age for p in patients if p.clinical.age is not None]))
 
 

@@ -1,4 +1,4 @@
-"""Accuracy of predicting IDH status from whether the lesion has an enhancing focus (docs/method.md, section 5).
+"""Accuracy of predicting IDH status from whether the lesion has an enhancing focus (method.md, section 5).
 
 No human readings are available, so enhancement is determined by a rule that was fixed before any label was seen: a
 voxel of the lesion mask enhances if T1C minus T1 (z-scores) is more than three standard deviations above the mean

@@ -49,7 +49,7 @@ from gliomark.io.naming import find_sequence_in_name, is_lesion_mask_name, split
 from gliomark.messages import Message, message
 from gliomark.study import MRSequence, Series, SourceImage
 
-# Order of preference for a mask that matches the grid of several sequences: the method (docs/method.md) segments on T2
+# Order of preference for a mask that matches the grid of several sequences: the method (method.md) segments on T2
 # first and compares with T1C.
 _SEQUENCE_PRIORITY = (MRSequence.T2, MRSequence.T1C, MRSequence.FLAIR, MRSequence.T1)
 _RATER_NAME_PATTERN = re.compile(

@@ -1,4 +1,4 @@
-"""KiNet: three ResNeSt branches with fixed fusion points (section 4 of docs/method.md; figures 4-3 and 4-4).
+"""KiNet: three ResNeSt branches with fixed fusion points (method.md, section 4; figures 4-3 and 4-4).
 
 Tensors only.
 """

@@ -1,6 +1,6 @@
 """MIG-Net (multi-task information guidance): lesion segmentation with an auxiliary grading task.
 
-Section 3 of docs/method.md (thesis chapter 3). Equation 3-2 is computed by
+Section 3 of method.md (thesis chapter 3). Equation 3-2 is computed by
 ``training.losses.compute_prior_weight``, equations 3-3 and 3-4 by ``DualPriorGuidance``, equations 3-5 to 3-8 by
 ``InvertedAttentionGate``. Tensors only.
 """
