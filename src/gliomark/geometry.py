@@ -5,6 +5,8 @@ An affine is a ``(4, 4)`` matrix from the index ``(column, row, slice, 1)`` to L
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Header
@@ -73,7 +75,7 @@ def is_inside_field_of_view(
     return np.asarray(((index >= -0.5) & (index <= size - 0.5)).all(axis=0))
 
 
-def compute_mask_points(mask: NDArray, affine: Affine) -> NDArray[np.float64]:
+def compute_mask_points(mask: NDArray[Any], affine: Affine) -> NDArray[np.float64]:
     """Compute the positions of non-zero voxels of a mask ``(slice, row, column)``, LPS mm ``(3, n)``."""
     return apply_affine(affine, np.argwhere(mask)[:, ::-1].T.astype(np.float64))
 
@@ -140,7 +142,7 @@ def set_nifti_space(header: Nifti1Header, space: NiftiSpace) -> None:
 # ---- SimpleITK (LPS) --------------------------------------------------------------------------------
 
 
-def to_simpleitk_image(array: NDArray, affine: Affine) -> sitk.Image:
+def to_simpleitk_image(array: NDArray[Any], affine: Affine) -> sitk.Image:
     """Convert an array ``(slice, row, column)`` with its affine ``(4, 4)`` to a SimpleITK image."""
     image = sitk.GetImageFromArray(array)
     image.SetSpacing(compute_spacing(affine).tolist())

@@ -66,7 +66,8 @@ def compute_stroke_mask(shape: tuple[int, int], start: Point, end: Point, radius
         else np.zeros(shape)
     )
     nearest = direction[:, None, None] * fraction
-    return np.hypot(*(point - nearest)) <= radius
+    result: Mask = np.hypot(*(point - nearest)) <= radius
+    return result
 
 
 @dataclass(frozen=True, eq=False)

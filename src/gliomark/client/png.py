@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QBuffer, QByteArray, QIODevice
@@ -50,11 +52,11 @@ def encode_mask(mask: NDArray[np.bool_]) -> bytes:
     return bytes(content.data())
 
 
-def _decode_pixels(png: bytes, pixel_format: QImage.Format, dtype: type) -> NDArray:
+def _decode_pixels(png: bytes, pixel_format: QImage.Format, dtype: type) -> NDArray[Any]:
     image = QImage.fromData(png)
     if image.isNull():
         raise ImageDecodeError("not an image")
     image = image.convertToFormat(pixel_format)
     # Qt pads each row to a multiple of four bytes
-    padded_rows: NDArray = np.frombuffer(image.constBits(), dtype).reshape(image.height(), -1)
+    padded_rows: NDArray[Any] = np.frombuffer(image.constBits(), dtype).reshape(image.height(), -1)
     return padded_rows[:, : image.width()].copy()

@@ -18,8 +18,9 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from gliomark.client.language import Language, get_system_language
+from gliomark.client.language import get_system_language
 from gliomark.client.widgets import create_column, create_label, create_row
+from gliomark.messages import Language
 
 MAXIMUM_RECENT_FOLDERS = 8
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtWidgets import (
@@ -20,6 +21,8 @@ from PySide6.QtWidgets import (
 )
 
 from gliomark.client.theme import load_icon
+
+Layout = TypeVar("Layout", QHBoxLayout, QVBoxLayout)
 
 
 def create_label(object_name: str = "", wraps: bool = True) -> QLabel:
@@ -70,7 +73,7 @@ def create_column(*items: QWidget | QLayout | int | None, spacing: int = 8) -> Q
     return _fill_layout(QVBoxLayout(), items, spacing)
 
 
-def _fill_layout(layout, items, spacing: int):
+def _fill_layout(layout: Layout, items: Iterable[QWidget | QLayout | int | None], spacing: int) -> Layout:
     layout.setContentsMargins(0, 0, 0, 0)
     layout.setSpacing(spacing)
     for part in items:

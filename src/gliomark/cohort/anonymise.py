@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pydicom
@@ -538,7 +538,7 @@ def _plan_output_paths(
 ) -> dict[Path, _SourceFile]:
     """Assign output paths; studies and series are numbered in the order of their new, pseudorandom UIDs."""
 
-    def sort_key(entry: _SourceFile) -> tuple:
+    def sort_key(entry: _SourceFile) -> tuple[Any, ...]:
         instance = derive_uid(entry.instance_uid, salt)
         series = derive_uid(entry.study_uid, salt), derive_uid(entry.series_uid, salt)
         return ids[entry.person_key], *series, entry.instance_number, instance, str(entry.file)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import SimpleITK as sitk
@@ -219,7 +219,7 @@ def _check_paths(sources: CohortSources, out: Path, settings: BuildSettings) -> 
         )
 
 
-def _serialise_settings(settings: BuildSettings) -> dict:
+def _serialise_settings(settings: BuildSettings) -> dict[str, Any]:
     """Convert the settings to JSON types, as stored in ``cohort.json``."""
     settings_json = asdict(settings)
     settings_json["settings"] = settings_json.pop("preparation")
@@ -391,7 +391,7 @@ def _prepare_and_write(job: PreparationJob, source_sha256: str) -> None:
     )
 
 
-def _read_study(job: PreparationJob) -> tuple[Study, dict[str, dict]]:
+def _read_study(job: PreparationJob) -> tuple[Study, dict[str, dict[str, Any]]]:
     """Read the images, and per sequence its acquisition parameters (none of them identifying)."""
     if job.dicom is None:
         folder = cast(Path, job.folder)
@@ -417,7 +417,7 @@ def _compute_age_and_sex(job: PreparationJob) -> dict[str, str]:
     return {"age": age, "sex": {"M": "0", "F": "1"}.get(one.sex.upper(), "")}
 
 
-def _describe_grid(series: Series) -> dict:
+def _describe_grid(series: Series) -> dict[str, Any]:
     """Describe the grid, the only known parameter of pictures and volumes."""
     column_mm, row_mm, slice_mm = np.linalg.norm(series.affine[:3, :3], axis=0).tolist()
     slices, rows, columns = series.image.shape
@@ -433,7 +433,9 @@ def _replace_original_id(notes: Sequence[str], job: PreparationJob) -> tuple[str
 # ---- lesion masks -----------------------------------------------------------------------------------
 
 
-def _add_masks(stack: SliceStack, study: Study, job: PreparationJob) -> tuple[SliceStack, dict[str, dict]]:
+def _add_masks(
+    stack: SliceStack, study: Study, job: PreparationJob
+) -> tuple[SliceStack, dict[str, dict[str, Any]]]:
     """Add the union of all masks (method.md, section 2, step 6); return also the agreement of rater pairs."""
     files = job.dicom.mask_files if job.dicom else ()
     if job.masks_folder is None and not files:

@@ -355,7 +355,8 @@ def _format_matrix(series: Mapping[str, Any]) -> str:
 
 
 def _get_spacing(series: Mapping[str, Any], axis: int) -> float | None:
-    return (series.get("spacing_mm") or [None] * 3)[axis]
+    spacing_mm: float | None = (series.get("spacing_mm") or [None] * 3)[axis]
+    return spacing_mm
 
 
 def _summarise_split_parts(

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
@@ -201,7 +202,7 @@ def _create_stratified_folds(
     return tuple(tuple(patients[i] for i in index) for _, index in splitter.split(patients, labels))
 
 
-def is_valid_folds_record(record: Mapping) -> bool:
+def is_valid_folds_record(record: Mapping[str, Any]) -> bool:
     """Whether every part in a record of folds is a list of patient ids."""
     folds = [fold for name in ("development_folds", "folds") for fold in record.get(name, [])]
     parts = [*(record[name] for name in ("train", "validation", "test")), *folds]

@@ -434,16 +434,16 @@ def _subtract_local_mean(image: NDArray[np.float32], brain: NDArray[np.bool_]) -
     share = ndimage.uniform_filter(brain.astype(np.float32), square)
     broad = ndimage.uniform_filter(np.where(brain, image, 0.0).astype(np.float32), square)
     fine = image - broad / np.maximum(share, 1e-3)
-    return np.clip(fine, *np.percentile(fine[brain][::7], [2.0, 98.0]))
+    values: NDArray[np.float32] = np.clip(fine, *np.percentile(fine[brain][::7], [2.0, 98.0]))
+    return values
 
 
 def _quantise_grey_levels(image: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Quantise evenly between the extremes in the brain (clipped by z-scoring); HISTOGRAM_BINS outside the brain."""
     values = image[brain]
     low, high = float(values.min()), float(values.max())
-    levels = np.clip((image - low) * (HISTOGRAM_BINS / max(high - low, 1e-6)), 0, HISTOGRAM_BINS - 1).astype(
-        np.uint8
-    )
+    scaled = (image - low) * (HISTOGRAM_BINS / max(high - low, 1e-6))
+    levels: NDArray[np.uint8] = np.clip(scaled, 0, HISTOGRAM_BINS - 1).astype(np.uint8)
     levels[~brain] = HISTOGRAM_BINS
     return levels
 
@@ -587,7 +587,8 @@ def _compute_normalised_mutual_information(joint_histograms: NDArray[np.float64]
 
 
 def _compute_entropy(share: NDArray[np.float64]) -> NDArray[np.float64]:
-    return -(share * np.log(np.where(share > 0, share, 1.0))).sum(axis=1)
+    values: NDArray[np.float64] = -(share * np.log(np.where(share > 0, share, 1.0))).sum(axis=1)
+    return values
 
 
 # --- decisions in qc.csv ----------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -38,6 +39,7 @@ from gliomark.files import atomic_folder, atomic_write, remove_path
 from gliomark.io import read_clinical_table
 from gliomark.messages import message
 from gliomark.study import ClinicalData, MRSequence, SliceStack
+from gliomark.tables import ClinicalTable
 
 SCHEMA_VERSION = 2
 _GZIP_LEVEL = 1
@@ -81,7 +83,7 @@ class Cohort:
             )
 
     @cached_property
-    def metadata(self) -> dict:
+    def metadata(self) -> dict[str, Any]:
         """Content of ``cohort.json``: schema version, sequences (the reference last), settings."""
         return read_json(self.folder / "cohort.json", _is_valid_metadata)
 
@@ -98,7 +100,7 @@ class Cohort:
         return tuple(patient for patient in self.prepared_ids if patient not in rejected_ids)
 
     @cached_property
-    def _clinical_table(self):
+    def _clinical_table(self) -> ClinicalTable:
         return read_clinical_table(self.folder / "MetaMS.csv", is_gliomark_table=True)
 
     def get_clinical(self, patient_id: str) -> ClinicalData:
@@ -152,11 +154,14 @@ class Cohort:
             notes=(*record["notes"], *_note_missing_hashes(record, patient_id)),
         )
 
-    def _get_slice_hashes(self, patient_id: str, record: Mapping) -> Mapping[str, Mapping[str, str]]:
+    def _get_slice_hashes(
+        self, patient_id: str, record: Mapping[str, Any]
+    ) -> Mapping[str, Mapping[str, str]]:
         """Return slice hashes by sequence and slice name; empty for older records, verified as a whole instead."""
         patient_hash = record.get("arrays_sha256")
         if "slices_sha256" in record or patient_hash is None or patient_id in self._verified_ids:
-            return record.get("slices_sha256", {})
+            hashes: Mapping[str, Mapping[str, str]] = record.get("slices_sha256", {})
+            return hashes
         current_hash = hash_patient_arrays(
             self.folder, patient_id, record["sequences"], record["slice_names"]
         )
@@ -182,12 +187,12 @@ class Cohort:
             digest_parts.append((patient, known, r["affine"], r["selected"]))
         return hashlib.sha256(json.dumps(digest_parts).encode()).hexdigest()
 
-    def read_patient_record(self, patient_id: str) -> dict:
+    def read_patient_record(self, patient_id: str) -> dict[str, Any]:
         """Read ``patients/<id>.json``."""
         return read_json(self.folder / "patients" / f"{patient_id}.json", _is_valid_patient_record)
 
 
-def _note_missing_hashes(record: Mapping, patient: str) -> tuple[str, ...]:
+def _note_missing_hashes(record: Mapping[str, Any], patient: str) -> tuple[str, ...]:
     """Return a note if the record has no hash."""
     hashed = "slices_sha256" in record or "arrays_sha256" in record
     return () if hashed else (message("cohort-not-hashed", patient=patient),)
@@ -273,7 +278,8 @@ def _encode_slice(sequence: str, stack: SliceStack, image: np.ndarray, index: in
         file.attrs.update({"patient": stack.patient_id, "sequence": str(sequence), "slice": index})
         file.attrs["spacing_mm"] = [spacing[1], spacing[0], spacing[2]]  # row, column, slice
         file.flush()
-        return file.id.get_file_image()
+        content: bytes = file.id.get_file_image()
+        return content
 
 
 def _write_dataset(file: h5py.File, name: str, array: np.ndarray) -> None:
@@ -315,7 +321,9 @@ def _hash_arrays(arrays_by_sequence: Mapping[str, Mapping[str, np.ndarray]]) -> 
     return digest.hexdigest()
 
 
-def _hash_written_slices(folder: Path, patient: str, sequences: Sequence[str], names: Sequence[str]) -> dict:
+def _hash_written_slices(
+    folder: Path, patient: str, sequences: Sequence[str], names: Sequence[str]
+) -> dict[str, Any]:
     """Hash the files now on disk: all arrays together, and every slice by sequence."""
     read = {one: _read_slices(folder, one, patient, names) for one in sequences}
     slices = {
@@ -337,10 +345,11 @@ def is_finished(folder: Path, patient: str, source_sha256: str) -> bool:
         found = hash_patient_arrays(folder, patient, record["sequences"], record["slice_names"])
     except (OSError, ValueError, KeyError, GliomarkError):  # missing, truncated or of an older layout
         return False
-    return found == record["arrays_sha256"]
+    is_unchanged: bool = found == record["arrays_sha256"]
+    return is_unchanged
 
 
-def find_patient_record(folder: Path, patient: str) -> dict | None:
+def find_patient_record(folder: Path, patient: str) -> dict[str, Any] | None:
     """Read the record of a prepared patient; None if there is none."""
     path = folder / "patients" / f"{patient}.json"
     return read_json(path, _is_valid_patient_record) if path.exists() else None
@@ -353,7 +362,7 @@ def remove_patient(folder: Path, patient: str) -> None:
         shutil.rmtree(slice_folder)
 
 
-def read_json(path: Path, is_valid: Callable[[dict], bool]) -> dict:
+def read_json(path: Path, is_valid: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Read a JSON object. is_valid: whether the content is valid.
 
     Raises
@@ -370,11 +379,11 @@ def read_json(path: Path, is_valid: Callable[[dict], bool]) -> dict:
     raise CohortError(message("cohort-record-damaged", path=path))
 
 
-def _is_valid_metadata(record: Mapping) -> bool:
+def _is_valid_metadata(record: Mapping[str, Any]) -> bool:
     return isinstance(record.get("schema_version", 0), int) and set(record["sequences"]) <= set(MRSequence)
 
 
-def _is_valid_patient_record(record: Mapping) -> bool:
+def _is_valid_patient_record(record: Mapping[str, Any]) -> bool:
     """Whether all required fields are valid and slice names are plain file names, without folders."""
     affine, names = np.array(record["affine"], dtype=np.float64), record["slice_names"]
     has_plain_names = all(isinstance(name, str) and name == Path(name).name for name in names)
@@ -390,6 +399,6 @@ def _is_valid_patient_record(record: Mapping) -> bool:
     )
 
 
-def write_json(path: Path, content: Mapping | Sequence) -> None:
+def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write a JSON file atomically."""
     atomic_write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -72,7 +72,8 @@ def fit_recalibration(label: ArrayLike, probability: ArrayLike) -> Recalibration
 
 
 def _compute_logistic_variance(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
-    return expit(log_odds) * (1 - expit(log_odds))
+    values: NDArray[np.float64] = expit(log_odds) * (1 - expit(log_odds))
+    return values
 
 
 def compute_calibration_bins(
@@ -116,8 +117,14 @@ def compute_net_benefit(
     truth, score = np.asarray(label, bool), np.asarray(probability, float)
     is_positive = score[None] >= np.asarray(thresholds, float)[:, None]
     odds = np.asarray(thresholds, float) / (1 - np.asarray(thresholds, float))
-    return (is_positive & truth).mean(axis=1) - odds * (is_positive & ~truth).mean(axis=1)
+    values: NDArray[np.float64] = (is_positive & truth).mean(axis=1) - odds * (is_positive & ~truth).mean(
+        axis=1
+    )
+    return values
 
 
 def _compute_log_odds(probability: ArrayLike) -> NDArray[np.float64]:
-    return logit(np.clip(np.asarray(probability, float), MIN_PROBABILITY, 1 - MIN_PROBABILITY))
+    values: NDArray[np.float64] = logit(
+        np.clip(np.asarray(probability, float), MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+    )
+    return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,7 +42,7 @@ def compute_delong_test(label: ArrayLike, first: ArrayLike, second: ArrayLike) -
     return DeLongTestResult(compute_wald_interval(difference, standard_error), p)
 
 
-def compute_delong_covariance(label: ArrayLike, scores: list[ArrayLike]) -> tuple[NDArray, NDArray]:
+def compute_delong_covariance(label: ArrayLike, scores: list[ArrayLike]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the AUCs ``(k,)`` of k scores and their covariance ``(k, k)``, from midranks (Sun and Xu 2014).
 
     label and each score ``(n,)``. The covariance is nan if a class has only one patient.
@@ -66,7 +67,7 @@ def compute_delong_covariance(label: ArrayLike, scores: list[ArrayLike]) -> tupl
     return aucs, covariance
 
 
-def _compute_covariance(placements: list[NDArray]) -> NDArray:
+def _compute_covariance(placements: list[NDArray[Any]]) -> NDArray[Any]:
     if len(placements[0]) < 2:
         return np.full((len(placements), len(placements)), np.nan)
     return np.atleast_2d(np.cov(np.stack(placements), ddof=1))

@@ -7,9 +7,10 @@ patients its threshold was chosen; estimates have 95 % confidence intervals.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -238,10 +239,10 @@ def evaluate_predictions(
     )
 
 
-def compute_group_statistics(group: str, label: NDArray, probability: NDArray) -> GroupStatistics:
+def compute_group_statistics(group: str, label: NDArray[Any], probability: NDArray[Any]) -> GroupStatistics:
     """Compute the statistics of one group; label: ``(n,)``, 0 or 1; probability: ``(n,)``, of label 1."""
 
-    def compute_bootstrap_interval(statistic) -> Interval:
+    def compute_bootstrap_interval(statistic: Callable[[NDArray[Any], NDArray[Any]], float]) -> Interval:
         return Interval(*bootstrap_interval(statistic, label, probability, resamples=1000))
 
     return GroupStatistics(
@@ -294,7 +295,7 @@ def compute_operating_points(
 
 
 def find_threshold_at_sensitivity(
-    label: NDArray, probability: NDArray, target_sensitivity: float = TARGET_SENSITIVITY
+    label: NDArray[Any], probability: NDArray[Any], target_sensitivity: float = TARGET_SENSITIVITY
 ) -> float:
     """Return the highest threshold that reaches the target sensitivity (0 to 1).
 
@@ -306,7 +307,7 @@ def find_threshold_at_sensitivity(
 
 
 def _compute_operating_point(
-    name: str, chosen_on: str, threshold: float, label: NDArray, probability: NDArray
+    name: str, chosen_on: str, threshold: float, label: NDArray[Any], probability: NDArray[Any]
 ) -> OperatingPoint:
     is_predicted_positive, is_positive = probability >= threshold, label == 1
     true_positives, true_negatives = (

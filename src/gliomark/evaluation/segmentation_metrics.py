@@ -103,4 +103,5 @@ def compute_hausdorff_distances(
 
 
 def _extract_surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    return mask & ~ndimage.binary_erosion(mask)
+    result: NDArray[np.bool_] = mask & ~ndimage.binary_erosion(mask)
+    return result

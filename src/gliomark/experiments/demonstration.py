@@ -118,7 +118,8 @@ class FinalNetworkProcedure:
         cohort = Cohort(job.cohort_folders[0])
         patients = list_patients_with_mask(cohort)
         key = {"trial": to_run_record(job.run), "patients": patients, "arrays": cohort.hash_arrays(patients)}
-        return json.loads(json.dumps(key))
+        stored_key: dict[str, Any] = json.loads(json.dumps(key))
+        return stored_key
 
     def execute(self, job: TrainingJob[SegmentationRun], checkpoint_folder: Path) -> None:
         """Train the network and write its weights."""

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,7 +62,7 @@ def write_result_files(
     return output_folder / f"{stem}.csv"
 
 
-def create_run_record(experiment_name: str, **details: object) -> dict:
+def create_run_record(experiment_name: str, **details: object) -> dict[str, Any]:
     """Run record: date, commit, device, package versions and the given details."""
     return {
         "experiment": experiment_name,

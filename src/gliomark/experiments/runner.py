@@ -176,7 +176,7 @@ class ResultTable(Generic[Run, Result]):
     published: PublishedValues | None = None
     prepare: Callable[[ExperimentConfig], None] = prepare_nothing
     count_folds: Callable[[str], int] = lambda _: FOLD_COUNT
-    plots: tuple[PlotFunction, ...] = ()
+    plots: tuple[PlotFunction[Run, Result], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,8 @@ class SplitProcedure:
             "values": dict(data.marker_values),
             "arrays": Cohort(cohort_folder).hash_arrays(tuple(data.labels)),
         }
-        return json.loads(json.dumps(key))
+        stored_key: dict[str, Any] = json.loads(json.dumps(key))
+        return stored_key
 
     def execute(self, job: SplitJob, checkpoint_folder: Path) -> SliceScores:
         """Train the network and score the test slices."""

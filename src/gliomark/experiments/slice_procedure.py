@@ -20,6 +20,7 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -376,7 +377,8 @@ class SliceLesionClassifier(lightning.LightningModule):
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute logits ``(B, 2)`` of images ``(B, C, H, W)`` of any floating-point type."""
-        return self.network(image.to(self.device, torch.float32, memory_format=torch.channels_last))
+        output: Tensor = self.network(image.to(self.device, torch.float32, memory_format=torch.channels_last))
+        return output
 
     def training_step(self, batch: Sequence[Tensor], _: int) -> Tensor:
         """Compute the loss of a batch of images ``(B, C, H, W)`` and labels ``(B,)``."""
@@ -388,7 +390,7 @@ class SliceLesionClassifier(lightning.LightningModule):
         """Log the validation loss of a batch of images ``(B, C, H, W)`` and labels ``(B,)``."""
         self.log("validation_loss", F.cross_entropy(self(batch[0]), batch[1]), batch_size=len(batch[1]))
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Create the optimiser and its cosine schedule."""
         optimiser = torch.optim.Adam(self.network.parameters(), lr=self.training_settings.rate)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
@@ -424,7 +426,8 @@ def _read_state_dict(path: Path) -> Mapping[str, Tensor]:
     if path.suffix == ".safetensors":
         return load_file(path)
     content = torch.load(path, map_location="cpu", weights_only=True)
-    return content.get("state_dict", content)
+    state: Mapping[str, Tensor] = content.get("state_dict", content)
+    return state
 
 
 def _fit_network(

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from gliomark.cohort.folds import VALIDATION_SHARE
 from gliomark.cohort.store import Cohort
@@ -198,7 +199,7 @@ def tabulate_slices(folds: Sequence[SliceFold]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["patient", "slice", "label", "probability"])
 
 
-def summarise_network(network: str, slices: pd.DataFrame) -> dict:
+def summarise_network(network: str, slices: pd.DataFrame) -> dict[str, Any]:
     """Summarise a network over all test slices, with 95 % intervals by bootstrap over patients."""
     groups = [group for _, group in slices.groupby("patient", sort=True)]
     labels = [group["label"].to_numpy() for group in groups]
@@ -206,7 +207,7 @@ def summarise_network(network: str, slices: pd.DataFrame) -> dict:
     counts = np.array(list(map(_count_outcomes, labels, probabilities)))
     everyone = np.arange(len(groups))
 
-    def compute_auc(sampled_patients) -> float:
+    def compute_auc(sampled_patients: NDArray[Any]) -> float:
         return auc(*(np.concatenate([part[i] for i in sampled_patients]) for part in (labels, probabilities)))
 
     row: dict[str, Any] = {"network": network}
@@ -264,7 +265,7 @@ def _summarise_fold(job: SliceJob, finished: FinishedJob[SliceFold]) -> dict[str
     }
 
 
-def _summarise_confusion(network: str, slices: pd.DataFrame) -> dict:
+def _summarise_confusion(network: str, slices: pd.DataFrame) -> dict[str, Any]:
     tn, fp, fn, tp = _count_outcomes(slices["label"].to_numpy(), slices["probability"].to_numpy())
     counts = {"true_negative": tn, "false_positive": fp, "false_negative": fn, "true_positive": tp}
     return {

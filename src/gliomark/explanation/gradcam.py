@@ -6,6 +6,8 @@ and layers, and says where HiResCAM (Draelos and Carin 2020) is used.
 
 from __future__ import annotations
 
+from typing import Any
+
 from monai.visualize.class_activation_maps import GradCAM
 from torch import Tensor, enable_grad, nn
 from torch.nn import functional as F
@@ -26,7 +28,8 @@ class _HeadSelector(nn.Module):
         self.network, self.head = network, head
 
     def forward(self, mix: Tensor) -> Tensor:
-        return self.network(mix)[self.head]
+        output: Tensor = self.network(mix)[self.head]
+        return output
 
 
 def describe_grad_cam(network: nn.Module) -> GradCam:
@@ -45,7 +48,14 @@ def describe_grad_cam(network: nn.Module) -> GradCam:
 
 
 class _HiResCAM(GradCAM):
-    def compute_map(self, x, class_idx=None, retain_graph=False, layer_idx=-1, **kwargs):  # type: ignore[override]
+    def compute_map(  # type: ignore[override] # as in GradCAM, which does not keep to its base class either
+        self,
+        x: Tensor,
+        class_idx: int | None = None,
+        retain_graph: bool = False,
+        layer_idx: int = -1,
+        **kwargs: Any,
+    ) -> Tensor:
         _, features, gradients = self.nn_module(x, class_idx=class_idx, retain_graph=retain_graph, **kwargs)
         return F.relu((features[layer_idx] * gradients[layer_idx]).sum(dim=1, keepdim=True))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,7 +110,8 @@ class Segmenter:
             for images in self.build_inputs(stack)
         ]
         # union of the masks: a missed lesion is worse than extra background (method.md, section 5)
-        return np.maximum.reduce(probabilities)
+        values: NDArray[np.float32] = np.maximum.reduce(probabilities)
+        return values
 
     def predict_high_grade_probability(self, stack: SliceStack, mask: NDArray[np.bool_]) -> float:
         """Return the auxiliary task's probability, 0 to 1, of a high-grade glioma (WHO III or IV).
@@ -185,7 +187,7 @@ def downsample_by_averaging(images: Tensor, pooling_factor: float) -> Tensor:
 def predict_lesion_probability(
     network: nn.Module,
     images: Tensor,
-    brain: NDArray,
+    brain: NDArray[Any],
     tile_size: int,
     pooling_factor: float = 1,
     uses_mirroring: bool = False,
@@ -239,14 +241,15 @@ def _predict_logits(network: nn.Module, views: Tensor, theta: Tensor, uses_mirro
     """Compute the logits on the network's device and return them on the CPU."""
     device = find_device(network)
     views, theta = views.to(device), theta.to(device)
-    logits = network(views, theta)[0]
+    logits: Tensor = network(views, theta)[0]
     if not uses_mirroring:
         return logits.cpu()
     mirrored = theta * theta.new_tensor([-1.0, 1.0, 1.0])  # the columns of the mirrored view are reversed
-    return ((logits + network(views.flip(-1), mirrored)[0].flip(-1)) / 2).cpu()
+    mirrored_logits: Tensor = network(views.flip(-1), mirrored)[0].flip(-1)
+    return ((logits + mirrored_logits) / 2).cpu()
 
 
-def compute_tile_corners(brain: NDArray, tile_size: int) -> Sequence[tuple[int, int]]:
+def compute_tile_corners(brain: NDArray[Any], tile_size: int) -> Sequence[tuple[int, int]]:
     """Return the top-left corners of the tiles in pixels (row, column).
 
     One central tile if it contains the whole brain ``(S, H, W)``, otherwise four corner tiles.
@@ -281,4 +284,5 @@ def remove_small_components(
     weights = np.bincount(labels.ravel(), probability.ravel(), minlength=count + 1)
     keep = (sizes >= min_voxels) & (weights >= min_component_share * weights[1:].max(initial=0.0))
     keep[0] = False
-    return keep[labels]
+    mask: NDArray[np.bool_] = keep[labels]
+    return mask

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import lightgbm
 import numpy as np
@@ -179,7 +179,7 @@ def extract_lesion_slices(
     return torch.from_numpy(images), torch.from_numpy(mask[index].astype(np.float32))
 
 
-def compute_crop_index(side: int, crop_size: int) -> tuple:
+def compute_crop_index(side: int, crop_size: int) -> tuple[Any, ...]:
     """Return the index of the central ``crop_size`` x ``crop_size`` pixels of an array ``(..., side, side)``."""
     margin = (side - crop_size) // 2
     return (..., slice(margin, margin + crop_size), slice(margin, margin + crop_size))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -82,7 +83,7 @@ class Reader:
     name: str
     claims: Callable[[Path], Certainty]
     read_volume: Callable[[Path], VolumeContent] | None = None
-    read_values: Callable[[Path], NDArray] | None = None
+    read_values: Callable[[Path], NDArray[Any]] | None = None
     read_folder: Callable[[Path, ReadOptions], Study] | None = None
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -54,7 +55,7 @@ def read_itk(file: Path) -> VolumeContent:
     return VolumeContent(Series(image, affine, names, file, is_oriented=is_oriented), notes)
 
 
-def read_itk_values(file: Path) -> NDArray:
+def read_itk_values(file: Path) -> NDArray[Any]:
     """Read the values of a MetaImage or NRRD volume ``(slice, row, column)``.
 
     Raises
@@ -63,7 +64,7 @@ def read_itk_values(file: Path) -> NDArray:
         If the header states an impossible size; SimpleITK raises RuntimeError for damaged files.
     """
     check_itk_header(file)
-    values: NDArray = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+    values: NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
     return values
 
 

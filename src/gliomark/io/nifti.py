@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -71,7 +72,7 @@ def read_nifti(file: Path) -> VolumeContent:
     )
 
 
-def read_nifti_values(file: Path) -> NDArray:
+def read_nifti_values(file: Path) -> NDArray[Any]:
     """Read the values of a NIfTI volume, scaling applied, as stored: ``(column, row, slice)``.
 
     Raises

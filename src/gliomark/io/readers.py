@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ def read_volume(file: Path) -> VolumeContent:
     return content
 
 
-def read_volume_values(file: Path) -> NDArray:
+def read_volume_values(file: Path) -> NDArray[Any]:
     """Read the grey values of a volume, without checking its geometry.
 
     They are as the file stores them: ``(slice, row, column)`` or ``(column, row, slice)``.

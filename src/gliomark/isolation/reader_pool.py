@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, get_type_hints
+from typing import ParamSpec, TypeVar, get_type_hints
 
 from gliomark.errors import DATA_ERRORS, ERROR_KINDS, GliomarkError, InputError
 from gliomark.isolation.child import ReadRequest
@@ -90,7 +90,7 @@ class ReaderPool:
         GliomarkError, or one of ``DATA_ERRORS``
             As raised by the function.
         """
-        result_type = get_type_hints(function)["return"]
+        result_type: type[T] = get_type_hints(function)["return"]
         function_name = f"{function.__module__}:{function.__qualname__}"
         with self._slots:
             for _ in range(MAX_ATTEMPTS):
@@ -119,7 +119,7 @@ class ReaderPool:
             self.start()  # a replacement, ready for the next patient
         return outcome
 
-    def _read_result(self, result_type: Any, folder: Path, source_path: Path, outcome: ReadOutcome) -> Any:
+    def _read_result(self, result_type: type[T], folder: Path, source_path: Path, outcome: ReadOutcome) -> T:
         size = sum(file.lstat().st_size for file in folder.iterdir())
         try:
             if size > self.limits.max_result_bytes:

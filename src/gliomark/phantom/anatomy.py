@@ -69,9 +69,10 @@ class SmoothField:
             (coordinates[:, None] + self.HALF_BOX_MM) / self.knot_spacing_mm + 1 - np.arange(self.knot_count)
         )
         near = 2 / 3 - knot_distances**2 + knot_distances**3 / 2
-        return np.where(knot_distances < 1, near, np.clip(2 - knot_distances, 0, None) ** 3 / 6).astype(
-            np.float32
-        )
+        result: FloatArray = np.where(
+            knot_distances < 1, near, np.clip(2 - knot_distances, 0, None) ** 3 / 6
+        ).astype(np.float32)
+        return result
 
 
 class Lattice:
@@ -230,13 +231,15 @@ class HeadAnatomy:
         near = self.is_possibly_inside(few.reshape(3, -1)).reshape(few.shape[1:])
         near = ndimage.binary_dilation(near)
         whole = near.repeat(step, axis=0).repeat(step, axis=1)[: shape[0], : shape[1]]
-        return whole.ravel()
+        mask: NDArray[np.bool_] = whole.ravel()
+        return mask
 
     def is_possibly_inside(self, points: FloatArray) -> NDArray[np.bool_]:
         """Whether each of the points ``(3, n)`` may be inside the head; fast, without false negatives."""
         head_points = np.tensordot(self.lps_to_head, points, axes=1)
         face = (np.abs(head_points[0]) < 90) & (np.abs(head_points[1] + 3) < 122) & (head_points[2] < 0)
-        return face | (self.atlas.surface_distance.interpolate(head_points) < 31)
+        mask: NDArray[np.bool_] = face | (self.atlas.surface_distance.interpolate(head_points) < 31)
+        return mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,7 +316,8 @@ def _compute_folia_csf(head_points: FloatArray, random_fields: Mapping[str, Floa
     cerebellum = compute_inside_share(
         compute_ellipsoid_distance(fold_to_right(head_points), (24, -64, -40), (32, 30, 26)), 6
     )
-    return 0.22 * cerebellum * np.clip(np.cos(arcs * (2 * np.pi / 4.6)), 0, 1)
+    result: FloatArray = 0.22 * cerebellum * np.clip(np.cos(arcs * (2 * np.pi / 4.6)), 0, 1)
+    return result
 
 
 def _apply_matrix(matrix: NDArray[np.float32], vectors: FloatArray) -> FloatArray:
@@ -323,7 +327,8 @@ def _apply_matrix(matrix: NDArray[np.float32], vectors: FloatArray) -> FloatArra
 
 def compute_lengths(vectors: FloatArray) -> FloatArray:
     """Compute the length ``(n,)`` of vectors ``(3, n)``."""
-    return np.sqrt((vectors**2).sum(axis=0))
+    result: FloatArray = np.sqrt((vectors**2).sum(axis=0))
+    return result
 
 
 def _compute_tumour_distance(
@@ -386,7 +391,8 @@ def compute_ellipsoid_distance(
 ) -> FloatArray:
     """Approximate the distance ``(n,)`` in mm of points ``(3, n)`` from an ellipsoid's surface, negative inside."""
     unit = [(head_points[axis] - np.float32(centre[axis])) / np.float32(radii[axis]) for axis in range(3)]
-    return (np.sqrt(unit[0] ** 2 + unit[1] ** 2 + unit[2] ** 2) - 1) * np.float32(min(radii))
+    result: FloatArray = (np.sqrt(unit[0] ** 2 + unit[1] ** 2 + unit[2] ** 2) - 1) * np.float32(min(radii))
+    return result
 
 
 def _compute_smooth_union(
@@ -394,9 +400,11 @@ def _compute_smooth_union(
 ) -> FloatArray:
     """Unite two signed distances, the edge rounded over ``blend_mm``."""
     near = np.clip(blend_mm - np.abs(first_distance - second_distance), 0, None)
-    return np.minimum(first_distance, second_distance) - near**2 / (4 * blend_mm)
+    result: FloatArray = np.minimum(first_distance, second_distance) - near**2 / (4 * blend_mm)
+    return result
 
 
 def compute_inside_share(distance: NDArray[np.floating], edge_width_mm: float = 1.0) -> FloatArray:
     """Compute the fraction (0 to 1) inside a surface from signed distances in mm, over a soft edge; same shape."""
-    return np.clip(0.5 - distance / edge_width_mm, 0, 1).astype(np.float32, copy=False)
+    result: FloatArray = np.clip(0.5 - distance / edge_width_mm, 0, 1).astype(np.float32, copy=False)
+    return result

@@ -198,7 +198,8 @@ def _compute_latent_mean(
 ) -> NumberOrArray:
     """Compute the mean of the latent variable for Ki-67 in percent."""
     line = effect.intercept + effect.grade_slope * (grade - 3) + effect.wild_type_shift * (1 - mutant)
-    return line + effect.ki67_slope * np.log(ki67 / 10)
+    result: NumberOrArray = line + effect.ki67_slope * np.log(ki67 / 10)
+    return result
 
 
 def _compute_mismatch_log_odds(
@@ -207,7 +208,8 @@ def _compute_mismatch_log_odds(
     """Compute the log odds of a T2-FLAIR mismatch."""
     base, slope, elsewhere = MISMATCH_LOG_ODDS
     x = np.log(ki67 / 10)
-    return (base + slope * x if grade < 4 and mutant else elsewhere + 0 * x) / noise_factor
+    result: NumberOrArray = (base + slope * x if grade < 4 and mutant else elsewhere + 0 * x) / noise_factor
+    return result
 
 
 # --- exact posterior --------------------------------------------------------------------------------
@@ -360,4 +362,5 @@ def _compute_image_log_likelihood(
             * ((features.latent[:, column, None] - means) / (effect.standard_deviation * noise_factor)) ** 2
         )
     odds = _compute_mismatch_log_odds(percent, stratum.grade, stratum.idh_mutant, noise_factor)
-    return log + np.where(features.mismatch[:, None], log_expit(odds), log_expit(-odds))
+    result: DoubleArray = log + np.where(features.mismatch[:, None], log_expit(odds), log_expit(-odds))
+    return result

@@ -238,7 +238,8 @@ def create_reader_mask(share: FloatArray) -> FloatArray:
     pieces, count = ndimage.label(ndimage.gaussian_filter(share, (0, 1, 1)) > 0.5)
     if count == 0:
         return np.zeros_like(share)
-    return (pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])).astype(np.float32)
+    result: FloatArray = (pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])).astype(np.float32)
+    return result
 
 
 # --- files ------------------------------------------------------------------------------------------

@@ -342,4 +342,5 @@ def compute_plane_points(
     """Compute LPS points ``(3, row x column)`` in mm of slice ``slice_position`` (may be between two slices)."""
     rows, columns = np.indices(shape).reshape(2, -1)
     index = np.stack([columns, rows, np.full(len(rows), slice_position), np.ones(len(rows))])
-    return (affine[:3] @ index).astype(np.float32)
+    result: FloatArray = (affine[:3] @ index).astype(np.float32)
+    return result

@@ -18,7 +18,8 @@ def clip_outliers(image: sitk.Image) -> sitk.Image:
     low, high = np.percentile(array, CLIP_PERCENTILES)
     if low == high:  # a small brain in a large background
         low, high = array.min(), array.max()
-    return sitk.Clamp(image, sitk.sitkFloat32, float(low), float(high))
+    result: sitk.Image = sitk.Clamp(image, sitk.sitkFloat32, float(low), float(high))
+    return result
 
 
 def normalise_z_score(
@@ -56,4 +57,5 @@ def normalise_z_score(
         raise InputError(message("brain-of-one-grey", name=sequence))
     normalised = (clipped - mean) / standard_deviation
     normalised[~brain] = normalised[brain].min()
-    return normalised.astype(np.float32)
+    values: NDArray[np.float32] = normalised.astype(np.float32)
+    return values

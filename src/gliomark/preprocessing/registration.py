@@ -87,13 +87,15 @@ def _create_head_mask(image: sitk.Image) -> sitk.Image:
     array = sitk.GetArrayViewFromImage(image)
     low = float(array.min())
     signal = image > low + 0.15 * (float(np.percentile(array, 99)) - low)
-    return sitk.BinaryDilate(signal, [2, 2, 0])
+    result: sitk.Image = sitk.BinaryDilate(signal, [2, 2, 0])
+    return result
 
 
 def _shrink_to_resolution(image: sitk.Image, finest_mm: float = 1.4) -> sitk.Image:
     """Shrink axes that are finer than needed, so that a 1 mm volume takes no longer than thick slices."""
     factors = [max(1, round(finest_mm / spacing)) for spacing in image.GetSpacing()]
-    return sitk.BinShrink(image, factors)
+    result: sitk.Image = sitk.BinShrink(image, factors)
+    return result
 
 
 def _compute_overlap(fixed: sitk.Image, moving: sitk.Image) -> float:

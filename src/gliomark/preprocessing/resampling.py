@@ -18,7 +18,8 @@ __all__ = [
 
 def reorient_to_axial(series: Series) -> sitk.Image:
     """Permute and flip the axes of a series so that they are closest to LPS; without resampling."""
-    return sitk.DICOMOrient(to_simpleitk_image(series.image, series.affine), "LPS")
+    image: sitk.Image = sitk.DICOMOrient(to_simpleitk_image(series.image, series.affine), "LPS")
+    return image
 
 
 def resample(

@@ -70,7 +70,8 @@ def compute_foreground_mask(image: sitk.Image) -> sitk.Image:
     array = sitk.GetArrayViewFromImage(image)
     background = _find_background_value(image)
     above = array > array.min() if background is None else array != background
-    return sitk.BinaryFillhole(_to_image_like(above.astype(np.uint8), image))
+    result: sitk.Image = sitk.BinaryFillhole(_to_image_like(above.astype(np.uint8), image))
+    return result
 
 
 def _find_background_value(image: sitk.Image) -> float | None:

@@ -74,7 +74,7 @@ def _flatten_row(row: Any) -> dict[str, Any]:
     return cells
 
 
-def _compute_decision_curve_rows(label: NDArray, probability: NDArray) -> list[dict[str, float]]:
+def _compute_decision_curve_rows(label: NDArray[Any], probability: NDArray[Any]) -> list[dict[str, float]]:
     model = compute_net_benefit(label, probability, DECISION_THRESHOLDS)
     treat_all = compute_net_benefit(label, np.ones(len(label)), DECISION_THRESHOLDS)
     return [

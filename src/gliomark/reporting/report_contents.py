@@ -172,7 +172,8 @@ def _format_probability_range(probability_range: Sequence[float] | None, languag
     if probability_range is None:
         return ""
     texts, (low, high) = get_report_texts(language), map(format_percent, probability_range)
-    return texts.range_same.format(low) if low == high else texts.range_value.format(low, high)
+    text: str = texts.range_same.format(low) if low == high else texts.range_value.format(low, high)
+    return text
 
 
 def _collect_used_slices(document: Document) -> set[str]:

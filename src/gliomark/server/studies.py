@@ -204,7 +204,7 @@ def save_correction(server: Server, study_id: str, content: bytes, caller: Calle
     """
     about = server.get_ready_study(study_id).about  # the study may have been deleted during the upload
     mask = decode_mask_png(content, tuple(about["shape"]))
-    volume_ml = float(mask.sum()) * math.prod(about["spacing_mm"]) / 1000
+    volume_ml: float = float(mask.sum()) * math.prod(about["spacing_mm"]) / 1000
     server.database.set_correction(study_id, server.store.save_correction(study_id, mask), caller.name)
     return volume_ml
 

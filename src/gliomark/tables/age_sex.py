@@ -46,7 +46,8 @@ class CellError(ValueError):
     @property
     def reason(self) -> Message:
         """The reason, as the end of a sentence."""
-        return self.args[0]
+        message: Message = self.args[0]
+        return message
 
 
 @dataclass(frozen=True)

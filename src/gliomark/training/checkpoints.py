@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -30,7 +31,9 @@ class BatchSeedingCallback(lightning.Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Seed the generators for this batch."""
         seed_batch(self.seed, trainer.current_epoch, batch_idx)
 
@@ -53,7 +56,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints atomically and keeps the previous one."""
 
     def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
         """Write a checkpoint; an existing last checkpoint becomes the previous one."""
         path = Path(path)

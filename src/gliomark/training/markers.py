@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +10,7 @@ from typing import Any, cast
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from numpy.typing import NDArray
 from scipy.special import logit
 from scipy.stats import norm, rankdata
@@ -225,7 +226,7 @@ class ClassBalancedSampler(torch.utils.data.Sampler[int]):
     def __len__(self) -> int:
         return self.count
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[int]:
         generator = create_epoch_generator(self.seed, self.epoch)
         for draw in range(self.count):
             members = self.classes[draw % 2]
@@ -257,7 +258,7 @@ class MarkerTrainingModule(lightning.LightningModule):
         self.log("loss", loss, prog_bar=True)
         return loss
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Create Adam with a cosine schedule."""
         optimiser = torch.optim.Adam(self.network.parameters(), lr=self.config.rate)
         steps = max(1, int(self.trainer.estimated_stepping_batches))

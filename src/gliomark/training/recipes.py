@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import lightgbm
 import numpy as np
@@ -27,10 +27,11 @@ from gliomark.evaluation.conservative_auc import compute_conservative_auc_interv
 from gliomark.evaluation.metrics import auc, compute_youden_threshold
 from gliomark.files import check_writable, remove_leftovers
 from gliomark.inference.segmenter import SEQUENCE_RULES, select_sequences
-from gliomark.inference.slice_classifier import UNCALIBRATED, SliceClassifier, TreeFeatures, apply_calibration
+from gliomark.inference.slice_classifier import UNCALIBRATED, SliceClassifier, apply_calibration
 from gliomark.messages import message
 from gliomark.models.card import check_marker_name
 from gliomark.models.entries import Recipe
+from gliomark.models.network_loading import TreeFeatures
 from gliomark.models.registry import choose_marker_entry, choose_segmentation_entry, to_network_record
 from gliomark.models.weights import (
     MarkerCard,
@@ -639,7 +640,7 @@ def save_model(
     output_path: Path,
     weights: Weights,
     markers: Mapping[str, tuple[TrainedMarker, MarkerCard]],
-    **card_fields,
+    **card_fields: Any,
 ) -> None:
     """Write segmentation and markers to one weights file; card_fields: fields to replace in the segmentation's card."""
     tensors = dict(weights.tensors)

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning
+import lightning as L
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -245,7 +247,7 @@ class SegmentationTrainingModule(lightning.LightningModule):
             "validation_dice", 2 * self._dice_counts[0] / self._dice_counts[1].clamp(min=1), prog_bar=True
         )
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Create the optimiser and its learning rate schedule."""
         config = self.config
         steps = max(1, int(self.trainer.estimated_stepping_batches))
@@ -319,11 +321,15 @@ class TrainingTimer(lightning.Callback):
         """Start the timer."""
         self._last_time = time.perf_counter()
 
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Add the time since the last step to the waiting time."""
         self.waiting_seconds += self._measure_elapsed()
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Add the time of the step and count its slices."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
@@ -414,7 +420,7 @@ def train_segmentation_network(
 def create_trainer(
     epochs: int,
     work_folder: Path,
-    callbacks: list,
+    callbacks: list[L.Callback],
     seed: int,
     config: SegmentationTrainingConfig | None = None,
 ) -> lightning.Trainer:
@@ -446,13 +452,17 @@ def create_best_checkpoint_callback(work_folder: Path, monitor: str, mode: str) 
     )
 
 
-def _create_training_loader(training_dataset: SliceDataset, config: SegmentationTrainingConfig) -> DataLoader:
-    dataset: Dataset = TensorDataset(training_dataset.image, training_dataset.lesion, training_dataset.grade)
+def _create_training_loader(
+    training_dataset: SliceDataset, config: SegmentationTrainingConfig
+) -> DataLoader[Any]:
+    dataset: Dataset[Any] = TensorDataset(
+        training_dataset.image, training_dataset.lesion, training_dataset.grade
+    )
     sampler = EpochSampler(training_dataset, config.slices_per_patient, config.lesion_share, config.seed)
     return DataLoader(dataset, config.batch, sampler=sampler, drop_last=True)
 
 
-def _create_validation_loader(validation_dataset: SliceDataset | None) -> DataLoader | None:
+def _create_validation_loader(validation_dataset: SliceDataset | None) -> DataLoader[Any] | None:
     return (
         None
         if validation_dataset is None

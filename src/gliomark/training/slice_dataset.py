@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -123,7 +123,7 @@ class EpochSampler(torch.utils.data.Sampler[int]):
     def __len__(self) -> int:
         return self.slices_per_patient * len(self.patient_rows)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[int]:
         generator = create_epoch_generator(self.seed, self.epoch)
         drawn = []
         for all_rows, lesion in zip(self.patient_rows, self.lesion_rows, strict=True):

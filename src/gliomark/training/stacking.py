@@ -21,7 +21,6 @@ from gliomark.errors import CohortError
 from gliomark.inference.fusion import FusionRule, fuse_probabilities
 from gliomark.inference.slice_classifier import (
     LesionSlices,
-    TreeFeatures,
     build_tree_columns,
     compute_image_vectors,
     compute_lesion_features,
@@ -29,6 +28,7 @@ from gliomark.inference.slice_classifier import (
     select_training_slices,
 )
 from gliomark.messages import message
+from gliomark.models.network_loading import TreeFeatures
 from gliomark.study import ClinicalData, MRSequence
 
 
@@ -66,7 +66,8 @@ class PatientVectors:
 
     def compute_network_probability(self) -> NDArray[np.float64]:
         """Return the network's probability of each slice, ``(S,)``, without the trees."""
-        return expit(self.vectors[:, -1].astype(float))
+        values: NDArray[np.float64] = expit(self.vectors[:, -1].astype(float))
+        return values
 
     def predict_slice_probability(
         self, trees: lightgbm.Booster, age_cut: float | None, tree_features: TreeFeatures = "vector"

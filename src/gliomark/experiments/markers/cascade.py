@@ -140,7 +140,10 @@ class CascadeProcedure:
     def create_key(self, job: CascadeJob) -> dict[str, Any]:
         """Hashes of settings, patients, labels and images that identify a finished network."""
         arrays = Cohort(job.cohort_folders[0]).hash_arrays(self.list_patients(job))
-        return json.loads(json.dumps({"network": self.get_network_folder(job).name, "arrays": arrays}))
+        stored_key: dict[str, Any] = json.loads(
+            json.dumps({"network": self.get_network_folder(job).name, "arrays": arrays})
+        )
+        return stored_key
 
     def execute(self, job: CascadeJob, _: Path) -> None:
         """Train the network; its checkpoint stays in its folder."""
@@ -287,7 +290,7 @@ def segment_test_patients(job: FoldJob, test_patients: tuple[str, ...]) -> Masks
 
 def score_test_patients(
     marker: TrainedMarker, cohort: Cohort, test_patients: Sequence[str], masks: MasksByPatient | None
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """Score test patients by both stages and every fusion rule; one row each.
 
     masks: lesion masks by patient, None for the reader's masks. A patient with an empty mask is left out.

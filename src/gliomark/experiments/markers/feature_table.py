@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from gliomark.cohort.folds import FOLD_COUNT, VALIDATION_SHARE, FoldSplit
@@ -116,10 +117,10 @@ def _read_labelled_table(table_path: Path, columns: TableColumns) -> pd.DataFram
     return table.set_index(columns.id)
 
 
-def _extract_features(table: pd.DataFrame, columns: TableColumns, table_path: Path) -> np.ndarray:
+def _extract_features(table: pd.DataFrame, columns: TableColumns, table_path: Path) -> NDArray[np.float64]:
     feature_columns = table.loc[:, columns.first_feature :]
     numbers = feature_columns.apply(pd.to_numeric, errors="coerce")
-    features = numbers.loc[:, numbers.notna().any()].to_numpy(float)
+    features: NDArray[np.float64] = numbers.loc[:, numbers.notna().any()].to_numpy(float)
     if not features.shape[1]:
         raise InputError(
             f"{table_path} has no numeric column from '{columns.first_feature}' on; give the first column of "

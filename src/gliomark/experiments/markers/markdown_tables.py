@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -88,11 +89,11 @@ def _format_comparison_table(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _format_interval(row: dict, name: str) -> str:
+def _format_interval(row: Mapping[str, Any], name: str) -> str:
     return f"{row[name]:.3f} ({row[f'{name}_low_95']:.3f} to {row[f'{name}_high_95']:.3f})"
 
 
-def _format_optional(row: dict, name: str) -> str:
+def _format_optional(row: Mapping[str, Any], name: str) -> str:
     return "" if pd.isna(row.get(name)) else f"{row[name]:.3f}"
 
 

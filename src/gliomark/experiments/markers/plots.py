@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,13 +85,14 @@ def plot_figure_4_6(slice_scores: pd.DataFrame, title: str, path: Path) -> Path:
     return save_figure(figure, path)
 
 
-def _interpolate_roc(label: NDArray, probability: NDArray) -> NDArray[np.float64]:
+def _interpolate_roc(label: NDArray[Any], probability: NDArray[Any]) -> NDArray[np.float64]:
     """Interpolate the sensitivity at ``FALSE_POSITIVE_RATES``."""
     false, true, _ = roc_curve(label, probability)
-    return np.interp(FALSE_POSITIVE_RATES, false, true)
+    values: NDArray[np.float64] = np.interp(FALSE_POSITIVE_RATES, false, true)
+    return values
 
 
-def _bootstrap_roc_band(label: NDArray, probability: NDArray) -> tuple[NDArray, NDArray]:
+def _bootstrap_roc_band(label: NDArray[Any], probability: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     generator = np.random.default_rng(0)
     curves: list[NDArray[np.float64]] = []
     while len(curves) < BOOTSTRAP_RESAMPLES:

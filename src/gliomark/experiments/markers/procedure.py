@@ -156,7 +156,8 @@ class MarkerProcedure:
             "judged": evaluated,
             "arrays": Cohort(job.cohort_folders[0]).hash_arrays((*trained_on, *evaluated)),
         }
-        return json.loads(json.dumps(key))
+        stored_key: dict[str, Any] = json.loads(json.dumps(key))
+        return stored_key
 
     def execute(self, job: MarkerJob, checkpoint_folder: Path) -> MarkerNetwork:
         """Train a network and store the vectors of the evaluated patients.

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -109,7 +110,7 @@ def compute_lesion_features(
         warnings.simplefilter("ignore")
         files = [folder / name for name in ("image.nii.gz", "mask.nii.gz")]
         affine = np.diag([*list(spacing_mm)[::-1], 1.0])
-        volumes: list[NDArray] = [image.astype(np.float32), mask.astype(np.uint8)]
+        volumes: list[NDArray[Any]] = [image.astype(np.float32), mask.astype(np.uint8)]
         for file, volume in zip(files, volumes, strict=True):
             nibabel.save(nibabel.Nifti1Image(volume.T, affine), file)
         with contextlib.redirect_stdout(None):

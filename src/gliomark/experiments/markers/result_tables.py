@@ -62,7 +62,9 @@ def compute_statistics(test_scores: pd.DataFrame) -> dict[str, float]:
     The first three are also given at a threshold of 0.5 (columns ``*_at_half``).
     """
 
-    def compute_sample_statistics(label, probability, threshold) -> Mapping[str, float]:
+    def compute_sample_statistics(
+        label: NDArray[Any], probability: NDArray[Any], threshold: NDArray[Any]
+    ) -> Mapping[str, float]:
         at_threshold_values = compute_threshold_metrics(label, probability, threshold)
         at_half_values = {
             f"{name}_at_half": v

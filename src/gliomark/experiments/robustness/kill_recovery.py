@@ -110,7 +110,7 @@ class Attempt:
         """Folder for temporary files (``TMPDIR`` of the command)."""
         return self.folder / "tmp"
 
-    def start_command(self, arguments: Sequence[str], **popen_options: Any) -> subprocess.Popen:
+    def start_command(self, arguments: Sequence[str], **popen_options: Any) -> subprocess.Popen[str]:
         """Start a gliomark command in its own process group; its output is appended to ``command.log``."""
         environment = (
             os.environ
@@ -144,7 +144,7 @@ class KillSchedule:
         self.started = time.monotonic()
 
     def wait_for_exit(
-        self, process: subprocess.Popen, is_finished: Callable[[], bool] = lambda: False
+        self, process: subprocess.Popen[str], is_finished: Callable[[], bool] = lambda: False
     ) -> int | None:
         """Wait for the end of a process; its exit status, or None as soon as ``is_finished`` returns True.
 
@@ -263,7 +263,7 @@ def run_server(inputs_folder: Path, attempt: Attempt, schedule: KillSchedule) ->
 
 
 def _request_prediction(
-    process: subprocess.Popen,
+    process: subprocess.Popen[str],
     inputs_folder: Path,
     attempt: Attempt,
     schedule: KillSchedule,

@@ -218,7 +218,8 @@ def _load_trained_and_untrained(job: FoldJob) -> tuple[MIGNet, MIGNet]:
 
 def _get_alpha(network: MIGNet) -> NDArray[np.float32]:
     assert network.guidance is not None
-    return network.guidance.alpha.detach().numpy()[0, 0]
+    values: NDArray[np.float32] = network.guidance.alpha.detach().numpy()[0, 0]
+    return values
 
 
 def compute_gate_coefficients(cohort: Cohort, job: FoldJob, patients: Sequence[str]) -> pd.DataFrame:
@@ -253,7 +254,7 @@ def compute_gate_maps(network: MIGNet, segmenter: Segmenter, stack: SliceStack) 
     for level, gate in enumerate(network.decoder.get_submodule("gates").children()):
         assert isinstance(gate, InvertedAttentionGate)
 
-        def keep(_, __, answer: Tensor, level: int = level) -> None:
+        def keep(_: object, __: object, answer: Tensor, level: int = level) -> None:
             gate_maps[level] = torch.sigmoid(answer).mean(dim=1, keepdim=True)
 
         handles.append(gate.psi.register_forward_hook(keep))

@@ -133,7 +133,8 @@ class SegmentationProcedure:
             ],
             "leans_on": [load_weights(path).sha256 if path.exists() else "" for path in dependency_paths],
         }
-        return json.loads(json.dumps(key))
+        stored_key: dict[str, Any] = json.loads(json.dumps(key))
+        return stored_key
 
     def execute(self, job: FoldJob, checkpoint_folder: Path) -> SegmentationFold:
         """Train on the training patients, stop early by the validation patients, evaluate the test patients.
@@ -306,7 +307,7 @@ def _load_slice_dataset(
     return dataset
 
 
-def evaluate_patient(segmenter: Segmenter, cohort: Cohort, patient: str) -> dict:
+def evaluate_patient(segmenter: Segmenter, cohort: Cohort, patient: str) -> dict[str, Any]:
     """Compute the scores of one patient's segmentation and the predicted grade, as JSON values.
 
     high_grade: 1 for WHO grade 3 or 4. Unknown or undefined values are None.

@@ -128,7 +128,7 @@ def describe_reductions(preset_name: str) -> str:
 
 
 def _create_training(
-    preset: SegmentationPreset, network: SegmentationSettings, **changes
+    preset: SegmentationPreset, network: SegmentationSettings, **changes: Any
 ) -> SegmentationTrainingConfig:
     return replace(preset.training, network=network, **changes)
 
@@ -256,7 +256,7 @@ def _list_unet_extension_runs(
     ]
 
 
-def _change_training(name: str, run: SegmentationRun, **changes) -> SegmentationRun:
+def _change_training(name: str, run: SegmentationRun, **changes: Any) -> SegmentationRun:
     return replace(run, name=name, training=replace(run.training, **changes))
 
 

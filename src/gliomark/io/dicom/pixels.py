@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -356,7 +356,7 @@ def _read_pixel_dataset(file: Path) -> Dataset:
     return dataset
 
 
-def _decode_frames(file: Path, dataset: Dataset, pixel_format: PixelFormat) -> NDArray:
+def _decode_frames(file: Path, dataset: Dataset, pixel_format: PixelFormat) -> NDArray[Any]:
     """Decode all frames to stored values, including unused bits; colour images as RGB."""
     try:
         with warnings.catch_warnings():
@@ -388,7 +388,7 @@ def _check_pixel_data_length(file: Path, dataset: Dataset, pixel_format: PixelFo
         raise InputError(message("dicom-size", file=file, size=size))
 
 
-def _select_frame(file: Path, stored: NDArray, stored_slice: StoredSlice) -> NDArray:
+def _select_frame(file: Path, stored: NDArray[Any], stored_slice: StoredSlice) -> NDArray[Any]:
     """Return the frame of one slice; raise InputError if it is missing or has a different size."""
     has_frames = stored.ndim - (stored.shape[-1] == 3 and stored.shape[-3:-1] == stored_slice.shape) == 3
     frame_index = stored_slice.frame_index or 0
@@ -401,7 +401,7 @@ def _select_frame(file: Path, stored: NDArray, stored_slice: StoredSlice) -> NDA
 
 
 def _extract_stored_values(
-    file: Path, frame: NDArray, pixel_format: PixelFormat
+    file: Path, frame: NDArray[Any], pixel_format: PixelFormat
 ) -> tuple[PixelValues, NDArray[np.bool_]]:
     """Return stored values ``(row, column)`` or RGB with extended sign, and the padding mask ``(row, column)``.
 
@@ -449,7 +449,8 @@ def _check_sign(file: Path, values: PixelValues, pixel_format: PixelFormat) -> P
 
 
 def _extend_sign(values: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
-    return values - ((values >> (bits - 1)) & 1) * 2**bits
+    result: NDArray[np.int64] = values - ((values >> (bits - 1)) & 1) * 2**bits
+    return result
 
 
 def _is_overlay(

@@ -45,12 +45,13 @@ class SlicePositions:
         """Grid index of each measured position, ``(n,)``; integral if within the tolerance."""
         steps = (self.measured_mm - self.measured_mm[0]) / self.slice_spacing_mm
         whole = np.rint(steps)
-        return np.where(
+        values: NDArray[np.float64] = np.where(
             np.abs(steps - whole) * self.slice_spacing_mm
             <= compute_position_tolerance(self.slice_spacing_mm),
             whole,
             steps,
         )
+        return values
 
     @property
     def is_safe_to_resample(self) -> bool:

@@ -310,7 +310,8 @@ def _arrange_on_regular_grid(
 def _find_slice_heights(frame_heights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the distinct heights in ascending order; several segments may have frames at one position."""
     ordered = np.sort(frame_heights)
-    return ordered[np.concatenate([[True], np.diff(ordered) > SAME_POSITION_MM])]
+    values: NDArray[np.float64] = ordered[np.concatenate([[True], np.diff(ordered) > SAME_POSITION_MM])]
+    return values
 
 
 def _compute_slice_spacing(

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from gliomark.errors import InputError
 from gliomark.geometry import is_on_lattice
 from gliomark.io.dicom import is_dicom_file
+from gliomark.io.folder_listing import get_file_stem
 from gliomark.io.mask_position import check_mask_position, compute_share_inside
 from gliomark.io.masks.dicom_segmentations import (
     DAMAGED_KIND,
@@ -34,7 +35,7 @@ from gliomark.io.masks.dicom_segmentations import (
     read_segmentation,
     read_series_description,
 )
-from gliomark.io.masks.mask_files import find_mask_kind, find_masks, get_file_stem
+from gliomark.io.masks.mask_files import find_mask_kind, find_masks
 from gliomark.io.masks.picture_annotations import read_annotations
 from gliomark.io.masks.region_names import LesionMask, NoLesionRegionError
 from gliomark.io.masks.structure_sets import (

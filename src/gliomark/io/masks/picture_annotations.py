@@ -83,7 +83,8 @@ def fill_polygons(polygons: Iterable[NDArray[np.float64]], rows: int, columns: i
             row = np.arange(first, end)
             x = x0 + (row + 0.5 - y0) / (y1 - y0) * (x1 - x0)
             flips[row, np.clip(np.ceil(x - 0.5), 0, columns).astype(int)] += 1
-    return np.cumsum(flips[:, :columns], axis=1) % 2 == 1
+    mask: NDArray[np.bool_] = np.cumsum(flips[:, :columns], axis=1) % 2 == 1
+    return mask
 
 
 def is_annotation_file(file: Path) -> bool:

@@ -52,7 +52,8 @@ class SeparableConvolution(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         """Return the feature ``(B, out_channels, H, W)``."""
-        return self.pointwise(self.conv1(feature))
+        output: Tensor = self.pointwise(self.conv1(feature))
+        return output
 
 
 class XceptionBlock(nn.Module):
@@ -77,7 +78,8 @@ class XceptionBlock(nn.Module):
     def forward(self, feature: Tensor) -> Tensor:
         """Return the feature ``(B, C, H / stride, W / stride)``."""
         shortcut = feature if self.skip is None or self.skipbn is None else self.skipbn(self.skip(feature))
-        return self.rep(feature) + shortcut
+        output: Tensor = self.rep(feature) + shortcut
+        return output
 
 
 class Xception(nn.Module):
@@ -109,7 +111,8 @@ class Xception(nn.Module):
             feature = getattr(self, f"block{number}")(feature)
         feature = torch.relu(self.bn3(self.conv3(feature)))
         feature = torch.relu(self.bn4(self.conv4(feature)))
-        return self.fc(feature.mean(dim=(2, 3)))
+        output: Tensor = self.fc(feature.mean(dim=(2, 3)))
+        return output
 
 
 @dataclass(frozen=True)

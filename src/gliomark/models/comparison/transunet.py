@@ -78,7 +78,8 @@ class TransUNet(nn.Module):
         for up in self.ups:
             feature = nn.functional.interpolate(feature, scale_factor=2, mode="bilinear", align_corners=False)
             feature = up(torch.cat([feature, features.pop()], dim=1) if features else feature)
-        return self.classify(feature)
+        output: Tensor = self.classify(feature)
+        return output
 
 
 def _build_residual_stage(in_channels: int, hidden_channels: int, block_count: int) -> nn.Sequential:

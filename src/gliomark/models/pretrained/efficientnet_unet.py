@@ -84,7 +84,8 @@ class EfficientNetUNet(nn.Module):
         for up, skip in zip(self.ups, reversed(skips), strict=True):
             larger = F.interpolate(feature, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             feature = up(torch.cat([larger, skip], dim=1))
-        return self.classify(feature)
+        output: Tensor = self.classify(feature)
+        return output
 
     def load_imagenet_weights(self) -> None:
         """Load ImageNet weights into the encoder."""
@@ -146,7 +147,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the feature ``(B, C, H / stride, W / stride)``."""
-        return image + self.layers(image) if self.has_residual else self.layers(image)
+        output: Tensor = image + self.layers(image) if self.has_residual else self.layers(image)
+        return output
 
 
 class Conv2dSame(nn.Conv2d):

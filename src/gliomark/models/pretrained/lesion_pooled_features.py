@@ -78,7 +78,8 @@ class LesionPooledFeatures(nn.Module):
                 pooled += _pool_mean_and_standard_deviation(
                     feature, F.adaptive_avg_pool2d(lesion, feature.shape[-2:])
                 )
-        return torch.cat(pooled, dim=1).unflatten(0, (len(mix), -1)).flatten(1)
+        output: Tensor = torch.cat(pooled, dim=1).unflatten(0, (len(mix), -1)).flatten(1)
+        return output
 
 
 def _pool_mean_and_standard_deviation(feature: Tensor, pixel_weight: Tensor) -> list[Tensor]:

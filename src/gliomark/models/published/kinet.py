@@ -103,7 +103,8 @@ class BranchFusion(nn.Module):
 
     def forward(self, first: Tensor, master: Tensor, second: Tensor) -> Tensor:
         """Return the fused feature ``(B, C, H, W)`` of three features of that shape."""
-        return self.mix(torch.cat([self.first(first), master, self.second(second)], dim=1))
+        output: Tensor = self.mix(torch.cat([self.first(first), master, self.second(second)], dim=1))
+        return output
 
 
 class KiNetOutput(MarkerOutput):

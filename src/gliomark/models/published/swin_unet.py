@@ -79,7 +79,8 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the tokens ``(B, C, H / patch, W / patch)``."""
-        return self.norm(self.project(image))
+        output: Tensor = self.norm(self.project(image))
+        return output
 
 
 def build_group_norm(channels: int) -> nn.GroupNorm:
@@ -108,7 +109,8 @@ class PatchMerging(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         """Return the merged feature ``(B, 2C, H/2, W/2)``."""
-        return rearrange(self.merge(rearrange(feature, "b c h w -> b h w c")), "b h w c -> b c h w")
+        output: Tensor = rearrange(self.merge(rearrange(feature, "b c h w -> b h w c")), "b h w c -> b c h w")
+        return output
 
 
 class PatchExpanding(nn.Module):
@@ -125,7 +127,8 @@ class PatchExpanding(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         """Return the expanded feature ``(B, out_channels, factor H, factor W)``."""
-        return self.norm(nn.functional.pixel_shuffle(self.expand(feature), self.factor))
+        output: Tensor = self.norm(nn.functional.pixel_shuffle(self.expand(feature), self.factor))
+        return output
 
 
 class SmallGridWindowAttention(WindowAttention):
@@ -152,7 +155,8 @@ class SmallGridWindowAttention(WindowAttention):
             scores = scores.unflatten(0, (-1, len(mask))) + mask[:, None]
             scores = scores.flatten(0, 1)
         mixed = scores.softmax(dim=-1).to(value.dtype) @ value
-        return self.proj(mixed.transpose(1, 2).reshape(-1, count, self.dim))
+        output: Tensor = self.proj(mixed.transpose(1, 2).reshape(-1, count, self.dim))
+        return output
 
     def _compute_position_bias(self) -> Tensor:
         """Return the relative position bias between all pairs of the window's n pixels, ``(heads, n, n)``."""
