@@ -15,6 +15,7 @@ import torch
 from gliomark.errors import ConfigurationError, GliomarkError
 from gliomark.explanation.gradcam import compute_branch_map, describe_grad_cam
 from gliomark.inference.slice_classifier import compute_image_vectors
+from gliomark.models.card import MarkerNetworkCard, SegmentationCard
 from gliomark.models.entries import RECIPES, MarkerEntry, NetworkEntry, SegmentationEntry
 from gliomark.models.network_io import build_mix_input
 from gliomark.models.network_loading import load_marker_network, load_segmentation_network
@@ -167,7 +168,11 @@ def test_the_table_lists_every_network_with_its_recipes() -> None:
 # ---- weights files ----------------------------------------------------------------------------------------
 
 
-def create_card(segmentation: dict, markers: dict[str, MarkerCard]) -> ModelCard:
+def create_segmentation_card(network: dict[str, Any]) -> SegmentationCard:
+    return SegmentationCard(network, tile=SIDE, pool=1.0, context=0, flips=False, smallest_share=0.0)
+
+
+def create_card(segmentation: SegmentationCard, markers: dict[str, MarkerCard]) -> ModelCard:
     return ModelCard(
         name="one network",
         sequences=("T1C", "FLAIR"),
@@ -193,9 +198,8 @@ def test_a_segmentation_network_is_saved_and_loaded(entry: SegmentationEntry[Any
     settings = replace(get_light_settings(entry), inputs=2)
     # weights files hold half precision
     network = build_segmentation_network(settings, torch.rand(240, 240)).eval().half().float()
-    use = {"tile": SIDE, "pool": 1.0, "context": 0, "flips": False, "smallest_share": 0.0}
     tensors = {f"segmentation/{name}": value for name, value in network.state_dict().items()}
-    card = create_card({"network": to_network_record(settings), **use}, {})
+    card = create_card(create_segmentation_card(to_network_record(settings)), {})
     save_weights(tmp_path / "w.safetensors", card, tensors)
     loaded, _ = load_segmentation_network(load_weights(tmp_path / "w.safetensors"))
     image, theta = torch.randn(1, 2, SIDE, SIDE), torch.eye(2, 3)[None]
@@ -221,12 +225,14 @@ def test_a_marker_network_is_saved_and_loaded(entry: MarkerEntry[Any], tmp_path:
         label="mutated",
         threshold=0.5,
         age_cut=None,
-        architecture={"network": to_network_record(settings), "crop": SIDE, "evidence": "log-odds"},
+        architecture=MarkerNetworkCard(network=to_network_record(settings), crop=SIDE, evidence="log-odds"),
     )
     tensors = {f"idh/{name}": value for name, value in network.state_dict().items()}
     text = np.frombuffer(trees.model_to_string().encode(), np.uint8).copy()
     tensors["idh/lightgbm"] = torch.from_numpy(text)
-    save_weights(tmp_path / "w.safetensors", create_card({"network": {}}, {"idh": card}), tensors)
+    save_weights(
+        tmp_path / "w.safetensors", create_card(create_segmentation_card({}), {"idh": card}), tensors
+    )
     loaded, _, record = load_marker_network(load_weights(tmp_path / "w.safetensors"), "idh")
     images, lesion = draw_slices(2)
     np.testing.assert_array_equal(

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from gliomark.errors import GliomarkError
 from gliomark.messages import LANGUAGES, render_message
+from gliomark.models.card import MarkerNetworkCard, SegmentationCard
 from gliomark.models.weights import (
     MarkerCard,
     MarkerValidation,
@@ -34,14 +35,14 @@ MARKER = MarkerCard(
     "positive: mutated 突变",
     0.4,
     46.5,
-    {"crop": 192},
+    MarkerNetworkCard(network={}, crop=192),
     performance="AUC",
 )
 CARD = ModelCard(
     name="test",
     sequences=("T1C", "FLAIR"),
     rule="joint",
-    segmentation={"tile": 192},
+    segmentation=SegmentationCard(network={}, tile=192, pool=1.0, context=0, flips=False, smallest_share=0.0),
     segmentation_threshold=0.5,
     smallest_lesion_ml=0.5,
     training_cohort="three patients",

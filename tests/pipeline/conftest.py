@@ -35,6 +35,7 @@ from gliomark.inference.slice_classifier import (
 )
 from gliomark.io import read_study
 from gliomark.isolation import ReaderPool
+from gliomark.models.card import MarkerNetworkCard, SegmentationCard
 from gliomark.models.published.kinet import KiNetSettings, KiNetSize
 from gliomark.models.published.mignet import MIGNet, MIGNetSettings, build_mignet
 from gliomark.models.published.swin_unet import SwinSize
@@ -292,21 +293,21 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory, drawn_images: dict[st
             label=f"what {name} 标签 means",
             threshold=0.5,
             age_cut=45.0,
-            architecture={"network": asdict(MARKER_SETTINGS), "crop": TILE},
+            architecture=MarkerNetworkCard(network=asdict(MARKER_SETTINGS), crop=TILE),
             validation=MarkerValidation(0.8, 0.7, 0.9, 40, 20, "synthetic"),
         )
     card = ModelCard(
         name="tiny",
         sequences=tuple(PAIR),
         rule="joint",
-        segmentation={
-            "network": to_network_record(SEGMENTATION_SETTINGS),
-            "tile": TILE,
-            "pool": POOL,
-            "context": 0,
-            "flips": False,
-            "smallest_share": 0.0,
-        },
+        segmentation=SegmentationCard(
+            network=to_network_record(SEGMENTATION_SETTINGS),
+            tile=TILE,
+            pool=POOL,
+            context=0,
+            flips=False,
+            smallest_share=0.0,
+        ),
         segmentation_threshold=0.5,
         smallest_lesion_ml=0.5,
         training_cohort="one synthetic patient",

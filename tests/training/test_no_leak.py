@@ -455,7 +455,7 @@ def test_the_shipped_network_is_everybodys_and_the_test_outlines_are_another_one
     weights = demonstration.train_final_segmentation_network(trial, config)
     assert segmentation_banks == [(frozenset(tiny_cohort.patient_ids), frozenset())]
     assert set(weights.card.training_patients) == set(tiny_cohort.patient_ids)
-    assert weights.card.segmentation["flips"] is True
+    assert weights.card.segmentation.flips is True
     demonstration.train_final_segmentation_network(trial, config)
     assert len(segmentation_banks) == 1, "a network was trained again"
     with pytest.raises(GliomarkError, match="other settings"):

@@ -8,7 +8,6 @@ and are not repeated.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -117,9 +116,7 @@ class FinalNetworkProcedure:
         """Settings, patients and image hashes that identify the network."""
         cohort = Cohort(job.cohort_folders[0])
         patients = list_patients_with_mask(cohort)
-        key = {"trial": to_run_record(job.run), "patients": patients, "arrays": cohort.hash_arrays(patients)}
-        stored_key: dict[str, Any] = json.loads(json.dumps(key))
-        return stored_key
+        return {"trial": to_run_record(job.run), "patients": patients, "arrays": cohort.hash_arrays(patients)}
 
     def execute(self, job: TrainingJob[SegmentationRun], checkpoint_folder: Path) -> None:
         """Train the network and write its weights."""
@@ -304,7 +301,7 @@ def _write_run_record(
     record = create_run_record(
         EXPERIMENT_NAME,
         last_call_seconds=round(seconds),
-        segmentation=dict(loaded.card.segmentation),
+        segmentation=asdict(loaded.card.segmentation),
         markers={name: to_config_record(create_marker_training()) for name in MARKER_NAMES},
         patients=len(cohort.patient_ids),
         folds_sha256=folds.sha256,

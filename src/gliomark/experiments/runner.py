@@ -91,7 +91,7 @@ class TrainingProcedure(Protocol[Run, Result]):
         """Return the path of the job's record; its key and checkpoints are in the folder of that name."""
 
     def create_key(self, job: TrainingJob[Run]) -> dict[str, Any]:
-        """Create the key: all that the result depends on, as JSON values."""
+        """Create the key: all that the result depends on, as values that JSON can hold."""
 
     def execute(self, job: TrainingJob[Run], checkpoint_folder: Path) -> Result:
         """Train and evaluate; an interrupted training continues from its checkpoint."""
@@ -261,7 +261,7 @@ def find_finished_record(path: Path, key: dict[str, Any]) -> dict[str, Any] | No
     if not existing_path.exists():
         return None
     record = json.loads(existing_path.read_text("utf-8"))
-    if record["key"] != key:
+    if record["key"] != json.loads(json.dumps(key)):
         raise CohortError(
             f"{path.parent} holds a run with other settings, patients, images or weights; delete that folder to train "
             "again."

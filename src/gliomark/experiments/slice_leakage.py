@@ -6,7 +6,6 @@ patients held out and once with single slices held out, whose neighbours are the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -87,7 +86,7 @@ class SplitProcedure:
         """Settings, labels and image hashes that identify a finished fold."""
         cohort_folder = job.cohort_folders[0]
         data = load_marker_data(cohort_folder, self.definition)
-        key = {
+        return {
             "run": {**asdict(job.run), "training": to_config_record(job.run.training)},
             "fold": job.fold_index + 1,
             "marker": asdict(self.definition),
@@ -96,8 +95,6 @@ class SplitProcedure:
             "values": dict(data.marker_values),
             "arrays": Cohort(cohort_folder).hash_arrays(tuple(data.labels)),
         }
-        stored_key: dict[str, Any] = json.loads(json.dumps(key))
-        return stored_key
 
     def execute(self, job: SplitJob, checkpoint_folder: Path) -> SliceScores:
         """Train the network and score the test slices."""

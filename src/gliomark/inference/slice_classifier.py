@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from gliomark.errors import WeightsError
 from gliomark.inference.device import find_device
 from gliomark.messages import message
+from gliomark.models.card import TreeFeatures
 from gliomark.models.network_io import MarkerOutput, SingleHeadNetwork, build_mix_input
-from gliomark.models.network_loading import TreeFeatures
 from gliomark.models.registry import find_marker_entry, get_network_settings
 from gliomark.study import ClinicalData, MRSequence, SliceStack
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, with_config
 from typing_extensions import TypedDict
@@ -18,6 +18,8 @@ from gliomark.study import MRSequence
 
 SEGMENTATION_PART = "segmentation"  # prefix of the segmentation network's tensors
 MAX_VALUE_LENGTH = 80
+TreeFeatures = Literal["vector", "log-odds", "lesion"]
+ViewSize = Annotated[int, Field(ge=16, le=240)]
 
 
 def _parse_sequence_name(name: str) -> str:
@@ -74,6 +76,55 @@ class MarkerValidation:
 
 @with_config(STRICT_CONFIG)
 @dataclass(frozen=True)
+class MarkerNetworkCard:
+    """Network of a marker and its inference settings; see ``inference.slice_classifier.SliceClassifier``.
+
+    Attributes
+    ----------
+    network
+        Name and settings of a network of the registry.
+    crop
+        Side of a view in pixels.
+    evidence
+        Features that the trees receive.
+    """
+
+    network: Mapping[str, Any]
+    crop: ViewSize
+    evidence: TreeFeatures = "vector"
+
+
+@with_config(STRICT_CONFIG)
+@dataclass(frozen=True)
+class SegmentationCard:
+    """Segmentation network and its inference settings; see ``inference.segmenter.Segmenter``.
+
+    Attributes
+    ----------
+    network
+        Name and settings of a network of the registry.
+    tile
+        Side of a tile in pixels.
+    pool
+        Factor by which slices are downsampled.
+    context
+        Neighbouring slices on each side that are added as channels.
+    flips
+        Whether logits are averaged with those of the mirrored image.
+    smallest_share
+        Components below this share of the largest one's volume are removed, 0 to 1.
+    """
+
+    network: Mapping[str, Any]
+    tile: ViewSize
+    pool: Annotated[float, Field(ge=1, le=8)]
+    context: Annotated[int, Field(ge=0, le=10)]
+    flips: bool
+    smallest_share: Fraction
+
+
+@with_config(STRICT_CONFIG)
+@dataclass(frozen=True)
 class MarkerCard:
     """Card of one marker: its network, its trees and their validation.
 
@@ -93,7 +144,7 @@ class MarkerCard:
         Mean age of the training patients in years (method.md, section 2, step 8); None: age and sex are
         not used.
     architecture
-        Settings of the network and of its inference.
+        The network and its inference settings.
     calibration
         Intercept and slope on the trees' log-odds.
     performance
@@ -111,7 +162,7 @@ class MarkerCard:
     label: CardText
     threshold: Fraction
     age_cut: Annotated[float, Field(gt=0, le=130)] | None
-    architecture: Mapping[str, Any]
+    architecture: MarkerNetworkCard
     calibration: tuple[
         Annotated[float, Field(ge=-1e3, le=1e3)], Annotated[float, Field(ge=0, le=1e3)]
     ] = (0.0, 1.0)  # fmt: skip
@@ -148,16 +199,16 @@ class PreparationRecord(TypedDict, total=False):
 class ModelCard:
     """Model card of a weights file.
 
-    rule: "joint", "union" or "single", how the sequences are combined into one segmentation; segmentation: settings of
-    the network and of its inference; segmentation_threshold: probability, 0 to 1; stand_ins: substitutes for a missing
-    sequence, used with a warning and without predicting markers; training_patients and folds_sha256 identify the
-    training data.
+    rule: "joint", "union" or "single", how the sequences are combined into one segmentation; segmentation: the
+    network and its inference settings; segmentation_threshold: probability, 0 to 1; stand_ins: substitutes for a
+    missing sequence, used with a warning and without predicting markers; training_patients and folds_sha256 identify
+    the training data.
     """
 
     name: NonEmptyText
     sequences: Annotated[tuple[SequenceName, ...], Field(min_length=2, max_length=2)]
     rule: Annotated[str, Field(pattern="^(joint|union|single)$")]
-    segmentation: Mapping[str, Any]
+    segmentation: SegmentationCard
     segmentation_threshold: Annotated[float, Field(gt=0, lt=1)]
     smallest_lesion_ml: Annotated[float, Field(ge=0, le=100)]
     training_cohort: CardText

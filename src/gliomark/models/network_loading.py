@@ -7,19 +7,22 @@ tensors before anything is allocated.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import lightgbm
 import torch
-from pydantic import Field, with_config
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from gliomark.errors import DATA_ERRORS, GliomarkError, WeightsError
 from gliomark.messages import message
-from gliomark.models.card import SEGMENTATION_PART, create_invalid_field_message
+from gliomark.models.card import (
+    SEGMENTATION_PART,
+    MarkerNetworkCard,
+    SegmentationCard,
+    create_invalid_field_message,
+)
 from gliomark.models.lightgbm_trees import parse_trees
 from gliomark.models.registry import (
     build_marker_network,
@@ -28,49 +31,23 @@ from gliomark.models.registry import (
     parse_marker_settings,
     parse_segmentation_settings,
 )
-from gliomark.models.validated_types import STRICT_CONFIG, Fraction, parse_record
 from gliomark.models.weights import TREES_TENSOR, Weights
 
 MAX_NETWORK_BYTES = 2**30  # bytes of weights; the published KiNet needs 3e8
 # buffers of batch normalisation: the variance, and a counter that only training uses
 NON_NEGATIVE_BUFFERS = ("running_var", "num_batches_tracked")
-TreeFeatures = Literal["vector", "log-odds", "lesion"]
 LESION_FEATURE_COUNT = 9  # see ``inference.slice_classifier.compute_lesion_features``
-ViewSize = Annotated[int, Field(ge=16, le=240)]
-RecordType = TypeVar("RecordType")
+Settings = TypeVar("Settings")
 
 
-@with_config(STRICT_CONFIG)
-@dataclass(frozen=True)
-class SegmentationRecord:
-    """Inference settings of a segmentation network in its card; see ``inference.segmenter.Segmenter``."""
-
-    network: Mapping[str, Any]
-    tile: ViewSize
-    pool: Annotated[float, Field(ge=1, le=8)]
-    context: Annotated[int, Field(ge=0, le=10)]
-    flips: bool
-    smallest_share: Fraction
-
-
-@with_config(STRICT_CONFIG)
-@dataclass(frozen=True)
-class MarkerRecord:
-    """Inference settings of a marker network in its card; see ``inference.slice_classifier.SliceClassifier``."""
-
-    network: Mapping[str, Any]
-    crop: ViewSize
-    evidence: TreeFeatures = "vector"
-
-
-def load_segmentation_network(weights: Weights) -> tuple[nn.Module, SegmentationRecord]:
+def load_segmentation_network(weights: Weights) -> tuple[nn.Module, SegmentationCard]:
     """Build the segmentation network of a weights file.
 
     Returns
     -------
     nn.Module
         The network, in evaluation mode.
-    SegmentationRecord
+    SegmentationCard
         Its inference settings.
 
     Raises
@@ -79,7 +56,7 @@ def load_segmentation_network(weights: Weights) -> tuple[nn.Module, Segmentation
         If the card does not describe a valid network, or the tensors do not fit it.
     """
     field_path, card = ("segmentation",), weights.card
-    record = _parse_record(SegmentationRecord, card.segmentation, weights.path, *field_path)
+    record = card.segmentation
     settings = _parse_settings(parse_segmentation_settings, record.network, weights.path, *field_path)
     in_channels = (2 if card.rule == "joint" else 1) * (1 + 2 * record.context)
     if settings.inputs != in_channels:
@@ -91,7 +68,7 @@ def load_segmentation_network(weights: Weights) -> tuple[nn.Module, Segmentation
     ), record
 
 
-def load_marker_network(weights: Weights, name: str) -> tuple[nn.Module, lightgbm.Booster, MarkerRecord]:
+def load_marker_network(weights: Weights, name: str) -> tuple[nn.Module, lightgbm.Booster, MarkerNetworkCard]:
     """Build the network and trees of a marker.
 
     Returns
@@ -100,7 +77,7 @@ def load_marker_network(weights: Weights, name: str) -> tuple[nn.Module, lightgb
         The network, in evaluation mode.
     lightgbm.Booster
         Its trees.
-    MarkerRecord
+    MarkerNetworkCard
         Its inference settings.
 
     Raises
@@ -109,7 +86,7 @@ def load_marker_network(weights: Weights, name: str) -> tuple[nn.Module, lightgb
         If the card does not describe a valid network, or the tensors or trees do not fit it.
     """
     field_path, card = ("markers", name, "architecture"), weights.card.markers[name]
-    record = _parse_record(MarkerRecord, card.architecture, weights.path, *field_path)
+    record = card.architecture
     settings = _parse_settings(parse_marker_settings, record.network, weights.path, *field_path)
     tensors = weights.get_tensors(name)
     text = tensors.pop(TREES_TENSOR, torch.empty(0))
@@ -131,18 +108,9 @@ def _decode_text(tensor: Tensor) -> str:
     return bytes(tensor.numpy()).decode("ascii")
 
 
-def _parse_record(
-    record_type: type[RecordType], record: Mapping[str, Any], path: Path, *field_path: str
-) -> RecordType:
-    try:
-        return parse_record(record_type, record)
-    except ValueError as error:
-        raise WeightsError(create_invalid_field_message(path, error, *field_path)) from None
-
-
 def _parse_settings(
-    parse: Callable[[Mapping[str, Any]], RecordType], record: Mapping[str, Any], path: Path, *field_path: str
-) -> RecordType:
+    parse: Callable[[Mapping[str, Any]], Settings], record: Mapping[str, Any], path: Path, *field_path: str
+) -> Settings:
     try:
         return parse(record)
     except GliomarkError as error:

@@ -45,7 +45,7 @@ def _build_lines(weights: Weights) -> Iterator[tuple[str, str]]:
         yield "", f"{shown} may replace {wanted}; no marker is predicted then"
     yield (
         "segmentation",
-        f"{get_display_name(card.segmentation['network'])}, {card.rule}: {card.segmentation_performance}",
+        f"{get_display_name(card.segmentation.network)}, {card.rule}: {card.segmentation_performance}",
     )
     yield (
         "",
@@ -63,7 +63,7 @@ def _build_lines(weights: Weights) -> Iterator[tuple[str, str]]:
 
 def _describe_marker(name: str, marker: MarkerCard) -> Iterator[tuple[str, str]]:
     yield f"marker {name}", f"{marker.title}: {marker.positive} or {marker.negative}; {marker.label}"
-    yield "", f"{get_display_name(marker.architecture['network'])}, trained on the column {marker.column}"
+    yield "", f"{get_display_name(marker.architecture.network)}, trained on the column {marker.column}"
     yield "", f"{marker.positive} if the probability is {marker.threshold:.3g} or higher"
     if marker.age_cut is not None:
         yield "", f"uses sex, and age as below or at least {marker.age_cut:.1f} years"

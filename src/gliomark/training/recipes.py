@@ -29,9 +29,8 @@ from gliomark.files import check_writable, remove_leftovers
 from gliomark.inference.segmenter import SEQUENCE_RULES, select_sequences
 from gliomark.inference.slice_classifier import UNCALIBRATED, SliceClassifier, apply_calibration
 from gliomark.messages import message
-from gliomark.models.card import check_marker_name
+from gliomark.models.card import MarkerNetworkCard, SegmentationCard, TreeFeatures, check_marker_name
 from gliomark.models.entries import Recipe
-from gliomark.models.network_loading import TreeFeatures
 from gliomark.models.registry import choose_marker_entry, choose_segmentation_entry, to_network_record
 from gliomark.models.weights import (
     MarkerCard,
@@ -264,14 +263,14 @@ def create_segmentation_card(
         name=name,
         sequences=get_cohort_sequences(cohort),
         rule=rule,
-        segmentation={
-            "network": to_network_record(config.network),
-            "tile": config.augmentation.crop,
-            "pool": config.pool,
-            "context": config.context,
-            "flips": False,
-            "smallest_share": 0.0,
-        },
+        segmentation=SegmentationCard(
+            network=to_network_record(config.network),
+            tile=config.augmentation.crop,
+            pool=config.pool,
+            context=config.context,
+            flips=False,
+            smallest_share=0.0,
+        ),
         segmentation_threshold=0.5,
         smallest_lesion_ml=0.5,
         training_cohort=f"{cohort.folder.name} ({len(trained_on)} patients)",
@@ -289,12 +288,10 @@ def update_inference_settings(
     card: ModelCard, uses_mirroring: bool, min_component_share: float, pooling_factor: float
 ) -> ModelCard:
     """Return the card with other inference settings, see ``inference.segmenter.Segmenter``."""
-    inference_settings = {
-        "flips": uses_mirroring,
-        "smallest_share": min_component_share,
-        "pool": pooling_factor,
-    }
-    return replace(card, segmentation={**card.segmentation, **inference_settings})
+    segmentation = replace(
+        card.segmentation, flips=uses_mirroring, smallest_share=min_component_share, pool=pooling_factor
+    )
+    return replace(card, segmentation=segmentation)
 
 
 def run_marker_training(
@@ -396,11 +393,11 @@ class TrainedMarker:
     ) -> MarkerCard:
         """Create the marker's card with its held-out performance, as text and as numbers."""
         d = self.definition
-        architecture = {
-            "network": to_network_record(self.config.network),
-            "crop": self.classifier.crop_size,
-            "evidence": self.classifier.tree_features,
-        }
+        architecture = MarkerNetworkCard(
+            network=to_network_record(self.config.network),
+            crop=self.classifier.crop_size,
+            evidence=self.classifier.tree_features,
+        )
         return MarkerCard(
             column=d.column,
             title=d.title,

@@ -28,7 +28,7 @@ from gliomark.inference.slice_classifier import (
     select_training_slices,
 )
 from gliomark.messages import message
-from gliomark.models.network_loading import TreeFeatures
+from gliomark.models.card import TreeFeatures
 from gliomark.study import ClinicalData, MRSequence
 
 

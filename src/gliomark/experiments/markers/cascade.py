@@ -8,7 +8,6 @@ the segmentation network of fold k. With permuted labels, the same run tests the
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -140,10 +139,7 @@ class CascadeProcedure:
     def create_key(self, job: CascadeJob) -> dict[str, Any]:
         """Hashes of settings, patients, labels and images that identify a finished network."""
         arrays = Cohort(job.cohort_folders[0]).hash_arrays(self.list_patients(job))
-        stored_key: dict[str, Any] = json.loads(
-            json.dumps({"network": self.get_network_folder(job).name, "arrays": arrays})
-        )
-        return stored_key
+        return {"network": self.get_network_folder(job).name, "arrays": arrays}
 
     def execute(self, job: CascadeJob, _: Path) -> None:
         """Train the network; its checkpoint stays in its folder."""

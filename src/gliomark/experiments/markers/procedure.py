@@ -8,7 +8,6 @@ stop the trees early. The trees that score fold k are fitted on out-of-fold vect
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -147,7 +146,7 @@ class MarkerProcedure:
         """Settings, patients, labels and image hashes that identify a finished network."""
         data = self.load_data(job)
         trained_on, evaluated = split_job_patients(job, data)
-        key = {
+        return {
             "trial": {"name": job.run.name, "training": to_config_record(job.run.training)},
             "marker": asdict(self.definition),
             "left_out": job.excluded_folds,
@@ -156,8 +155,6 @@ class MarkerProcedure:
             "judged": evaluated,
             "arrays": Cohort(job.cohort_folders[0]).hash_arrays((*trained_on, *evaluated)),
         }
-        stored_key: dict[str, Any] = json.loads(json.dumps(key))
-        return stored_key
 
     def execute(self, job: MarkerJob, checkpoint_folder: Path) -> MarkerNetwork:
         """Train a network and store the vectors of the evaluated patients.

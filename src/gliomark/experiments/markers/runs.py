@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gliomark.experiments.config import get_preset
+from gliomark.models.card import TreeFeatures
 from gliomark.models.entries import MarkerLoss, NetworkSettings
 from gliomark.models.network_io import ALL_CHANNELS
-from gliomark.models.network_loading import TreeFeatures
 from gliomark.models.published.kinet import SMALL_KINET_SIZE, KiNetSettings, KiNetSize
 from gliomark.models.registry import get_marker_entry
 from gliomark.study import MRSequence

@@ -29,7 +29,7 @@ from gliomark.experiments.markers.runs import MarkerRun, ScoringMethod
 from gliomark.experiments.runner import TrainingJob
 from gliomark.inference.fusion import FusionRule, fuse_probabilities
 from gliomark.inference.slice_classifier import LesionSlices
-from gliomark.models.network_loading import TreeFeatures
+from gliomark.models.card import TreeFeatures
 from gliomark.models.registry import build_marker_network
 from gliomark.study import ClinicalData, MRSequence
 from gliomark.training.recipes import MarkerDefinition, get_cohort_sequences

@@ -122,7 +122,7 @@ class SegmentationProcedure:
         cohorts = [Cohort(folder) for folder in job.cohort_folders]
         patients_by_cohort = [list_patients_with_mask(cohort) for cohort in cohorts]
         dependency_paths = [get_weights_path(job, name) for name in job.run.depends_on]
-        key = {
+        return {
             "trial": to_run_record(job.run),
             "fold": job.fold_index + 1,
             "splits": [asdict(_split_fold(cohort, job)) for cohort in cohorts],
@@ -133,8 +133,6 @@ class SegmentationProcedure:
             ],
             "leans_on": [load_weights(path).sha256 if path.exists() else "" for path in dependency_paths],
         }
-        stored_key: dict[str, Any] = json.loads(json.dumps(key))
-        return stored_key
 
     def execute(self, job: FoldJob, checkpoint_folder: Path) -> SegmentationFold:
         """Train on the training patients, stop early by the validation patients, evaluate the test patients.
