@@ -16,7 +16,7 @@ ENV PATH=/opt/gliomark/bin:$PATH
 # the CPU build of PyTorch: the other one is larger by several gigabytes
 RUN pip install --index-url="${TORCH_INDEX}" "torch==${TORCH}"
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE MODEL_CARD.md ./
 COPY src ./src
 # the package itself
 # hadolint ignore=DL3013
