@@ -15,6 +15,9 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each worker has one core
 
+# networks are converted once for all tests
+os.environ.setdefault("GLIOMARK_CACHE", str(Path(__file__).resolve().parents[1] / ".cache/networks"))
+
 with suppress(ImportError):  # without Qt or the system libraries that it needs, tests/client is skipped
     import PySide6.QtWidgets  # noqa: F401
 

@@ -1574,6 +1574,15 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "PyTorch finds no device {device} on this computer: give auto or cpu, or install a build of PyTorch for it.",
         "PyTorch 在本机未找到设备 {device}：请给出 auto 或 cpu，或安装支持该设备的 PyTorch。",
     ),
+    "engine-unknown": (
+        "The engine {engine} in {variable} is unknown: use openvino or torch.",
+        "{variable} 中的推理引擎 {engine} 未知：请使用 openvino 或 torch。",
+    ),
+    "engine-differs": (
+        "{name} runs in PyTorch, more slowly: after conversion for OpenVINO its output differs by {difference:.2g}, more "
+        "than the accepted {tolerance:.2g}.",
+        "{name} 改用 PyTorch 运行，速度较慢：转换为 OpenVINO 后其输出相差 {difference:.2g}，超过允许值 {tolerance:.2g}。",
+    ),
     # ---- progress ---------------------------------------------------------------------------------------
     "step-model": ("loading the model", "正在加载模型"),
     "step-read": ("reading the images", "正在读取影像"),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from deepbet import BrainExtraction
 
 from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.phantom import PhantomSettings, create_phantom
+from gliomark.preprocessing.deepbet_networks import create_example_head, segment_brain
 from gliomark.preprocessing.resampling import compute_image_affine, reorient_to_axial
 from gliomark.preprocessing.skull_stripping import (
     compute_foreground_mask,
@@ -116,6 +120,28 @@ def test_deepbet_finds_the_brain_of_a_head_with_skull(phantom) -> None:
         sitk.GetArrayFromImage(reorient_to_axial(phantom.brain)) > 0,
     )
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) >= 0.93
+
+
+@pytest.mark.parametrize("sequence", ["_t1c", "_t2"])
+def test_the_brain_is_that_of_the_deepbet_package(shared: Path, sequence: str) -> None:
+    """The same voxels, but for one in ten thousand."""
+    (file,) = (shared / "patients/TCGA-FG-6692-nifti").glob(f"*{sequence}.nii.gz")
+    image = nib.as_closest_canonical(nib.load(file))
+    _, expected, _ = BrainExtraction(no_gpu=True).run(image)
+    found = segment_brain(image.get_fdata(dtype=np.float32))
+    assert (found != np.asarray(expected.dataobj).astype(bool)).mean() <= 1e-4
+
+
+def test_the_example_head_has_the_mean_and_spread_of_a_network_input() -> None:
+    head = create_example_head(64)
+    assert head.shape == (1, 1, 64, 64, 64)
+    assert head.mean() == pytest.approx(0.449, abs=1e-4) and head.std() == pytest.approx(0.226, abs=1e-4)
+
+
+def test_a_uniform_image_is_refused() -> None:
+    uniform = sitk.Image(64, 64, 20, sitk.sitkFloat32) + 100
+    with pytest.raises(GliomarkError, match="uniform"):
+        extract_brain_mask(uniform)
 
 
 def test_an_image_without_a_head_is_refused() -> None:

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
-from deepbet import BrainExtraction
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from gliomark.errors import InputError
 from gliomark.geometry import LPS_TO_RAS, compute_image_affine
 from gliomark.messages import message
+from gliomark.preprocessing.deepbet_networks import segment_brain
 
 MIN_BRAIN_ML = 300.0
 MAX_BRAIN_MM3 = 2.1e6  # a whole head has well over 3 litres
 MAX_BRAIN_AREA_MM2 = 210e2  # axial; 159 to 198 cm2 in 33 stripped images, at least 208 in 57 heads
 MAX_DARK_RING_RATIO = 1.4  # in the same images at most 1.3 without a skull, mostly 1.5 to 4 with one
-
-
-@cache
-def _load_deepbet() -> BrainExtraction:
-    return BrainExtraction(no_gpu=True)
 
 
 def extract_brain_mask(image: sitk.Image) -> sitk.Image:
@@ -36,14 +29,17 @@ def extract_brain_mask(image: sitk.Image) -> sitk.Image:
     """
     array = sitk.GetArrayFromImage(image).astype(np.float32)
     nifti = nib.Nifti1Image(array.transpose(2, 1, 0), LPS_TO_RAS @ compute_image_affine(image))
+    orientation = nib.io_orientation(nifti.affine)
     try:
-        _, mask, millilitres = _load_deepbet().run(nifti)
-    except (AssertionError, ValueError, RuntimeError) as error:
-        # deepbet raises these if its first pass finds no foreground
+        mask = segment_brain(nib.apply_orientation(nifti.get_fdata(dtype=np.float32), orientation))
+    except ValueError as error:
         raise InputError(message("brain-not-found", reason=str(error))) from error
+    millilitres = float(mask.sum()) * np.prod(image.GetSpacing()) / 1000
     if millilitres < MIN_BRAIN_ML:
         raise InputError(message("brain-too-small", ml=millilitres))
-    return _to_image_like(np.asarray(mask.dataobj).transpose(2, 1, 0).astype(np.uint8), image)
+    as_stored = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), orientation)
+    stored_mask = nib.apply_orientation(mask.astype(np.uint8), as_stored)
+    return _to_image_like(stored_mask.transpose(2, 1, 0), image)
 
 
 def is_skull_stripped(image: sitk.Image) -> bool:

@@ -1,0 +1,11 @@
+"""Engines that run trained networks: OpenVINO on CPUs, with PyTorch as the reference.
+
+An engine takes and returns numpy arrays. OpenVINO's networks are converted once per computer and kept in the user's
+cache folder; a conversion is accepted only if its output agrees with PyTorch's.
+"""
+
+from gliomark.engines.engine_choice import load_network
+from gliomark.engines.graph_cache import get_cache_folder
+from gliomark.engines.network_source import EngineNetwork, NetworkSource
+
+__all__ = ["EngineNetwork", "NetworkSource", "get_cache_folder", "load_network"]

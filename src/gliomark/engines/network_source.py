@@ -1,0 +1,47 @@
+"""What an engine runs: a network that can be built in PyTorch, and what identifies it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkSource:
+    """A network to run.
+
+    Attributes
+    ----------
+    name
+        For messages and the cache folder.
+    key
+        Identifies architecture and weights, such as the SHA-256 of the file.
+    build
+        Builds the network in PyTorch, in evaluation mode; not called if it has been converted before.
+    create_inputs
+        Creates example inputs, whose shapes are those of all later inputs.
+    tolerance
+        Largest accepted difference from PyTorch's output on the example inputs.
+    """
+
+    name: str
+    key: str
+    build: Callable[[], nn.Module]
+    create_inputs: Callable[[], Sequence[FloatArray]]
+    tolerance: float = 1e-4
+
+
+class EngineNetwork(Protocol):
+    """A network that is ready to run."""
+
+    def run(self, *inputs: FloatArray) -> tuple[FloatArray, ...]:
+        """Run the network on its inputs and return its outputs, float32."""

@@ -1,0 +1,142 @@
+"""Run networks with OpenVINO on the CPU, in single precision.
+
+OpenVINO sums up whole volumes one number after the other when it normalises, which loses three digits over a million
+voxels. Instance normalisations are therefore rewritten as averages over small blocks, and averages of those.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from gliomark.engines.graph_cache import compute_graph_key, get_cache_folder
+from gliomark.engines.network_source import FloatArray, NetworkSource
+from gliomark.engines.openvino_library import openvino, opset13
+from gliomark.errors import ConfigurationError
+from gliomark.files import FileWriteError, atomic_folder, remove_leftovers, remove_path
+from gliomark.messages import message
+
+LOG = logging.getLogger(__name__)
+CONVERSION_VERSION = "1"  # changes when the same network is converted differently
+GRAPH_NAME = "network.xml"
+MAX_BLOCK_SIDE = 8  # averaged at once, per axis
+
+
+class OpenVinoNetwork:
+    """A converted network, ready to run. It may be called from one thread at a time.
+
+    Parameters
+    ----------
+    model
+        The converted network.
+    cache_folder
+        Folder for what OpenVINO compiles; None compiles anew every time.
+    """
+
+    def __init__(self, model: openvino.Model, cache_folder: Path | None = None) -> None:
+        options: dict[str, object] = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": count_threads(),
+        }
+        if cache_folder is not None:
+            options["CACHE_DIR"] = str(cache_folder)
+        self._compiled = openvino.Core().compile_model(model, "CPU", options)
+
+    def run(self, *inputs: FloatArray) -> tuple[FloatArray, ...]:
+        """Run the network on its inputs, float32 of the converted shapes; return all its outputs."""
+        return tuple(self._compiled(list(inputs), share_inputs=True).values())
+
+
+def load_openvino_network(source: NetworkSource) -> OpenVinoNetwork:
+    """Load a network from the cache, or convert and keep it.
+
+    Raises
+    ------
+    ConfigurationError
+        If the converted network's output differs from PyTorch's by more than the tolerance.
+    """
+    key = compute_graph_key(source.key, openvino.__version__, CONVERSION_VERSION)
+    folder = get_cache_folder() / f"{source.name}-{key[:32]}"
+    remove_leftovers(folder.parent)
+    if (folder / GRAPH_NAME).exists():
+        try:
+            return OpenVinoNetwork(openvino.Core().read_model(folder / GRAPH_NAME), folder)
+        except RuntimeError as error:  # a damaged file
+            LOG.warning("%s is converted again: %s", source.name, " ".join(str(error).split())[:300])
+            remove_path(folder)
+    model = _convert_network(source)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(folder, is_durable=False) as new:
+            openvino.save_model(model, new / GRAPH_NAME, compress_to_fp16=False)
+    except (FileWriteError, OSError) as error:  # the network runs all the same
+        LOG.warning("%s is converted again every time: %s", source.name, error)
+        return OpenVinoNetwork(model)
+    return OpenVinoNetwork(model, folder)
+
+
+def count_threads() -> int:
+    """Return the number of threads for one network: ``$OMP_NUM_THREADS``, otherwise all processors of this process."""
+    chosen = os.environ.get("OMP_NUM_THREADS", "")
+    if chosen.isdecimal() and int(chosen) > 0:
+        return int(chosen)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _convert_network(source: NetworkSource) -> openvino.Model:
+    import torch
+
+    from gliomark.engines.torch_engine import TorchNetwork
+
+    network, inputs = source.build(), source.create_inputs()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about tracing, whose result is compared below
+        model = openvino.convert_model(
+            network,
+            example_input=tuple(torch.from_numpy(one) for one in inputs),
+            input=[list(one.shape) for one in inputs],
+        )
+    replace_normalisations(model)
+    expected, found = TorchNetwork(network).run(*inputs), OpenVinoNetwork(model).run(*inputs)
+    difference = max(float(np.abs(one - other).max()) for one, other in zip(found, expected, strict=True))
+    if not difference <= source.tolerance:  # also if it is not a number
+        raise ConfigurationError(
+            message("engine-differs", name=source.name, difference=difference, tolerance=source.tolerance)
+        )
+    return model
+
+
+def replace_normalisations(model: openvino.Model) -> None:
+    """Rewrite the instance normalisations ``(1, C, ...)`` of a converted network with block averages, in place."""
+    for operation in model.get_ordered_ops():
+        if operation.get_type_name() == "MVN":
+            values = operation.input_value(0)
+            mean = _average_blocks(values)
+            mean_square = _average_blocks(opset13.multiply(values, values).output(0))
+            variance = opset13.relu(opset13.subtract(mean_square, opset13.multiply(mean, mean)))
+            epsilon = np.float32(operation.get_attributes()["eps"])
+            scale = opset13.divide(np.float32(1), opset13.sqrt(opset13.add(variance, epsilon)))
+            shift = opset13.multiply(mean, scale)
+            operation.output(0).replace(opset13.subtract(opset13.multiply(values, scale), shift).output(0))
+
+
+def _average_blocks(values: openvino.Output) -> openvino.Output:
+    """Average ``(1, C, ...)`` over all axes but the first two, block by block."""
+    sides = list(values.get_shape())[2:]
+    while max(sides) > 1:
+        block = [_choose_block_side(side) for side in sides]
+        none = [0] * len(sides)
+        values = opset13.avg_pool(values, block, none, none, block, True).output(0)
+        sides = [side // step for side, step in zip(sides, block, strict=True)]
+    return values
+
+
+def _choose_block_side(side: int) -> int:
+    """Return the largest divisor of a side up to ``MAX_BLOCK_SIDE``; the side itself if it has none."""
+    divisors = [step for step in range(2, MAX_BLOCK_SIDE + 1) if side % step == 0]
+    return max(divisors, default=side)

@@ -1,0 +1,22 @@
+"""Run networks with PyTorch: the reference of the other engines."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gliomark.engines.network_source import FloatArray
+
+
+class TorchNetwork:
+    """A network in PyTorch, in evaluation mode."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+
+    def run(self, *inputs: FloatArray) -> tuple[FloatArray, ...]:
+        """Run the network on its inputs and return its outputs that are not None."""
+        with torch.inference_mode():
+            outputs = self._network(*(torch.from_numpy(one) for one in inputs))
+        outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
+        return tuple(one.numpy() for one in outputs if one is not None)

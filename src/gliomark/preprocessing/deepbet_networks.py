@@ -1,0 +1,145 @@
+"""Find the brain in a head image with the two networks of deepbet (Fisch et al. 2024, MIT licence).
+
+The first network finds the brain's box in the whole image at 128 voxels per axis; the second segments the box at 256.
+The steps around the networks are those of deepbet 1.0; the weights are read from the installed package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from gliomark.engines import EngineNetwork, NetworkSource, load_network
+
+if TYPE_CHECKING:
+    from torch import nn
+
+COARSE_SIDE, FINE_SIDE = 128, 256  # voxels
+BOX_MARGIN = np.float32(0.1)  # of the box's size, on each side
+MIN_PLANE_SHARE = 0.02  # planes with less brain lie outside the box
+LOW_QUANTILE, HIGH_QUANTILE = 0.005, 0.995
+TARGET_STANDARD_DEVIATION, TARGET_MEAN = 0.226, 0.449
+TOLERANCE = 2e-3  # of a probability, at the few voxels where it is steepest
+
+FloatArray = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Box = tuple[slice, slice, slice]
+
+
+def segment_brain(head: FloatArray) -> Mask:
+    """Segment the brain; head: image of a whole head, its axes from left to right, back to front and bottom to top.
+
+    Raises
+    ------
+    ValueError
+        If the image is uniform, or no brain is found.
+    """
+    head = np.nan_to_num(head)
+    coarse = _resample_nearest(head, (COARSE_SIDE,) * 3)
+    low, high = np.quantile(coarse, (LOW_QUANTILE, HIGH_QUANTILE)).astype(np.float32)
+    if not low < high:
+        raise ValueError("the image is uniform")
+    coarse_mask = _keep_largest_component(_predict_brain("bbox_model", coarse, low, high) > 0.5)
+    box = _compute_box(coarse_mask, head.shape)
+    fine = _resample_nearest(head[box], (FINE_SIDE,) * 3)
+    probability = _predict_brain("model", fine, low, high)
+    mask = np.zeros(head.shape, bool)
+    mask[box] = _resample_nearest(probability, mask[box].shape) > 0.5
+    mask[box] = _fill_holes(_keep_largest_component(mask[box]))
+    return mask
+
+
+def _predict_brain(network_name: str, image: FloatArray, low: np.float32, high: np.float32) -> FloatArray:
+    """Predict the probability, 0 to 1, that each voxel of a cubic image belongs to the brain."""
+    values = np.clip(image, low, high)
+    values -= low
+    values /= high - low
+    values -= np.float32(values.mean(dtype=np.float64))
+    values /= np.float32(np.sqrt(np.vdot(values, values) / (values.size - 1)))
+    values *= np.float32(TARGET_STANDARD_DEVIATION)
+    values += np.float32(TARGET_MEAN)
+    (output,) = _load_deepbet_network(network_name, len(image)).run(values[None, None])
+    probability: FloatArray = output[0, 1]
+    return probability
+
+
+@cache
+def _load_deepbet_network(name: str, side: int) -> EngineNetwork:
+    file = _find_weights_file(name)
+
+    def build() -> nn.Module:
+        import torch
+
+        network: nn.Module = torch.jit.load(file)
+        return network.eval()
+
+    def create_inputs() -> list[FloatArray]:
+        return [create_example_head(side)]
+
+    key = hashlib.sha256(file.read_bytes()).hexdigest()
+    return load_network(NetworkSource(f"deepbet-{name}", key, build, create_inputs, TOLERANCE))
+
+
+def _find_weights_file(name: str) -> Path:
+    return Path(str(distribution("deepbet").locate_file(f"data/models/{name}.pt")))
+
+
+def create_example_head(side: int) -> FloatArray:
+    """Create a normalised image ``(1, 1, side, side, side)`` of a bright ball, the brain, in a bright shell."""
+    position = np.linspace(-1, 1, side, dtype=np.float32)
+    radius = np.sqrt(position[:, None, None] ** 2 + position[:, None] ** 2 + position**2)
+    texture = (
+        0.1 * np.sin(20 * position[:, None, None]) * np.cos(16 * position[:, None]) * np.sin(12 * position)
+    )
+    head = (0.7 + texture) * (radius < 0.7) + 0.9 * ((radius > 0.8) & (radius < 0.9))
+    normalised = TARGET_STANDARD_DEVIATION * (head - head.mean()) / head.std() + TARGET_MEAN
+    example: FloatArray = normalised.astype(np.float32)[None, None]
+    return example
+
+
+def _resample_nearest(image: FloatArray, shape: Sequence[int]) -> FloatArray:
+    """Take the nearest voxel, by the centres of the voxels."""
+    indices = []
+    for old, new in zip(image.shape, shape, strict=True):
+        centres = (np.arange(new, dtype=np.float32) + np.float32(0.5)) * np.float32(old / new)
+        indices.append(np.minimum(centres.astype(int), old - 1))
+    return image[np.ix_(*indices)]
+
+
+def _compute_box(coarse_mask: Mask, shape: Sequence[int]) -> Box:
+    """Compute the brain's box with its margin in the image of this shape. Raises ValueError for an empty mask."""
+    box = []
+    for axis, length in enumerate(shape):
+        share = coarse_mask.mean(axis=tuple({0, 1, 2} - {axis}))
+        planes = np.flatnonzero(share > MIN_PLANE_SHARE)
+        if not len(planes):
+            raise ValueError("no brain in the whole image")
+        first, end = np.float32(planes[0]), np.float32(planes[-1] + 1)
+        scale = np.float32(length / coarse_mask.shape[axis])
+        centre = np.round(scale * ((end + first) / 2))
+        size = np.round((1 + 2 * BOX_MARGIN) * (scale * (end - first)))
+        box.append(slice(max(0, int(centre - size / 2)), min(length, int(centre + size / 2))))
+    return box[0], box[1], box[2]
+
+
+def _keep_largest_component(mask: Mask) -> Mask:
+    """Keep the largest component, whose voxels touch at faces, edges or corners. Raises ValueError if there is none."""
+    labels, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    if not count:
+        raise ValueError("no brain in the image")
+    sizes = np.bincount(labels.ravel())
+    return np.asarray(labels == 1 + sizes[1:].argmax())
+
+
+def _fill_holes(mask: Mask) -> Mask:
+    """Fill the background that is not connected with the border of the image."""
+    labels, _ = ndimage.label(~np.pad(mask, 1))
+    return np.asarray(labels != labels[0, 0, 0])[1:-1, 1:-1, 1:-1]

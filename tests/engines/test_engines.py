@@ -1,0 +1,153 @@
+"""Networks give the same output in OpenVINO as in PyTorch, and are converted once."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gliomark.engines import NetworkSource, load_network
+from gliomark.engines.openvino_engine import OpenVinoNetwork, load_openvino_network, replace_normalisations
+from gliomark.engines.openvino_library import openvino
+from gliomark.engines.torch_engine import TorchNetwork
+from gliomark.errors import ConfigurationError
+
+SIDE = 96
+
+
+class Normalised(nn.Module):
+    """Convolution and instance normalisation, as in a network for volumes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(
+            nn.Conv3d(1, 4, 3, padding=1), nn.InstanceNorm3d(4), nn.ReLU(), nn.Conv3d(4, 2, 3, padding=1)
+        )
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return ``(1, 2, D, H, W)``."""
+        return self.layers(image)
+
+
+class RandomShift(nn.Module):
+    """A network whose conversion cannot agree: it adds another number every time."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the image plus a random number."""
+        return image + torch.rand(1)
+
+
+def create_inputs() -> list[np.ndarray]:
+    noise = np.random.default_rng(0).normal(size=(1, 1, SIDE, SIDE, SIDE))
+    return [(noise + 5).astype(np.float32)]  # sums of such numbers lose digits one after the other
+
+
+def create_source(network: nn.Module, name: str = "test", key: str = "1") -> NetworkSource:
+    return NetworkSource(name, key, network.eval, create_inputs, tolerance=2e-5)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "缓存 cache"
+    monkeypatch.setenv("GLIOMARK_CACHE", str(folder))
+    monkeypatch.delenv("GLIOMARK_ENGINE", raising=False)
+    return folder
+
+
+def test_a_volume_is_normalised_as_in_double_precision() -> None:
+    network, (image,) = Normalised().eval(), create_inputs()
+    with torch.inference_mode():
+        expected = Normalised().double().eval()(torch.from_numpy(image).double()).numpy()
+    found = load_openvino_network(create_source(network)).run(image)[0]
+    assert np.abs(found - expected).max() < 2e-5
+    plain = openvino.convert_model(network, example_input=torch.from_numpy(image), input=[list(image.shape)])
+    unchanged = OpenVinoNetwork(plain).run(image)[0]
+    assert np.abs(unchanged - expected).max() > 1e-4, (
+        "OpenVINO has become exact: replace_normalisations can go"
+    )
+    replace_normalisations(plain)
+    assert "MVN" not in {operation.get_type_name() for operation in plain.get_ops()}
+
+
+@pytest.mark.parametrize("side", [7, 11, 24, 25])
+def test_sides_that_are_no_power_of_two_are_averaged(side: int) -> None:
+    image = np.random.default_rng(1).normal(size=(1, 1, side, side + 1, 2 * side)).astype(np.float32)
+    source = NetworkSource(f"side-{side}", "1", Normalised().eval, lambda: [image], tolerance=2e-5)
+    found = load_openvino_network(source).run(image)[0]
+    np.testing.assert_allclose(found, TorchNetwork(Normalised().eval()).run(image)[0], atol=2e-5)
+
+
+def test_a_network_is_converted_once(cache: Path) -> None:
+    (image,) = create_inputs()
+    first = load_network(create_source(Normalised())).run(image)[0]
+    (folder,) = cache.iterdir()
+
+    def fail() -> nn.Module:
+        raise AssertionError("built although it was converted before")
+
+    again = load_network(NetworkSource("test", "1", fail, create_inputs)).run(image)[0]
+    np.testing.assert_array_equal(first, again)
+    load_network(create_source(Normalised(), key="2"))
+    assert len(list(cache.iterdir())) == 2, "other weights are another network"
+    assert folder.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"<?xml version='1.0'?><net", b"no xml at all"])
+def test_a_damaged_conversion_is_repeated(
+    cache: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    (image,) = create_inputs()
+    expected = load_network(create_source(Normalised())).run(image)[0]
+    (folder,) = cache.iterdir()
+    for file in folder.glob("*.blob"):
+        file.unlink()
+    (folder / "network.xml").write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        found = load_network(create_source(Normalised())).run(image)[0]
+    np.testing.assert_array_equal(found, expected)
+    assert "converted again" in caplog.text
+
+
+def test_without_a_cache_folder_it_runs_all_the_same(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache.write_text("a file where the folder should be")
+    (image,) = create_inputs()
+    with caplog.at_level(logging.WARNING):
+        found = load_network(create_source(Normalised())).run(image)[0]
+    np.testing.assert_allclose(found, TorchNetwork(Normalised().eval()).run(image)[0], atol=2e-5)
+    assert "every time" in caplog.text
+
+
+def test_a_conversion_that_differs_is_refused(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ConfigurationError, match="differs by"):
+        load_openvino_network(create_source(RandomShift()))
+    assert not cache.exists() or not list(cache.iterdir())
+    with caplog.at_level(logging.WARNING):
+        network = load_network(create_source(RandomShift()))
+    assert isinstance(network, TorchNetwork) and "runs in PyTorch" in caplog.text
+
+
+def test_an_engine_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIOMARK_ENGINE", "torch")
+    assert isinstance(load_network(create_source(Normalised())), TorchNetwork)
+    monkeypatch.setenv("GLIOMARK_ENGINE", "tensorrt")
+    with pytest.raises(ConfigurationError, match="tensorrt"):
+        load_network(create_source(Normalised()))
+
+
+def test_openvino_reports_nothing_to_its_maker() -> None:
+    program = (
+        "import socket, sys\n"
+        "def refuse(*_): raise SystemExit('a connection was tried')\n"
+        "socket.socket.connect = refuse\n"
+        "import gliomark.engines.openvino_engine\n"
+        "assert not sys.modules['openvino_telemetry']\n"
+        "assert not any(name.startswith('openvino_telemetry.') for name in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
