@@ -253,7 +253,7 @@ def test_every_reading_has_its_trials() -> None:
     for preset in PRESETS.values():
         for trials, readings in (
             (list_table_4_3_runs(preset, PAIR), list_table_4_3_methods(PAIR)),
-            (list_table_4_4_runs(preset), list_table_4_4_methods()),
+            (list_table_4_4_runs(preset), list_table_4_4_methods(preset)),
             (list_table_4_5_runs(preset), list(list_table_4_5_methods())),
             (list_table_4_4_runs(preset), list_comparison_methods()),
         ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +15,10 @@ from tests.training.test_gate import write_ten
 from typer.testing import CliRunner
 
 from gliomark import cli
+from gliomark.experiments.markers.runs import PRESETS as MARKER_PRESETS
+from gliomark.experiments.markers.runs import ScoringMethod, list_table_4_4_methods, list_table_4_4_runs
+from gliomark.experiments.segmentation.runs import PRESETS as SEGMENTATION_PRESETS
+from gliomark.experiments.segmentation.runs import list_table_3_1_runs
 from gliomark.io import read_study
 from gliomark.models import registry
 from gliomark.models.weights import load_weights
@@ -87,6 +92,27 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def run_command(*arguments: object) -> str:
     return CliRunner().invoke(cli.app, [str(word) for word in arguments], catch_exceptions=False).stdout
+
+
+def test_a_new_network_is_a_row_of_table_3_1(toy: ModuleType) -> None:
+    quick, published = (
+        [run.name for run in list_table_3_1_runs(SEGMENTATION_PRESETS[name])]
+        for name in ("quick", "published")
+    )
+    assert quick[-2:] == ["Toy U-Net", "MIG-Net"] and quick[:-2] == published[:-1]
+    assert "Toy U-Net" not in published, "it has only the small recipe"
+    (run,) = (one for one in list_table_3_1_runs(SEGMENTATION_PRESETS["quick"]) if one.name == "Toy U-Net")
+    assert run.training.network == toy.ToyUNetSettings()
+
+
+def test_a_new_marker_network_is_a_row_of_table_4_4(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = list_table_4_4_methods(MARKER_PRESETS["published"])
+    entry = replace(registry.get_marker_entry("ResNet-50"), name="Toy ResNet")
+    monkeypatch.setattr(registry, "MARKER_NETWORKS", (*registry.MARKER_NETWORKS, entry))
+    methods = list_table_4_4_methods(MARKER_PRESETS["published"])
+    assert [one for one in methods if one not in before] == [ScoringMethod("Toy ResNet", ("Toy ResNet",))]
+    (run,) = (one for one in list_table_4_4_runs(MARKER_PRESETS["published"]) if one.name == "Toy ResNet")
+    assert run.training.network == entry.recipes["published"] and run.training.loss == entry.loss
 
 
 def test_a_new_network_is_trained_by_name_and_predicts(toy: ModuleType, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from gliomark.experiments.markers.result_tables import (
 from gliomark.experiments.markers.runs import (
     KINET_WITH_LIGHTGBM,
     MarkerRun,
+    get_marker_preset,
     list_table_4_4_methods,
     list_table_4_4_runs,
 )
@@ -44,7 +45,7 @@ def create_table(definition: MarkerDefinition) -> ResultTable[MarkerRun, MarkerN
     """Create the table of a marker."""
 
     def create_rows(result: MarkerResult) -> ResultRows:
-        methods = list_table_4_4_methods()
+        methods = list_table_4_4_methods(get_marker_preset(result.config.preset))
         created = tabulate_methods(methods, load_trained_runs(result, definition))
         created.rows["million_parameters"] = [
             result.list_finished(method.run_names[0])[0].result.million_parameters for method in methods

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from gliomark.experiments.config import get_preset
+from gliomark.models import registry
 from gliomark.models.card import TreeFeatures
-from gliomark.models.entries import MarkerLoss, NetworkSettings
+from gliomark.models.entries import MarkerEntry, MarkerLoss, NetworkSettings, Recipe
 from gliomark.models.network_io import ALL_CHANNELS
 from gliomark.models.published.kinet import SMALL_KINET_SIZE, KiNetSettings, KiNetSize
 from gliomark.models.registry import get_marker_entry
@@ -22,6 +23,15 @@ from gliomark.training.markers import MarkerTrainingConfig, create_marker_config
 
 KINET = "KiNet"
 LESION_POOLED_FEATURES = "KiNet, light (frozen ImageNet trunk)"
+# networks of the registry whose runs are listed below, some under other names
+LISTED_NETWORKS = (
+    "KiNet",
+    "ResNet-50",
+    "Middle fusion",
+    "ResNeSt-50",
+    "CentralNet",
+    "Lesion-pooled features",
+)
 INPUT_CHANNELS: Mapping[str, tuple[int, ...]] = {"IMG": (0,), "ROI": (1,), "MIX": (0, 1)}
 ABLATION_SWITCHES = ("bms", "merge_in", "metadata")
 
@@ -64,17 +74,21 @@ class ScoringMethod:
 
 @dataclass(frozen=True)
 class MarkerPreset:
-    """Network size, augmentation and length of training; reductions: what is smaller than published, in words."""
+    """Network size, augmentation and length of training; reductions: what is smaller than published, in words.
+
+    recipe: of the networks that the thesis does not name.
+    """
 
     network_size: KiNetSize
     augmentation: Augmentation
     learning_rate: float
     epochs: int
     reductions: str
+    recipe: Recipe
 
 
 PRESETS: Mapping[str, MarkerPreset] = {
-    "published": MarkerPreset(KiNetSize(), Augmentation(), 4e-5, 100, "none"),
+    "published": MarkerPreset(KiNetSize(), Augmentation(), 4e-5, 100, "none", "published"),
     "quick": MarkerPreset(
         SMALL_KINET_SIZE,
         GENTLE_AUGMENTATION,
@@ -83,6 +97,7 @@ PRESETS: Mapping[str, MarkerPreset] = {
         "every network one block per stage and 32 to 96 channels (0.03 to 0.11 million parameters), pixels averaged "
         "2 x 2, 12 epochs at a rate of 1e-3, small rotations instead of quarter turns; lesion-pooled features "
         "are not reduced",
+        "small",
     ),
 }
 
@@ -160,7 +175,7 @@ def list_table_4_3_methods(sequences: Sequence[MRSequence]) -> list[ScoringMetho
 
 
 def list_table_4_4_runs(preset: MarkerPreset) -> list[MarkerRun]:
-    """List the runs of table 4-4, all with the four input channels of Merge-IN.
+    """List the runs of table 4-4, all with the four input channels of Merge-IN: those of the thesis, then all others.
 
     ResNet-50 is the early fusion of table 4-3.
     """
@@ -170,17 +185,26 @@ def list_table_4_4_runs(preset: MarkerPreset) -> list[MarkerRun]:
         _create_comparison_run(preset, "CentralNet", "CentralNet"),
         _create_kinet_run(preset, KINET, uses_bms_loss=True, uses_merge_in=True),
         MarkerRun(LESION_POOLED_FEATURES, create_marker_config("pretrained"), stacked=True),
+        *(
+            MarkerRun(entry.name, _create_training(preset, entry.recipes[preset.recipe], entry.loss))
+            for entry in _list_further_entries()
+            if preset.recipe in entry.recipes
+        ),
     ]
+
+
+def _list_further_entries() -> list[MarkerEntry[Any]]:
+    """List the networks of the registry that no published table names."""
+    return [entry for entry in registry.MARKER_NETWORKS if entry.name not in LISTED_NETWORKS]
 
 
 KINET_WITH_LIGHTGBM = ScoringMethod("KiNet + LightGBM", (KINET,), "LightGBM")
 
 
-def list_table_4_4_methods() -> list[ScoringMethod]:
+def list_table_4_4_methods(preset: MarkerPreset) -> list[ScoringMethod]:
     """List the methods of table 4-4: every network's softmax, and KiNet with its second stage, as published."""
-    network_only_methods = [
-        ScoringMethod(name, (name,)) for name in ("ResNeSt-50", "CentralNet", KINET, LESION_POOLED_FEATURES)
-    ]
+    _, *names = [run.name for run in list_table_4_4_runs(preset)]
+    network_only_methods = [ScoringMethod(name, (name,)) for name in names]
     return [ScoringMethod("ResNet-50", (EARLY_FUSION,)), *network_only_methods, KINET_WITH_LIGHTGBM]
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from gliomark.cohort.folds import FOLD_COUNT
 from gliomark.experiments.config import get_preset
 from gliomark.experiments.segmentation.procedure import SegmentationRun
+from gliomark.models import registry
 from gliomark.models.entries import Recipe, SegmentationSettings
 from gliomark.models.published.mignet import MIGNetSettings
 from gliomark.models.published.swin_unet import SwinSize
@@ -39,13 +40,8 @@ ABLATION_SWITCHES: Mapping[str, Mapping[str, bool]] = {
     "FPG + guidance": {**ALL_SWITCHES_OFF, "fpg": True, "guidance": True},
     MIGNET: {},
 }
-# the name in results and work folders of each comparison network, and its name in the registry
-COMPARISON_NETWORKS = {
-    "U-Net": "U-Net",
-    "TransUNet": "TransUNet",
-    "Attention U-Net": "Attention U-Net",
-    "nnU-Net 2-D": "nnU-Net",
-}
+# networks whose name in results and work folders is not that of the registry
+RUN_NAMES = {"nnU-Net": "nnU-Net 2-D"}
 
 
 @dataclass(frozen=True)
@@ -143,25 +139,37 @@ def create_mignet_run(
 
 
 def create_comparison_run(name: str, preset: SegmentationPreset, **network_changes: int) -> SegmentationRun:
-    """Create a run of a network of ``COMPARISON_NETWORKS`` with MIG-Net's training, but for what its entry prescribes.
+    """Create a run of a network of the registry with MIG-Net's training, but for what its entry prescribes.
 
     network_changes: settings of the network that differ from the preset's recipe.
     """
-    entry = get_segmentation_entry(COMPARISON_NETWORKS[name])
+    entry = get_segmentation_entry(name)
     network = replace(preset.get_network(entry.name), **network_changes)
     training = apply_training_defaults(_create_training(preset, network), entry)
-    return SegmentationRun(name, training, preset.rule)
+    return SegmentationRun(RUN_NAMES.get(name, name), training, preset.rule)
 
 
 def list_table_3_1_runs(preset: SegmentationPreset) -> list[SegmentationRun]:
-    """List the runs of table 3-1: the comparison networks, then MIG-Net."""
-    comparison_runs = {name: create_comparison_run(name, preset) for name in COMPARISON_NETWORKS}
-    comparison_runs[SWIN_UNET] = create_mignet_run(SWIN_UNET, preset, **ALL_SWITCHES_OFF)
-    comparison_runs[COST_MATCHED_UNET] = replace(
-        create_comparison_run("U-Net", preset, width=preset.cost_matched_width), name=COST_MATCHED_UNET
-    )
-    order = ["U-Net", COST_MATCHED_UNET, "TransUNet", SWIN_UNET, "Attention U-Net", "nnU-Net 2-D"]
-    return [*(comparison_runs[name] for name in order), create_mignet_run(MIGNET, preset)]
+    """List the runs of table 3-1: the networks of the thesis, all others of the registry, then MIG-Net.
+
+    A network that lacks the preset's recipe is left out.
+    """
+    cost_matched = create_comparison_run("U-Net", preset, width=preset.cost_matched_width)
+    thesis_runs = [
+        create_comparison_run("U-Net", preset),
+        replace(cost_matched, name=COST_MATCHED_UNET),
+        create_comparison_run("TransUNet", preset),
+        create_mignet_run(SWIN_UNET, preset, **ALL_SWITCHES_OFF),
+        create_comparison_run("Attention U-Net", preset),
+        create_comparison_run("nnU-Net", preset),
+    ]
+    listed = {MIGNET, *RUN_NAMES, *(run.name for run in thesis_runs)}
+    others = [
+        create_comparison_run(entry.name, preset)
+        for entry in registry.SEGMENTATION_NETWORKS
+        if entry.name not in listed and preset.recipe in entry.recipes
+    ]
+    return [*thesis_runs, *others, create_mignet_run(MIGNET, preset)]
 
 
 def list_table_3_2_runs(preset: SegmentationPreset) -> list[SegmentationRun]:
