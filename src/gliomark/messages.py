@@ -1311,6 +1311,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "No lesion was found; no marker is predicted.",
         "未发现病灶，因此未预测标志物。",
     ),
+    "lesion-too-large": (
+        "The outline covers {percent:.0f} % of the examined brain, more than a glioma does: check the outline before you "
+        "use any of the numbers.",
+        "轮廓占所检查脑组织的 {percent:.0f}%，超过胶质瘤可能的范围：使用任何数值前请先核对轮廓。",
+    ),
     "no-lesion-in-part": (
         "No lesion was found in the {percent:.0f} % of the brain that the images cover; the rest was not examined, "
         "and no marker is predicted.",
@@ -1416,8 +1421,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder}：未发现病灶，没有可解释的结果。",
     ),
     "no-probability-to-explain": (
-        "{folder}: the model gives no probability, so there is none to explain. {reason}",
-        "{folder}：模型未给出概率，没有可解释的结果。{reason}",
+        "{folder}: the model gives no probability of {titles}, so there is none to explain. {reason}",
+        "{folder}：模型未给出{titles}的概率，没有可解释的结果。{reason}",
     ),
     "no-marker-to-explain": (
         "The model {model} has no marker, so there is no result to explain.",

@@ -52,6 +52,7 @@ __all__ = ["SHIPPED_MODELS", "Model", "PreparedStudy", "build_model", "load_mode
 
 UNDETERMINED = "undetermined"
 VALIDATED_FUSION_RULE: FusionRule = "near"  # thresholds and validation results in weights files use it
+MAX_LESION_SHARE = 0.5  # of the examined brain; a larger lesion is a wrong outline, such as an inverted mask
 BORDERLINE_MARGIN = 0.05  # within this distance of the threshold a level is marked as borderline
 DECIDED_BY_MODEL, DECIDED_BY_READER = "model", "reader's finding"
 
@@ -509,6 +510,9 @@ def predict_prepared(
     warnings, marker_predictions = list(prepared.warnings), []
     if not areas.any():
         warnings.append(_build_no_lesion_message(segmentation, stack))
+    lesion_share = segmentation.mask.sum() / max(stack.brain.sum(), 1)
+    if lesion_share > MAX_LESION_SHARE:
+        warnings.append(message("lesion-too-large", percent=100 * lesion_share))
     for name, classifier in model.classifiers.items():
         notify(name)
         card = model.card.markers[name]

@@ -188,6 +188,20 @@ def test_no_lesion_says_how_much_was_examined(prepared, model, examined, code, s
 # ---- substituted sequence ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("share", "is_warned"), [(0.1, False), (0.49, False), (0.51, True), (1.0, True)])
+def test_a_lesion_over_half_of_the_brain_is_reported_as_implausible(
+    prepared: PreparedStudy, model: Model, share: float, is_warned: bool
+) -> None:
+    voxels = np.flatnonzero(prepared.stack.brain)
+    mask = np.zeros(prepared.stack.brain.shape, bool)
+    mask.ravel()[voxels[: round(share * len(voxels))]] = True
+    warnings = predict_prepared(prepared, PERSON, model, reader_mask=mask).warnings
+    assert ("lesion-too-large" in codes(warnings)) == is_warned
+    if is_warned:
+        (warning,) = (one for one in warnings if getattr(one, "code", "") == "lesion-too-large")
+        assert f"{100 * share:.0f} %" in warning and "轮廓" in render_message(warning, "zh")
+
+
 @pytest.fixture(scope="module")
 def stood_in(picture_folder: Path, model: Model) -> PreparedStudy:
     """The patient with FLAIR renamed to T2."""

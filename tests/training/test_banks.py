@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -145,8 +146,16 @@ def test_labels(tiny_cohort) -> None:
     assert parse_marker_value("9.9", "ki67", "P") == 9.9 and parse_marker_value("", "ki67", "P") is None
     with pytest.raises(GliomarkError, match="Patient P.*'high'.*ki67"):
         parse_marker_value("high", "ki67", "P")
-    for column, threshold in (("absent", 0.5), ("idh_mutant", 2.0)):
-        with pytest.raises(GliomarkError, match="has only one class"):
+    for column, threshold, sentence in (
+        ("idh_mutant", 2.0, "column 'idh_mutant' has only one class among the 15 patients"),
+        (
+            "idh_mutation_status",
+            0.5,
+            "no column 'idh_mutation_status' with values; did you mean 'idh_mutant'?",
+        ),
+        ("zzz", 0.5, "no column 'zzz' with values; it has idh_mutant, "),
+    ):
+        with pytest.raises(GliomarkError, match=re.escape(sentence)):
             read_marker_labels(tiny_cohort, column, threshold, PAIR)
 
 

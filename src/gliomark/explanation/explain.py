@@ -91,8 +91,11 @@ def explain_patient(
         raise WeightsError(message("no-marker-to-explain", model=str(name_or_path)))
     predicted_markers = [marker for marker in prediction.markers if marker.probability is not None]
     if not predicted_markers:
-        reason = prediction.markers[0].warnings[0]
-        raise InputError(message("no-probability-to-explain", folder=folder, reason=reason))
+        titles = ", ".join(marker.title for marker in prediction.markers)
+        reasons = dict.fromkeys(marker.warnings[0] for marker in prediction.markers if marker.warnings)
+        raise InputError(
+            message("no-probability-to-explain", folder=folder, titles=titles, reason=" ".join(reasons))
+        )
     patient_folder = output_folder / encode_folder_name(study.patient_id)
     sheets = {}
     for marker in predicted_markers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -165,17 +166,22 @@ def read_marker_labels(
     Raises
     ------
     CohortError
-        If there are no patients of both classes.
+        If the cohort has no such column, or no patients of both classes.
     """
     labels = {
         p: int(value >= threshold) for p, value in read_marker_values(cohort, column, sequences).items()
     }
-    if len(set(labels.values())) < 2:
-        raise CohortError(
-            f"{cohort.folder}: column '{column}' has only one class among patients with {', '.join(sequences)}; "
-            "choose another column or threshold."
-        )
-    return labels
+    if len(set(labels.values())) == 2:
+        return labels
+    columns = sorted(set().union(*(cohort.get_clinical(patient).columns for patient in cohort.patient_ids)))
+    if column not in columns:
+        closest = get_close_matches(column, columns, n=1, cutoff=0.4)
+        suggestion = f"did you mean '{closest[0]}'?" if closest else f"it has {', '.join(columns) or 'none'}."
+        raise CohortError(f"{cohort.folder} has no column '{column}' with values; {suggestion}")
+    raise CohortError(
+        f"{cohort.folder}: column '{column}' has only one class among the {len(labels)} patients with a value and "
+        f"{', '.join(sequences)}; choose another column or threshold."
+    )
 
 
 def load_lesion_slice_dataset(

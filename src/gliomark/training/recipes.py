@@ -157,7 +157,7 @@ def parse_marker_definition(text: str) -> MarkerDefinition:
         column,
         "positive",
         "negative",
-        f"positive: {column} is at least {threshold:g}",
+        f"positive: {column} is at least {threshold:g}" if threshold_text else f"positive: {column} is 1",
     )
 
 
@@ -356,7 +356,7 @@ def run_marker_training(
         arguments = (cohort, training_folds, definition, labels, values, config, work_folder)
         marker = train_marker(*arguments)
         trained[definition.name] = (marker, create_validated_card(marker, cross_validate_marker(*arguments)))
-    save_model(output_path, weights, trained)
+    save_model(output_path, weights, trained, name=output_path.stem)
     return load_weights(output_path)
 
 
