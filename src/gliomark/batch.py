@@ -173,7 +173,7 @@ def predict_folder(
     if clinical_table is None and not options.allows_missing_clinical:
         raise ConfigurationError(message("clinical-not-given"))
     table = None if clinical_table is None else read_clinical_table(clinical_table)
-    if options.mask_file is not None and not options.mask_file.is_file():
+    if options.mask_file is not None and not options.mask_file.exists():
         raise InputError(message("mask-absent", file=options.mask_file))
     report_step(BatchStep(message("step-read"), 0, 0))
     folders = reader_pool(input_folder, find_patients, input_folder)
@@ -291,10 +291,16 @@ class _Batch:
 def _read_reader_mask(file: Path, prepared: PreparedStudy, reader_pool: ReadExecutor) -> ReaderMask:
     """Read the segmentation that the user gives, on the grid of the prepared stack."""
     study, stack = prepared.study, prepared.stack
+    if study.lesion is not None and stack.lesion is not None and _is_same_path(file, study.lesion.source):
+        return ReaderMask(stack.lesion, (message("mask-from-file", file=file.name),))
     grids = {name: SeriesGrid.from_series(series) for name, series in study.series.items()}
     grid = SeriesGrid(stack.brain.shape, stack.affine, stack.slice_names, study.source)
     mask: ReaderMask = reader_pool(file, read_reader_mask, file, grids, grid, stack.to_stack)
     return mask
+
+
+def _is_same_path(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
 
 
 def _drop_images(study: Study) -> Study:

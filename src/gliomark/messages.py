@@ -830,12 +830,13 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "掩膜 {file} 所用的坐标参考系与患者影像不同，无法确定其位置：请提供勾画所用的影像。",
     ),
     "mask-absent": (
-        "The segmentation {file} does not exist or is not a file: check the path.",
-        "分割文件 {file} 不存在或不是文件：请检查路径。",
+        "The segmentation {file} does not exist: check the path.",
+        "分割 {file} 不存在：请检查路径。",
     ),
     "mask-kind": (
-        "{file} is not a segmentation: provide a volume (NIfTI, NRRD or MHA), a DICOM SEG or an RTSTRUCT.",
-        "{file} 不是分割文件：请提供容积文件（NIfTI、NRRD 或 MHA）、DICOM SEG 或 RTSTRUCT。",
+        "{file} is not a segmentation: provide a volume (NIfTI, NRRD or MHA), a DICOM SEG, an RTSTRUCT, or the folder "
+        "with the mask pictures of a patient in pictures.",
+        "{file} 不是分割文件：请提供容积文件（NIfTI、NRRD 或 MHA）、DICOM SEG、RTSTRUCT，或图片格式患者的掩膜图片文件夹。",
     ),
     "mask-from-file": (
         "The lesion is the segmentation given in {file}, not that of the network.",

@@ -18,7 +18,7 @@ import jsonschema
 import nibabel as nib
 import numpy as np
 import pytest
-from tests.pipeline.conftest import write_dicom, write_volumes
+from tests.pipeline.conftest import write_dicom, write_pictures, write_volumes
 
 PATIENT = "患者 01"
 LESION_ML = 33.5
@@ -280,7 +280,7 @@ def write_text(mask: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (Path.unlink, "does not exist or is not a file"),
+        (Path.unlink, "does not exist: check the path"),
         (write_text, "drawn.nii.gz"),
         (write_shifted, "has the grid of none of the patient's series"),
         (write_far_away, "lies outside all series"),
@@ -312,6 +312,20 @@ def test_segmentation_of_pictures(predict, picture_folder, volumes_and_mask) -> 
     """Pictures have no position in space, so a volume cannot be placed on them."""
     shown = predict(picture_folder, "--allow-missing-clinical", "--mask", volumes_and_mask[1])
     assert shown.status == 1 and "geometry" in shown.stderr and shown.stderr.count("\n") == 1
+
+
+def test_masks_of_a_patient_in_pictures(predict, drawn_images, working_folder) -> None:
+    """The pictures' own mask folder is placed on them; another folder is refused."""
+    picture_folder = write_pictures(working_folder / "all" / PATIENT, drawn_images)
+    shown = predict(picture_folder, "--allow-missing-clinical", "--mask", picture_folder / "mask")
+    assert (shown.status, shown.stderr) == (0, "")
+    document = document_of(working_folder)
+    assert "reader" in document["lesion"]["rule"] and any(
+        "given in mask" in note for note in document["notes"]
+    )
+    assert document["lesion"]["volume_ml"] == pytest.approx(drawn_images["mask"].sum() * 0.0375, rel=0.05)
+    other = predict(picture_folder, "--allow-missing-clinical", "--mask", picture_folder / "T1C")
+    assert other.status == 1 and "is not a segmentation" in other.stderr and other.stderr.count("\n") == 1
 
 
 def test_dicom_segmentation(predict, working_folder, drawn_images, tiny_weights, run_command) -> None:

@@ -68,7 +68,7 @@ def read_reader_mask(
         If the file is no segmentation or damaged, or belongs to another patient or other images.
     """
     if not file.is_file():
-        raise InputError(message("mask-absent", file=file))
+        raise InputError(message("mask-kind" if file.exists() else "mask-absent", file=file))
     series = {name: one.blank_series for name, one in grids.items()}
     if is_volume_file(file):
         masks: tuple[LesionMask, ...] = (_read_volume(file, series),)
