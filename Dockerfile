@@ -36,7 +36,8 @@ RUN apt-get update \
 COPY --from=build /opt/gliomark /opt/gliomark
 COPY scripts/check_health.py /opt/check_health.py
 ENV PATH=/opt/gliomark/bin:$PATH \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    GLIOMARK_CACHE=/data/cache
 USER 10001
 WORKDIR /data
 VOLUME /data

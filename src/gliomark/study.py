@@ -74,7 +74,7 @@ class Series:
     image
         float32 ``(slice, row, column)``.
     affine
-        ``(4, 4)``, index to LPS mm.
+        ``(4, 4)``, maps ``(column, row, slice, 1)``, the reverse of the order of the image's axes, to LPS mm.
     slice_names
         One per slice: the file's stem for pictures, otherwise a counter from ``001``.
     source

@@ -46,7 +46,11 @@ class ReadOptions:
 
 @dataclass(frozen=True, eq=False)
 class VolumeContent:
-    """The image of one volume file, ``(slice, row, column)`` with grey values as stored, and notes for the user."""
+    """The image of one volume file, with grey values as stored, and notes for the user.
+
+    The image of the series is ``(slice, row, column)``; its affine maps ``(column, row, slice, 1)``, the reverse of the
+    order of these axes, to LPS mm.
+    """
 
     series: Series
     notes: tuple[str, ...] = ()
@@ -67,7 +71,7 @@ class Reader:
         How sure the reader is of a volume file or of a patient's folder. It opens a file only if the name does not
         decide.
     read_volume
-        Reads one volume file.
+        Reads one volume file; ``VolumeContent`` states the order of axes.
     read_values
         Reads only the grey values of a volume file, in any order of axes, without checking its geometry; None: they
         are taken from ``read_volume``.
