@@ -47,7 +47,7 @@ STUDY, FRAME = "1.3.12.2.1107.5.2.43.67000.1", "1.3.12.2.1107.5.2.43.67000.9"
 # ---- a hospital's files -----------------------------------------------------------------------------
 
 
-def element(
+def create_object(
     kind: UID, patient: str = "XY-2017-5512", name: str = "Zhang^Sanfeng=张^三丰", instance: int = 1
 ) -> Dataset:
     """Create an object with the identifying elements of a typical export."""
@@ -71,9 +71,9 @@ def element(
     return item
 
 
-def image(instance: int = 1, **names: str) -> Dataset:
+def create_slice(instance: int = 1, **names: str) -> Dataset:
     """Create a classic MR slice with private elements, nested names, an overlay and one in the pixels' high bits."""
-    item = element(uids.MRImageStorage, instance=instance, **names)
+    item = create_object(uids.MRImageStorage, instance=instance, **names)
     item.ScanningSequence, item.RepetitionTime, item.EchoTime = "SE", "500", "10"
     item.ContrastBolusAgent = "Magnevist 15ml lot ZZ81"
     item.SoftwareVersions = ["syngo MR", "for Sanfeng"]  # kept by the profile, but must not contain a name
@@ -91,32 +91,32 @@ def image(instance: int = 1, **names: str) -> Dataset:
     item.add_new(0x60020100, "US", 16)
     item.add_new(0x50002600, "LO", "curve of Sanfeng")
     pixels = np.random.default_rng(instance).integers(0, 4096, (8, 10)).astype(np.uint16)
-    put_pixels(item, pixels | np.uint16(0x1000))
+    set_pixels(item, pixels | np.uint16(0x1000))
     item.BitsStored, item.HighBit = 12, 11
     return item
 
 
-def put_pixels(item: Dataset, pixels: np.ndarray) -> None:
+def set_pixels(item: Dataset, pixels: np.ndarray) -> None:
     item.Rows, item.Columns = pixels.shape[-2:]
     item.SamplesPerPixel, item.PhotometricInterpretation = 1, "MONOCHROME2"
     item.BitsAllocated, item.BitsStored, item.HighBit, item.PixelRepresentation = 16, 16, 15, 0
     item.PixelData = pixels.astype(np.uint16).tobytes()
 
 
-def enhanced() -> Dataset:
+def create_enhanced() -> Dataset:
     """Create a multi-frame object with dates and names in its functional groups."""
-    item = element(uids.EnhancedMRImageStorage, "00451", "Li^Xiaoming=李^小明")
+    item = create_object(uids.EnhancedMRImageStorage, "00451", "Li^Xiaoming=李^小明")
     item.PatientBirthDate, item.AcquisitionDateTime = "19800102", "20200317101755.33"
     item.StudyInstanceUID = f"{STUDY}.21"
     item.NumberOfFrames = 3
     frames = []
     for number in range(3):
-        frame, content, place, source = Dataset(), Dataset(), Dataset(), Dataset()
+        frame, content, position, source = Dataset(), Dataset(), Dataset(), Dataset()
         content.FrameAcquisitionDateTime, content.FrameReferenceDateTime = "20200317101756", "20200317101757"
         content.FrameComments = "Xiaoming moved"
-        place.ImagePositionPatient = [-90, -100, 4.0 * number]
+        position.ImagePositionPatient = [-90, -100, 4.0 * number]
         source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = uids.MRImageStorage, f"{STUDY}.88"
-        frame.FrameContentSequence, frame.PlanePositionSequence = [content], [place]
+        frame.FrameContentSequence, frame.PlanePositionSequence = [content], [position]
         frame.ReferencedImageSequence = [source]
         frames.append(frame)
     item.PerFrameFunctionalGroupsSequence = frames
@@ -125,12 +125,12 @@ def enhanced() -> Dataset:
     turn.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
     shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [turn]
     item.SharedFunctionalGroupsSequence = [shared]
-    put_pixels(item, np.arange(3 * 8 * 10).reshape(3, 8, 10))
+    set_pixels(item, np.arange(3 * 8 * 10).reshape(3, 8, 10))
     return item
 
 
-def structures() -> Dataset:
-    item = element(uids.RTStructureSetStorage)
+def create_structure_set() -> Dataset:
+    item = create_object(uids.RTStructureSetStorage)
     item.StructureSetLabel, item.StructureSetDate, item.OperatorsName = "by Wangwei", "20200401", "Wangwei"
     regions = []
     for number in (1, 2):
@@ -142,22 +142,22 @@ def structures() -> Dataset:
     return item
 
 
-def whole_table(kind: UID = uids.MRImageStorage) -> tuple[Dataset, list[str]]:
+def create_table_object(kind: UID = uids.MRImageStorage) -> tuple[Dataset, list[str]]:
     """Create all elements of the profile's table, at top level and in a kept sequence; return also their values."""
-    item, secrets = element(kind, "TABLE-9913", "Table^Everyone"), []
+    item, secrets = create_object(kind, "TABLE-9913", "Table^Everyone"), []
     nested = Dataset()
     for number, tag in enumerate(sorted(TABLE)):
         if tag.group < 8 or keyword_for_tag(tag) == "SpecificCharacterSet":
             continue
-        for place, dataset in enumerate((item, nested)):
+        for depth, dataset in enumerate((item, nested)):
             if tag not in dataset:
-                dataset.add(full_element(tag, f"{number}x{place}", secrets))
+                dataset.add(create_full_element(tag, f"{number}x{depth}", secrets))
     item.AnatomicRegionSequence = [nested]
-    put_pixels(item, np.arange(80).reshape(8, 10))
+    set_pixels(item, np.arange(80).reshape(8, 10))
     return item, secrets
 
 
-def full_element(tag: int, mark: str, secrets: list[str]) -> DataElement:
+def create_full_element(tag: int, mark: str, secrets: list[str]) -> DataElement:
     """Create an element with a unique value, which is added to ``secrets`` if it can be searched for."""
     # the profile may be newer than pydicom's dictionary
     representation = dictionary_VR(tag).split(" or ")[0] if dictionary_has_tag(tag) else "LO"
@@ -182,7 +182,9 @@ def full_element(tag: int, mark: str, secrets: list[str]) -> DataElement:
     return DataElement(tag, representation, value)
 
 
-def save(item: Dataset, path: Path, bare: bool = False, coding: UID = uids.ExplicitVRLittleEndian) -> None:
+def write_object(
+    item: Dataset, path: Path, bare: bool = False, coding: UID = uids.ExplicitVRLittleEndian
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if bare:  # implicit, neither preamble nor file meta information
         item.save_as(path, implicit_vr=True, little_endian=True, enforce_file_format=False)
@@ -199,24 +201,24 @@ def hospital(tmp_path: Path) -> Path:
     """Images and masks of two people, with values that must not be written."""
     root = tmp_path / "Zhang Sanfeng export"
     for instance in (1, 2, 3):
-        save(image(instance), root / "A" / f"IM{instance}", bare=instance == 2)
-    save(enhanced(), root / "B/xiaoming.dcm")
-    save(structures(), root / "A/rt.dcm")
+        write_object(create_slice(instance), root / "A" / f"IM{instance}", bare=instance == 2)
+    write_object(create_enhanced(), root / "B/xiaoming.dcm")
+    write_object(create_structure_set(), root / "A/rt.dcm")
     (root / "A/README.txt").write_text("Zhang Sanfeng")
     return root
 
 
 @pytest.fixture
-def cleaned(hospital: Path, tmp_path: Path) -> tuple[Path, AnonymisationReport]:
+def anonymised(hospital: Path, tmp_path: Path) -> tuple[Path, AnonymisationReport]:
     out = tmp_path / "clean"
     return out, anonymise_folder(hospital, out)
 
 
-def files(folder: Path) -> list[Path]:
+def list_files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.dcm"))
 
 
-def original_of(clean: Dataset, root: Path) -> Dataset:
+def find_original(anonymised: Dataset, root: Path) -> Dataset:
     """Find the original of a de-identified object by class and instance number."""
     originals = [
         pydicom.dcmread(path, force=True)
@@ -226,14 +228,15 @@ def original_of(clean: Dataset, root: Path) -> Dataset:
     return next(
         item
         for item in originals
-        if item.get("SOPClassUID") == clean.SOPClassUID and item.get("InstanceNumber") == clean.InstanceNumber
+        if item.get("SOPClassUID") == anonymised.SOPClassUID
+        and item.get("InstanceNumber") == anonymised.InstanceNumber
     )
 
 
 # ---- the table --------------------------------------------------------------------------------------
 
 
-def wrong_elements(dataset: Dataset) -> Iterator[str]:
+def find_wrong_elements(dataset: Dataset) -> Iterator[str]:
     """Yield nested elements that the profile's table does not allow in this form."""
     for item in dataset.iterall():
         letters = TABLE.get(item.tag, "")
@@ -263,23 +266,25 @@ def is_dummy(item: DataElement) -> bool:
 
 
 @pytest.mark.parametrize("kind", [uids.MRImageStorage, uids.EnhancedMRImageStorage, uids.SegmentationStorage])
-def test_every_element_of_the_table_is_acted_on_at_every_depth(
+def test_every_element_of_the_table_is_handled_at_every_depth(
     kind: UID, tmp_path: Path, find_residues: Search
 ) -> None:
-    item, secrets = whole_table(kind)
-    assert len(secrets) > 1000 and any(True for _ in wrong_elements(item))
-    save(item, tmp_path / "in/all.dcm")
+    item, secrets = create_table_object(kind)
+    assert len(secrets) > 1000 and any(True for _ in find_wrong_elements(item))
+    write_object(item, tmp_path / "in/all.dcm")
     anonymise_folder(tmp_path / "in", tmp_path / "out")
-    (path,) = files(tmp_path / "out")
-    clean = pydicom.dcmread(path)
-    assert list(wrong_elements(clean)) == []
-    assert len(clean.AnatomicRegionSequence[0]) > 100  # cleaned, not removed
+    (path,) = list_files(tmp_path / "out")
+    anonymised_object = pydicom.dcmread(path)
+    assert list(find_wrong_elements(anonymised_object)) == []
+    assert len(anonymised_object.AnatomicRegionSequence[0]) > 100  # cleaned, not removed
     # a short code can occur in pixels by chance
     assert find_residues(tmp_path / "out", {word for word in secrets if len(word) > 5}) == []
 
 
-def test_what_a_class_requires_stays_with_a_dummy(cleaned: tuple[Path, AnonymisationReport]) -> None:
-    objects = [pydicom.dcmread(path) for path in files(cleaned[0])]
+def test_required_attributes_of_a_class_keep_a_dummy_value(
+    anonymised: tuple[Path, AnonymisationReport],
+) -> None:
+    objects = [pydicom.dcmread(path) for path in list_files(anonymised[0])]
     by_class = {item.SOPClassUID: item for item in objects}
     multi, plain = by_class[uids.EnhancedMRImageStorage], by_class[uids.MRImageStorage]
     assert multi.ContentDate == "19000101" and multi.AcquisitionDateTime == "19000101000000"
@@ -293,14 +298,14 @@ def test_the_package_itself_would_leave_nested_names_and_dates() -> None:
     """Document why only the package's table is used, not its code; this test fails once the package is correct."""
     from dicomanonymizer import anonymize_dataset
 
-    item = image()
+    item = create_slice()
     item.AcquisitionDate = "20200317"
     item.ScheduledProcedureStepEndDate = "20200317"
     anonymize_dataset(item)
     assert item.ScheduledProcedureStepEndDate == "00010101"  # X: should be removed
-    group = enhanced()
-    anonymize_dataset(group)
-    assert "FrameComments" in group.PerFrameFunctionalGroupsSequence[0].FrameContentSequence[0]
+    multi_frame = create_enhanced()
+    anonymize_dataset(multi_frame)
+    assert "FrameComments" in multi_frame.PerFrameFunctionalGroupsSequence[0].FrameContentSequence[0]
 
 
 # ---- no residue -------------------------------------------------------------------------------------
@@ -313,16 +318,16 @@ IDENTIFYING = [
 
 
 def test_no_original_value_is_in_any_byte_or_path(
-    hospital: Path, cleaned: tuple[Path, AnonymisationReport], find_residues: Search
+    hospital: Path, anonymised: tuple[Path, AnonymisationReport], find_residues: Search
 ) -> None:
     before = {value for _, value in find_residues(hospital.parent, IDENTIFYING)}
     assert before == set(IDENTIFYING)  # the search finds all of them in the source
-    assert len(files(cleaned[0])) == 5
-    assert find_residues(cleaned[0], IDENTIFYING) == []
+    assert len(list_files(anonymised[0])) == 5
+    assert find_residues(anonymised[0], IDENTIFYING) == []
 
 
-def test_all_is_said_in_the_header(cleaned: tuple[Path, AnonymisationReport]) -> None:
-    for path in files(cleaned[0]):
+def test_deidentification_is_recorded_in_the_header(anonymised: tuple[Path, AnonymisationReport]) -> None:
+    for path in list_files(anonymised[0]):
         item = pydicom.dcmread(path)
         assert item.PatientIdentityRemoved == "YES"
         assert item.LongitudinalTemporalInformationModified == "REMOVED"
@@ -334,31 +339,33 @@ def test_all_is_said_in_the_header(cleaned: tuple[Path, AnonymisationReport]) ->
             assert item.RecognizableVisualFeatures == "YES"
 
 
-def test_a_name_in_text_that_the_profile_keeps_is_blanked(cleaned: tuple[Path, AnonymisationReport]) -> None:
-    out, report = cleaned
-    items = [pydicom.dcmread(path) for path in files(out)]
+def test_a_name_in_text_that_the_profile_keeps_is_blanked(
+    anonymised: tuple[Path, AnonymisationReport],
+) -> None:
+    out, report = anonymised
+    items = [pydicom.dcmread(path) for path in list_files(out)]
     assert {str(item.SoftwareVersions) for item in items if "SoftwareVersions" in item} == {"ANONYMIZED"}
     assert report.blanked_texts == 3
 
 
-def test_contrast_is_still_told_but_not_which(tmp_path: Path) -> None:
-    plain = image(4)
+def test_contrast_is_kept_without_the_name_of_the_agent(tmp_path: Path) -> None:
+    plain = create_slice(4)
     plain.ContrastBolusAgent = "NONE"
-    save(image(1), tmp_path / "in/1.dcm")
-    save(plain, tmp_path / "in/4.dcm")
+    write_object(create_slice(1), tmp_path / "in/1.dcm")
+    write_object(plain, tmp_path / "in/4.dcm")
     anonymise_folder(tmp_path / "in", tmp_path / "out")
-    first, second = (pydicom.dcmread(path) for path in files(tmp_path / "out"))
+    first, second = (pydicom.dcmread(path) for path in list_files(tmp_path / "out"))
     assert first.ContrastBolusAgent == "CONTRAST AGENT" and second.ContrastBolusAgent == ""
 
 
-def test_descriptors_become_one_word_where_asked_for(
+def test_descriptors_are_replaced_by_the_sequence_on_request(
     hospital: Path, tmp_path: Path, find_residues: Search
 ) -> None:
-    unnamed = image(11)
+    unnamed = create_slice(11)
     unnamed.SeriesDescription, unnamed.SeriesInstanceUID = "Sanfeng localizer", f"{STUDY}.99"
-    save(unnamed, hospital / "A/IM11")
+    write_object(unnamed, hospital / "A/IM11")
     anonymise_folder(hospital, tmp_path / "out", clean_descriptors=True)
-    items = [pydicom.dcmread(path) for path in files(tmp_path / "out")]
+    items = [pydicom.dcmread(path) for path in list_files(tmp_path / "out")]
     words = {
         item.InstanceNumber: item.get("SeriesDescription")
         for item in items
@@ -367,7 +374,7 @@ def test_descriptors_become_one_word_where_asked_for(
     assert words == {1: "T1C", 2: "T1C", 3: "T1C", 11: None}
     codes = {tuple(code.CodeValue for code in item.DeidentificationMethodCodeSequence) for item in items}
     assert codes == {("113100", "113105")}
-    wrong = {text for item in items for text in wrong_elements(item)}
+    wrong = {text for item in items for text in find_wrong_elements(item)}
     assert wrong == {"(0008,103E) SeriesDescription is present"}
     assert find_residues(tmp_path / "out", IDENTIFYING) == []
 
@@ -376,12 +383,14 @@ def test_descriptors_become_one_word_where_asked_for(
 
 
 @pytest.mark.filterwarnings("ignore:VR lookup failed")  # private elements of the originals
-def test_pixels_and_geometry_are_as_before(hospital: Path, cleaned: tuple[Path, AnonymisationReport]) -> None:
-    for path in files(cleaned[0]):
+def test_pixels_and_geometry_are_unchanged(
+    hospital: Path, anonymised: tuple[Path, AnonymisationReport]
+) -> None:
+    for path in list_files(anonymised[0]):
         clean = pydicom.dcmread(path)
         if "PixelData" not in clean:
             continue
-        before = original_of(clean, hospital)
+        before = find_original(clean, hospital)
         before.file_meta = clean.file_meta
         mask = 2**clean.BitsStored - 1  # the overlay in the higher bits is removed
         assert np.array_equal(clean.pixel_array, before.pixel_array & mask)
@@ -394,9 +403,11 @@ def test_pixels_and_geometry_are_as_before(hospital: Path, cleaned: tuple[Path, 
 
 
 def test_another_reader_finds_the_same_volume(
-    cleaned: tuple[Path, AnonymisationReport], hospital: Path
+    anonymised: tuple[Path, AnonymisationReport], hospital: Path
 ) -> None:
-    slices = [path for path in files(cleaned[0]) if pydicom.dcmread(path).SOPClassUID == uids.MRImageStorage]
+    slices = [
+        path for path in list_files(anonymised[0]) if pydicom.dcmread(path).SOPClassUID == uids.MRImageStorage
+    ]
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames([str(path) for path in slices])
     volume = reader.Execute()
@@ -416,34 +427,36 @@ CODINGS = [
 
 
 @pytest.mark.parametrize("coding", CODINGS)
-def test_every_coding_is_kept_with_its_pixels(coding: UID, tmp_path: Path, find_residues: Search) -> None:
-    item, pixels = enhanced(), np.arange(3 * 8 * 10, dtype=np.uint16).reshape(3, 8, 10)
+def test_every_transfer_syntax_and_its_pixels_are_kept(
+    coding: UID, tmp_path: Path, find_residues: Search
+) -> None:
+    item, pixels = create_enhanced(), np.arange(3 * 8 * 10, dtype=np.uint16).reshape(3, 8, 10)
     if coding == uids.RLELossless:
         item.compress(coding, pixels, generate_instance_uid=False)
     elif coding == uids.ExplicitVRBigEndian:
         item.PixelData = pixels.astype(">u2").tobytes()
-    save(item, tmp_path / "in/1.dcm", coding=coding)
+    write_object(item, tmp_path / "in/1.dcm", coding=coding)
     assert anonymise_folder(tmp_path / "in", tmp_path / "out").left_out == ()
-    clean = pydicom.dcmread(files(tmp_path / "out")[0])
+    clean = pydicom.dcmread(list_files(tmp_path / "out")[0])
     assert clean.file_meta.TransferSyntaxUID == coding and np.array_equal(clean.pixel_array, pixels)
-    assert list(wrong_elements(clean)) == [] and find_residues(tmp_path / "out", IDENTIFYING) == []
+    assert list(find_wrong_elements(clean)) == [] and find_residues(tmp_path / "out", IDENTIFYING) == []
 
 
 def test_negative_values_under_an_overlay_keep_their_sign(tmp_path: Path) -> None:
-    item = image()
+    item = create_slice()
     values = np.arange(-40, 40, dtype=np.int16).reshape(8, 10)
     item.PixelData = ((values.view(np.uint16) & 0x0FFF) | np.uint16(0x4000)).tobytes()
     item.PixelRepresentation = 1
-    save(item, tmp_path / "in/1.dcm")
+    write_object(item, tmp_path / "in/1.dcm")
     anonymise_folder(tmp_path / "in", tmp_path / "out")
-    clean = pydicom.dcmread(files(tmp_path / "out")[0])
+    clean = pydicom.dcmread(list_files(tmp_path / "out")[0])
     assert np.array_equal(clean.pixel_array, values)
     # for readers that ignore BitsStored
     assert np.array_equal(np.frombuffer(clean.PixelData, np.int16).reshape(8, 10), values)
 
 
-def test_uids_are_replaced_alike_everywhere(cleaned: tuple[Path, AnonymisationReport]) -> None:
-    items = [pydicom.dcmread(path) for path in files(cleaned[0])]
+def test_uids_are_replaced_consistently(anonymised: tuple[Path, AnonymisationReport]) -> None:
+    items = [pydicom.dcmread(path) for path in list_files(anonymised[0])]
     slices = [item for item in items if item.SOPClassUID == uids.MRImageStorage]
     structure = next(item for item in items if item.SOPClassUID == uids.RTStructureSetStorage)
     assert len({item.SeriesInstanceUID for item in slices}) == 1
@@ -455,20 +468,24 @@ def test_uids_are_replaced_alike_everywhere(cleaned: tuple[Path, AnonymisationRe
     assert all(item.SOPInstanceUID.is_valid and item.SOPInstanceUID.startswith("2.25.") for item in items)
 
 
-def test_uids_of_another_run_are_others(hospital: Path, tmp_path: Path) -> None:
+def test_another_run_assigns_other_uids(hospital: Path, tmp_path: Path) -> None:
     found = []
     for name in ("one", "two"):
         anonymise_folder(hospital, tmp_path / name)
-        found.append({pydicom.dcmread(path).SOPInstanceUID for path in files(tmp_path / name)})
+        found.append({pydicom.dcmread(path).SOPInstanceUID for path in list_files(tmp_path / name)})
     assert not found[0] & found[1]
 
 
 # ---- patients and folders ---------------------------------------------------------------------------
 
 
-def test_places_say_nothing_and_the_key_is_the_owners(cleaned: tuple[Path, AnonymisationReport]) -> None:
-    out, report = cleaned
-    assert all(re.fullmatch(r"G\d{4}/\d+/\d+/\d{5}\.dcm", str(path.relative_to(out))) for path in files(out))
+def test_paths_contain_no_identity_and_only_the_owner_can_read_the_key(
+    anonymised: tuple[Path, AnonymisationReport],
+) -> None:
+    out, report = anonymised
+    assert all(
+        re.fullmatch(r"G\d{4}/\d+/\d+/\d{5}\.dcm", str(path.relative_to(out))) for path in list_files(out)
+    )
     assert sorted(path.suffix for path in out.rglob("*") if path.is_file()) == [".dcm"] * 5
     assert report.key_file == out.with_name("clean.private") / "key.csv"
     assert stat.S_IMODE(report.key_file.parent.stat().st_mode) == 0o700
@@ -486,26 +503,26 @@ def test_numbers_do_not_follow_the_order_of_folders(hospital: Path, tmp_path: Pa
 
 
 def test_a_second_run_writes_only_what_is_missing(
-    hospital: Path, cleaned: tuple[Path, AnonymisationReport]
+    hospital: Path, anonymised: tuple[Path, AnonymisationReport]
 ) -> None:
-    out, _ = cleaned
-    before = {path: path.read_bytes() for path in files(out)}
-    gone, cut = files(out)[:2]
-    gone.unlink()
-    cut.write_bytes(cut.read_bytes()[:300])
+    out, _ = anonymised
+    before = {path: path.read_bytes() for path in list_files(out)}
+    deleted, truncated = list_files(out)[:2]
+    deleted.unlink()
+    truncated.write_bytes(truncated.read_bytes()[:300])
     again = anonymise_folder(hospital, out)
     assert (again.written_files, again.unchanged_files) == (2, 3)
-    assert {path: path.read_bytes() for path in files(out)} == before
+    assert {path: path.read_bytes() for path in list_files(out)} == before
 
 
-def test_a_key_of_before_gives_everybody_the_same_id(hospital: Path, tmp_path: Path) -> None:
+def test_an_existing_key_keeps_the_ids(hospital: Path, tmp_path: Path) -> None:
     first = anonymise_folder(hospital / "B", tmp_path / "one")
     assert first.patients == 1
     second = anonymise_folder(hospital, tmp_path / "two", key_file=first.key_file)
     with second.key_file.open(encoding="utf-8-sig", newline="") as file:
         key = {row["original_id"]: row["id"] for row in csv.DictReader(file)}
     assert key == {"00451": "G0001", "XY-2017-5512": "G0002"}
-    one, two = (pydicom.dcmread(files(tmp_path / name / "G0001")[0]) for name in ("one", "two"))
+    one, two = (pydicom.dcmread(list_files(tmp_path / name / "G0001")[0]) for name in ("one", "two"))
     assert one.SOPInstanceUID == two.SOPInstanceUID
 
 
@@ -516,17 +533,17 @@ def test_copies_are_written_once(hospital: Path, tmp_path: Path) -> None:
 
 
 def test_one_id_of_two_people_is_left_out(hospital: Path, tmp_path: Path) -> None:
-    save(image(9, name="Wu^Songlin"), hospital / "C/1.dcm")
+    write_object(create_slice(9, name="Wu^Songlin"), hospital / "C/1.dcm")
     report = anonymise_folder(hospital, tmp_path / "out")
-    left = {str(path): why for path, why in report.left_out}
-    assert set(left) == {"A/IM1", "A/IM2", "A/IM3", "A/rt.dcm", "C/1.dcm"}
-    assert all("two people" in why for why in left.values())
+    reasons = {str(path): reason for path, reason in report.left_out}
+    assert set(reasons) == {"A/IM1", "A/IM2", "A/IM3", "A/rt.dcm", "C/1.dcm"}
+    assert all("two people" in reason for reason in reasons.values())
     assert report.patients == 1
 
 
-def test_one_person_written_in_letters_and_in_chinese_is_one(hospital: Path, tmp_path: Path) -> None:
-    save(image(9, name="zhang sanfeng"), hospital / "C/1.dcm")
-    save(image(10, name="=张^三丰"), hospital / "C/2.dcm")
+def test_a_name_in_latin_and_chinese_letters_is_one_person(hospital: Path, tmp_path: Path) -> None:
+    write_object(create_slice(9, name="zhang sanfeng"), hospital / "C/1.dcm")
+    write_object(create_slice(10, name="=张^三丰"), hospital / "C/2.dcm")
     assert anonymise_folder(hospital, tmp_path / "out").left_out == ()
 
 
@@ -536,28 +553,28 @@ def test_one_person_written_in_letters_and_in_chinese_is_one(hospital: Path, tmp
 def test_objects_that_may_show_a_name_are_left_out_with_a_reason(
     hospital: Path, tmp_path: Path, find_residues: Search
 ) -> None:
-    screenshot, burned, colour = image(21), image(22), image(23)
+    screenshot, burned, colour = create_slice(21), create_slice(22), create_slice(23)
     screenshot.ImageType = ["DERIVED", "SECONDARY", "SCREEN SAVE"]
     burned.BurnedInAnnotation = "YES"
     colour.SamplesPerPixel = 3
-    bad = {
+    left_out_objects = {
         "screen.dcm": (screenshot, "screenshot"),
         "burned.dcm": (burned, "burned"),
         "colour.dcm": (colour, "colour"),
-        "capture.dcm": (element(uids.SecondaryCaptureImageStorage), "Secondary Capture"),
-        "echo.dcm": (element(uids.UltrasoundImageStorage), "Ultrasound"),
-        "report.dcm": (element(uids.BasicTextSRStorage), "basic profile"),
-        "key.dcm": (element(uids.KeyObjectSelectionDocumentStorage), "basic profile"),
-        "state.dcm": (element(uids.GrayscaleSoftcopyPresentationStateStorage), "basic profile"),
-        "letter.dcm": (element(uids.EncapsulatedPDFStorage), "basic profile"),
+        "capture.dcm": (create_object(uids.SecondaryCaptureImageStorage), "Secondary Capture"),
+        "echo.dcm": (create_object(uids.UltrasoundImageStorage), "Ultrasound"),
+        "report.dcm": (create_object(uids.BasicTextSRStorage), "basic profile"),
+        "key.dcm": (create_object(uids.KeyObjectSelectionDocumentStorage), "basic profile"),
+        "state.dcm": (create_object(uids.GrayscaleSoftcopyPresentationStateStorage), "basic profile"),
+        "letter.dcm": (create_object(uids.EncapsulatedPDFStorage), "basic profile"),
     }
-    for name, (item, _) in bad.items():
-        save(item, hospital / "bad" / name)
+    for name, (item, _) in left_out_objects.items():
+        write_object(item, hospital / "bad" / name)
     (hospital / "more.zip").write_bytes(b"PK")
     report = anonymise_folder(hospital, tmp_path / "out")
-    left = {path.name: why for path, why in report.left_out}
-    assert set(left) == {*bad, "more.zip"}
-    assert all(part in left[name] for name, (_, part) in bad.items())
+    reasons = {path.name: reason for path, reason in report.left_out}
+    assert set(reasons) == {*left_out_objects, "more.zip"}
+    assert all(part in reasons[name] for name, (_, part) in left_out_objects.items())
     assert report.written_files == 5 and find_residues(tmp_path / "out", IDENTIFYING) == []
     listed = report.key_file.with_name("left_out.csv").read_text("utf-8-sig")
     assert "bad/burned.dcm" in listed
@@ -571,7 +588,7 @@ def test_a_damaged_file_is_left_out_and_the_rest_written(cut: int, hospital: Pat
     assert [str(path) for path, _ in report.left_out] == ["A/IM1"] and report.written_files == 4
 
 
-def test_folders_in_each_other_and_foreign_files_are_refused(hospital: Path, tmp_path: Path) -> None:
+def test_nested_folders_and_folders_with_other_files_are_refused(hospital: Path, tmp_path: Path) -> None:
     with pytest.raises(GliomarkError, match="lies inside the other"):
         anonymise_folder(hospital, hospital / "clean")
     with pytest.raises(GliomarkError, match="keep it elsewhere"):
@@ -588,7 +605,7 @@ def test_folders_in_each_other_and_foreign_files_are_refused(hospital: Path, tmp
 # ---- real files -------------------------------------------------------------------------------------
 
 
-def original_values(item: Dataset) -> set[str]:
+def collect_original_values(item: Dataset) -> set[str]:
     """Return values of elements in the table that are too long to occur by chance."""
     found = set()
     for each in item.iterall():
@@ -598,7 +615,7 @@ def original_values(item: Dataset) -> set[str]:
     return found
 
 
-def test_real_series_are_clean_and_hold_the_same_images(
+def test_real_series_are_anonymised_and_keep_their_images(
     shared: Path, tmp_path: Path, find_residues: Search
 ) -> None:
     root = tmp_path / "in"
@@ -614,9 +631,9 @@ def test_real_series_are_clean_and_hold_the_same_images(
     originals = [pydicom.dcmread(path) for path in sources]
     report = anonymise_folder(root, tmp_path / "out")
     assert report.written_files == len(sources) and report.left_out == ()
-    cleans = [pydicom.dcmread(path) for path in files(tmp_path / "out")]
-    assert [wrong for item in cleans for wrong in wrong_elements(item)] == []
-    values = set().union(*map(original_values, originals))
+    cleans = [pydicom.dcmread(path) for path in list_files(tmp_path / "out")]
+    assert [wrong for item in cleans for wrong in find_wrong_elements(item)] == []
+    values = set().union(*map(collect_original_values, originals))
     assert len(values) > 40 and find_residues(tmp_path / "out", values) == []
     images = {item.pixel_array.tobytes() for item in originals}
     assert {item.pixel_array.tobytes() for item in cleans} == images

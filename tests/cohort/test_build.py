@@ -33,11 +33,11 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = []
     for seed in SEEDS:
         phantom = create_phantom(seed, SMALL)
-        bare = {
+        skull_stripped = {
             name: replace(series, image=series.image * (phantom.brain.image > 0))
             for name, series in phantom.study.series.items()
         }
-        write_pictures(replace(phantom.study, series=bare), root / "patients")
+        write_pictures(replace(phantom.study, series=skull_stripped), root / "patients")
         rows.append(phantom.clinical)
     write_clinical_csv(rows, root / "labels.csv")
     return root
@@ -56,26 +56,26 @@ def built(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def copy(built: Path, tmp_path: Path) -> Path:
+def cohort_copy(built: Path, tmp_path: Path) -> Path:
     """A copy of the built cohort, to be damaged."""
     shutil.copytree(built, tmp_path / "cohort")
     shutil.copytree(built.with_name("cohort.private"), tmp_path / "cohort.private")
     return tmp_path / "cohort"
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def read_contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def key(cohort: Path) -> dict[str, str]:
+def read_key(cohort: Path) -> dict[str, str]:
     """Read the new id by original id."""
     lines = (cohort.with_name(cohort.name + ".private") / "key.csv").read_text("utf-8-sig").splitlines()[1:]
     return {line.split(",")[1]: line.split(",")[0] for line in lines}
 
 
-def test_a_patient_is_just_what_preparation_makes_of_it(source: Path, built: Path) -> None:
+def test_a_stored_patient_equals_its_preparation(source: Path, built: Path) -> None:
     stack = prepare(read_study(source / "patients" / "PHANTOM-0003"), PAIR)
-    read = Cohort(built).read_stack(key(built)["PHANTOM-0003"])
+    read = Cohort(built).read_stack(read_key(built)["PHANTOM-0003"])
     for name in PAIR:
         np.testing.assert_array_equal(read.images[name], stack.images[name].astype(np.float16))
     np.testing.assert_array_equal(read.reader_mask, stack.reader_mask)
@@ -84,7 +84,7 @@ def test_a_patient_is_just_what_preparation_makes_of_it(source: Path, built: Pat
     assert read.slice_names == stack.slice_names and read.selected == stack.selected
 
 
-def test_the_layout_opens_in_plain_h5py(built: Path) -> None:
+def test_the_layout_can_be_read_with_h5py(built: Path) -> None:
     cohort = Cohort(built)
     patient = cohort.patient_ids[0]
     stack = cohort.read_stack(patient)
@@ -101,7 +101,7 @@ def test_the_layout_opens_in_plain_h5py(built: Path) -> None:
     assert listed == lesion_slices and lesion_slices
 
 
-def test_it_says_who_is_where_and_what_made_it(built: Path) -> None:
+def test_the_cohort_records_folds_and_software(built: Path) -> None:
     cohort = Cohort(built)
     assert cohort.metadata["schema_version"] == 2 and cohort.metadata["sequences"] == ["T1C", "FLAIR"]
     assert set(cohort.metadata["arrays_sha256"]) == set(cohort.patient_ids)
@@ -111,41 +111,43 @@ def test_it_says_who_is_where_and_what_made_it(built: Path) -> None:
     assert cohort.get_clinical(cohort.patient_ids[0]).columns["ki67"]
 
 
-def test_nothing_in_the_cohort_names_a_patient(built: Path) -> None:
-    for path, content in contents(built).items():
+def test_the_cohort_contains_no_original_id(built: Path) -> None:
+    for path, content in read_contents(built).items():
         assert "PHANTOM" not in path and b"PHANTOM" not in content and b"hospital" not in content, path
 
 
-def test_again_prepares_nothing_and_changes_nothing(source: Path, copy: Path) -> None:
-    before = contents(copy)
-    report = build(source, copy, workers=2)
-    assert (report.prepared, report.reused) == (0, 10) and contents(copy) == before
+def test_a_second_build_prepares_and_changes_nothing(source: Path, cohort_copy: Path) -> None:
+    before = read_contents(cohort_copy)
+    report = build(source, cohort_copy, workers=2)
+    assert (report.prepared, report.reused) == (0, 10) and read_contents(cohort_copy) == before
 
 
 @pytest.mark.parametrize("damage", ["record", "slice cut short", "slice gone", "array changed"])
-def test_what_is_damaged_is_prepared_again(source: Path, copy: Path, damage: str) -> None:
-    patient = Cohort(copy).patient_ids[4]
-    whole = Cohort(copy).read_stack(patient)
-    before = {path: content for path, content in contents(copy).items() if path.startswith("GMSBraTS")}
-    victim = sorted((copy / "GMSBraTS" / "T1C" / patient).iterdir())[3]
+def test_a_damaged_patient_is_prepared_again(source: Path, cohort_copy: Path, damage: str) -> None:
+    patient = Cohort(cohort_copy).patient_ids[4]
+    original = Cohort(cohort_copy).read_stack(patient)
+    before = {
+        path: content for path, content in read_contents(cohort_copy).items() if path.startswith("GMSBraTS")
+    }
+    slice_path = sorted((cohort_copy / "GMSBraTS" / "T1C" / patient).iterdir())[3]
     if damage == "record":
-        (copy / "patients" / f"{patient}.json").unlink()
+        (cohort_copy / "patients" / f"{patient}.json").unlink()
     elif damage == "slice cut short":
-        victim.write_bytes(victim.read_bytes()[:900])
+        slice_path.write_bytes(slice_path.read_bytes()[:900])
     elif damage == "slice gone":
-        victim.unlink()
+        slice_path.unlink()
     else:
-        with h5py.File(victim, "r+") as file:
+        with h5py.File(slice_path, "r+") as file:
             file["image"][0, 0] = 7
-    report = build(source, copy)
+    report = build(source, cohort_copy)
     assert (report.prepared, report.reused) == (1, 9)
-    np.testing.assert_array_equal(Cohort(copy).read_stack(patient).images[PAIR[0]], whole.images[PAIR[0]])
-    assert {p: c for p, c in contents(copy).items() if p.startswith("GMSBraTS")} == before
+    np.testing.assert_array_equal(
+        Cohort(cohort_copy).read_stack(patient).images[PAIR[0]], original.images[PAIR[0]]
+    )
+    assert {p: c for p, c in read_contents(cohort_copy).items() if p.startswith("GMSBraTS")} == before
 
 
-def test_a_changed_source_is_prepared_again_and_a_vanished_row_leaves(
-    source: Path, copy: Path, tmp_path: Path
-) -> None:
+def test_a_patient_without_a_row_leaves_the_cohort(source: Path, cohort_copy: Path, tmp_path: Path) -> None:
     changed = tmp_path / "changed"
     shutil.copytree(source, changed)
     patient = changed / "patients" / "PHANTOM-0002"
@@ -154,30 +156,32 @@ def test_a_changed_source_is_prepared_again_and_a_vanished_row_leaves(
     table = changed / "labels.csv"
     rows = table.read_text("utf-8").splitlines()
     table.write_text("\n".join(row for row in rows if not row.startswith("PHANTOM-0007")) + "\n", "utf-8")
-    gone = key(copy)["PHANTOM-0007"]
-    report = build(changed, copy)
+    removed_id = read_key(cohort_copy)["PHANTOM-0007"]
+    report = build(changed, cohort_copy)
     # replacing the first mask picture by an identical one changes no byte: only the missing row matters
     assert report.reused + report.prepared == 9 and set(report.left_out) == {"PHANTOM-0007"}
     assert "has no row" in report.left_out["PHANTOM-0007"]
-    assert gone not in Cohort(copy).prepared_ids and not list(copy.glob(f"GMS*/*/{gone}"))
+    assert removed_id not in Cohort(cohort_copy).prepared_ids and not list(
+        cohort_copy.glob(f"GMS*/*/{removed_id}")
+    )
 
 
 def test_a_patient_that_cannot_be_prepared_is_left_out_with_the_reason(source: Path, tmp_path: Path) -> None:
-    some = tmp_path / "some"
+    subset = tmp_path / "some"
     for seed in (1, 2, 3):
         name = f"PHANTOM-{seed:04d}"
-        shutil.copytree(source / "patients" / name, some / "patients" / name)
-    shutil.copyfile(source / "labels.csv", some / "labels.csv")
-    shutil.rmtree(some / "patients" / "PHANTOM-0001" / "mask")
-    shutil.rmtree(some / "patients" / "PHANTOM-0002" / "FLAIR")
-    report = build(some, tmp_path / "out")
+        shutil.copytree(source / "patients" / name, subset / "patients" / name)
+    shutil.copyfile(source / "labels.csv", subset / "labels.csv")
+    shutil.rmtree(subset / "patients" / "PHANTOM-0001" / "mask")
+    shutil.rmtree(subset / "patients" / "PHANTOM-0002" / "FLAIR")
+    report = build(subset, tmp_path / "out")
     assert report.prepared == 1
     assert "no lesion mask" in report.left_out["PHANTOM-0001"]
     assert "FLAIR is missing" in report.left_out["PHANTOM-0002"]
-    without = build(some, tmp_path / "without", replace(SETTINGS, without_masks=True))
+    without = build(subset, tmp_path / "without", replace(SETTINGS, without_masks=True))
     assert without.prepared == 2
     cohort = Cohort(tmp_path / "without")
-    patient = key(cohort.folder)["PHANTOM-0001"]
+    patient = read_key(cohort.folder)["PHANTOM-0001"]
     assert cohort.read_stack(patient).lesion is None
     with pytest.raises(GliomarkError, match="no lesion mask"):
         _ = cohort.read_stack(patient).reader_mask
@@ -191,39 +195,43 @@ def test_a_patient_that_cannot_be_prepared_is_left_out_with_the_reason(source: P
         replace(SETTINGS, labels=LabelSettings(ki67_threshold=20)),
     ],
 )
-def test_other_settings_do_not_mix_into_a_cohort(source: Path, copy: Path, other: BuildSettings) -> None:
-    before = contents(copy)
+def test_other_settings_are_refused_for_an_existing_cohort(
+    source: Path, cohort_copy: Path, other: BuildSettings
+) -> None:
+    before = read_contents(cohort_copy)
     with pytest.raises(GliomarkError, match="built with other settings"):
-        build(source, copy, other)
-    assert contents(copy) == before
+        build(source, cohort_copy, other)
+    assert read_contents(cohort_copy) == before
 
 
-def test_a_cohort_does_not_lie_among_its_sources(source: Path) -> None:
+def test_a_cohort_inside_its_source_is_refused(source: Path) -> None:
     with pytest.raises(GliomarkError, match="lies inside"):
         build(source, source / "patients" / "cohort")
     assert not (source / "patients" / "cohort").exists()
 
 
-def test_an_unfinished_cohort_is_not_trained_on(copy: Path) -> None:
-    about = json.loads((copy / "cohort.json").read_text("utf-8"))
-    (copy / "cohort.json").write_text(json.dumps({**about, "finished": False}), "utf-8")
+def test_an_unfinished_cohort_is_refused(cohort_copy: Path) -> None:
+    metadata = json.loads((cohort_copy / "cohort.json").read_text("utf-8"))
+    (cohort_copy / "cohort.json").write_text(json.dumps({**metadata, "finished": False}), "utf-8")
     with pytest.raises(GliomarkError, match="was not finished"):
-        Cohort(copy)
+        Cohort(cohort_copy)
 
 
-def test_who_is_rejected_is_not_read_and_moves_nobody(source: Path, copy: Path) -> None:
+def test_a_rejected_patient_is_left_out_and_the_split_of_the_others_is_unchanged(
+    source: Path, cohort_copy: Path
+) -> None:
     from gliomark.cohort.folds import load_cohort_folds
 
-    before = load_cohort_folds(Cohort(copy))
-    gone = before.train[0]
-    (copy / "qc.csv").write_text(f"id,decision,comment\n{gone},reject,motion\n", "utf-8")
-    cohort = Cohort(copy)
-    assert gone not in cohort.patient_ids and gone in cohort.prepared_ids
+    before = load_cohort_folds(Cohort(cohort_copy))
+    rejected_id = before.train[0]
+    (cohort_copy / "qc.csv").write_text(f"id,decision,comment\n{rejected_id},reject,motion\n", "utf-8")
+    cohort = Cohort(cohort_copy)
+    assert rejected_id not in cohort.patient_ids and rejected_id in cohort.prepared_ids
     after = load_cohort_folds(cohort)
     assert after.train == before.train[1:] and after.test == before.test
 
 
-def test_no_scheduler_is_one_sentence(source: Path, tmp_path: Path) -> None:
+def test_a_missing_scheduler_gives_one_sentence(source: Path, tmp_path: Path) -> None:
     with pytest.raises(GliomarkError, match="No dask scheduler answers"):
         build_cohort(
             CohortSources(source / "patients", source / "labels.csv"),

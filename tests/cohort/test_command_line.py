@@ -14,7 +14,7 @@ TABLE = "id,age,sex,ki67\nA,50,0,20\n"
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     """A folder with an export without usable files, and a table."""
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / "readme.txt").write_text("nothing here")
@@ -23,21 +23,23 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def refused(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+def run_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> Callable[..., str]:
     """Function that runs a command which must fail, and returns its single line on standard error."""
 
-    def call(*arguments: object) -> str:
-        monkeypatch.chdir(place)
+    def run_command(*arguments: object) -> str:
+        monkeypatch.chdir(folder)
         monkeypatch.setattr(sys, "argv", ["gliomark", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             run()
-        said = capsys.readouterr().err.strip()
-        assert ended.value.code == 1 and said.startswith("gliomark: ") and "\n" not in said, said
-        return said
+        error_text = capsys.readouterr().err.strip()
+        assert ended.value.code == 1 and error_text.startswith("gliomark: ") and "\n" not in error_text, (
+            error_text
+        )
+        return error_text
 
-    return call
+    return run_command
 
 
 BUILD = ("cohort", "build", "export", "--labels", "labels.csv", "--out", "out", "--workers", "0")
@@ -69,13 +71,15 @@ BUILD = ("cohort", "build", "export", "--labels", "labels.csv", "--out", "out", 
         ),
     ],
 )
-def test_refused_in_one_sentence(refused, place: Path, arguments: tuple[str, ...], sentence: str) -> None:
-    assert sentence in refused(*arguments)
-    assert not list(place.glob("out/*")), "no partial output"
-    assert sorted(path.name for path in (place / "export").iterdir()) == ["readme.txt"]
+def test_bad_input_is_refused_in_one_sentence(
+    run_refused, folder: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
+    assert sentence in run_refused(*arguments)
+    assert not list(folder.glob("out/*")), "no partial output"
+    assert sorted(path.name for path in (folder / "export").iterdir()) == ["readme.txt"]
 
 
-def test_a_table_without_ids_is_refused_before_any_work(refused, place: Path) -> None:
-    (place / "labels.csv").write_text("name,age\nx,50\n")
-    assert "labels.csv" in refused(*BUILD)
-    assert not (place / "out").exists() and not (place / "out.private").exists()
+def test_a_table_without_ids_is_refused_before_any_work(run_refused, folder: Path) -> None:
+    (folder / "labels.csv").write_text("name,age\nx,50\n")
+    assert "labels.csv" in run_refused(*BUILD)
+    assert not (folder / "out").exists() and not (folder / "out.private").exists()

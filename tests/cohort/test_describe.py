@@ -17,16 +17,18 @@ from gliomark.cohort.store import Cohort
 
 
 @pytest.fixture
-def copy(prepared_cohort: Path, tmp_path: Path) -> Path:
+def cohort_copy(prepared_cohort: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(prepared_cohort, tmp_path / "cohort"))
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _read_rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def _line(rows: list[dict[str, str]], variable: str, level: str = "", section: str = "") -> dict[str, str]:
+def _get_line(
+    rows: list[dict[str, str]], variable: str, level: str = "", section: str = ""
+) -> dict[str, str]:
     found = [
         row
         for row in rows
@@ -36,11 +38,11 @@ def _line(rows: list[dict[str, str]], variable: str, level: str = "", section: s
     return found[0]
 
 
-def test_table_2_1_is_the_published_coding(prepared_cohort: Path, tmp_path: Path) -> None:
+def test_table_2_1_uses_the_published_coding(prepared_cohort: Path, tmp_path: Path) -> None:
     folder = describe_cohort(Cohort(prepared_cohort), tmp_path / "out")
     table = {
         row["characteristic"]: (row["coded_0"], row["coded_1"], row["missing"], row["n"])
-        for row in _rows(folder / "table_2_1.csv")
+        for row in _read_rows(folder / "table_2_1.csv")
     }
     # ages 61, 34.5, 47, unknown, 92, 29 (mean 52.7); Ki-67 30, 5, 12, 8, 45, 3 %
     assert table["age >= 45 years"] == ("2", "3", "1", "5")
@@ -51,23 +53,23 @@ def test_table_2_1_is_the_published_coding(prepared_cohort: Path, tmp_path: Path
     assert table["MGMT methylated"] == ("0", "0", "6", "0")
 
 
-def test_summary_carries_n_everywhere(prepared_cohort: Path, tmp_path: Path) -> None:
-    rows = _rows(describe_cohort(Cohort(prepared_cohort), tmp_path / "out") / "summary.csv")
+def test_every_line_of_the_summary_has_its_n(prepared_cohort: Path, tmp_path: Path) -> None:
+    rows = _read_rows(describe_cohort(Cohort(prepared_cohort), tmp_path / "out") / "summary.csv")
     assert all(row["n"] and row["of"] for row in rows)
-    age = _line(rows, "age (years)")
+    age = _get_line(rows, "age (years)")
     assert (age["n"], age["of"], age["median"], age["min"], age["max"]) == ("5", "6", "47", "29", "92")
-    assert _line(rows, "who_grade", "2")["n"] == "3"
-    missing = _line(rows, "T1C", "missing", "sequences")
+    assert _get_line(rows, "who_grade", "2")["n"] == "3"
+    missing = _get_line(rows, "T1C", "missing", "sequences")
     assert (missing["n"], missing["share"]) == ("1", "0.1667")
-    scanner = _line(rows, "scanner", "SIEMENS Prisma 3 T", "series T1C")
+    scanner = _get_line(rows, "scanner", "SIEMENS Prisma 3 T", "series T1C")
     assert (scanner["n"], scanner["of"]) == ("5", "5")
-    train = _line(rows, "train", "IDH mutant (of those known)")
+    train = _get_line(rows, "train", "IDH mutant (of those known)")
     assert (train["n"], train["of"], train["share"]) == ("2", "3", "0.6667")
 
 
-def test_volume_is_the_masks_own(prepared_cohort: Path, tmp_path: Path) -> None:
+def test_lesion_volume_is_that_of_the_mask(prepared_cohort: Path, tmp_path: Path) -> None:
     folder = describe_cohort(Cohort(prepared_cohort), tmp_path / "out")
-    row = next(row for row in _rows(folder / "cohort.csv") if row["id"] == "G0002")
+    row = next(row for row in _read_rows(folder / "cohort.csv") if row["id"] == "G0002")
     voxels = 0
     for path in (prepared_cohort / "GMSBraTS" / "T2" / "G0002").glob("*.h5"):
         with h5py.File(path) as file:
@@ -87,43 +89,43 @@ def test_page_and_datasheet_are_self_contained(prepared_cohort: Path, tmp_path: 
     assert "T1C: missing for 1 of 6 patients" in sheet
 
 
-def test_same_cohort_same_bytes(prepared_cohort: Path, tmp_path: Path) -> None:
+def test_the_same_cohort_gives_the_same_bytes(prepared_cohort: Path, tmp_path: Path) -> None:
     one, other = (describe_cohort(Cohort(prepared_cohort), tmp_path / name) for name in ("one", "other"))
     assert all((other / path.name).read_bytes() == path.read_bytes() for path in one.iterdir())
 
 
-def test_rejected_patients_are_left_out_and_counted(copy: Path) -> None:
-    (copy / "qc.csv").write_text("id,decision\nG0005,reject\n", "utf-8")
-    folder = describe_cohort(Cohort(copy))
-    assert folder == copy / "describe"
-    assert "G0005" not in {row["id"] for row in _rows(folder / "cohort.csv")}
-    assert _line(_rows(folder / "summary.csv"), "test", "patients")["n"] == "1"
+def test_rejected_patients_are_left_out_and_counted(cohort_copy: Path) -> None:
+    (cohort_copy / "qc.csv").write_text("id,decision\nG0005,reject\n", "utf-8")
+    folder = describe_cohort(Cohort(cohort_copy))
+    assert folder == cohort_copy / "describe"
+    assert "G0005" not in {row["id"] for row in _read_rows(folder / "cohort.csv")}
+    assert _get_line(_read_rows(folder / "summary.csv"), "test", "patients")["n"] == "1"
     assert "1 more were prepared and rejected" in (folder / "datasheet.md").read_text("utf-8")
 
 
-def test_next_to_nothing_known(copy: Path) -> None:
+def test_a_cohort_with_almost_no_information_is_described(cohort_copy: Path) -> None:
     """A cohort as from a folder of pictures: no acquisition parameters, ages, labels, folds or masks."""
-    (copy / "folds.json").unlink()
-    rows = [f"{path.stem},,,<b>free</b>" for path in sorted((copy / "patients").glob("*.json"))]
-    (copy / "MetaMS.csv").write_text("\n".join(["id,age,sex,note", *rows]) + "\n", "utf-8")
-    for path in (copy / "patients").glob("*.json"):
+    (cohort_copy / "folds.json").unlink()
+    rows = [f"{path.stem},,,<b>free</b>" for path in sorted((cohort_copy / "patients").glob("*.json"))]
+    (cohort_copy / "MetaMS.csv").write_text("\n".join(["id,age,sex,note", *rows]) + "\n", "utf-8")
+    for path in (cohort_copy / "patients").glob("*.json"):
         content = json.loads(path.read_text("utf-8"))
         path.write_text(
             json.dumps({k: v for k, v in content.items() if k not in {"series", "quality"}}), "utf-8"
         )
-    for path in (copy / "GMSBraTS").rglob("*.h5"):
+    for path in (cohort_copy / "GMSBraTS").rglob("*.h5"):
         with h5py.File(path, "a") as file:
             del file["mask"]
-    update_slice_hashes(copy)
-    folder = describe_cohort(Cohort(copy))
-    lines = _rows(folder / "summary.csv")
-    assert (_line(lines, "age (years)")["n"], _line(lines, "volume (ml)")["n"]) == ("0", "0")
+    update_slice_hashes(cohort_copy)
+    folder = describe_cohort(Cohort(cohort_copy))
+    lines = _read_rows(folder / "summary.csv")
+    assert (_get_line(lines, "age (years)")["n"], _get_line(lines, "volume (ml)")["n"]) == ("0", "0")
     page = (folder / "describe.html").read_text("utf-8")
     assert "<svg" not in page and "<b>free" not in page and "&lt;b&gt;free" in page
     assert "Not created yet" in (folder / "datasheet.md").read_text("utf-8")
 
 
-def test_ki67_percent_decides_only_where_no_code_does() -> None:
+def test_ki67_percentage_is_used_only_without_a_code() -> None:
     assert parse_markers({"ki67": "10"})["ki67_high"] == 1
     assert parse_markers({"ki67": "9.9"})["ki67_high"] == 0
     assert parse_markers({"ki67": "30", "ki67_high": "0"})["ki67_high"] == 0

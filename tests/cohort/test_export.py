@@ -52,21 +52,21 @@ def test_bids_names_every_image_and_mask(bids: Path) -> None:
         "ce-gadolinium_space-individual_desc-preproc_T1w", "space-individual_desc-preproc_T2w",
         "space-individual_desc-brain_mask", "space-individual_desc-lesion_mask",
     ]  # fmt: skip
-    wanted = {f"sub-G0001/anat/sub-G0001_{stem}.{end}" for stem in stems for end in ("nii.gz", "json")}
-    assert found == wanted | {"sub-G0001/anat"}
+    expected = {f"sub-G0001/anat/sub-G0001_{stem}.{end}" for stem in stems for end in ("nii.gz", "json")}
+    assert found == expected | {"sub-G0001/anat"}
     assert not list((bids / "sub-G0003").rglob("*gadolinium*"))
-    about = read_json(bids / "dataset_description.json")
-    assert (about["DatasetType"], about["BIDSVersion"]) == ("derivative", "1.10.0")
+    description = read_json(bids / "dataset_description.json")
+    assert (description["DatasetType"], description["BIDSVersion"]) == ("derivative", "1.10.0")
 
 
-def test_bids_metadata_say_what_was_done_and_point_to_a_file(bids: Path) -> None:
-    about = read_json(next((bids / "sub-G0002").rglob("*T1w.json")))
-    assert about["SkullStripped"] is True
-    assert (bids / about["SpatialReference"].removeprefix("bids::")).is_file()
+def test_bids_metadata_record_the_processing_and_refer_to_an_existing_file(bids: Path) -> None:
+    metadata = read_json(next((bids / "sub-G0002").rglob("*T1w.json")))
+    assert metadata["SkullStripped"] is True
+    assert (bids / metadata["SpatialReference"].removeprefix("bids::")).is_file()
     assert read_json(next((bids / "sub-G0002").rglob("*lesion_mask.json")))["Type"] == "Lesion"
 
 
-def test_bids_participants_are_described_and_the_oldest_are_not_told_apart(bids: Path) -> None:
+def test_bids_participants_are_described_and_ages_above_89_are_pooled(bids: Path) -> None:
     with (bids / "participants.tsv").open(encoding="utf-8", newline="") as file:
         rows = {row["participant_id"]: row for row in csv.DictReader(file, delimiter="\t")}
     assert rows["sub-G0002"]["age"] == "34.5" and rows["sub-G0002"]["sex"] == "F"
@@ -75,29 +75,31 @@ def test_bids_participants_are_described_and_the_oldest_are_not_told_apart(bids:
     assert set(read_json(bids / "participants.json")) == set(rows["sub-G0001"]) - {"participant_id"}
 
 
-def test_bids_volumes_keep_values_and_place_in_nibabel_and_simpleitk(bids: Path, cohort: Cohort) -> None:
+def test_bids_volumes_keep_values_and_position_in_nibabel_and_simpleitk(bids: Path, cohort: Cohort) -> None:
     stack = cohort.read_stack("G0002")
     path = bids / "sub-G0002/anat/sub-G0002_space-individual_desc-preproc_T2w.nii.gz"
     volume, read = nib.load(path), sitk.ReadImage(path)
     assert np.array_equal(volume.get_fdata(dtype=np.float32).transpose(2, 1, 0), stack.images[MRSequence.T2])
     assert np.array_equal(sitk.GetArrayFromImage(read), stack.images[MRSequence.T2])
     for index in ((0, 0, 0), (239, 0, 0), (0, 239, 0), (3, 100, 5)):  # column, row, slice
-        place = (stack.affine @ [*index, 1])[:3]
-        assert np.allclose(nib.affines.apply_affine(volume.affine, index) * [-1, -1, 1], place, atol=1e-3)
-        assert np.allclose(read.TransformIndexToPhysicalPoint(index), place, atol=1e-3)
+        position = (stack.affine @ [*index, 1])[:3]
+        assert np.allclose(nib.affines.apply_affine(volume.affine, index) * [-1, -1, 1], position, atol=1e-3)
+        assert np.allclose(read.TransformIndexToPhysicalPoint(index), position, atol=1e-3)
 
 
-def test_bids_masks_are_the_cohorts(bids: Path, cohort: Cohort) -> None:
+def test_bids_masks_equal_those_of_the_cohort(bids: Path, cohort: Cohort) -> None:
     stack = cohort.read_stack("G0005")
     for name, mask in (("lesion", stack.lesion), ("brain", stack.brain)):
         read = sitk.ReadImage(next((bids / "sub-G0005").rglob(f"*desc-{name}_mask.nii.gz")))
         assert np.array_equal(sitk.GetArrayFromImage(read), mask)
 
 
-def test_bids_labels_lose_what_bids_forbids_but_never_merge_two_patients(
+def test_bids_ids_drop_forbidden_characters_but_never_merge_two_patients(
     prepared_cohort: Path, tmp_path: Path
 ) -> None:
-    other = renamed(prepared_cohort, tmp_path / "cohort", {"G0001": "TCGA-CS-1", "G0002": "TCGA-CS1"})
+    other = copy_with_renamed_patients(
+        prepared_cohort, tmp_path / "cohort", {"G0001": "TCGA-CS-1", "G0002": "TCGA-CS1"}
+    )
     with pytest.raises(GliomarkError, match="TCGA-CS1 and TCGA-CS-1|TCGA-CS-1 and TCGA-CS1"):
         export_cohort(Cohort(other), "bids", tmp_path / "out")
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.part").exists()
@@ -105,7 +107,7 @@ def test_bids_labels_lose_what_bids_forbids_but_never_merge_two_patients(
     assert (export_cohort(Cohort(other), "bids", tmp_path / "out") / "sub-TCGACS1").is_dir()
 
 
-def test_nnunet_has_a_channel_per_sequence_and_only_whole_patients(nnunet: Path) -> None:
+def test_nnunet_has_a_channel_per_sequence_and_only_complete_patients(nnunet: Path) -> None:
     assert nnunet.name == "Dataset501_cohort"
     names = {
         part: sorted(file.name for file in (nnunet / part).iterdir()) for part in ("imagesTr", "labelsTs")
@@ -115,20 +117,20 @@ def test_nnunet_has_a_channel_per_sequence_and_only_whole_patients(nnunet: Path)
         f"{patient}_{channel}.nii.gz" for patient in trained for channel in ("0000", "0001")
     ]
     assert names["labelsTs"] == ["G0005.nii.gz", "G0006.nii.gz"]
-    about = read_json(nnunet / "dataset.json")
-    assert about["channel_names"] == {"0": "T1C", "1": "T2"}
-    assert about["labels"] == {"background": 0, "lesion": 1}
-    assert about["numTraining"] == len(trained) and about["file_ending"] == ".nii.gz"
+    description = read_json(nnunet / "dataset.json")
+    assert description["channel_names"] == {"0": "T1C", "1": "T2"}
+    assert description["labels"] == {"background": 0, "lesion": 1}
+    assert description["numTraining"] == len(trained) and description["file_ending"] == ".nii.gz"
 
 
-def test_nnunet_folds_are_the_cohorts_by_patient(nnunet: Path) -> None:
+def test_nnunet_folds_equal_those_of_the_cohort(nnunet: Path) -> None:
     splits = json.loads((nnunet / "splits_final.json").read_text("utf-8"))
     assert [split["val"] for split in splits] == [["G0001"], ["G0002"], [], ["G0004"], []]
     for split in splits:
         assert sorted(split["train"] + split["val"]) == ["G0001", "G0002", "G0004"]
 
 
-def test_nnunet_images_are_zero_outside_the_brain_alone(nnunet: Path, cohort: Cohort) -> None:
+def test_nnunet_images_are_zero_outside_the_brain_only(nnunet: Path, cohort: Cohort) -> None:
     stack = cohort.read_stack("G0005")
     image = sitk.GetArrayFromImage(sitk.ReadImage(nnunet / "imagesTs/G0005_0000.nii.gz"))
     assert not image[~stack.brain].any()
@@ -150,7 +152,7 @@ def test_pictures_are_read_back_with_the_same_mask(pictures: Path, cohort: Cohor
         assert np.isclose(abs(np.linalg.det(study.lesion.affine)), abs(np.linalg.det(stack.affine)))
 
 
-def test_pictures_grey_values_follow_the_patients(pictures: Path, cohort: Cohort) -> None:
+def test_grey_values_of_pictures_are_a_linear_scale(pictures: Path, cohort: Cohort) -> None:
     stack = cohort.read_stack("G0001")
     read = read_study(pictures / "G0001").series[MRSequence.T2].image
     assert not read[~stack.brain].any() and read[stack.brain].min() == 1 and read.max() == 255
@@ -161,14 +163,14 @@ def test_pictures_grey_values_follow_the_patients(pictures: Path, cohort: Cohort
         assert picture.mode == "L"
 
 
-def test_pictures_table_is_the_cohorts(pictures: Path, cohort: Cohort) -> None:
+def test_the_table_of_pictures_equals_that_of_the_cohort(pictures: Path, cohort: Cohort) -> None:
     table = read_clinical_table(pictures / "clinical.csv")
     for patient in cohort.patient_ids:
         assert table.get_row(patient, require_age_sex=False) == cohort.get_clinical(patient)
 
 
-def test_slices_whose_names_do_not_sort_are_counted(prepared_cohort: Path, tmp_path: Path) -> None:
-    other = renamed(prepared_cohort, tmp_path / "cohort", {})
+def test_slices_with_unsorted_names_are_numbered(prepared_cohort: Path, tmp_path: Path) -> None:
+    other = copy_with_renamed_patients(prepared_cohort, tmp_path / "cohort", {})
     path = other / "patients/G0006.json"
     record = read_json(path)
     names = record["slice_names"]
@@ -180,7 +182,7 @@ def test_slices_whose_names_do_not_sort_are_counted(prepared_cohort: Path, tmp_p
 
 
 def test_a_patient_without_a_mask_is_exported_without_one(prepared_cohort: Path, tmp_path: Path) -> None:
-    other = renamed(prepared_cohort, tmp_path / "cohort", {})
+    other = copy_with_renamed_patients(prepared_cohort, tmp_path / "cohort", {})
     for file in (other / "GMSBraTS").glob("*/G0001/*.h5"):
         with h5py.File(file, "a") as slices:
             del slices["mask"]
@@ -192,7 +194,7 @@ def test_a_patient_without_a_mask_is_exported_without_one(prepared_cohort: Path,
 
 
 def test_rejected_patients_are_not_exported(prepared_cohort: Path, tmp_path: Path) -> None:
-    other = renamed(prepared_cohort, tmp_path / "cohort", {})
+    other = copy_with_renamed_patients(prepared_cohort, tmp_path / "cohort", {})
     (other / "qc.csv").write_text("id,decision,comment\nG0002,reject,moved\n", "utf-8")
     out = export_cohort(Cohort(other), "bids", tmp_path / "out")
     assert not (out / "sub-G0002").exists() and (out / "sub-G0001").is_dir()
@@ -200,15 +202,15 @@ def test_rejected_patients_are_not_exported(prepared_cohort: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("layout", ["bids", "nnunet", "structured-pictures"])
-def test_a_folder_in_use_is_refused_and_kept(layout: str, cohort: Cohort, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_refused_and_kept(layout: str, cohort: Cohort, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep me")
     with pytest.raises(GliomarkError, match="not empty"):
         export_cohort(cohort, layout, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_nothing_half_written_stays(prepared_cohort: Path, tmp_path: Path) -> None:
-    other = renamed(prepared_cohort, tmp_path / "cohort", {})
+def test_no_partial_export_is_left(prepared_cohort: Path, tmp_path: Path) -> None:
+    other = copy_with_renamed_patients(prepared_cohort, tmp_path / "cohort", {})
     (other / "GMSBraTS/T2/G0006/003.h5").unlink()
     with pytest.raises(GliomarkError, match="003.h5 is missing"):
         export_cohort(Cohort(other), "bids", tmp_path / "out")
@@ -225,7 +227,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def renamed(source: Path, to: Path, names: dict[str, str]) -> Path:
+def copy_with_renamed_patients(source: Path, to: Path, names: dict[str, str]) -> Path:
     """Copy a cohort, with other ids for some patients."""
     shutil.copytree(source, to)
     for old, new in names.items():

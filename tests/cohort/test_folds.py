@@ -15,7 +15,7 @@ from gliomark.errors import GliomarkError
 STRATA = {f"P{i:03d}": "1" if i % 4 == 0 else "0" for i in range(100)}
 
 
-def test_sizes_are_6_2_2_and_everybody_is_there_once() -> None:
+def test_sizes_are_6_2_2_and_every_patient_occurs_once() -> None:
     folds = create_folds(STRATA)
     assert (len(folds.train), len(folds.validation), len(folds.test)) == (60, 20, 20)
     assert Counter(folds.train + folds.validation + folds.test) == Counter(list(STRATA))
@@ -26,13 +26,13 @@ def test_sizes_are_6_2_2_and_everybody_is_there_once() -> None:
     assert folds.development == tuple(sorted(folds.train + folds.validation))
 
 
-def test_stratified() -> None:
+def test_parts_are_stratified() -> None:
     folds = create_folds(STRATA)
     for part in (folds.train, folds.validation, folds.test, *folds.development_folds):
         assert sum(STRATA[p] == "1" for p in part) / len(part) == pytest.approx(0.25, abs=0.01)
 
 
-def test_same_seed_same_folds_whatever_the_order() -> None:
+def test_folds_depend_on_the_seed_and_not_on_the_order() -> None:
     folds = create_folds(STRATA, seed=3)
     assert create_folds(dict(reversed(STRATA.items())), seed=3) == folds
     assert create_folds(STRATA, seed=4).test != folds.test
@@ -51,7 +51,7 @@ def test_the_hash_covers_every_fold(part, one, other) -> None:
     assert (swapped.train, swapped.validation, swapped.test) == (folds.train, folds.validation, folds.test)
 
 
-def test_written_once_and_read_back(tmp_path: Path) -> None:
+def test_folds_are_written_once_and_read_back(tmp_path: Path) -> None:
     path = tmp_path / "folds.json"
     drawn = load_or_create_folds(path, STRATA, seed=1)
     before = path.read_bytes()
@@ -60,7 +60,7 @@ def test_written_once_and_read_back(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_an_older_file_is_told_so_and_its_split_is_drawn_again(tmp_path: Path) -> None:
+def test_an_older_file_is_refused_and_redrawing_gives_the_same_split(tmp_path: Path) -> None:
     path = tmp_path / "folds.json"
     drawn = load_or_create_folds(path, STRATA)
     record = {name: part for name, part in json.loads(path.read_text("utf-8")).items() if name != "folds"}
@@ -88,9 +88,9 @@ def test_another_cohort_is_refused(tmp_path: Path) -> None:
 )
 def test_a_patient_in_two_parts_is_refused(first: str, second: str) -> None:
     record = asdict(create_folds(STRATA))
-    intruder = record[first][0]
-    record[second] = (*record[second], intruder)
-    with pytest.raises(GliomarkError, match=intruder):
+    duplicate = record[first][0]
+    record[second] = (*record[second], duplicate)
+    with pytest.raises(GliomarkError, match=duplicate):
         CohortFolds(**record)
 
 
@@ -114,7 +114,7 @@ def test_a_test_patient_in_a_development_fold_is_refused() -> None:
         CohortFolds(**{**record, "development_folds": ((*first, record["test"][0]), *rest)})
 
 
-def test_a_broken_file_is_refused_as_well(tmp_path: Path) -> None:
+def test_a_file_with_a_patient_in_two_parts_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "folds.json"
     load_or_create_folds(path, STRATA)
     record = json.loads(path.read_text("utf-8"))
@@ -124,7 +124,7 @@ def test_a_broken_file_is_refused_as_well(tmp_path: Path) -> None:
         load_or_create_folds(path, STRATA)
 
 
-def test_five_folds_hold_everybody_once_and_the_last_is_the_test_part() -> None:
+def test_five_folds_hold_every_patient_once_and_the_last_is_the_test_part() -> None:
     folds = create_folds(STRATA)
     assert Counter(p for fold in folds.folds for p in fold) == Counter(list(STRATA))
     assert [len(fold) for fold in folds.folds] == [20] * 5 and folds.folds[4] == folds.test
@@ -135,16 +135,19 @@ def test_five_folds_hold_everybody_once_and_the_last_is_the_test_part() -> None:
         CohortFolds(**{**asdict(folds), "folds": (second, *rest)})
 
 
-def test_who_is_left_out_moves_nobody() -> None:
+def test_leaving_out_patients_does_not_move_the_others() -> None:
     folds = create_folds(STRATA)
-    gone = {folds.train[0], folds.test[1]}
-    rest = folds.restrict_to(set(STRATA) - gone)
+    removed = {folds.train[0], folds.test[1]}
+    rest = folds.restrict_to(set(STRATA) - removed)
     assert rest.train == folds.train[1:] and rest.validation == folds.validation
     assert set(folds.test) - set(rest.test) == {folds.test[1]}
-    assert all(set(now) == set(before) - gone for now, before in zip(rest.folds, folds.folds, strict=True))
+    assert all(
+        set(restricted_fold) == set(fold) - removed
+        for restricted_fold, fold in zip(rest.folds, folds.folds, strict=True)
+    )
 
 
-def test_too_few_patients_are_told_so() -> None:
+def test_too_few_patients_are_refused() -> None:
     with pytest.raises(GliomarkError, match="9 patients are too few"):
         create_folds({f"P{number}": "" for number in range(9)})
     assert len(create_folds({f"P{number}": str(number) for number in range(10)}).test) == 2

@@ -42,7 +42,7 @@ def report(export: Path, tmp_path_factory: pytest.TempPathFactory) -> BuildRepor
     return report
 
 
-def test_the_four_sequences_are_used_and_the_rest_is_explained(report: BuildReport) -> None:
+def test_the_four_sequences_are_used_and_other_series_have_a_reason(report: BuildReport) -> None:
     assert (report.prepared, report.left_out, report.quarantined) == (1, {}, 0)
     table = report.cohort.folder.with_name("cohort.private") / "series.csv"
     with table.open(encoding="utf-8-sig", newline="") as file:
@@ -55,26 +55,26 @@ def test_the_four_sequences_are_used_and_the_rest_is_explained(report: BuildRepo
     assert all(row["reason"] for row in rows)
 
 
-def test_the_drawn_lesion_lies_in_its_place(report: BuildReport) -> None:
+def test_the_drawn_lesion_is_at_the_correct_position(report: BuildReport) -> None:
     truth = create_hospital_patient(SEED, SMALL, (MRSequence.T1C,))
     stack = report.cohort.read_stack("G0001")
     volume = truth.core.image.sum() * abs(np.linalg.det(truth.core.affine[:3, :3])) / 1000
     assert stack.reader_mask.sum() * stack.voxel_volume_ml == pytest.approx(volume, rel=0.15)
     at = np.argwhere(truth.core.image > 0)[:, ::-1].mean(axis=0)
     found = np.argwhere(stack.reader_mask)[:, ::-1].mean(axis=0)
-    middles = [
+    centres = [
         affine[:3, :3] @ index + affine[:3, 3]
         for affine, index in ((truth.core.affine, at), (stack.affine, found))
     ]
-    assert np.linalg.norm(middles[0] - middles[1]) < 1.5
+    assert np.linalg.norm(centres[0] - centres[1]) < 1.5
 
 
-def test_the_displaced_sequence_was_brought_back(report: BuildReport) -> None:
+def test_the_displaced_sequence_is_registered(report: BuildReport) -> None:
     quality = report.cohort.read_patient_record("G0001")["quality"]
     assert quality["T1C_coverage"] > 0.95 and quality["T1C_misalignment_mm"] < 1.5
 
 
-def test_labels_and_scanner_came_along(report: BuildReport, export: Path) -> None:
+def test_labels_and_scanner_are_stored(report: BuildReport, export: Path) -> None:
     with (export / "labels.csv").open(encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
     clinical = report.cohort.get_clinical("G0001")
@@ -98,7 +98,7 @@ def test_no_identifying_value_is_in_the_cohort(
     assert find_residues(report.cohort.folder, values) == []
 
 
-def test_an_age_that_the_table_lacks_comes_from_the_dates(export: Path, tmp_path: Path) -> None:
+def test_a_missing_age_is_computed_from_dates(export: Path, tmp_path: Path) -> None:
     with (export / "labels.csv").open(encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
     table = tmp_path / "labels.csv"

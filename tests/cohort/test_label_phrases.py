@@ -13,7 +13,7 @@ from gliomark.cohort.labels import read_labels
 from gliomark.errors import GliomarkError
 
 TABLE = Path(__file__).with_name("label_phrases.csv")
-WRITTEN = {
+LABEL_COLUMNS = {
     "idh": "idh_mutant",
     "mgmt": "mgmt",
     "1p/19q": "codel_1p19q",
@@ -24,7 +24,7 @@ with TABLE.open(encoding="utf-8", newline="") as _file:
     PHRASES = [(row["column"], row["phrase"], row["expected"]) for row in csv.DictReader(_file)]
 
 
-def read(folder: Path, column: str, *cells: str) -> list[dict[str, str]]:
+def read_cells(folder: Path, column: str, *cells: str) -> list[dict[str, str]]:
     path = folder / "labels.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["id", column], *([f"P{at}", cell] for at, cell in enumerate(cells))])
@@ -32,20 +32,20 @@ def read(folder: Path, column: str, *cells: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("column, phrase, expected", PHRASES)
-def test_phrase(tmp_path: Path, column: str, phrase: str, expected: str) -> None:
+def test_a_phrase_gives_its_label(tmp_path: Path, column: str, phrase: str, expected: str) -> None:
     """expected: the label; blank; "refused", with the cell quoted; for Ki-67 "bound": no percentage, maybe a level."""
     if expected == "refused":
         with pytest.raises(GliomarkError) as refused:
-            read(tmp_path, column, phrase)
+            read_cells(tmp_path, column, phrase)
         assert f"{column} '{phrase}' of P0 " in str(refused.value)
         return
-    (row,) = read(tmp_path, column, phrase)
-    assert row.get(WRITTEN[column], "") == ("" if expected in ("blank", "bound") else expected)
+    (row,) = read_cells(tmp_path, column, phrase)
+    assert row.get(LABEL_COLUMNS[column], "") == ("" if expected in ("blank", "bound") else expected)
     if expected == "blank":
         assert row.get("ki67_high", "") == ""
 
 
-def test_there_are_phrases_enough() -> None:
+def test_there_are_enough_phrases() -> None:
     """There are at least 200, half of them Chinese, with every kind of result."""
     chinese = [phrase for _, phrase, _ in PHRASES if re.search(r"[\u3000-\u9fff\uff00-\uffefⅠ-Ⅻ]", phrase)]
     assert len(PHRASES) - len(chinese) >= 100 and len(chinese) >= 100
@@ -60,7 +60,7 @@ def test_there_are_phrases_enough() -> None:
     ("不足5%", "0"), ("2,5 %", "0"), ("5-10%", "0"), ("10～30%", "1"),
 ])  # fmt: skip
 def test_levels_of_ki67(tmp_path: Path, cell: str, threshold_10: str) -> None:
-    assert read(tmp_path, "Ki-67", cell)[0]["ki67_high"] == threshold_10
+    assert read_cells(tmp_path, "Ki-67", cell)[0]["ki67_high"] == threshold_10
 
 
 @pytest.mark.parametrize("column, cells, expected", [
@@ -71,14 +71,14 @@ def test_levels_of_ki67(tmp_path: Path, cell: str, threshold_10: str) -> None:
     ("IDH (1=foo, 0=bar)", "1 0", None), ("IDH (1=mutant, 0=wt)", "1 2", None),
     ("IDH (1=mutant)", "1 0", ["1", "0"]),
 ])  # fmt: skip
-def test_codes_that_a_columns_name_states(
+def test_codes_defined_in_a_column_name(
     tmp_path: Path, column: str, cells: str, expected: list[str] | None
 ) -> None:
     if expected is None:
         with pytest.raises(GliomarkError, match=r"defines codes|codes in the column name"):
-            read(tmp_path, column, *cells.split())
+            read_cells(tmp_path, column, *cells.split())
         return
-    assert [row["idh_mutant"] for row in read(tmp_path, column, *cells.split())] == expected
+    assert [row["idh_mutant"] for row in read_cells(tmp_path, column, *cells.split())] == expected
 
 
 @pytest.mark.parametrize("column, name, expected", [
@@ -88,7 +88,7 @@ def test_codes_that_a_columns_name_states(
     ("1p/19q (1=intact, 2=codeleted)", "codel_1p19q", ["0", "1"]),
 ])  # fmt: skip
 def test_codes_of_the_other_markers(tmp_path: Path, column: str, name: str, expected: list[str]) -> None:
-    assert [row[name] for row in read(tmp_path, column, "1", "2")] == expected
+    assert [row[name] for row in read_cells(tmp_path, column, "1", "2")] == expected
 
 
 @pytest.mark.parametrize("column, cells, expected", [
@@ -96,15 +96,15 @@ def test_codes_of_the_other_markers(tmp_path: Path, column: str, name: str, expe
     ("IDH", ["突变", "-"], ["1", ""]),
     ("MGMT甲基化", ["阳性", "阴性"], ["1", "0"]), ("MGMT甲基化", ["(+)", "(-)"], ["1", "0"]),
 ])  # fmt: skip
-def test_lone_signs_are_read_by_what_else_stands_in_the_column(
+def test_single_signs_are_interpreted_by_the_rest_of_the_column(
     tmp_path: Path, column: str, cells: list[str], expected: list[str]
 ) -> None:
     name = "mgmt" if "MGMT" in column else "idh_mutant"
-    assert [row[name] for row in read(tmp_path, column, *cells)] == expected
+    assert [row[name] for row in read_cells(tmp_path, column, *cells)] == expected
 
 
 @pytest.mark.parametrize("column", ["MGMT", "MGMT状态", "MGMT status"])
 @pytest.mark.parametrize("cell", ["(+)", "阳性", "MGMT(-)"])
-def test_a_stain_for_the_protein_is_no_methylation(tmp_path: Path, column: str, cell: str) -> None:
+def test_a_protein_stain_is_not_methylation(tmp_path: Path, column: str, cell: str) -> None:
     with pytest.raises(GliomarkError, match="stain for the protein"):
-        read(tmp_path, column, cell)
+        read_cells(tmp_path, column, cell)

@@ -21,14 +21,14 @@ from gliomark.errors import GliomarkError
 from gliomark.io import read_clinical_table
 
 
-def labels(tmp_path: Path, text: str, settings: LabelSettings = LabelSettings()) -> LabelTable:
+def write_and_read_labels(tmp_path: Path, text: str, settings: LabelSettings = LabelSettings()) -> LabelTable:
     file = tmp_path / "table.csv"
     file.write_text(text, "utf-8")
     return read_labels(file, settings)
 
 
-def test_a_chinese_table(tmp_path: Path):
-    table = labels(
+def test_a_chinese_table_is_read(tmp_path: Path):
+    table = write_and_read_labels(
         tmp_path,
         "编号,姓名,住院号,性别,年龄,WHO分级,Ki-67（%）,IDH1,1p/19q,MGMT启动子甲基化,手术日期,医院\n"
         "1,王小明,00123456,男,67岁,Ⅲ级,15%,突变,共缺失,甲基化,2020-01-31,湘雅\n"
@@ -58,15 +58,17 @@ def test_a_chinese_table(tmp_path: Path):
     (["high", "低", "", "高"], 10.0, None, ["1", "0", "", "1"]),
     (["0.5%", "1", "0", "40"], 10.0, ["0.5", "1", "0", "40"], ["0", "0", "0", "1"]),
 ])  # fmt: skip
-def test_ki67(tmp_path: Path, cells: list[str], threshold: float, percent: list[str] | None, high: list[str]):
+def test_ki67_is_stored_as_percentage_and_level(
+    tmp_path: Path, cells: list[str], threshold: float, percent: list[str] | None, high: list[str]
+):
     rows = "".join(f'{at},"{cell}"\n' for at, cell in enumerate(cells))
-    table = labels(tmp_path, "id,Ki-67\n" + rows, LabelSettings(threshold))
+    table = write_and_read_labels(tmp_path, "id,Ki-67\n" + rows, LabelSettings(threshold))
     read = list(table.rows.values())
     assert [row["ki67_high"] for row in read] == high
     assert ([row["ki67"] for row in read] if "ki67" in table.columns else None) == percent
 
 
-@pytest.mark.parametrize("header, cell, words", [
+@pytest.mark.parametrize("header, cell, expected_text", [
     ("ki67", "0.15", r"ki67 '0.15' of b may mean 15 % or 0.15 %"), ("ki67", "150", "above 100 %"),
     ("ki67", "many", "is not a percentage"), ("ki67", "30-20", "first value is larger"),
     ("ki67", "2020-10-20", "is not a percentage"), ("ki67(%)", "0.15", None),
@@ -74,21 +76,23 @@ def test_ki67(tmp_path: Path, cells: list[str], threshold: float, percent: list[
     ("idh", "2", "is not a valid value"), ("grade", "II-III", "not a single WHO grade"), ("grade", "5", "not a single"),
     ("sex", "2", "is not a valid value"), ("age", "old", "not an age in years"), ("age", "150", "outside 0 to 120"),
 ])  # fmt: skip
-def test_cells_that_could_mean_two_things(tmp_path: Path, header: str, cell: str, words: str | None):
+def test_ambiguous_or_invalid_cells_are_refused(
+    tmp_path: Path, header: str, cell: str, expected_text: str | None
+):
     good = {"ki67": "40", "ki67(%)": "40", "idh": "wt", "grade": "3", "sex": "M", "age": "50"}[header]
     text = f"id,{header}\na,{good}\nb,{cell}\n"
-    if words is None:
-        assert labels(tmp_path, text).find_row("b")["ki67"] == "0.15"
+    if expected_text is None:
+        assert write_and_read_labels(tmp_path, text).find_row("b")["ki67"] == "0.15"
         return
-    with pytest.raises(GliomarkError, match=words):
-        labels(tmp_path, text)
+    with pytest.raises(GliomarkError, match=expected_text):
+        write_and_read_labels(tmp_path, text)
 
 
-def test_all_faults_are_told_at_once(tmp_path: Path):
+def test_all_invalid_cells_are_reported_together(tmp_path: Path):
     with pytest.raises(
         GliomarkError, match=r"grade 'x' of a .*; grade 'q' of b .*; idh .* \(and 1 more\)\.$"
     ):
-        labels(tmp_path, "id,idh,grade\na,x,x\nb,q,q\n")
+        write_and_read_labels(tmp_path, "id,idh,grade\na,x,x\nb,q,q\n")
 
 
 @pytest.mark.parametrize("reader, ones, zeros, blanks", [
@@ -113,12 +117,12 @@ def test_grades(text: str, grade: str):
     assert cell_encoding.encode_who_grade(text) == grade
 
 
-def test_idh1_and_idh2_are_one_label_and_a_lone_minus_depends(tmp_path: Path):
-    table = labels(tmp_path, "id,IDH1,IDH2\na,wt,mut\nb,wt,\nc,,\nd,mut,wt\n")
+def test_idh1_and_idh2_are_one_label_and_a_minus_sign_depends_on_the_column(tmp_path: Path):
+    table = write_and_read_labels(tmp_path, "id,IDH1,IDH2\na,wt,mut\nb,wt,\nc,,\nd,mut,wt\n")
     assert [row["idh_mutant"] for row in table.rows.values()] == ["1", "0", "", "1"]
-    signs = labels(tmp_path, "id,IDH\na,+\nb,-\n")
+    signs = write_and_read_labels(tmp_path, "id,IDH\na,+\nb,-\n")
     assert [row["idh_mutant"] for row in signs.rows.values()] == ["1", "0"]
-    empty = labels(tmp_path, "id,IDH\na,mutant\nb,-\n")
+    empty = write_and_read_labels(tmp_path, "id,IDH\na,mutant\nb,-\n")
     assert [row["idh_mutant"] for row in empty.rows.values()] == ["1", ""]
 
 
@@ -128,41 +132,43 @@ def test_idh1_and_idh2_are_one_label_and_a_lone_minus_depends(tmp_path: Path):
     ("copy", "P-001 P-002 P-003"), ("ward code", "11 12 13"), ("StudyDate", "a b c"), ("accession", "1 2 3"),
     ("k", "430102199001011234 x y"), ("birth date", "1990 1991 1992"),
 ])  # fmt: skip
-def test_identifying_columns_stay_out(tmp_path: Path, header: str, cells: str):
+def test_identifying_columns_are_omitted(tmp_path: Path, header: str, cells: str):
     rows = "".join(f"P-00{at},{cell},{at % 2}\n" for at, cell in enumerate(cells.split(), start=1))
-    table = labels(tmp_path, f"PatientID,{header},resection\n" + rows)
+    table = write_and_read_labels(tmp_path, f"PatientID,{header},resection\n" + rows)
     assert table.columns == ("resection",)
     assert table.notes == (f"Omitted because they may identify a patient: {header}.",)
 
 
-def test_measurements_and_classes_stay_and_keep_is_obeyed(tmp_path: Path):
+def test_measurements_and_classes_are_kept_and_keep_adds_columns(tmp_path: Path):
     rows = "".join(
         f"p{at},{1260788 + at * 977},{at * 0.317:.6f},{'A' if at % 2 else 'B'},text {at}\n"
         for at in range(12)
     )
     header = "id,VOLUME_BRAIN,glcm_Id,subtype,story\n"
-    assert labels(tmp_path, header + rows).columns == ("volume_brain", "glcm_id", "subtype")
-    kept = labels(tmp_path, header + rows, LabelSettings(keep=("Story",)))
+    assert write_and_read_labels(tmp_path, header + rows).columns == ("volume_brain", "glcm_id", "subtype")
+    kept = write_and_read_labels(tmp_path, header + rows, LabelSettings(keep=("Story",)))
     assert "story" in kept.columns and kept.notes == ()
 
 
-def test_a_birth_date_serves_for_an_age_but_is_no_column(tmp_path: Path):
-    table = labels(tmp_path, "id,出生日期,sex\na,1960-02-03,M\nb,,F\n", LabelSettings(keep=("出生日期",)))
+def test_a_birth_date_is_used_for_the_age_but_is_not_a_column(tmp_path: Path):
+    table = write_and_read_labels(
+        tmp_path, "id,出生日期,sex\na,1960-02-03,M\nb,,F\n", LabelSettings(keep=("出生日期",))
+    )
     assert table.columns == ("sex",) and "1960" not in repr(table)
     assert (table.get_birth_date("a"), table.get_birth_date("b")) == ("19600203", "")
 
 
 @given(st.dates(date(1900, 1, 1), date(2020, 1, 1)), st.integers(0, 40000))
-def test_age_between(born: date, days: int):
-    seen = date.fromordinal(born.toordinal() + days)
-    years = compute_age(f"{born:%Y%m%d}", f"{seen:%Y%m%d}")
+def test_age_is_computed_from_two_dates(birth: date, days: int):
+    examination = date.fromordinal(birth.toordinal() + days)
+    years = compute_age(f"{birth:%Y%m%d}", f"{examination:%Y%m%d}")
     assert years == 90.0 or abs(years - days / 365.25) < 0.1
     assert years <= 90.0 and (days < 91 * 365.25 or years == 90.0)
 
 
-def test_ages_of_the_very_old_and_of_nobody(tmp_path: Path):
+def test_ages_above_89_are_pooled_and_invalid_dates_are_refused(tmp_path: Path):
     assert compute_age("19300601", "20200531") == 90.0 and compute_age("19300601", "20190601") == 89.0
-    assert labels(tmp_path, "id,age\na,97\nb,89.5\n").find_row("a")["age"] == "90"
+    assert write_and_read_labels(tmp_path, "id,age\na,97\nb,89.5\n").find_row("a")["age"] == "90"
     with pytest.raises(GliomarkError, match="dated before the patient's birth"):
         compute_age("20200101", "20190101")
     with pytest.raises(GliomarkError, match="is not a valid date") as refused:
@@ -171,19 +177,19 @@ def test_ages_of_the_very_old_and_of_nobody(tmp_path: Path):
 
 
 def test_ids(tmp_path: Path):
-    table = labels(tmp_path, "id,age\na1,50\na1,50\nB,60\nB,61\n007,70\n")
+    table = write_and_read_labels(tmp_path, "id,age\na1,50\na1,50\nB,60\nB,61\n007,70\n")
     assert table.find_row("A1")["age"] == "50" and table.find_row("7")["age"] == "70"
     with pytest.raises(GliomarkError, match="Patient B has several different rows"):
         table.find_row("b")
     assert table.notes == ("1 patient(s) have several rows with different contents.",)
     with pytest.raises(GliomarkError, match="no id column .columns: who, age"):
-        labels(tmp_path, "who,age\na,5\n")
-    assert labels(tmp_path, "who,age\na,5\n", LabelSettings(id_column="WHO")).ids == ("a",)
+        write_and_read_labels(tmp_path, "who,age\na,5\n")
+    assert write_and_read_labels(tmp_path, "who,age\na,5\n", LabelSettings(id_column="WHO")).ids == ("a",)
     with pytest.raises(GliomarkError, match="Both grade and WHO分级 .* mean who_grade"):
-        labels(tmp_path, "id,grade,WHO分级\na,2,3\n")
+        write_and_read_labels(tmp_path, "id,grade,WHO分级\na,2,3\n")
 
 
-def test_written_table_reads_back(tmp_path: Path):
+def test_a_written_table_is_read_back(tmp_path: Path):
     rows = [
         {"id": "G0002", "sex": "0", "resection": "gross, total", "ki67": "15"},
         {"id": "G0001", "age": "50", "sex": "1", "idh_mutant": "1", "医院": "湘雅"},

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from gliomark.evaluation.delong import compute_delong_covariance, compute_delong_interval, compute_delong_test
 
 
-def by_definition(label: np.ndarray, scores: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def compute_by_definition(label: np.ndarray, scores: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Compute equations 3 to 6 of DeLong 1988: the kernel of every pair of a positive and a negative patient."""
     areas, positives, negatives = [], [], []
     for score in scores:
@@ -31,18 +31,18 @@ def by_definition(label: np.ndarray, scores: list[np.ndarray]) -> tuple[np.ndarr
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("decimals", [1, 6])
-def test_midranks_equal_the_definition_ties_and_all(seed: int, decimals: int) -> None:
+def test_midranks_equal_the_definition_with_ties(seed: int, decimals: int) -> None:
     random = np.random.default_rng(seed)
     label = (np.arange(60) < 22).astype(int)
     scores = [np.round(random.normal(size=60) + gain * label, decimals) for gain in (0.3, 1.0, 0.0)]
     areas, covariance = compute_delong_covariance(label, list(scores))
-    expected_areas, expected = by_definition(label, scores)
+    expected_areas, expected = compute_by_definition(label, scores)
     np.testing.assert_allclose(areas, expected_areas, atol=1e-12)
     np.testing.assert_allclose(covariance, expected, atol=1e-12)
     assert compute_delong_interval(label, scores[0]).value == pytest.approx(roc_auc_score(label, scores[0]))
 
 
-def test_interval_and_p_of_a_known_case() -> None:
+def test_interval_and_p_value_of_a_known_case() -> None:
     """Four patients with AUCs 1 and 0.75; the second's placements are (1, 0.5) and (0.5, 1), variance 0.125."""
     label = [0, 0, 1, 1]
     found = compute_delong_interval(label, [0.1, 0.4, 0.35, 0.8])
@@ -54,7 +54,7 @@ def test_interval_and_p_of_a_known_case() -> None:
     assert compute_delong_test(label, [1, 2, 3, 4], [1, 2, 3, 4]).p == 1.0
 
 
-def test_what_is_not_defined_is_nan() -> None:
+def test_undefined_values_are_nan() -> None:
     assert np.isnan(
         [vars(compute_delong_interval([1, 1], [0.2, 0.3]))[name] for name in ("value", "lower", "upper")]
     ).all()

@@ -25,7 +25,7 @@ GNP = PredictionColumns("case_id", "label", "prediction_probability", predicted_
 __all__ = ["reader_pool", "run_command"]
 
 
-def table(path: Path, count: int = 40, seed: int = 0, first: int = 0, shift: float = 1.0) -> Path:
+def write_predictions(path: Path, count: int = 40, seed: int = 0, first: int = 0, shift: float = 1.0) -> Path:
     random = np.random.default_rng(seed)
     rows = ["id,label,probability,site"]
     for number in range(first, first + count):
@@ -36,13 +36,16 @@ def table(path: Path, count: int = 40, seed: int = 0, first: int = 0, shift: flo
     return path
 
 
-def cells(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.open(encoding="utf-8")))
 
 
 def test_the_command_writes_tables_and_one_page(run_command, tmp_path: Path) -> None:
-    ours, theirs = table(tmp_path / "ours 我.csv"), table(tmp_path / "theirs.csv", seed=1, shift=0.2)
-    others = table(tmp_path / "others.csv", first=100)
+    ours, theirs = (
+        write_predictions(tmp_path / "ours 我.csv"),
+        write_predictions(tmp_path / "theirs.csv", seed=1, shift=0.2),
+    )
+    others = write_predictions(tmp_path / "others.csv", first=100)
     out = tmp_path / "out"
     outcome = run_command(
         "evaluate", ours, "--out", out, "--site", "site", "--against", theirs, "--validation", others
@@ -53,33 +56,33 @@ def test_the_command_writes_tables_and_one_page(run_command, tmp_path: Path) -> 
     page = (out / "evaluation.html").read_text("utf-8")
     assert page.count("<svg") == 3 and "&lt;West&gt;" in page and "<West>" not in page and "东院" in page
     assert not re.search(r'(src|href)="https?:', page), "the page loads external files"
-    overall, *sites = cells(out / "figures.csv")
+    overall, *sites = read_rows(out / "figures.csv")
     assert overall["patients"] == "40" and [s["group"] for s in sites] == ["<West>", "东院"]
     assert float(overall["auc_low_95"]) < float(overall["auc"]) < float(overall["auc_high_95"])
-    points = {row["name"]: row for row in cells(out / "operating_points.csv")}
+    points = {row["name"]: row for row in read_rows(out / "operating_points.csv")}
     assert "others.csv" in points["Youden"]["chosen_on"] and points["0.5"]["threshold"] == "0.5"
-    (against,) = cells(out / "comparison.csv")
-    assert float(against["difference"]) > 0 and float(against["p"]) < 0.05
+    (comparison,) = read_rows(out / "comparison.csv")
+    assert float(comparison["difference"]) > 0 and float(comparison["p"]) < 0.05
 
 
-def test_a_missing_extra_is_one_sentence(
+def test_a_missing_extra_gives_one_sentence(
     run_command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    outcome = run_command("evaluate", table(tmp_path / "ours.csv"), "--out", tmp_path / "out")
+    outcome = run_command("evaluate", write_predictions(tmp_path / "ours.csv"), "--out", tmp_path / "out")
     assert (
         outcome.status == 1 and "needs matplotlib" in outcome.stderr and "gliomark[train]" in outcome.stderr
     )
     assert not (tmp_path / "out").exists()
 
 
-def test_a_threshold_of_given_sensitivity() -> None:
+def test_the_threshold_at_a_given_sensitivity() -> None:
     probability, label = np.linspace(0.05, 1, 20), np.ones(20, int)
-    cut = find_threshold_at_sensitivity(label, probability)
-    assert (probability >= cut).mean() == 0.9 and (probability > cut).mean() < 0.9
+    threshold = find_threshold_at_sensitivity(label, probability)
+    assert (probability >= threshold).mean() == 0.9 and (probability > threshold).mean() < 0.9
 
 
-def test_a_predicted_classes_probability_is_turned(tmp_path: Path) -> None:
+def test_the_probability_of_a_predicted_class_is_converted(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     path.write_text("id,label,probability,said\na,yes,0.9,yes\nb,no,0.8,no\nc,no,0.6,yes\n", "utf-8")
     found = read_predictions(path, PredictionColumns(predicted_class="said"))
@@ -87,7 +90,7 @@ def test_a_predicted_classes_probability_is_turned(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    "text, expected_text",
     [
         ("id,label\na,1\n", "no column probability"),
         ("id,label,probability\na,1,0.4\na,0,0.3\n", "a has 2 rows"),
@@ -99,24 +102,28 @@ def test_a_predicted_classes_probability_is_turned(tmp_path: Path) -> None:
         ("id,label,probability\n", "no rows"),
     ],
 )
-def test_what_is_no_table_of_predictions(run_command, tmp_path: Path, text: str, said: str) -> None:
+def test_invalid_tables_of_predictions_are_refused(
+    run_command, tmp_path: Path, text: str, expected_text: str
+) -> None:
     path = tmp_path / "p.csv"
     path.write_text(text, "utf-8")
     outcome = run_command("evaluate", path, "--out", tmp_path / "out")
-    assert outcome.status == 1 and said in outcome.stderr and "Traceback" not in outcome.stderr
+    assert outcome.status == 1 and expected_text in outcome.stderr and "Traceback" not in outcome.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_patients_that_may_not_be_mixed(tmp_path: Path) -> None:
-    ours = read_predictions(table(tmp_path / "a.csv"), PredictionColumns())
+def test_patients_that_must_not_be_mixed_are_refused(tmp_path: Path) -> None:
+    ours = read_predictions(write_predictions(tmp_path / "a.csv"), PredictionColumns())
     with pytest.raises(GliomarkError, match="appears in both"):
         evaluate_predictions(
-            ours, validation=read_predictions(table(tmp_path / "b.csv"), PredictionColumns())
+            ours, validation=read_predictions(write_predictions(tmp_path / "b.csv"), PredictionColumns())
         )
     with pytest.raises(GliomarkError, match="no patient in common"):
         evaluate_predictions(
             ours,
-            comparison_predictions=read_predictions(table(tmp_path / "c.csv", first=90), PredictionColumns()),
+            comparison_predictions=read_predictions(
+                write_predictions(tmp_path / "c.csv", first=90), PredictionColumns()
+            ),
         )
     text = (tmp_path / "a.csv").read_text("utf-8").replace("P3,1,", "P3,0,")
     (tmp_path / "d.csv").write_text(text, "utf-8")
@@ -127,7 +134,7 @@ def test_patients_that_may_not_be_mixed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task, patients, area", [("Ki-67", 936, 0.817), ("IDH", 1502, 0.873)])
-def test_a_rivals_published_areas(
+def test_published_aucs_of_a_comparison_model_are_reproduced(
     shared: Path, tmp_path: Path, task: str, patients: int, area: float
 ) -> None:
     """Released predictions of MRI-GNP, in which the probability refers to the predicted class."""

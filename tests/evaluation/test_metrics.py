@@ -18,7 +18,7 @@ from gliomark.evaluation.metrics import (
 )
 
 
-def mask(text: str) -> np.ndarray:
+def create_mask(text: str) -> np.ndarray:
     return np.array([c == "1" for c in text])
 
 
@@ -32,17 +32,17 @@ def mask(text: str) -> np.ndarray:
         ("1000", "1110", 0.5),
     ],
 )
-def test_dice(truth: str, prediction: str, expected: float) -> None:
-    assert dice(mask(truth), mask(prediction)) == pytest.approx(expected)
-    assert dice(mask(prediction), mask(truth)) == pytest.approx(expected)
+def test_dice_equals_the_arithmetic(truth: str, prediction: str, expected: float) -> None:
+    assert dice(create_mask(truth), create_mask(prediction)) == pytest.approx(expected)
+    assert dice(create_mask(prediction), create_mask(truth)) == pytest.approx(expected)
 
 
 def test_dice_of_two_empty_masks_is_undefined() -> None:
-    assert math.isnan(dice(mask("000"), mask("000")))
-    assert dice(mask("000"), mask("010")) == 0
+    assert math.isnan(dice(create_mask("000"), create_mask("000")))
+    assert dice(create_mask("000"), create_mask("010")) == 0
 
 
-def test_auc() -> None:
+def test_auc_equals_the_arithmetic() -> None:
     assert auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]) == pytest.approx(0.75)
     assert auc([0, 1], [0.5, 0.5]) == 0.5 and auc([1, 0], [0.1, 0.9]) == 0
     assert math.isnan(auc([1, 1], [0.1, 0.9])) and math.isnan(auc([], []))
@@ -51,7 +51,7 @@ def test_auc() -> None:
     assert auc(label, tied) == pytest.approx(roc_auc_score(label, tied))
 
 
-def test_at_threshold() -> None:
+def test_threshold_metrics_equal_the_arithmetic() -> None:
     label, probability = [1, 1, 1, 0, 0], [0.9, 0.5, 0.2, 0.5, 0.1]
     found = compute_threshold_metrics(
         label, probability, 0.5
@@ -65,27 +65,27 @@ def test_at_threshold() -> None:
     assert math.isnan(one_class["specificity"]) and one_class["sensitivity"] == pytest.approx(2 / 3)
 
 
-def test_youden() -> None:
-    cut = compute_youden_threshold([0, 0, 0, 1, 1], [0.1, 0.2, 0.3, 0.6, 0.9])
-    assert cut == pytest.approx(0.45)
+def test_the_youden_threshold_maximises_the_index() -> None:
+    threshold = compute_youden_threshold([0, 0, 0, 1, 1], [0.1, 0.2, 0.3, 0.6, 0.9])
+    assert threshold == pytest.approx(0.45)
     label, score = np.random.default_rng(0).integers(0, 2, 60), np.random.default_rng(1).random(60)
     score = (score + label * 0.4) / 1.4
 
-    def gain(at: float) -> float:
-        found = compute_threshold_metrics(label, score, at)
+    def compute_gain(threshold: float) -> float:
+        found = compute_threshold_metrics(label, score, threshold)
         return found["sensitivity"] + found["specificity"]
 
-    best = max(gain(at) for at in [*score, 0.0, 1.1])
-    assert gain(compute_youden_threshold(label, score)) == pytest.approx(best)
+    best = max(compute_gain(candidate) for candidate in [*score, 0.0, 1.1])
+    assert compute_gain(compute_youden_threshold(label, score)) == pytest.approx(best)
 
 
-def test_youden_of_equal_scores_is_finite() -> None:
+def test_the_youden_threshold_of_equal_scores_is_finite() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert compute_youden_threshold([0, 1], [0.4, 0.4]) == pytest.approx(0.4)
 
 
-def test_auc_within_compares_nobody_across_groups() -> None:
+def test_auc_within_groups_does_not_compare_across_groups() -> None:
     """Perfect within each fold on different scales; and constant per fold, where the pooled AUC is below 0.5."""
     label, fold = [0, 0, 1, 0, 1, 1], [1, 1, 1, 2, 2, 2]
     assert (

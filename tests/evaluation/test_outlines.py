@@ -16,10 +16,10 @@ from gliomark.evaluation.segmentation_metrics import compute_hausdorff_distances
 CASES = [((1.0, 1.0), 2), ((0.5, 2.0), 2), ((1.0, 1.0, 1.0), 3), ((6.0, 1.0, 0.8), 3)]
 
 
-def reference(truth: np.ndarray, mask: np.ndarray, spacing: Sequence[float]) -> tuple[float, float]:
+def compute_reference(truth: np.ndarray, mask: np.ndarray, spacing: Sequence[float]) -> tuple[float, float]:
     """Compute distances between all surface voxels (those with a neighbour outside) of both masks."""
 
-    def surface(one: np.ndarray) -> np.ndarray:
+    def find_surface(one: np.ndarray) -> np.ndarray:
         inside = set(map(tuple, np.argwhere(one)))
         steps = [
             tuple(s * (axis == at) for at in range(one.ndim)) for axis in range(one.ndim) for s in (1, -1)
@@ -28,13 +28,15 @@ def reference(truth: np.ndarray, mask: np.ndarray, spacing: Sequence[float]) -> 
             [p for p in inside if any(tuple(np.add(p, step)) not in inside for step in steps)], float
         )
 
-    first, second = (surface(one) * np.array(spacing) for one in (truth, mask))
-    each = np.sqrt(((first[:, None] - second[None]) ** 2).sum(axis=2))
-    there, back = each.min(axis=1), each.min(axis=0)
-    return max(there.max(), back.max()), max(np.percentile(there, 95), np.percentile(back, 95))
+    first, second = (find_surface(one) * np.array(spacing) for one in (truth, mask))
+    pair_distances = np.sqrt(((first[:, None] - second[None]) ** 2).sum(axis=2))
+    first_to_second, second_to_first = pair_distances.min(axis=1), pair_distances.min(axis=0)
+    return max(first_to_second.max(), second_to_first.max()), max(
+        np.percentile(first_to_second, 95), np.percentile(second_to_first, 95)
+    )
 
 
-def ball(shape: Sequence[int], centre: Sequence[float], radii: Sequence[float]) -> np.ndarray:
+def draw_ellipsoid(shape: Sequence[int], centre: Sequence[float], radii: Sequence[float]) -> np.ndarray:
     grid = np.indices(shape)
     return sum(((axis - c) / r) ** 2 for axis, c, r in zip(grid, centre, radii, strict=True)) <= 1
 
@@ -43,24 +45,24 @@ def ball(shape: Sequence[int], centre: Sequence[float], radii: Sequence[float]) 
 
 
 @pytest.mark.parametrize(("spacing", "axes"), CASES)
-def test_hausdorff_is_the_brute_force_one(spacing: Sequence[float], axes: int) -> None:
+def test_hausdorff_distances_equal_brute_force(spacing: Sequence[float], axes: int) -> None:
     random = np.random.default_rng(axes)
     for share, _ in product((0.1, 0.4, 0.8), range(8)):
         truth, mask = random.random((2, *(7, 6, 5)[:axes])) < share
         if truth.any() and mask.any():
             assert compute_hausdorff_distances(truth, mask, spacing) == pytest.approx(
-                reference(truth, mask, spacing)
+                compute_reference(truth, mask, spacing)
             )
 
 
 @pytest.mark.parametrize(("spacing", "axes"), CASES)
 @pytest.mark.parametrize("percentile", [100, 95])
-def test_hausdorff_is_monais(spacing: Sequence[float], axes: int, percentile: int) -> None:
+def test_hausdorff_distances_equal_monai(spacing: Sequence[float], axes: int, percentile: int) -> None:
     """For convex masks away from the border MONAI's surface, in 2-D and 3-D, is the same set of voxels."""
     shape = (14, 30, 28)[-axes:]
-    truth = ball(shape, (6, 13, 12)[-axes:], (3.2, 7.5, 6.2)[-axes:])
-    mask = ball(shape, (8, 16, 15)[-axes:], (4.1, 6.3, 8.4)[-axes:])
-    mask |= ball(shape, (2, 4, 4)[-axes:], (1.1, 1.5, 1.5)[-axes:])  # a distant false positive
+    truth = draw_ellipsoid(shape, (6, 13, 12)[-axes:], (3.2, 7.5, 6.2)[-axes:])
+    mask = draw_ellipsoid(shape, (8, 16, 15)[-axes:], (4.1, 6.3, 8.4)[-axes:])
+    mask |= draw_ellipsoid(shape, (2, 4, 4)[-axes:], (1.1, 1.5, 1.5)[-axes:])  # a distant false positive
     hot = [torch.from_numpy(np.stack([~one, one]).astype(np.float32))[None] for one in (mask, truth)]
     expected = compute_hausdorff_distance(
         *hot, include_background=False, spacing=list(spacing), percentile=float(percentile)
@@ -70,7 +72,7 @@ def test_hausdorff_is_monais(spacing: Sequence[float], axes: int, percentile: in
     )
 
 
-def test_equal_masks_are_nowhere_apart_and_order_does_not_matter() -> None:
+def test_equal_masks_have_distance_zero_and_order_has_no_effect() -> None:
     random = np.random.default_rng(0)
     first, second = random.random((2, 5, 8, 9)) < 0.3
     assert compute_hausdorff_distances(first, first, (5.0, 1.0, 1.0)) == (0, 0)
@@ -79,7 +81,7 @@ def test_equal_masks_are_nowhere_apart_and_order_does_not_matter() -> None:
     )
 
 
-def test_distances_by_hand() -> None:
+def test_distances_equal_the_arithmetic() -> None:
     truth, mask = np.zeros((2, 4, 40, 40), bool)
     truth[1, 10, 10] = mask[3, 13, 14] = True
     assert compute_hausdorff_distances(truth, mask, (6.0, 1.0, 1.0)) == (13, 13)  # 12, 3, 4
@@ -91,13 +93,13 @@ def test_distances_by_hand() -> None:
 
 
 def test_a_mask_that_touches_the_border_has_its_surface_there() -> None:
-    whole, inner = np.ones((9, 9), bool), np.zeros((9, 9), bool)
+    full, inner = np.ones((9, 9), bool), np.zeros((9, 9), bool)
     inner[2:7, 2:7] = True
-    assert compute_hausdorff_distances(whole, inner, (1.0, 1.0))[0] == pytest.approx(math.hypot(2, 2))
+    assert compute_hausdorff_distances(full, inner, (1.0, 1.0))[0] == pytest.approx(math.hypot(2, 2))
 
 
 @pytest.mark.parametrize("axes", [2, 3])
-def test_nothing_to_measure_between_is_nan(axes: int) -> None:
+def test_distances_to_an_empty_mask_are_nan(axes: int) -> None:
     empty, one = np.zeros((3,) * axes, bool), np.ones((3,) * axes, bool)
     for truth, mask in ((empty, one), (one, empty), (empty, empty)):
         assert all(map(math.isnan, compute_hausdorff_distances(truth, mask, (1.0,) * axes)))
@@ -122,7 +124,7 @@ def outlines() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return truth, mask, brain
 
 
-def test_every_score_by_hand(outlines: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+def test_every_score_equals_the_arithmetic(outlines: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     truth, mask, brain = outlines
     scores = compute_segmentation_scores(truth, mask, brain, (6.0, 1.0, 1.0))
     both = 8 + 9
@@ -135,10 +137,14 @@ def test_every_score_by_hand(outlines: tuple[np.ndarray, np.ndarray, np.ndarray]
     assert scores.lesion_free == (pytest.approx(2 / 100), 0)
     # the corner pixel in the mask of slice 0 lies 6 mm above and (3, 2) pixels beside slice 1's nearest
     assert scores.hausdorff_mm == pytest.approx(math.sqrt(6**2 + 3**2 + 2**2))
-    assert (scores.hausdorff_mm, scores.hausdorff_95_mm) == pytest.approx(reference(truth, mask, (6, 1, 1)))
+    assert (scores.hausdorff_mm, scores.hausdorff_95_mm) == pytest.approx(
+        compute_reference(truth, mask, (6, 1, 1))
+    )
 
 
-def test_pixels_do_not_know_the_spacing(outlines: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+def test_distances_in_pixels_do_not_depend_on_the_spacing(
+    outlines: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
     one, other = (
         compute_segmentation_scores(*outlines, spacing) for spacing in ((6.0, 1.0, 1.0), (3.0, 0.5, 0.5))
     )
@@ -146,7 +152,7 @@ def test_pixels_do_not_know_the_spacing(outlines: tuple[np.ndarray, np.ndarray, 
     assert one.hausdorff_mm == pytest.approx(2 * other.hausdorff_mm)
 
 
-def test_a_patient_without_any_lesion(outlines: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+def test_scores_of_a_patient_without_any_lesion(outlines: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     _, mask, brain = outlines
     scores = compute_segmentation_scores(np.zeros_like(mask), mask, brain, (6.0, 1.0, 1.0))
     assert scores.dice == 0 and math.isnan(scores.sensitivity) and math.isnan(scores.dice_per_lesion_slice)
@@ -155,7 +161,7 @@ def test_a_patient_without_any_lesion(outlines: tuple[np.ndarray, np.ndarray, np
     assert scores.lesion_free == pytest.approx((0.02, 0.16, 0, 0.09, 0))
 
 
-def test_a_missed_patient(outlines: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+def test_scores_of_a_missed_lesion(outlines: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     truth, _, brain = outlines
     scores = compute_segmentation_scores(truth, np.zeros_like(truth), brain, (6.0, 1.0, 1.0))
     assert scores.dice == scores.sensitivity == scores.dice_per_lesion_slice == 0

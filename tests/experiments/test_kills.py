@@ -27,16 +27,16 @@ SLEEPER = "import time; print('ready', flush=True); time.sleep(600)"
 
 
 @pytest.mark.kills
-@pytest.mark.parametrize("door", ENTRY_POINTS)
-def test_every_kill_is_forgotten(tmp_path: Path, door: str) -> None:
-    table = pd.read_csv(run_kill_recovery([door], 2, 1, tmp_path, print), keep_default_na=False)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_outputs_are_the_same_after_every_kill(tmp_path: Path, entry_point: str) -> None:
+    table = pd.read_csv(run_kill_recovery([entry_point], 2, 1, tmp_path, print), keep_default_na=False)
     assert table["equal"].tolist() == [1, 1], table["different"].tolist()
     assert table["exit"].tolist() == [0, 0] and table["orphans"].tolist() == [0, 0]
     assert table["leftovers"].tolist() == ["", ""]
     assert table["process"].tolist() == ["main", "group"]
 
 
-def test_a_door_nobody_knows_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_entry_point_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GliomarkError, match="predict, build, train, serve"):
         run_kill_recovery(["window"], 1, 1, tmp_path, print)
 
@@ -46,7 +46,7 @@ def attempt(tmp_path: Path) -> Attempt:
     return Attempt.create_fresh(tmp_path / "attempt")
 
 
-def test_the_moment_comes_and_orphans_are_seen(attempt: Attempt) -> None:
+def test_the_process_is_killed_on_time_and_orphans_are_found(attempt: Attempt) -> None:
     """Only the main process is killed; its child survives and is found by its environment."""
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEPER!r}])"
     process = subprocess.Popen(
@@ -65,7 +65,7 @@ def test_the_moment_comes_and_orphans_are_seen(attempt: Attempt) -> None:
     os.kill(orphan, signal.SIGKILL)
 
 
-def test_what_is_compared(attempt: Attempt) -> None:
+def test_outputs_are_compared_without_times(attempt: Attempt) -> None:
     """Times are excluded, everything else is compared; folders and temporary files are listed too."""
     for seconds, name in ((1.5, "one"), (2.5, "two")):
         text = f'{{"created": "{name}", "seconds": {seconds}, "patient_id": "P1"}}'
@@ -85,20 +85,20 @@ def test_what_is_compared(attempt: Attempt) -> None:
     assert kill_recovery._list_differences(found, {}) == " ".join(name for name, sha in found.items() if sha)
 
 
-@pytest.mark.parametrize("group", [False, True], ids=["main", "group"])
-def test_a_writer_that_is_killed_leaves_the_older_file(attempt: Attempt, group: bool) -> None:
+@pytest.mark.parametrize("kill_group", [False, True], ids=["main", "group"])
+def test_a_writer_that_is_killed_leaves_the_older_file(attempt: Attempt, kill_group: bool) -> None:
     """Whenever the writing process is killed, the file is one of the two versions, complete."""
     path = attempt.output_folder / "result"
-    words = (
+    program = (
         "import sys; from pathlib import Path; from gliomark.files import atomic_write\n"
         "while True:\n    for letter in 'ab': atomic_write(Path(sys.argv[1]), letter * 300_000, is_durable=False)"
     )
     for moment in (0.0, 0.01, 0.02, 0.03):
-        process = subprocess.Popen([sys.executable, "-c", words, str(path)], start_new_session=True)
+        process = subprocess.Popen([sys.executable, "-c", program, str(path)], start_new_session=True)
         while not path.exists():
             assert process.poll() is None
         with pytest.raises(ProcessKilledError):
-            KillSchedule(moment, group).wait_for_exit(process)
+            KillSchedule(moment, kill_group).wait_for_exit(process)
         assert path.read_bytes() in (b"a" * 300_000, b"b" * 300_000)
         remove_leftovers(attempt.output_folder)
         assert os.listdir(attempt.output_folder) == ["result"]

@@ -36,8 +36,8 @@ from gliomark.experiments import (
 from gliomark.experiments.config import ExperimentConfig
 from gliomark.experiments.markers import procedure as marker_procedure
 from gliomark.experiments.markers import result_tables as marker_tables
-from gliomark.experiments.markers import runs as marker_trials
-from gliomark.experiments.markers import scoring as marker_readings
+from gliomark.experiments.markers import runs as marker_runs
+from gliomark.experiments.markers import scoring as marker_scoring
 from gliomark.experiments.markers.procedure import MarkerProcedure, load_marker_data, split_job_patients
 from gliomark.experiments.markers.result_tables import TrainedMarkerRuns, apply_fold_thresholds
 from gliomark.experiments.markers.runs import (
@@ -84,20 +84,20 @@ PAIR = (MRSequence.T1C, MRSequence.FLAIR)
 PROCEDURE = MarkerProcedure(IDH)
 
 
-def quiet(_: str) -> None:
+def ignore_message(_: str) -> None:
     pass
 
 
-def complete(runs, config: ExperimentConfig) -> None:
+def complete_runs(runs, config: ExperimentConfig) -> None:
     complete_jobs(PROCEDURE.list_jobs(runs, FOLD_COUNT, config), PROCEDURE, config)
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
+def use_tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use tiny networks, a single step with one slice of every patient, and a short bootstrap."""
-    monkeypatch.setitem(marker_trials.PRESETS, "quick", TINY)
+    monkeypatch.setitem(marker_runs.PRESETS, "quick", TINY)
     one_step = partial(MarkerTrainingConfig, slices_per_patient=1)
-    monkeypatch.setattr(marker_trials, "MarkerTrainingConfig", one_step)
+    monkeypatch.setattr(marker_runs, "MarkerTrainingConfig", one_step)
     shorter = lambda *a, **k: intervals.bootstrap_cluster_intervals(*a, **{**k, "resamples": 50})  # noqa: E731
     monkeypatch.setattr(marker_tables, "bootstrap_cluster_intervals", shorter)
     load_marker_data.cache_clear()
@@ -110,70 +110,74 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(tiny_cohort: Cohort, work: Path) -> ExperimentConfig:
-    return ExperimentConfig((tiny_cohort.folder,), work, "quick", 0, None, quiet)
+def study_config(tiny_cohort: Cohort, work: Path) -> ExperimentConfig:
+    return ExperimentConfig((tiny_cohort.folder,), work, "quick", 0, None, ignore_message)
 
 
-def kinet_trial():
+def create_kinet_run():
     return next(t for t in list_table_4_4_runs(TINY) if t.name == KINET)
 
 
-def whose(images) -> set[str]:
+def read_patients(images) -> set[str]:
     return {f"P{int(number):02d}" for number in np.unique(images[:, :, 0, 0])}
 
 
 # ---- separation of training and test patients -------------------------------------------------------
 
 
-def test_a_network_is_fed_and_judges_only_whom_it_may(tiny_cohort, tmp_path, monkeypatch) -> None:
-    fed, shown = [], []
+def test_a_network_is_trained_on_and_predicts_only_its_own_patients(
+    tiny_cohort, tmp_path, monkeypatch
+) -> None:
+    trained_patients, predicted_patients = [], []
     train, vectors = marker_procedure.train_marker_network, marker_procedure.compute_patient_vectors
 
-    def spying_train(bank, settings, folder):
-        fed.append(whose(bank.image))
+    def record_training(bank, settings, folder):
+        trained_patients.append(read_patients(bank.image))
         return train(bank, settings, folder)
 
-    def spying_vectors(network, slices, crop):
-        shown.append(whose(slices.images))
+    def record_vectors(network, slices, crop):
+        predicted_patients.append(read_patients(slices.images))
         return vectors(network, slices, crop)
 
-    monkeypatch.setattr(marker_procedure, "train_marker_network", spying_train)
-    monkeypatch.setattr(marker_procedure, "compute_patient_vectors", spying_vectors)
+    monkeypatch.setattr(marker_procedure, "train_marker_network", record_training)
+    monkeypatch.setattr(marker_procedure, "compute_patient_vectors", record_vectors)
     data = load_marker_data(tiny_cohort.folder, IDH)
-    for left_out in ((2,), (0, 3)):
-        fed.clear(), shown.clear()
-        job = TrainingJob(kinet_trial(), left_out, (tiny_cohort.folder,), tmp_path)
+    for excluded in ((2,), (0, 3)):
+        trained_patients.clear(), predicted_patients.clear()
+        job = TrainingJob(create_kinet_run(), excluded, (tiny_cohort.folder,), tmp_path)
         execute_job(job, PROCEDURE)
-        trained_on, judges = split_job_patients(job, data)
-        assert fed == [set(trained_on)] and set().union(*shown) == set(judges)
-        assert not set(trained_on) & set(judges)
-        for number in left_out:
-            assert set(data.list_fold_patients(number)) <= set(judges)
-        assert set(PROCEDURE.load_vectors(job, data)) == set(judges)
+        trained_on, held_out = split_job_patients(job, data)
+        assert trained_patients == [set(trained_on)] and set().union(*predicted_patients) == set(held_out)
+        assert not set(trained_on) & set(held_out)
+        for number in excluded:
+            assert set(data.list_fold_patients(number)) <= set(held_out)
+        assert set(PROCEDURE.load_vectors(job, data)) == set(held_out)
 
 
-def test_a_leaking_bank_is_refused(tiny_cohort, tmp_path, monkeypatch) -> None:
+def test_a_leaking_dataset_is_refused(tiny_cohort, tmp_path, monkeypatch) -> None:
     """Deliberate error: the network gets the slices of all patients."""
     monkeypatch.setattr(marker_procedure.LesionSliceDataset, "select_patients", lambda self, patients: self)
-    job = TrainingJob(kinet_trial(), (1,), (tiny_cohort.folder,), tmp_path)
+    job = TrainingJob(create_kinet_run(), (1,), (tiny_cohort.folder,), tmp_path)
     with pytest.raises(GliomarkError, match="is in both"):
         execute_job(job, PROCEDURE)
     assert not PROCEDURE.get_record_path(job).exists()
 
 
-def test_the_trees_of_a_fold_never_meet_its_patients(place, monkeypatch) -> None:
+def test_the_trees_of_a_fold_are_never_fitted_on_its_patients(study_config, monkeypatch) -> None:
     """Neither the trees nor the networks that computed the vectors are trained on test patients."""
-    complete([kinet_trial()], place)
-    data = load_marker_data(place.cohort_folders[0], IDH)
-    study = TrainedMarkerRuns({KINET: kinet_trial()}, IDH, place.cohort_folders[0], place.work_folder, data)
+    complete_runs([create_kinet_run()], study_config)
+    data = load_marker_data(study_config.cohort_folders[0], IDH)
+    study = TrainedMarkerRuns(
+        {KINET: create_kinet_run()}, IDH, study_config.cohort_folders[0], study_config.work_folder, data
+    )
     loaded = []
     load = MarkerProcedure.load_vectors
 
-    def spying(self, job, of):
+    def record_load(self, job, data):
         loaded.append(job)
-        return load(self, job, of)
+        return load(self, job, data)
 
-    monkeypatch.setattr(MarkerProcedure, "load_vectors", spying)
+    monkeypatch.setattr(MarkerProcedure, "load_vectors", record_load)
     for number in range(FOLD_COUNT):
         loaded.clear()
         fold, split = study.load_fold_vectors(KINET, number), data.split_fold(number, 0)
@@ -190,10 +194,12 @@ def test_the_trees_of_a_fold_never_meet_its_patients(place, monkeypatch) -> None
             assert not trained_on & set(data.list_fold_patients(other)), "vectors are out of fold"
 
 
-def test_fold_vectors_that_overlap_are_refused(place) -> None:
-    complete([kinet_trial()], place)
-    data = load_marker_data(place.cohort_folders[0], IDH)
-    study = TrainedMarkerRuns({KINET: kinet_trial()}, IDH, place.cohort_folders[0], place.work_folder, data)
+def test_fold_vectors_that_overlap_are_refused(study_config) -> None:
+    complete_runs([create_kinet_run()], study_config)
+    data = load_marker_data(study_config.cohort_folders[0], IDH)
+    study = TrainedMarkerRuns(
+        {KINET: create_kinet_run()}, IDH, study_config.cohort_folders[0], study_config.work_folder, data
+    )
     fold = study.load_fold_vectors(KINET, 0)
     with pytest.raises(GliomarkError, match="is in both"):
         replace(fold, training={**fold.training, **fold.test})
@@ -203,7 +209,7 @@ def test_fold_vectors_that_overlap_are_refused(place) -> None:
 
 
 def test_a_finished_network_is_not_trained_again(tiny_cohort, tmp_path, monkeypatch) -> None:
-    job = TrainingJob(kinet_trial(), (0,), (tiny_cohort.folder,), tmp_path)
+    job = TrainingJob(create_kinet_run(), (0,), (tiny_cohort.folder,), tmp_path)
     first = execute_job(job, PROCEDURE)
     monkeypatch.setattr(marker_procedure, "train_marker_network", lambda *_: pytest.fail("trained again"))
     assert execute_job(job, PROCEDURE) == first
@@ -214,7 +220,7 @@ def test_a_finished_network_is_not_trained_again(tiny_cohort, tmp_path, monkeypa
 
 def test_other_labels_are_another_run(tiny_cohort, tmp_path, monkeypatch) -> None:
     data = load_marker_data(tiny_cohort.folder, IDH)
-    job = TrainingJob(kinet_trial(), (0,), (tiny_cohort.folder,), tmp_path)
+    job = TrainingJob(create_kinet_run(), (0,), (tiny_cohort.folder,), tmp_path)
     other = replace(data, labels={p: 1 - label for p, label in data.labels.items()})
     before = PROCEDURE.create_key(job)
     monkeypatch.setattr(marker_procedure, "load_marker_data", lambda *_: other)
@@ -222,10 +228,10 @@ def test_other_labels_are_another_run(tiny_cohort, tmp_path, monkeypatch) -> Non
 
 
 @pytest.mark.parametrize("change", ["images", "outline", "numbers", "seed"])
-def test_a_network_of_other_data_is_another_runs(tmp_path, change, monkeypatch) -> None:
+def test_other_data_are_another_run(tmp_path, change, monkeypatch) -> None:
     folder = write_tiny_cohort(tmp_path / "cohort")
     data = load_marker_data(folder, IDH)
-    job = TrainingJob(kinet_trial(), (0,), (folder,), tmp_path)
+    job = TrainingJob(create_kinet_run(), (0,), (folder,), tmp_path)
     before = PROCEDURE.create_key(job)
     assert PROCEDURE.create_key(job) == before
     if change in ("images", "outline"):
@@ -240,32 +246,34 @@ def test_a_network_of_other_data_is_another_runs(tmp_path, change, monkeypatch) 
     assert PROCEDURE.create_key(job) != before
 
 
-def test_pairs_are_trained_only_where_trees_are_fitted(place) -> None:
-    jobs = PROCEDURE.list_jobs([kinet_trial()], FOLD_COUNT, place)
+def test_fold_pairs_are_trained_only_if_trees_are_fitted(study_config) -> None:
+    jobs = PROCEDURE.list_jobs([create_kinet_run()], FOLD_COUNT, study_config)
     assert len(jobs) == 15 and len({PROCEDURE.get_record_path(job) for job in jobs}) == 15
-    assert len(PROCEDURE.list_jobs([replace(kinet_trial(), stacked=False)], FOLD_COUNT, place)) == 5
+    assert (
+        len(PROCEDURE.list_jobs([replace(create_kinet_run(), stacked=False)], FOLD_COUNT, study_config)) == 5
+    )
 
 
 # ---- runs and scoring methods -----------------------------------------------------------------------
 
 
-def test_every_reading_has_its_trials() -> None:
+def test_every_scoring_method_has_its_runs() -> None:
     for preset in PRESETS.values():
-        for trials, readings in (
+        for runs, methods in (
             (list_table_4_3_runs(preset, PAIR), list_table_4_3_methods(PAIR)),
             (list_table_4_4_runs(preset), list_table_4_4_methods(preset)),
             (list_table_4_5_runs(preset), list(list_table_4_5_methods())),
             (list_table_4_4_runs(preset), list_comparison_methods()),
         ):
-            named = {t.name: t for t in trials}
-            assert len(named) == len(trials)
-            for reading in readings:
-                assert set(reading.run_names) <= set(named)
-                if reading.stage in ("LightGBM", "logistic"):
-                    assert all(named[name].stacked for name in reading.run_names)
+            runs_by_name = {t.name: t for t in runs}
+            assert len(runs_by_name) == len(runs)
+            for scoring_method in methods:
+                assert set(scoring_method.run_names) <= set(runs_by_name)
+                if scoring_method.stage in ("LightGBM", "logistic"):
+                    assert all(runs_by_name[name].stacked for name in scoring_method.run_names)
 
 
-def test_published_preset_is_the_published_setting() -> None:
+def test_the_published_preset_has_the_published_settings() -> None:
     kinet = next(t for t in list_table_4_5_runs(PRESETS["published"]) if t.name == KINET).training
     assert (kinet.rate, kinet.batch, kinet.loss) == (4e-5, 16, "bms")
     assert kinet.network.size == KiNetSize() and kinet.augmentation.crop == 224
@@ -287,28 +295,28 @@ def test_published_preset_is_the_published_setting() -> None:
     ]
 
 
-def test_the_ablation_changes_what_it_names() -> None:
+def test_each_ablation_changes_only_the_named_parts() -> None:
     rows = list_table_4_5_methods()
     assert {method.name for method in rows} == set(table_4_5.PUBLISHED.values) and len(rows) == 8
-    named = {t.name: t.training for t in list_table_4_5_runs(TINY)}
-    for reading, (bms, merge_in, metadata) in rows.items():
-        training = named[reading.run_names[0]]
+    trainings = {t.name: t.training for t in list_table_4_5_runs(TINY)}
+    for scoring_method, (bms, merge_in, metadata) in rows.items():
+        training = trainings[scoring_method.run_names[0]]
         assert (training.loss == "bms") is bms and training.network.merge_in is merge_in
-        assert reading.uses_clinical_data is metadata
+        assert scoring_method.uses_clinical_data is metadata
     # the last row of table 4-5 is the network of table 4-4
-    assert named[KINET] == kinet_trial().training
+    assert trainings[KINET] == create_kinet_run().training
 
 
 # ---- scoring ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def study(place) -> TrainedMarkerRuns:
-    trials = [*list_table_4_3_runs(TINY, PAIR), *(t for t in list_table_4_4_runs(TINY) if t.name == KINET)]
-    complete(trials, place)
-    data = load_marker_data(place.cohort_folders[0], IDH)
+def study(study_config) -> TrainedMarkerRuns:
+    runs = [*list_table_4_3_runs(TINY, PAIR), *(t for t in list_table_4_4_runs(TINY) if t.name == KINET)]
+    complete_runs(runs, study_config)
+    data = load_marker_data(study_config.cohort_folders[0], IDH)
     return TrainedMarkerRuns(
-        {t.name: t for t in trials}, IDH, place.cohort_folders[0], place.work_folder, data
+        {t.name: t for t in runs}, IDH, study_config.cohort_folders[0], study_config.work_folder, data
     )
 
 
@@ -321,7 +329,7 @@ def test_late_fusion_is_the_mean_of_two_networks(study) -> None:
 
 
 def test_every_patient_is_tested_once(study) -> None:
-    for reading in (
+    for scoring_method in (
         ScoringMethod(EARLY_FUSION, (EARLY_FUSION,)),
         KINET_WITH_LIGHTGBM,
         *(
@@ -330,31 +338,31 @@ def test_every_patient_is_tested_once(study) -> None:
             if r.stage in ("clinical", "logistic") and LESION_POOLED_FEATURES not in r.run_names
         ),
     ):
-        rows = score_slices(reading, study)
+        rows = score_slices(scoring_method, study)
         test = rows[rows["part"] == "test"].drop_duplicates(["fold", "patient"])
         assert sorted(test["patient"]) == sorted(study.data.labels)
         assert (test["label"] == test["patient"].map(study.data.labels)).all()
         assert rows["probability"].between(0, 1).all()
 
 
-def test_metadata_off_does_not_look_at_age(study, monkeypatch) -> None:
+def test_without_metadata_the_age_is_not_used(study, monkeypatch) -> None:
     """Without clinical data, no age threshold is used; with them, it is the training patients' mean."""
-    seen = []
+    age_cuts = []
 
-    def spying(train, validation, age_cut, settings):
-        seen.append(age_cut)
+    def record_age_cut(train, validation, age_cut, settings):
+        age_cuts.append(age_cut)
         return fit_trees(train, validation, age_cut, settings)
 
-    monkeypatch.setattr(marker_readings, "fit_trees", spying)
+    monkeypatch.setattr(marker_scoring, "fit_trees", record_age_cut)
     score_slices(replace(KINET_WITH_LIGHTGBM, uses_clinical_data=False), study)
-    assert seen == [None] * FOLD_COUNT
-    seen.clear()
+    assert age_cuts == [None] * FOLD_COUNT
+    age_cuts.clear()
     score_slices(KINET_WITH_LIGHTGBM, study)
     ages = [study.data.lesion_slice_inputs[p].clinical.age for p in study.data.split_fold(0, 0).training]
-    assert seen[0] == pytest.approx(np.mean(ages))
+    assert age_cuts[0] == pytest.approx(np.mean(ages))
 
 
-def test_thresholds_are_of_the_validation_patients() -> None:
+def test_thresholds_are_chosen_on_the_validation_patients() -> None:
     rows = [("r", 1, "validation", f"V{i}", i % 2, 0, 1.0, 0.2 + 0.6 * (i % 2)) for i in range(6)]
     rows += [("r", 1, "test", f"T{i}", i % 2, 0, 1.0, 0.45 + 0.1 * (i % 2)) for i in range(4)]
     rows += [("r", 2, "validation", "W", 1, 0, 1.0, 0.9), ("r", 2, "test", "U", 1, 0, 1.0, 0.6)]
@@ -366,10 +374,10 @@ def test_thresholds_are_of_the_validation_patients() -> None:
     )
 
 
-def test_patients_are_fused_as_the_pipeline_does() -> None:
+def test_slices_are_fused_as_in_the_pipeline() -> None:
     rows = [
-        ("r", 1, "test", "A", 1, place, area, p)
-        for place, area, p in ((3, 9, 0.1), (4, 20, 0.4), (5, 8, 0.7), (9, 5, 1.0))
+        ("r", 1, "test", "A", 1, study_config, area, p)
+        for study_config, area, p in ((3, 9, 0.1), (4, 20, 0.4), (5, 8, 0.7), (9, 5, 1.0))
     ]
     columns = ["reading", "fold", "part", "patient", "label", "place", "area_mm2", "probability"]
     table = pd.DataFrame(rows, columns=columns)
@@ -383,18 +391,18 @@ def test_patients_are_fused_as_the_pipeline_does() -> None:
 
 
 @pytest.mark.parametrize(("module", "rows"), [(table_4_2, 6), (table_4_3, 3), (table_4_5, 4), (table_4_6, 4)])
-def test_a_table_is_written_whole(place, module, rows, monkeypatch) -> None:
+def test_a_complete_table_is_written(study_config, module, rows, monkeypatch) -> None:
     if module is table_4_5:
         # half of the table: the other half would be thirty more networks of the same kind
-        kept = {r: s for r, s in list_table_4_5_methods().items() if s[1]}
-        monkeypatch.setattr(table_4_5, "list_table_4_5_methods", lambda: kept)
-        named = {name for reading in kept for name in reading.run_names}
+        kept_methods = {r: s for r, s in list_table_4_5_methods().items() if s[1]}
+        monkeypatch.setattr(table_4_5, "list_table_4_5_methods", lambda: kept_methods)
+        used_runs = {name for scoring_method in kept_methods for name in scoring_method.run_names}
         monkeypatch.setattr(
             table_4_5,
             "list_table_4_5_runs",
-            lambda preset: [t for t in list_table_4_5_runs(preset) if t.name in named],
+            lambda preset: [t for t in list_table_4_5_runs(preset) if t.name in used_runs],
         )
-    path = run_experiment(module.create_table(IDH), place).path
+    path = run_experiment(module.create_table(IDH), study_config).path
     table = pd.read_csv(path)
     assert len(table) == rows and set(table["marker"]) == {"idh"} and set(table["preset"]) == {"quick"}
     assert table["patients"].eq(15).all() and table["cuts"].str.len().gt(20).all()
@@ -406,16 +414,16 @@ def test_a_table_is_written_whole(place, module, rows, monkeypatch) -> None:
     patients = pd.read_csv(path.with_name(f"{path.stem}_patients.csv"))
     assert set(patients["patient"]) == {f"P{i:02d}" for i in range(1, 16)}
     if module is table_4_2:
-        assert (place.work_folder / "figure_4_2_idh.png").stat().st_size > 5000
-        assert not list(place.output_folder.glob("figure_4_2*")), (
+        assert (study_config.work_folder / "figure_4_2_idh.png").stat().st_size > 5000
+        assert not list(study_config.output_folder.glob("figure_4_2*")), (
             "an image of a patient stays in the work folder"
         )
     record = json.loads(path.with_name(f"{path.stem}_run_record.json").read_text())
     assert record["definition"]["column"] == "idh_mutant" and len(record["splits"]) == FOLD_COUNT
 
 
-def test_table_4_4_and_its_figures(place) -> None:
-    path = run_experiment(table_4_4.create_table(IDH), place).path
+def test_table_4_4_and_its_figures_are_written(study_config) -> None:
+    path = run_experiment(table_4_4.create_table(IDH), study_config).path
     table = pd.read_csv(path).set_index("reading")
     assert list(table.index) == [
         "ResNet-50",
@@ -427,50 +435,56 @@ def test_table_4_4_and_its_figures(place) -> None:
     ]
     assert table.loc[LESION_POOLED_FEATURES, "million_parameters"] < 5
     near = pd.read_csv(path.with_name("table_4_4_idh_patients.csv"))
-    for name, own in near.groupby("reading"):
+    for name, rows in near.groupby("reading"):
         # the AUC can be reproduced from the csv file of the patients
         assert table.loc[name, "near_auc"] == pytest.approx(
-            roc_auc_score(own["label"], own["probability"]), abs=6e-5
+            roc_auc_score(rows["label"], rows["probability"]), abs=6e-5
         )
     for name in ("figure_4_6", "figure_4_7"):
-        assert (place.output_folder / f"{name}_idh.png").stat().st_size > 5000
+        assert (study_config.output_folder / f"{name}_idh.png").stat().st_size > 5000
     record = json.loads(path.with_name("table_4_4_idh_run_record.json").read_text())
     weights = [n["fusion_weights"] for n in record["networks"] if n["trial"] == "CentralNet"]
     assert np.array(weights).shape == (FOLD_COUNT, 5, 3)
 
 
-def test_marker_rivals(place, monkeypatch) -> None:
+def test_the_table_of_comparison_methods_is_written(study_config, monkeypatch) -> None:
     random = np.random.default_rng(0)
-    data = load_marker_data(place.cohort_folders[0], IDH)
+    data = load_marker_data(study_config.cohort_folders[0], IDH)
     features = {p: np.append(random.normal(size=5), 4.0 * label) for p, label in data.labels.items()}
     monkeypatch.setattr(marker_comparison, "compute_cohort_features", lambda *_: features)
-    table = pd.read_csv(run_experiment(marker_comparison.create_table(IDH), place).path)
-    assert list(table["reading"]) == [reading.name for reading in list_comparison_methods()]
+    table = pd.read_csv(run_experiment(marker_comparison.create_table(IDH), study_config).path)
+    assert list(table["reading"]) == [scoring_method.name for scoring_method in list_comparison_methods()]
     assert table["delong_p"].iloc[0] == 1.0
 
 
-def test_a_marker_without_two_classes_is_refused(place) -> None:
-    nothing = MarkerDefinition("x", "who_grade", 9, "x", "a", "b", "c")
+def test_a_marker_without_two_classes_is_refused(study_config) -> None:
+    marker = MarkerDefinition("x", "who_grade", 9, "x", "a", "b", "c")
     with pytest.raises(GliomarkError, match="only one class"):
-        run_experiment(table_4_2.create_table(nothing), place)
+        run_experiment(table_4_2.create_table(marker), study_config)
 
 
 @pytest.mark.parametrize("command", [*experiment.SEGMENTATION_COMMANDS, *experiment.MARKER_COMMANDS])
-def test_every_command_finds_its_table(place, monkeypatch, command) -> None:
+def test_every_command_finds_its_table(study_config, monkeypatch, command) -> None:
     """The command runs the table of its name with the given options."""
-    asked = []
+    calls = []
 
     def record_call(table: ResultTable, config: ExperimentConfig) -> WrittenTable:
-        asked.append((f"{table.name}{table.suffix}", config.preset, config.workers, config.output_folder))
+        calls.append((f"{table.name}{table.suffix}", config.preset, config.workers, config.output_folder))
         return WrittenTable(config.output_folder, (), pd.DataFrame())
 
     monkeypatch.setattr(runner, "run_experiment", record_call)
-    words = [command, "--cohort", str(place.cohort_folders[0]), "--out", str(place.output_folder)]
-    words += ["--preset", "quick", "--workers", "1"]
+    arguments = [
+        command,
+        "--cohort",
+        str(study_config.cohort_folders[0]),
+        "--out",
+        str(study_config.output_folder),
+    ]
+    arguments += ["--preset", "quick", "--workers", "1"]
     stems = [command.replace("-", "_")]
     if command in experiment.MARKER_COMMANDS:
-        words += ["--marker", "idh", "--marker", "who_grade>=3"]
+        arguments += ["--marker", "idh", "--marker", "who_grade>=3"]
         stems = [f"{stems[0]}_idh", f"{stems[0]}_who_grade"]
-    done = CliRunner().invoke(experiment.app, words)
-    assert done.exit_code == 0, done.output
-    assert asked == [(stem, "quick", 1, place.output_folder) for stem in stems]
+    result = CliRunner().invoke(experiment.app, arguments)
+    assert result.exit_code == 0, result.output
+    assert calls == [(stem, "quick", 1, study_config.output_folder) for stem in stems]

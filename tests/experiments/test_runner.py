@@ -66,8 +66,8 @@ def create_final_run() -> SegmentationRun:
         slices_per_patient=2,
     )
     name = "shipped network + flips, finer pixels, small pieces dropped"
-    own = SegmentationRun(name, training, "joint", weights_of="shipped network", flips=True)
-    return replace(own, smallest_share=0.2, read_pool=1.2)
+    run = SegmentationRun(name, training, "joint", weights_of="shipped network", flips=True)
+    return replace(run, smallest_share=0.2, read_pool=1.2)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_runs_that_need_each_other_are_refused() -> None:
         order_by_dependency(create_jobs(first="second", second="first"))
 
 
-def test_published_values_are_beside_ours() -> None:
+def test_published_values_are_added_beside_measured_ones() -> None:
     rows = pd.DataFrame(
         {"run": ["a", "b"], "auc": [0.7, 0.8], "auc_high_95": [1.0, 1.0], "kappa": [0, 0], "kappa_high_95": 1}
     )

@@ -105,7 +105,7 @@ TINY = TinyPreset(
 PROCEDURE = SegmentationProcedure()
 
 
-def quiet(_: str) -> None:
+def ignore_message(_: str) -> None:
     pass
 
 
@@ -130,7 +130,7 @@ def job(tiny_cohort: Cohort, tmp_path: Path) -> FoldJob:
     return create_fold_job(create_mignet_run(MIGNET, TINY), 1, (tiny_cohort.folder,), tmp_path)
 
 
-def numbers(bank: SliceDataset) -> set[str]:
+def read_patients(bank: SliceDataset) -> set[str]:
     """Ids of the patients of these slices, from the number in the corner pixel."""
     return {f"P{round(float(value)):02d}" for value in bank.image[:, 0, 0, 0]}
 
@@ -139,30 +139,35 @@ def numbers(bank: SliceDataset) -> set[str]:
 
 
 @pytest.mark.parametrize("preset", ["published", "quick"])
-def test_a_tables_trials_share_data_augmentation_and_budget(preset: str) -> None:
+def test_runs_of_a_table_share_data_augmentation_and_budget(preset: str) -> None:
     first, *others = list_table_3_1_runs(PRESETS[preset])
-    own = {"optimiser", "rate", "weight_decay", "largest_gradient"}  # nnU-Net has its own optimiser
+    different_settings = {
+        "optimiser",
+        "rate",
+        "weight_decay",
+        "largest_gradient",
+    }  # nnU-Net has its own optimiser
     for other in others:
         assert (other.rule, other.trained_on) == (first.rule, first.trained_on)
         one, two = asdict(first.training), asdict(other.training)
         different = {key for key in one if one[key] != two[key]} - {"network"}
-        assert different <= (own if other.name == "nnU-Net 2-D" else set()), other.name
+        assert different <= (different_settings if other.name == "nnU-Net 2-D" else set()), other.name
 
 
-def test_the_ablation_is_every_combination_once_and_shares_its_ends_with_table_3_1() -> None:
-    trials = list_table_3_2_runs(QUICK)
-    networks = [trial.training.network for trial in trials]
+def test_the_ablation_has_every_combination_once_and_shares_two_with_table_3_1() -> None:
+    runs = list_table_3_2_runs(QUICK)
+    networks = [run.training.network for run in runs]
     assert len({(n.fpg, n.guidance, n.iag) for n in networks}) == 8
-    for trial in trials:
-        n = trial.training.network
+    for run in runs:
+        n = run.training.network
         parts = [word for word, on in (("FPG", n.fpg), ("guidance", n.guidance), ("IAG", n.iag)) if on]
-        assert trial.name == {0: SWIN_UNET, 3: MIGNET}.get(len(parts), " + ".join(parts))
-    shared = {trial.name: trial for trial in list_table_3_1_runs(QUICK)}
-    assert trials[0] == shared[SWIN_UNET] and trials[-1] == shared[MIGNET] == list_table_3_3_runs(QUICK)[0]
+        assert run.name == {0: SWIN_UNET, 3: MIGNET}.get(len(parts), " + ".join(parts))
+    shared = {run.name: run for run in list_table_3_1_runs(QUICK)}
+    assert runs[0] == shared[SWIN_UNET] and runs[-1] == shared[MIGNET] == list_table_3_3_runs(QUICK)[0]
     assert set(ABLATION_SWITCHES) == set(table_3_2.PUBLISHED.values)
 
 
-def test_the_published_preset_is_the_published_setting() -> None:
+def test_the_published_preset_has_the_published_settings() -> None:
     training = get_segmentation_preset("published").training
     assert (training.rate, training.batch, training.epochs, training.pool) == (5e-4, 16, 200, 1)
     assert (training.augmentation.crop, training.augmentation.quarter_turns) == (224, True)
@@ -178,24 +183,24 @@ def test_the_published_preset_is_the_published_setting() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_table_keeps_the_last_weights_of_the_falling_rate(preset: str) -> None:
+def test_tables_use_the_weights_of_the_last_epoch(preset: str) -> None:
     """No patients are held out to choose an epoch; validation patients are trained on too."""
-    trials = [*list_table_3_1_runs(PRESETS[preset]), *list_design_choice_runs(PRESETS[preset])]
-    assert {trial.training.validate_every for trial in trials} == {0}
-    assert trials[0].training.split_patients(["a"], ["b"]) == (("a", "b"), ())
+    runs = [*list_table_3_1_runs(PRESETS[preset]), *list_design_choice_runs(PRESETS[preset])]
+    assert {run.training.validate_every for run in runs} == {0}
+    assert runs[0].training.split_patients(["a"], ["b"]) == (("a", "b"), ())
 
 
-def test_mignets_choices_differ_from_it_by_one_thing_each() -> None:
-    own, *others = list_design_choice_runs(QUICK)
-    assert own == list_table_3_1_runs(QUICK)[-1] and len({trial.name for trial in others}) == len(others)
+def test_each_design_choice_changes_one_setting_of_mignet() -> None:
+    first, *others = list_design_choice_runs(QUICK)
+    assert first == list_table_3_1_runs(QUICK)[-1] and len({run.name for run in others}) == len(others)
     for other in others:
-        one, two = asdict(own.training), asdict(other.training)
+        one, two = asdict(first.training), asdict(other.training)
         outer = {key for key in one if one[key] != two[key]}
         inner = {key for key in one["network"] if one["network"][key] != two["network"][key]}
         assert len((outer - {"network"}) | inner) == 1, other.name
 
 
-def test_the_shipped_recipe_is_the_light_one_read_four_ways() -> None:
+def test_the_shipped_recipe_is_the_pretrained_one_evaluated_in_four_ways() -> None:
     plain, flipped, finer, shipped = create_shipped_runs(2)
     assert (
         plain.training == create_segmentation_config("pretrained", 2, plain.training.epochs)
@@ -208,51 +213,55 @@ def test_the_shipped_recipe_is_the_light_one_read_four_ways() -> None:
     assert 0 < shipped.smallest_share < 1, "a second lesion component may be kept"
 
 
-def test_beyond_every_name_is_its_own_and_leans_on_a_trial_of_the_table() -> None:
-    trials = {trial.name: trial for trial in list_extension_runs(QUICK, PAIR)}
-    assert len(trials) == len(list_extension_runs(QUICK, PAIR))
-    for trial in trials.values():
-        for leaned in (trial.teacher, trial.weights_of):
-            assert leaned is None or trials[leaned].training.context == trial.training.context
+def test_extensions_have_unique_names_and_depend_on_runs_of_the_table() -> None:
+    runs = {run.name: run for run in list_extension_runs(QUICK, PAIR)}
+    assert len(runs) == len(list_extension_runs(QUICK, PAIR))
+    for run in runs.values():
+        for needed in (run.teacher, run.weights_of):
+            assert needed is None or runs[needed].training.context == run.training.context
 
 
 # ---- one fold ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("validate_every", [1, 0])
-def test_no_patient_is_trained_on_and_tested(
+def test_no_patient_is_used_for_training_and_test(
     job: FoldJob, tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch, validate_every: int
 ) -> None:
     training = replace(job.run.training, validate_every=validate_every)
     job = replace(job, run=replace(job.run, training=training))
-    real, fed = segmentation_procedure.train_segmentation_network, []
+    original, trainings = segmentation_procedure.train_segmentation_network, []
 
-    def spy(bank: SliceDataset, settings, work, validation, teacher):
-        fed.append((numbers(bank), set() if validation is None else numbers(validation)))
-        return real(bank, settings, work, validation, teacher)
+    def record_training(bank: SliceDataset, settings, work, validation, teacher):
+        trainings.append((read_patients(bank), set() if validation is None else read_patients(validation)))
+        return original(bank, settings, work, validation, teacher)
 
-    monkeypatch.setattr(segmentation_procedure, "train_segmentation_network", spy)
+    monkeypatch.setattr(segmentation_procedure, "train_segmentation_network", record_training)
     finished = execute_job(job, PROCEDURE)
     split = split_fold(load_cohort_folds(tiny_cohort), 1, tiny_cohort.patient_ids, 0)
-    everybody = set(split.training) | set(split.validation)
-    assert fed == [(set(split.training), set(split.validation)) if validate_every else (everybody, set())]
+    all_training = set(split.training) | set(split.validation)
+    assert trainings == [
+        (set(split.training), set(split.validation)) if validate_every else (all_training, set())
+    ]
     assert finished.result.best_epoch == finished.result.epochs == 1
     assert [row["patient"] for row in finished.result.patients] == list(split.test)
-    assert set(load_weights(get_weights_path(job)).card.training_patients) == fed[0][0] | fed[0][1]
+    assert (
+        set(load_weights(get_weights_path(job)).card.training_patients) == trainings[0][0] | trainings[0][1]
+    )
     record_path = PROCEDURE.get_record_path(job)
     assert not record_path.with_suffix("").exists(), "the checkpoints of a finished fold are removed"
     assert find_finished_job(job, PROCEDURE) == finished
 
 
-def test_a_finished_fold_is_not_trained_again_and_another_runs_is_refused(
+def test_a_finished_fold_is_not_trained_again_and_that_of_another_run_is_refused(
     job: FoldJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finished = execute_job(job, PROCEDURE)
 
-    def never(*_, **__):
+    def fail_if_trained(*_, **__):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(segmentation_procedure, "train_segmentation_network", never)
+    monkeypatch.setattr(segmentation_procedure, "train_segmentation_network", fail_if_trained)
     assert execute_job(job, PROCEDURE) == finished
     other = replace(job, run=replace(job.run, training=replace(job.run.training, rate=1e-4)))
     with pytest.raises(
@@ -262,11 +271,11 @@ def test_a_finished_fold_is_not_trained_again_and_another_runs_is_refused(
 
 
 @pytest.mark.parametrize("change", ["settings", "seed", "images", "outline", "grades", "teacher"])
-def test_a_kept_fold_is_of_this_run_alone(tmp_path: Path, change: str) -> None:
+def test_a_stored_fold_is_valid_only_for_the_same_run(tmp_path: Path, change: str) -> None:
     """A change of anything that the results of a fold depend on makes a kept fold invalid."""
     folder = write_tiny_cohort(tmp_path / "cohort")
-    trial = create_mignet_run(MIGNET, TINY)
-    job = create_fold_job(replace(trial, name="taught", teacher=MIGNET), 1, (folder,), tmp_path)
+    run = create_mignet_run(MIGNET, TINY)
+    job = create_fold_job(replace(run, name="taught", teacher=MIGNET), 1, (folder,), tmp_path)
     get_weights_path(job, MIGNET).parent.mkdir(parents=True)
     save_tiny_weights(get_weights_path(job, MIGNET), folder, 0.0)
     key = PROCEDURE.create_key(job)
@@ -274,7 +283,7 @@ def test_a_kept_fold_is_of_this_run_alone(tmp_path: Path, change: str) -> None:
     write_json(PROCEDURE.get_record_path(job), record)
     assert find_finished_job(job, PROCEDURE) is not None and PROCEDURE.create_key(job) == key
     if change in ("settings", "seed"):
-        other = replace(trial.training, **{"settings": {"rate": 0.1}, "seed": {"seed": 1}}[change])
+        other = replace(run.training, **{"settings": {"rate": 0.1}, "seed": {"seed": 1}}[change])
         job = replace(job, run=replace(job.run, training=other))
     elif change in ("images", "outline"):
         with h5py.File(folder / "GMSBraTS" / "FLAIR" / "P03" / "002.h5", "a") as file:
@@ -296,24 +305,26 @@ def save_tiny_weights(path: Path, folder: Path, value: float) -> None:
     save_weights(path, card, {"prior": torch.full((2, 2), value)})
 
 
-def test_weights_that_know_a_test_patient_are_refused(job: FoldJob) -> None:
+def test_weights_trained_on_a_test_patient_are_refused(job: FoldJob) -> None:
     execute(job)
-    reader = replace(job.run, name="read again", weights_of=MIGNET)
+    evaluated_run = replace(job.run, name="read again", weights_of=MIGNET)
     # the same weights in another fold, whose test patients they were trained on
-    elsewhere = replace(job, run=reader, excluded_folds=(2,))
+    elsewhere = replace(job, run=evaluated_run, excluded_folds=(2,))
     get_weights_path(elsewhere).write_bytes(get_weights_path(job).read_bytes())
     with pytest.raises(GliomarkError, match="is in both"):
         execute(elsewhere)
 
 
-def test_a_trial_may_lean_on_another(job: FoldJob) -> None:
+def test_a_run_may_use_the_weights_of_another(job: FoldJob) -> None:
     execute(job)
     flipped = execute(replace(job, run=replace(job.run, name="flipped", weights_of=MIGNET, flips=True)))
-    shown = execute(replace(job, run=replace(job.run, name="T1C", weights_of=MIGNET, shown=MRSequence.T1C)))
+    t1c_only = execute(
+        replace(job, run=replace(job.run, name="T1C", weights_of=MIGNET, shown=MRSequence.T1C))
+    )
     training = replace(job.run.training, distillation=0.5)
     student = replace(job, run=replace(job.run, name="student", teacher=MIGNET, training=training))
     assert execute(student).epochs == 1
-    assert flipped.epochs == shown.epochs == 0, "evaluated with existing weights, not trained"
+    assert flipped.epochs == t1c_only.epochs == 0, "evaluated with existing weights, not trained"
     assert not get_weights_path(job, "flipped").exists()
 
 
@@ -322,12 +333,12 @@ def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(segmentation_runs.PRESETS, "quick", TINY)
 
 
-def test_two_cohorts_are_crossed(
+def test_two_cohorts_are_cross_validated(
     tiny_cohort: Cohort, second_tiny_cohort: Cohort, tmp_path: Path, tiny_preset: None
 ) -> None:
     folders = (tiny_cohort.folder, second_tiny_cohort.folder)
     third = write_tiny_cohort(tmp_path / "third", "R")
-    config = ExperimentConfig(folders, tmp_path, "quick", 0, None, quiet, test_only_cohorts=(third,))
+    config = ExperimentConfig(folders, tmp_path, "quick", 0, None, ignore_message, test_only_cohorts=(third,))
     # MIG-Net of table 3-1 already exists and is not trained again
     job = create_fold_job(list_table_3_3_runs(TINY)[0], 0, folders[:1], tmp_path / "work")
     execute(job)
@@ -343,16 +354,16 @@ def test_two_cohorts_are_crossed(
 
 def test_extensions_of_a_preset_may_have_fewer_folds(tiny_cohort: Cohort, tmp_path: Path) -> None:
     table = segmentation_extensions.TABLE
-    config = ExperimentConfig((tiny_cohort.folder,), tmp_path, "quick", 0, None, quiet)
+    config = ExperimentConfig((tiny_cohort.folder,), tmp_path, "quick", 0, None, ignore_message)
     runs = table.list_runs("quick", PAIR)
     jobs = table.procedure.list_jobs(runs, table.count_folds("quick"), config)
     assert {job.excluded_folds for job in jobs} == {(0,)} and [job.run for job in jobs] == runs
     assert table.count_folds("published") == FOLD_COUNT
 
 
-def test_cohorts_that_cannot_be_compared(tiny_cohort: Cohort, tmp_path: Path) -> None:
+def test_unsuitable_cohorts_are_refused(tiny_cohort: Cohort, tmp_path: Path) -> None:
     same = (tiny_cohort.folder, tiny_cohort.folder)
-    config = ExperimentConfig(same, tmp_path / "out", "quick", 0, None, quiet)
+    config = ExperimentConfig(same, tmp_path / "out", "quick", 0, None, ignore_message)
     with pytest.raises(GliomarkError, match="same name"):
         run_experiment(table_3_3.TABLE, config)
     other = write_tiny_cohort(tmp_path / "other", "R")
@@ -379,13 +390,15 @@ def written_table_3_1(tiny_cohort_folder: Path, tmp_path_factory: pytest.TempPat
         patch.setitem(segmentation_runs.PRESETS, "quick", TINY)
         patch.setattr(segmentation_tables, "bootstrap_interval", partial(bootstrap_interval, resamples=100))
         one_fold = replace(table_3_1.TABLE, count_folds=lambda _: 1)
-        run_experiment(one_fold, ExperimentConfig((tiny_cohort_folder,), out, "quick", 0, None, quiet))
+        run_experiment(
+            one_fold, ExperimentConfig((tiny_cohort_folder,), out, "quick", 0, None, ignore_message)
+        )
         yield out
 
 
-def test_the_table_says_what_it_compares_and_what_it_cut(written_table_3_1: Path) -> None:
+def test_the_table_states_its_comparisons_and_reductions(written_table_3_1: Path) -> None:
     table = pd.read_csv(written_table_3_1 / "table_3_1.csv").set_index("trial")
-    assert list(table.index) == [trial.name for trial in list_table_3_1_runs(QUICK)]
+    assert list(table.index) == [run.name for run in list_table_3_1_runs(QUICK)]
     assert table.loc[MIGNET, "published_dice"] == 0.9056 and np.isnan(
         table.loc["Attention U-Net", "published_dice"]
     )
@@ -393,14 +406,14 @@ def test_the_table_says_what_it_compares_and_what_it_cut(written_table_3_1: Path
     assert table["cuts"].notna().all() and (table["preset"] == "quick").all()
     patients = pd.read_csv(written_table_3_1 / "table_3_1_patients.csv")
     for name, row in table.iterrows():
-        own = patients[patients["trial"] == name]
-        assert row["dice"] == pytest.approx(own["dice"].mean(), abs=1e-3)
-        assert row["patients"] == len(own) == own["patient"].nunique()
+        rows = patients[patients["trial"] == name]
+        assert row["dice"] == pytest.approx(rows["dice"].mean(), abs=1e-3)
+        assert row["patients"] == len(rows) == rows["patient"].nunique()
     assert (table["million_parameters"] > 0).all() and (table["gflop_per_slice"] > 0).all()
     assert table["training_waiting_share"].between(0, 1).all()
 
 
-def test_the_figures_are_drawn_and_no_image_of_a_patient_leaves_the_work_folder(
+def test_figures_are_drawn_and_images_of_patients_stay_in_the_work_folder(
     written_table_3_1: Path,
 ) -> None:
     assert (written_table_3_1 / "work" / "figure_3_8.png").stat().st_size > 10_000
@@ -412,18 +425,18 @@ def test_the_figures_are_drawn_and_no_image_of_a_patient_leaves_the_work_folder(
     assert set(gates["tissue"]) == {"lesion", "brain"} and gates["mean"].between(0, 1).all()
 
 
-def test_an_unfinished_table_goes_on(
+def test_an_unfinished_table_is_continued(
     tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [create_mignet_run(name, TINY, **ABLATION_SWITCHES[name]) for name in (SWIN_UNET, MIGNET)]
-    config = ExperimentConfig((tiny_cohort.folder,), tmp_path, "quick", 0, None, quiet)
-    real, calls = SegmentationProcedure.execute, []
+    config = ExperimentConfig((tiny_cohort.folder,), tmp_path, "quick", 0, None, ignore_message)
+    original, calls = SegmentationProcedure.execute, []
 
     def interrupt_once(self, job: FoldJob, checkpoint_folder: Path) -> SegmentationFold:
         calls.append(job.run.name)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(self, job, checkpoint_folder)
+        return original(self, job, checkpoint_folder)
 
     def run_here(_, function, jobs):
         return ((job, function(job)) for job in jobs)
@@ -440,7 +453,7 @@ def test_an_unfinished_table_goes_on(
 # ---- statistics and plots ---------------------------------------------------------------------------
 
 
-def some_patients(count: int = 12) -> pd.DataFrame:
+def create_patient_table(count: int = 12) -> pd.DataFrame:
     """Two runs on the same patients, one slightly better; one patient has no Hausdorff distance."""
     random = np.random.default_rng(0)
     folds = []
@@ -460,14 +473,14 @@ def some_patients(count: int = 12) -> pd.DataFrame:
     return tabulate_patients(folds, ["here"])
 
 
-def test_summary_is_over_patients_and_false_alarms_over_slices() -> None:
-    patients = some_patients()
-    own = patients[patients["trial"] == "A"]
-    row = summarise_patients(own)
-    assert row["dice"] == pytest.approx(own["dice"].mean())
-    assert row["dice_sd"] == pytest.approx(own["dice"].std())
+def test_the_summary_is_over_patients_and_false_positives_over_slices() -> None:
+    patients = create_patient_table()
+    rows = patients[patients["trial"] == "A"]
+    row = summarise_patients(rows)
+    assert row["dice"] == pytest.approx(rows["dice"].mean())
+    assert row["dice_sd"] == pytest.approx(rows["dice"].std())
     assert row["dice_low_95"] < row["dice"] < row["dice_high_95"]
-    assert (row["without_distance"], row["hausdorff_mm"]) == (1, pytest.approx(own["dice"][1:].mean()))
+    assert (row["without_distance"], row["hausdorff_mm"]) == (1, pytest.approx(rows["dice"][1:].mean()))
     slices = sum(range(12)) + 12
     assert row["lesion_free_slices"] == slices
     assert row["small_false_area"] == pytest.approx((slices - 12) / slices)
@@ -475,8 +488,8 @@ def test_summary_is_over_patients_and_false_alarms_over_slices() -> None:
     assert (row["graded_patients"], row["grading_accuracy"], row["grading_auc"]) == (12, 1.0, 1.0)
 
 
-def test_the_paired_test_is_wilcoxons_over_the_same_patients() -> None:
-    patients = some_patients()
+def test_the_paired_test_is_the_wilcoxon_test_over_the_same_patients() -> None:
+    patients = create_patient_table()
     one, two = (patients[patients["trial"] == name] for name in "AB")
     found = compare_paired_dice(two, one.sample(frac=1, random_state=1))
     difference = two["dice"].to_numpy() - one["dice"].to_numpy()
@@ -485,7 +498,7 @@ def test_the_paired_test_is_wilcoxons_over_the_same_patients() -> None:
     assert compare_paired_dice(one, one)["wilcoxon_p"] == 1.0
 
 
-def test_cost_counts_what_the_network_does() -> None:
+def test_the_cost_counts_the_operations_of_the_network() -> None:
     network = MIGNetSettings(size=SIZE)
     training = replace(TINY.training, network=network)
     found = measure_network_cost(training, training.pool)
@@ -495,29 +508,37 @@ def test_cost_counts_what_the_network_does() -> None:
     assert 3.5 < finer["gflop_per_slice"] / found["gflop_per_slice"] < 4.5, "four times the pixels"
 
 
-def test_typical_patients_stand_where_they_are_said_to() -> None:
-    patients = some_patients(13)
+def test_typical_patients_have_the_stated_ranks() -> None:
+    patients = create_patient_table(13)
     ranked = patients[patients["trial"] == "A"].sort_values("dice")["patient"].tolist()
     assert select_typical_patients(patients, "A") == [ranked[9], ranked[6], ranked[3], ranked[0]]
 
 
-def test_figure_3_8_colours_what_is_right_in_vain_and_missed() -> None:
+def test_figure_3_8_colours_true_positives_false_positives_and_false_negatives() -> None:
     truth, mask = np.zeros((2, 1, 4), bool)
     truth[0, :2], mask[0, 1:3] = True, True
     black = np.zeros((1, 4, 3))
-    missed, right, vain, nothing = overlay_errors(black, truth, mask)[0]
-    for pixel, name in ((missed, "false negative"), (right, "right"), (vain, "false positive")):
+    false_negative, true_positive, false_positive, nothing = overlay_errors(black, truth, mask)[0]
+    for pixel, name in (
+        (false_negative, "false negative"),
+        (true_positive, "right"),
+        (false_positive, "false positive"),
+    ):
         np.testing.assert_allclose(pixel, 0.6 * np.array(OVERLAY_COLOURS[name]))
     assert not nothing.any() and not black.any()
 
 
-def test_gate_coefficients_are_the_gates_own(job: FoldJob, tiny_cohort: Cohort) -> None:
+def test_gate_maps_are_the_coefficients_of_the_gates(job: FoldJob, tiny_cohort: Cohort) -> None:
     execute(job)
     segmenter = build_segmenter(load_weights(get_weights_path(job)))
     gate = segmenter.network.decoder.gates[0]
     torch.nn.init.zeros_(gate.psi.weight)
     torch.nn.init.constant_(gate.psi.bias, 1.0)
-    seen = compute_gate_maps(segmenter.network, segmenter, tiny_cohort.read_stack("P01"))
-    assert len(seen) == len(SIZE.depths) - 1
-    torch.testing.assert_close(seen[0], torch.full_like(seen[0], torch.sigmoid(torch.tensor(1.0)).item()))
-    assert all(a.shape[-1] > b.shape[-1] for a, b in zip(seen, seen[1:], strict=False)), "fine to coarse"
+    gate_maps = compute_gate_maps(segmenter.network, segmenter, tiny_cohort.read_stack("P01"))
+    assert len(gate_maps) == len(SIZE.depths) - 1
+    torch.testing.assert_close(
+        gate_maps[0], torch.full_like(gate_maps[0], torch.sigmoid(torch.tensor(1.0)).item())
+    )
+    assert all(a.shape[-1] > b.shape[-1] for a, b in zip(gate_maps, gate_maps[1:], strict=False)), (
+        "fine to coarse"
+    )

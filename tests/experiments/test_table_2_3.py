@@ -70,12 +70,12 @@ def cohort_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "patients" / f"P{number:02d}.json").write_text(json.dumps(record), "utf-8")
     rows = [f"P{number:02d},{40 + number},{number % 2},{number % 2}" for number in range(1, COUNT + 1)]
     (folder / "MetaMS.csv").write_text("\n".join(["id,age,sex,idh_mutant", *rows]) + "\n", "utf-8")
-    about = {"schema_version": 1, "sequences": ["T1C", "FLAIR"], "settings": {}}
-    (folder / "cohort.json").write_text(json.dumps(about), "utf-8")
+    metadata = {"schema_version": 1, "sequences": ["T1C", "FLAIR"], "settings": {}}
+    (folder / "cohort.json").write_text(json.dumps(metadata), "utf-8")
     return folder
 
 
-def tiny_network(inputs: int, classes: int = 2) -> nn.Module:
+def create_tiny_network(inputs: int, classes: int = 2) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(inputs, 4, 3), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4, classes)
     )
@@ -88,14 +88,14 @@ def module_patch() -> Iterator[pytest.MonkeyPatch]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def tiny(module_patch: pytest.MonkeyPatch) -> None:
+def use_tiny_networks(module_patch: pytest.MonkeyPatch) -> None:
     for module in (table_2_3, slice_procedure):
-        module_patch.setattr(module, "IMAGE_CLASSIFIERS", {"ResNet-50": tiny_network})
+        module_patch.setattr(module, "IMAGE_CLASSIFIERS", {"ResNet-50": create_tiny_network})
     module_patch.setattr(table_2_3, "PRESETS", {**PRESETS, "quick": TINY})
     module_patch.setattr(table_2_3, "bootstrap_interval", partial(bootstrap_interval, resamples=200))
 
 
-def quiet(_: str) -> None:
+def ignore_message(_: str) -> None:
     pass
 
 
@@ -104,18 +104,18 @@ def run_in_this_thread(_, function, jobs):
     return ((job, function(job)) for job in jobs)
 
 
-def run(
+def run_table(
     cohort_folder: Path,
     out: Path,
     preset: str = "quick",
     weights: dict[str, Path] | None = None,
     sequences: tuple[MRSequence, ...] | None = None,
 ) -> None:
-    config = ExperimentConfig((cohort_folder,), out, preset, 0, None, quiet)
+    config = ExperimentConfig((cohort_folder,), out, preset, 0, None, ignore_message)
     run_table_2_3(config, weights or {}, sequences)
 
 
-def numbers(image: torch.Tensor) -> set[int]:
+def read_patient_numbers(image: torch.Tensor) -> set[int]:
     """Numbers of the patients of slices ``(N, C, H, W)``, from the pixels outside the brain."""
     return {int(value) for value in image[:, 0, 0, 0].tolist()}
 
@@ -125,32 +125,32 @@ class Spy:
     """Records, for every training, the numbers of the patients used for training, validation and test."""
 
     patch: pytest.MonkeyPatch
-    fed: list[dict[str, set[int]]] = field(default_factory=list)
+    patients_of_trainings: list[dict[str, set[int]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.watch("training_step", "trained")
-        self.watch("validation_step", "validated")
-        fit, answers = slice_procedure._fit_network, slice_procedure._predict_slices
+        self.record_step("training_step", "trained")
+        self.record_step("validation_step", "validated")
+        fit, predict_slices = slice_procedure._fit_network, slice_procedure._predict_slices
 
-        def watched_fit(*given):
-            self.fed.append({"trained": set(), "validated": set(), "tested": set()})
-            return fit(*given)
+        def record_fit(*arguments):
+            self.patients_of_trainings.append({"trained": set(), "validated": set(), "tested": set()})
+            return fit(*arguments)
 
-        def watched_answers(task, slices):
-            self.fed[-1]["tested"] |= numbers(slices.images)
-            return answers(task, slices)
+        def record_test(task, slices):
+            self.patients_of_trainings[-1]["tested"] |= read_patient_numbers(slices.images)
+            return predict_slices(task, slices)
 
-        self.patch.setattr(slice_procedure, "_fit_network", watched_fit)
-        self.patch.setattr(slice_procedure, "_predict_slices", watched_answers)
+        self.patch.setattr(slice_procedure, "_fit_network", record_fit)
+        self.patch.setattr(slice_procedure, "_predict_slices", record_test)
 
-    def watch(self, name: str, part: str) -> None:
-        plain = getattr(SliceLesionClassifier, name)
+    def record_step(self, name: str, part: str) -> None:
+        original_step = getattr(SliceLesionClassifier, name)
 
-        def watched(task, batch, index):
-            self.fed[-1][part] |= numbers(batch[0])
-            return plain(task, batch, index)
+        def record_batch(task, batch, index):
+            self.patients_of_trainings[-1][part] |= read_patient_numbers(batch[0])
+            return original_step(task, batch, index)
 
-        self.patch.setattr(SliceLesionClassifier, name, watched)
+        self.patch.setattr(SliceLesionClassifier, name, record_batch)
 
 
 @dataclass(frozen=True)
@@ -160,44 +160,46 @@ class Finished:
     out: Path
     kept: dict[Path, bytes]
     early_table: bool
-    fed: list[dict[str, set[int]]]
+    patients_of_trainings: list[dict[str, set[int]]]
 
 
 @pytest.fixture(scope="module")
-def finished(cohort_folder: Path, tiny: None, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def finished(
+    cohort_folder: Path, use_tiny_networks: None, tmp_path_factory: pytest.TempPathFactory
+) -> Finished:
     out = tmp_path_factory.mktemp("out")
     with pytest.MonkeyPatch.context() as patch:
         spy = Spy(patch)
         patch.setattr(job_runner, "run_on_cluster", run_in_this_thread)
-        watched = slice_procedure._fit_network
+        original_fit = slice_procedure._fit_network
 
-        def stopped(*given):
-            if len(spy.fed) == 3:
+        def stop_after_three(*arguments):
+            if len(spy.patients_of_trainings) == 3:
                 raise KeyboardInterrupt
-            return watched(*given)
+            return original_fit(*arguments)
 
         with pytest.MonkeyPatch.context() as stop, pytest.raises(KeyboardInterrupt):
-            stop.setattr(slice_procedure, "_fit_network", stopped)
-            run(cohort_folder, out)
+            stop.setattr(slice_procedure, "_fit_network", stop_after_three)
+            run_table(cohort_folder, out)
         kept = {path: path.read_bytes() for path in (out / "work").rglob("fold_?.json")}
-        early = (out / "table_2_3.csv").exists()
-        run(cohort_folder, out)
-    return Finished(out, kept, early, spy.fed)
+        early_table = (out / "table_2_3.csv").exists()
+        run_table(cohort_folder, out)
+    return Finished(out, kept, early_table, spy.patients_of_trainings)
 
 
-def test_tables_of_a_whole_run(finished: Finished, cohort_folder: Path):
+def test_tables_of_a_complete_run(finished: Finished, cohort_folder: Path):
     table = pd.read_csv(finished.out / "table_2_3.csv").iloc[0]
     assert table["network"] == "ResNet-50" and table["published_accuracy"] == 0.906
     assert (table["slices"], table["positive_slices"], table["patients"]) == (COUNT * 5, COUNT * 2, COUNT)
     assert table["initial_weights"] == "random" and table["cohort"] == cohort_folder.name
     confusion = pd.read_csv(finished.out / "table_2_3_confusion.csv").iloc[0]
-    right = confusion["true_positive"] + confusion["true_negative"]
-    assert right / confusion["slices"] == pytest.approx(table["accuracy"], abs=1e-4)
+    correct = confusion["true_positive"] + confusion["true_negative"]
+    assert correct / confusion["slices"] == pytest.approx(table["accuracy"], abs=1e-4)
     assert confusion["true_positive"] + confusion["false_negative"] == 2 * COUNT
     folds = pd.read_csv(finished.out / "table_2_3_folds.csv")
     assert list(folds["fold"]) == [1, 2, 3, 4, 5] and folds["test_patients"].sum() == COUNT
-    for written in (table, confusion, folds.iloc[0], folds.iloc[4]):
-        assert (written["preset"], written["cuts"]) == ("quick", describe_reductions(TINY))
+    for row in (table, confusion, folds.iloc[0], folds.iloc[4]):
+        assert (row["preset"], row["cuts"]) == ("quick", describe_reductions(TINY))
     record = json.loads((finished.out / "table_2_3_run_record.json").read_text("utf-8"))
     assert (record["preset"], record["cuts"], record["cohort"]) == (
         "quick",
@@ -207,12 +209,14 @@ def test_tables_of_a_whole_run(finished: Finished, cohort_folder: Path):
     assert len(record["splits"]) == 5
 
 
-def test_the_images_fed_are_nobodys_on_two_sides(finished: Finished):
-    assert len(finished.fed) == 5
-    for training in finished.fed:
+def test_no_patient_is_in_two_parts_of_a_training(finished: Finished):
+    assert len(finished.patients_of_trainings) == 5
+    for training in finished.patients_of_trainings:
         parts = list(training.values())
         assert all(parts) and sum(map(len, parts)) == len(set.union(*parts)) == COUNT
-    assert sorted(n for training in finished.fed for n in training["tested"]) == list(range(1, COUNT + 1))
+    assert sorted(n for training in finished.patients_of_trainings for n in training["tested"]) == list(
+        range(1, COUNT + 1)
+    )
 
 
 def test_a_finished_fold_is_not_trained_again(finished: Finished):
@@ -221,12 +225,12 @@ def test_a_finished_fold_is_not_trained_again(finished: Finished):
     assert not list(finished.out.rglob("*.ckpt"))
 
 
-def test_work_of_other_settings_is_not_mixed_in(
+def test_results_of_other_settings_are_not_mixed_in(
     finished: Finished, cohort_folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(table_2_3, "PRESETS", {**PRESETS, "quick": replace(TINY, rate=1e-3)})
     with pytest.raises(GliomarkError, match="other settings"):
-        run(cohort_folder, finished.out)
+        run_table(cohort_folder, finished.out)
 
 
 def test_a_fold_of_version_0_1_is_found(cohort_folder: Path, tmp_path: Path):
@@ -247,32 +251,34 @@ def test_a_leaking_split_is_refused(cohort_folder: Path, tmp_path: Path, monkeyp
     """Two deliberate errors: an overlap in the lists of names, and one in the slices with correct lists."""
     with pytest.raises(GliomarkError, match="P01"):
         FoldSplit(("P01", "P02"), ("P03",), ("P04", "P01"))
-    of = slice_procedure.SliceSet.select_patients
-    everyone = [f"P{number:02d}" for number in range(1, COUNT + 1)]
+    original_select = slice_procedure.SliceSet.select_patients
+    all_patients = [f"P{number:02d}" for number in range(1, COUNT + 1)]
     monkeypatch.setattr(
-        slice_procedure.SliceSet, "select_patients", lambda self, _, at_most=None: of(self, everyone, at_most)
+        slice_procedure.SliceSet,
+        "select_patients",
+        lambda self, _, at_most=None: original_select(self, all_patients, at_most),
     )
     with pytest.raises(GliomarkError, match="is in both"):
-        run(cohort_folder, tmp_path)
+        run_table(cohort_folder, tmp_path)
 
 
-def test_an_interrupted_fold_goes_on_from_its_checkpoint(
+def test_an_interrupted_fold_resumes_from_its_checkpoint(
     cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Interrupted in the third of four epochs, the fold needs only two more epochs in the second call."""
     monkeypatch.setattr(table_2_3, "PRESETS", {**PRESETS, "quick": replace(TINY, epochs=4)})
     epochs: list[int] = []
 
-    def power_cut(task: SliceLesionClassifier) -> None:
+    def interrupt(task: SliceLesionClassifier) -> None:
         epochs.append(task.current_epoch)
         if len(epochs) == 3 or len(epochs) == 6:
             raise RuntimeError("power cut")
 
     monkeypatch.setattr(job_runner, "run_on_cluster", run_in_this_thread)
-    monkeypatch.setattr(SliceLesionClassifier, "on_train_epoch_start", power_cut)
+    monkeypatch.setattr(SliceLesionClassifier, "on_train_epoch_start", interrupt)
     for _ in range(2):
         with pytest.raises(RuntimeError, match="power cut"):
-            run(cohort_folder, tmp_path)
+            run_table(cohort_folder, tmp_path)
     assert epochs == [0, 1, 2, 2, 3, 0]
 
 
@@ -288,7 +294,7 @@ def test_slices_labels_and_channels(cohort_folder: Path):
     assert float(slices.images[3, 1, 12, 15]) == pytest.approx(mean, abs=2e-3)
 
 
-def test_an_epoch_shows_a_few_of_each(cohort_folder: Path):
+def test_an_epoch_draws_a_few_slices_of_each_patient(cohort_folder: Path):
     slices = load_slices(Cohort(cohort_folder), FLAIR, TINY)
     rows = list(PatientSliceSampler(slices, 3))
     assert len(rows) == len(set(rows)) == len(PatientSliceSampler(slices, 3)) == 3 * COUNT
@@ -296,7 +302,7 @@ def test_an_epoch_shows_a_few_of_each(cohort_folder: Path):
     assert sorted(PatientSliceSampler(slices, None)) == list(range(5 * COUNT))
 
 
-def test_a_fifth_of_the_rest_validates(cohort_folder: Path):
+def test_a_fifth_of_the_remaining_patients_is_for_validation(cohort_folder: Path):
     cohort = Cohort(cohort_folder)
     folds = load_cohort_folds(cohort)
     split = split_fold(folds, 1, cohort.patient_ids, seed=0)
@@ -305,15 +311,15 @@ def test_a_fifth_of_the_rest_validates(cohort_folder: Path):
     assert split_fold(folds, 1, cohort.patient_ids, seed=0) == split
 
 
-def test_figures_and_intervals_against_counting_by_hand():
+def test_statistics_and_intervals_equal_the_arithmetic():
     """The slices of a patient are resampled together, so the interval reflects only four patients."""
     rows = [
-        (f"P{n}", label, right)
-        for n, right in ((1, True), (2, True), (3, True), (4, False))
+        (f"P{n}", label, correct)
+        for n, correct in ((1, True), (2, True), (3, True), (4, False))
         for label in (0, 1)
     ]
     table = pd.DataFrame(
-        [(p, "s", label, 0.9 if (label == 1) == right else 0.1) for p, label, right in rows * 50],
+        [(p, "s", label, 0.9 if (label == 1) == correct else 0.1) for p, label, correct in rows * 50],
         columns=["patient", "slice", "label", "probability"],
     )
     row = summarise_network("ResNet-50", table)
@@ -323,45 +329,51 @@ def test_figures_and_intervals_against_counting_by_hand():
     assert row["accuracy_low_95"] <= 0.5 and row["accuracy_high_95"] == 1.0
 
 
-def test_what_a_preset_cuts():
+def test_reductions_of_a_preset_are_described():
     assert describe_reductions(PRESETS["published"]) == "none"
     assert "60x60" in describe_reductions(PRESETS["quick"]) and "instead of 400" in describe_reductions(
         PRESETS["quick"]
     )
 
 
-def test_weights_from_a_file_are_where_training_starts(tmp_path: Path):
+def test_training_starts_from_the_weights_of_a_file(tmp_path: Path):
     path = tmp_path / "imagenet.pth"
-    given = tiny_network(3).state_dict()
-    torch.save({"state_dict": given}, path)
-    built, words = slice_procedure.create_network("ResNet-50", 1, path)
-    own = built.state_dict()
-    assert all(torch.equal(own[name], given[name]) for name in own if name != "0.weight")
-    assert words == f"imagenet.pth (SHA-256 {sha256(path.read_bytes()).hexdigest()[:12]}), 4 of 4 tensors"
-    torch.save(tiny_network(3, 1000).state_dict(), path)
+    arguments = create_tiny_network(3).state_dict()
+    torch.save({"state_dict": arguments}, path)
+    network, description = slice_procedure.create_network("ResNet-50", 1, path)
+    network_state = network.state_dict()
+    assert all(
+        torch.equal(network_state[name], arguments[name]) for name in network_state if name != "0.weight"
+    )
+    assert (
+        description == f"imagenet.pth (SHA-256 {sha256(path.read_bytes()).hexdigest()[:12]}), 4 of 4 tensors"
+    )
+    torch.save(create_tiny_network(3, 1000).state_dict(), path)
     with pytest.raises(GliomarkError, match="imagenet.pth cannot initialise ResNet-50"):
         slice_procedure.create_network("ResNet-50", 1, path)
 
 
 @pytest.mark.parametrize("content", [None, b"not weights", b""])
-def test_a_wrong_weights_file_is_one_sentence(content: bytes | None, cohort_folder: Path, tmp_path: Path):
+def test_an_invalid_weights_file_gives_one_sentence(
+    content: bytes | None, cohort_folder: Path, tmp_path: Path
+):
     path = tmp_path / "weights.pth"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(GliomarkError, match="cannot initialise ResNet-50"):
-        run(cohort_folder, tmp_path, weights={"ResNet-50": path})
+        run_table(cohort_folder, tmp_path, weights={"ResNet-50": path})
 
 
 @pytest.mark.parametrize(
-    ("preset", "weights", "sequences", "said"),
+    ("preset", "weights", "sequences", "expected_text"),
     [
         ("slow", None, None, "preset 'slow' is unknown"),
         ("quick", {"VGG": Path("vgg.pth")}, None, "network 'VGG' is unknown"),
         ("quick", None, (MRSequence.T2,), "was prepared for T1C, FLAIR"),
     ],
 )
-def test_what_is_unknown_is_refused_at_once(
-    preset, weights, sequences, said: str, cohort_folder: Path, tmp_path: Path
+def test_unknown_options_are_refused(
+    preset, weights, sequences, expected_text: str, cohort_folder: Path, tmp_path: Path
 ):
-    with pytest.raises(GliomarkError, match=said):
-        run(cohort_folder, tmp_path, preset, weights, sequences)
+    with pytest.raises(GliomarkError, match=expected_text):
+        run_table(cohort_folder, tmp_path, preset, weights, sequences)

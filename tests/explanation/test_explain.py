@@ -26,22 +26,22 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_picture_per_marker(run_command, patient: Path, tmp_path: Path) -> None:
+def test_one_picture_is_written_per_marker(run_command, patient: Path, tmp_path: Path) -> None:
     outcome = run_command("explain", patient, "--out", tmp_path / "out", "--stage", "2")
     assert outcome.status == 0, outcome.stderr
     pictures = sorted((tmp_path / "out").rglob("*.png"))
     assert [path.name for path in pictures] == ["gradcam_idh.png"]
-    drawn = np.asarray(Image.open(pictures[0]).convert("RGB")).astype(int)
+    image = np.asarray(Image.open(pictures[0]).convert("RGB")).astype(int)
     # the third of five columns shows a heat map over the lesion (more red than blue), the first only its outline
-    width = drawn.shape[1] // 5
-    redder = (drawn[..., 0] - drawn[..., 2]).clip(min=0)
-    plain, heated = redder[:, :width], redder[:, 2 * width : 3 * width]
-    beside_the_line = plain < 10
-    assert heated[beside_the_line].mean() > 10 * plain[beside_the_line].mean()
-    assert heated.mean() > plain.mean() + 1
+    width = image.shape[1] // 5
+    redness = (image[..., 0] - image[..., 2]).clip(min=0)
+    plain, with_heat_map = redness[:, :width], redness[:, 2 * width : 3 * width]
+    outside_outline = plain < 10
+    assert with_heat_map[outside_outline].mean() > 10 * plain[outside_outline].mean()
+    assert with_heat_map.mean() > plain.mean() + 1
 
 
-def test_maps_lie_inside_the_classifiers_view(patient: Path) -> None:
+def test_maps_lie_inside_the_view_of_the_classifier(patient: Path) -> None:
     from gliomark import read_study
 
     model, study = load_model("demo"), read_study(patient)
@@ -56,6 +56,6 @@ def test_maps_lie_inside_the_classifiers_view(patient: Path) -> None:
         assert not heat[:, :margin].any() and not heat[..., 240 - margin :].any()
 
 
-def test_what_cannot_be_explained(run_command, tmp_path: Path) -> None:
+def test_a_missing_folder_is_refused(run_command, tmp_path: Path) -> None:
     outcome = run_command("explain", tmp_path / "nobody", "--out", tmp_path / "out")
     assert outcome.status == 1 and "nobody" in outcome.stderr and "Traceback" not in outcome.stderr

@@ -27,7 +27,7 @@ from gliomark.study import MRSequence, SliceStack
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
 
 
-class ReadsPixels(nn.Module):
+class PixelMeanNetwork(nn.Module):
     """The log-odds is the mean of the channels."""
 
     def forward(self, image: Tensor, theta: Tensor) -> tuple[Tensor, None]:
@@ -35,7 +35,7 @@ class ReadsPixels(nn.Module):
         return torch.stack([torch.zeros_like(odds), odds], dim=1), None
 
 
-class ReadsTheta(nn.Module):
+class ThetaNetwork(nn.Module):
     """The log-odds is a function of row and column of the template, as given by theta."""
 
     def forward(self, image: Tensor, theta: Tensor) -> tuple[Tensor, None]:
@@ -44,7 +44,7 @@ class ReadsTheta(nn.Module):
         return torch.stack([torch.zeros_like(odds), odds], dim=1), None
 
 
-class CountsCalls(nn.Module):
+class CallCountingNetwork(nn.Module):
     """Each call returns another number."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class CountsCalls(nn.Module):
         return torch.stack([torch.zeros_like(odds), odds], dim=1), None
 
 
-def square(half: int, size: int = 240, slices: int = 3) -> np.ndarray:
+def draw_square(half: int, size: int = 240, slices: int = 3) -> np.ndarray:
     brain = np.zeros((slices, size, size), bool)
     brain[:, 120 - half : 120 + half, 120 - half : 120 + half] = True
     return brain
@@ -66,66 +66,68 @@ def square(half: int, size: int = 240, slices: int = 3) -> np.ndarray:
 @pytest.fixture
 def stack() -> SliceStack:
     random = np.random.default_rng(0)
-    brain = square(70)
+    brain = draw_square(70)
     images = {name: random.normal(size=brain.shape).astype(np.float32) for name in PAIR}
     affine = np.diag([1.0, 1.0, 5.0, 1.0])
     return SliceStack("a", images, brain, affine, ("1", "2", "3"), (0, 1, 2))
 
 
-def test_one_central_tile_where_the_brain_fits() -> None:
-    assert compute_tile_corners(square(96), 192) == [(24, 24)]
-    assert compute_tile_corners(square(112), 224) == [(8, 8)]
-    assert compute_tile_corners(square(120), 240) == [(0, 0)]
+def test_one_central_tile_is_used_if_the_brain_fits() -> None:
+    assert compute_tile_corners(draw_square(96), 192) == [(24, 24)]
+    assert compute_tile_corners(draw_square(112), 224) == [(8, 8)]
+    assert compute_tile_corners(draw_square(120), 240) == [(0, 0)]
 
 
-def test_four_corner_tiles_otherwise() -> None:
-    assert set(compute_tile_corners(square(113), 224)) == {(0, 0), (0, 16), (16, 0), (16, 16)}
-    one_pixel_out = square(96)
+def test_four_corner_tiles_are_used_otherwise() -> None:
+    assert set(compute_tile_corners(draw_square(113), 224)) == {(0, 0), (0, 16), (16, 0), (16, 16)}
+    one_pixel_out = draw_square(96)
     one_pixel_out[1, 23, 120] = True
     corners = compute_tile_corners(one_pixel_out, 192)
     assert set(corners) == {(0, 0), (0, 48), (48, 0), (48, 48)}
-    seen = np.zeros((240, 240), bool)
+    covered = np.zeros((240, 240), bool)
     for top, left in corners:
-        seen[top : top + 192, left : left + 192] = True
-    assert seen.all()
+        covered[top : top + 192, left : left + 192] = True
+    assert covered.all()
 
 
-def test_theta_of_the_central_tile_is_the_networks_default() -> None:
+def test_theta_of_the_central_tile_is_the_default_of_the_network() -> None:
     torch.testing.assert_close(
         compute_tile_theta(8, 8, 224, 240, 240), compute_central_theta(torch.zeros(1, 1, 224, 224))
     )
 
 
 @pytest.mark.parametrize("half", [90, 110])
-def test_theta_says_where_in_the_template_a_tile_lies(half: int) -> None:
-    probability = predict_lesion_probability(ReadsTheta(), torch.zeros(3, 1, 240, 240), square(half), 192)
-    place = (2 * torch.arange(240) + 1) / 240 - 1
-    odds = place[None, :] + 2 * place[:, None]
+def test_theta_gives_the_position_of_a_tile_in_the_template(half: int) -> None:
+    probability = predict_lesion_probability(
+        ThetaNetwork(), torch.zeros(3, 1, 240, 240), draw_square(half), 192
+    )
+    coordinates = (2 * torch.arange(240) + 1) / 240 - 1
+    odds = coordinates[None, :] + 2 * coordinates[:, None]
     inner = slice(24, 216) if half == 90 else slice(None)
     expected = torch.sigmoid(odds).numpy()[inner, inner]
     for one in probability:
         np.testing.assert_allclose(one[inner, inner], expected, atol=1e-5)
 
 
-def test_tiles_agree_with_one_look_and_batches_do_not_matter() -> None:
+def test_tiles_and_batches_have_no_effect_on_the_result() -> None:
     torch.manual_seed(0)
     images = torch.randn(19, 2, 240, 240)
-    tiled = predict_lesion_probability(ReadsPixels(), images, square(115, slices=19), 192)
+    tiled = predict_lesion_probability(PixelMeanNetwork(), images, draw_square(115, slices=19), 192)
     np.testing.assert_allclose(tiled, torch.sigmoid(images.mean(dim=1)).numpy(), atol=1e-5)
 
 
 def test_logits_are_averaged_where_tiles_overlap() -> None:
     probability = predict_lesion_probability(
-        CountsCalls(), torch.zeros(1, 1, 240, 240), square(115, slices=1), 192
+        CallCountingNetwork(), torch.zeros(1, 1, 240, 240), draw_square(115, slices=1), 192
     )[0]
     odds = np.log(probability / (1 - probability))
     np.testing.assert_allclose(odds[[0, 0, 239, 239], [0, 239, 0, 239]], [1, 2, 3, 4], atol=1e-4)
     np.testing.assert_allclose([odds[0, 120], odds[120, 0], odds[120, 120]], [1.5, 2, 2.5], atol=1e-4)
 
 
-def test_never_seen_is_never_lesion() -> None:
+def test_pixels_outside_all_tiles_are_never_lesion() -> None:
     probability = predict_lesion_probability(
-        ReadsPixels(), torch.full((2, 1, 240, 240), 9.0), square(50, slices=2), 192
+        PixelMeanNetwork(), torch.full((2, 1, 240, 240), 9.0), draw_square(50, slices=2), 192
     )
     assert probability.dtype == np.float32
     outside = np.ones((240, 240), bool)
@@ -133,51 +135,51 @@ def test_never_seen_is_never_lesion() -> None:
     assert (probability[:, outside] == 0).all() and (probability[:, ~outside] > 0.99).all()
 
 
-def test_outside_the_brain_is_never_lesion(stack: SliceStack) -> None:
+def test_pixels_outside_the_brain_are_never_lesion(stack: SliceStack) -> None:
     for name in PAIR:
         stack.images[name][:] = 9
-    result = Segmenter(ReadsPixels(), PAIR, "union", 192).segment(stack)
+    result = Segmenter(PixelMeanNetwork(), PAIR, "union", 192).segment(stack)
     assert (result.probability[~stack.brain] == 0).all()
     np.testing.assert_array_equal(result.mask, stack.brain)
 
 
-def test_union_is_the_or_of_the_sequences(stack: SliceStack) -> None:
-    union = Segmenter(ReadsPixels(), PAIR, "union", 192).segment(stack)
-    alone = [Segmenter(ReadsPixels(), (name,), "single", 192).segment(stack) for name in PAIR]
+def test_union_is_the_union_of_the_sequences(stack: SliceStack) -> None:
+    union = Segmenter(PixelMeanNetwork(), PAIR, "union", 192).segment(stack)
+    alone = [Segmenter(PixelMeanNetwork(), (name,), "single", 192).segment(stack) for name in PAIR]
     assert all((union.probability >= one.probability).all() for one in alone)
     np.testing.assert_array_equal(union.mask, alone[0].mask | alone[1].mask)
     assert alone[0].mask.any() and (alone[0].mask != alone[1].mask).any()
-    joint = Segmenter(ReadsPixels(), PAIR, "joint", 192).segment(stack)
+    joint = Segmenter(PixelMeanNetwork(), PAIR, "joint", 192).segment(stack)
     mean = (stack.images[PAIR[0]] + stack.images[PAIR[1]]) / 2
     np.testing.assert_array_equal(joint.mask, (mean >= 0) & stack.brain)
     assert len({joint.rule, union.rule, alone[0].rule}) == 3 and "T1C, FLAIR" in union.rule
 
 
-def test_threshold_and_smallest_lesion(stack: SliceStack) -> None:
+def test_threshold_and_smallest_lesion_are_applied(stack: SliceStack) -> None:
     flair = stack.images[MRSequence.FLAIR]
     flair[:] = -9
     flair[0, 100:110, 100:110] = 0.5  # 100 voxels of 0.005 ml: 0.5 ml
     flair[2, 60:64, 60:64] = 2.0  # 0.08 ml
     only = (MRSequence.FLAIR,)
 
-    def found(**settings) -> int:
-        return int(Segmenter(ReadsPixels(), only, "single", 192, **settings).segment(stack).mask.sum())
+    def count_voxels(**settings) -> int:
+        return int(Segmenter(PixelMeanNetwork(), only, "single", 192, **settings).segment(stack).mask.sum())
 
-    assert found() == 116 and found(threshold=0.7) == 16
-    assert found(min_lesion_ml=0.4) == 100 and found(min_lesion_ml=0.6) == 0
+    assert count_voxels() == 116 and count_voxels(threshold=0.7) == 16
+    assert count_voxels(min_lesion_ml=0.4) == 100 and count_voxels(min_lesion_ml=0.6) == 0
 
 
 def test_unknown_rule_is_refused() -> None:
     with pytest.raises(GliomarkError, match="majority"):
-        Segmenter(ReadsPixels(), PAIR, "majority")
+        Segmenter(PixelMeanNetwork(), PAIR, "majority")
 
 
-def test_a_real_network_through_corner_tiles() -> None:
+def test_corner_tiles_with_a_real_network() -> None:
     torch.manual_seed(0)
     size = SwinSize(embedding=8, depths=(1, 1, 1), heads=(1, 2, 2), patch=4)
     network = build_mignet(MIGNetSettings(size=size), torch.rand(240, 240)).eval()
-    images, big = torch.randn(2, 1, 240, 240), square(113, slices=2)
-    probability = predict_lesion_probability(network, images, big, 224)
+    images, brain = torch.randn(2, 1, 240, 240), draw_square(113, slices=2)
+    probability = predict_lesion_probability(network, images, brain, 224)
     corner = network(
         images[..., :224, :224], compute_tile_theta(0, 0, 224, 240, 240).expand(2, -1, -1)
     ).logits
@@ -185,7 +187,7 @@ def test_a_real_network_through_corner_tiles() -> None:
     np.testing.assert_allclose(probability[:, :16, :16], expected[:, :16, :16], atol=1e-5)
 
 
-def test_without_specks() -> None:
+def test_small_components_are_removed() -> None:
     mask = np.zeros((4, 20, 20), bool)
     mask[0, 2, 2:5] = True  # 3
     mask[1:3, 10, 10] = True  # 2 through slices, and one more by a corner: 3
@@ -200,7 +202,7 @@ def test_without_specks() -> None:
     )
 
 
-def test_pieces_much_lighter_than_the_heaviest_are_dropped() -> None:
+def test_components_with_a_small_share_of_probability_are_removed() -> None:
     probability = np.zeros((3, 20, 20), np.float32)
     probability[0, 2:6, 2:6] = 0.6  # 9.6, the heaviest though the larger one follows
     probability[0, 10:13, 10:16] = 0.5  # 9.0
@@ -215,7 +217,7 @@ def test_pieces_much_lighter_than_the_heaviest_are_dropped() -> None:
 # ---- neighbours, pooling, mirror images -----------------------------------------------------------------
 
 
-def test_neighbours() -> None:
+def test_neighbour_slices_are_added_as_channels() -> None:
     images = torch.arange(8.0).reshape(4, 2, 1, 1)  # slice s: channels 2s and 2s + 1
     torch.testing.assert_close(add_neighbour_slices(images, 0), images, atol=0, rtol=0)
     one = add_neighbour_slices(images, 1)[..., 0, 0]
@@ -237,7 +239,7 @@ def test_neighbours_of_a_single_slice_are_the_slice_itself() -> None:
     assert add_neighbour_slices(image[:0], 1).shape == (0, 6, 3, 3)
 
 
-def mignet(inputs: int, symmetric: bool) -> MIGNet:
+def build_small_mignet(inputs: int, symmetric: bool) -> MIGNet:
     """Build a small MIG-Net in which alpha has an effect, mirror-symmetric or not."""
     torch.manual_seed(0)
     size = SwinSize(embedding=8, depths=(1, 1), heads=(1, 2), patch=4)
@@ -247,28 +249,30 @@ def mignet(inputs: int, symmetric: bool) -> MIGNet:
     ).eval()
 
 
-def logits_by_hand(network: nn.Module, images: Tensor, theta: Tensor, pool: int, tile: int) -> Tensor:
+def compute_expected_logits(
+    network: nn.Module, images: Tensor, theta: Tensor, pool: int, tile: int
+) -> Tensor:
     """Average over blocks, run the network, and upsample to all pixels."""
     count, channels = images.shape[:2]
     small = images.reshape(count, channels, tile // pool, pool, tile // pool, pool).mean(dim=(3, 5))
-    answer = network(small, theta.expand(count, -1, -1))[0]
-    return F.interpolate(answer, (tile, tile), mode="bilinear", align_corners=False)
+    logits = network(small, theta.expand(count, -1, -1))[0]
+    return F.interpolate(logits, (tile, tile), mode="bilinear", align_corners=False)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("pool", [1, 2, 4])
-def test_pooled_with_neighbours_is_the_same_by_hand(stack: SliceStack, pool: int) -> None:
-    network = mignet(inputs=6, symmetric=False)
+def test_pooling_with_neighbours_equals_the_explicit_computation(stack: SliceStack, pool: int) -> None:
+    network = build_small_mignet(inputs=6, symmetric=False)
     found = Segmenter(network, PAIR, "joint", 192, pooling_factor=pool, neighbour_slices=1).segment(stack)
     both = torch.from_numpy(np.stack([stack.images[name] for name in PAIR], axis=1))
     inner = add_neighbour_slices(both, 1)[..., 24:216, 24:216]
-    odds = logits_by_hand(network, inner, compute_tile_theta(24, 24, 192, 240, 240), pool, 192)
+    odds = compute_expected_logits(network, inner, compute_tile_theta(24, 24, 192, 240, 240), pool, 192)
     expected = np.zeros((3, 240, 240), np.float32)
     expected[:, 24:216, 24:216] = odds.softmax(dim=1)[:, 1].numpy()
     np.testing.assert_allclose(found.probability, np.where(stack.brain, expected, 0), atol=1e-5)
 
 
-def test_averaged_over_a_pixel_and_a_half_is_two_of_every_three() -> None:
+def test_averaging_over_one_and_a_half_pixels_keeps_two_of_every_three() -> None:
     row = torch.tensor([0.0, 2.0, 6.0, 1.0, 1.0, 5.0]).expand(1, 1, 6, 6)
     found = downsample_by_averaging(row, 1.5)
     assert found.shape == (1, 1, 4, 4) and found[0, 0, 0].tolist() == [1, 4, 1, 3]
@@ -278,53 +282,53 @@ def test_averaged_over_a_pixel_and_a_half_is_two_of_every_three() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_flips_are_the_mean_with_the_mirror_image(stack: SliceStack, symmetric: bool) -> None:
+def test_mirroring_is_the_mean_with_the_mirror_image(stack: SliceStack, symmetric: bool) -> None:
     """For the mirror image alpha is mirrored as well."""
-    network, pool = mignet(inputs=1, symmetric=symmetric), 2
+    network, pool = build_small_mignet(inputs=1, symmetric=symmetric), 2
     images = torch.from_numpy(stack.images[PAIR[0]])[:, None]
     found = predict_lesion_probability(network, images, stack.brain, 192, pool, uses_mirroring=True)
     inner, theta = images[..., 24:216, 24:216], compute_tile_theta(24, 24, 192, 240, 240)
-    straight = logits_by_hand(network, inner, theta, pool, 192)
+    original = compute_expected_logits(network, inner, theta, pool, 192)
     # a mirrored map with the same theta equals the map with a mirrored theta
     network.guidance.alpha.copy_(network.guidance.alpha.flip(3))
-    mirrored = logits_by_hand(network, inner.flip(3), theta, pool, 192).flip(3)
-    expected = ((straight + mirrored) / 2).softmax(dim=1)[:, 1].numpy()
+    mirrored = compute_expected_logits(network, inner.flip(3), theta, pool, 192).flip(3)
+    expected = ((original + mirrored) / 2).softmax(dim=1)[:, 1].numpy()
     np.testing.assert_allclose(found[:, 24:216, 24:216], expected, atol=1e-5)
-    assert np.abs(expected - straight.softmax(dim=1)[:, 1].numpy()).max() > 1e-3, "mirroring has no effect"
+    assert np.abs(expected - original.softmax(dim=1)[:, 1].numpy()).max() > 1e-3, "mirroring has no effect"
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("half", [90, 113])
 def test_alpha_is_sampled_mirrored_in_every_tile(half: int) -> None:
     """The mirror image of a tile has the same position in the template, with reversed columns."""
-    images, brain = torch.zeros(1, 1, 240, 240), square(half, slices=1)
-    seen: list[Tensor] = []
+    images, brain = torch.zeros(1, 1, 240, 240), draw_square(half, slices=1)
+    grids: list[Tensor] = []
 
-    class Watches(ReadsTheta):
+    class RecordingNetwork(ThetaNetwork):
         def forward(self, image: Tensor, theta: Tensor) -> tuple[Tensor, None]:
-            seen.append(F.affine_grid(theta, [1, 1, *image.shape[-2:]], align_corners=False))
+            grids.append(F.affine_grid(theta, [1, 1, *image.shape[-2:]], align_corners=False))
             return super().forward(image, theta)
 
-    predict_lesion_probability(Watches(), images, brain, 192, uses_mirroring=True)
-    assert len(seen) == 2 * len(compute_tile_corners(brain, 192))
-    for straight, mirrored in zip(seen[::2], seen[1::2], strict=True):
-        torch.testing.assert_close(mirrored, straight.flip(2))
+    predict_lesion_probability(RecordingNetwork(), images, brain, 192, uses_mirroring=True)
+    assert len(grids) == 2 * len(compute_tile_corners(brain, 192))
+    for original, mirrored in zip(grids[::2], grids[1::2], strict=True):
+        torch.testing.assert_close(mirrored, original.flip(2))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("half", [70, 113])
 @pytest.mark.parametrize("name", ["MIG-Net", "U-Net"])
-def test_a_mirrored_patient_gets_the_mirrored_answer(name: str, half: int) -> None:
+def test_a_mirrored_patient_gets_the_mirrored_prediction(name: str, half: int) -> None:
     """Exact with mirroring and a symmetric template; without mirroring the network is not symmetric."""
     torch.manual_seed(0)
-    network: nn.Module = mignet(inputs=1, symmetric=True)
+    network: nn.Module = build_small_mignet(inputs=1, symmetric=True)
     if name == "U-Net":
         network = build_segmentation_network(UNetSettings(width=4)).eval()
-    images, brain = torch.randn(2, 1, 240, 240), square(half, slices=2)
+    images, brain = torch.randn(2, 1, 240, 240), draw_square(half, slices=2)
     one, other = (
         [
-            predict_lesion_probability(network, shown, brain, 192, 4, flips)
-            for shown in (images, images.flip(3))
+            predict_lesion_probability(network, image_batch, brain, 192, 4, flips)
+            for image_batch in (images, images.flip(3))
         ]
         for flips in (True, False)
     )
@@ -332,13 +336,13 @@ def test_a_mirrored_patient_gets_the_mirrored_answer(name: str, half: int) -> No
     assert np.abs(other[1] - other[0][:, :, ::-1]).max() > 1e-3
 
 
-def test_an_absent_sequence_is_zero_for_the_joint_rule(stack: SliceStack) -> None:
+def test_a_missing_sequence_is_zero_for_the_joint_rule(stack: SliceStack) -> None:
     images = {PAIR[0]: stack.images[PAIR[0]]}
     alone = SliceStack("a", images, stack.brain, stack.affine, stack.slice_names, stack.selected)
-    found = Segmenter(ReadsPixels(), PAIR, "joint", 192).segment(alone)
+    found = Segmenter(PixelMeanNetwork(), PAIR, "joint", 192).segment(alone)
     odds = stack.images[PAIR[0]] / 2  # the mean of the sequence and of zero
     expected = np.where(stack.brain, 1 / (1 + np.exp(-odds)), 0)
     np.testing.assert_allclose(found.probability, expected, atol=1e-5)
-    united = Segmenter(ReadsPixels(), PAIR, "union", 192).segment(alone)
-    single = Segmenter(ReadsPixels(), PAIR[:1], "single", 192).segment(alone)
+    united = Segmenter(PixelMeanNetwork(), PAIR, "union", 192).segment(alone)
+    single = Segmenter(PixelMeanNetwork(), PAIR[:1], "single", 192).segment(alone)
     np.testing.assert_array_equal(united.probability, single.probability)

@@ -47,7 +47,7 @@ def eval_kinet() -> torch.nn.Module:
     ).eval()
 
 
-def mask_of(**pixels: int) -> np.ndarray:
+def create_mask(**pixels: int) -> np.ndarray:
     """Create a mask; s4=60: 60 lesion pixels (of 1 mm2) on slice 4."""
     mask = np.zeros((10, 240, 240), bool)
     for name, count in pixels.items():
@@ -55,18 +55,18 @@ def mask_of(**pixels: int) -> np.ndarray:
     return mask
 
 
-def test_selected_slices_of_at_least_50_mm2(ten_slices) -> None:
-    found = select_training_slices(ten_slices, mask_of(s0=49, s2=50, s3=500, s6=80))
+def test_selected_slices_with_at_least_50_mm2_are_used(ten_slices) -> None:
+    found = select_training_slices(ten_slices, create_mask(s0=49, s2=50, s3=500, s6=80))
     assert (found.neighbour_index, found.index, found.area_mm2) == ((1, 3), (2, 6), (50.0, 80.0))
 
 
-def test_small_lesions_where_nothing_is_larger(ten_slices) -> None:
-    found = select_training_slices(ten_slices, mask_of(s0=3, s3=500, s8=49))
+def test_small_lesions_are_used_if_there_is_nothing_larger(ten_slices) -> None:
+    found = select_training_slices(ten_slices, create_mask(s0=3, s3=500, s8=49))
     assert (found.neighbour_index, found.index, found.area_mm2) == ((0, 4), (0, 8), (3.0, 49.0))
 
 
 def test_a_lesion_between_the_selected_slices_is_not_lost(ten_slices) -> None:
-    found = select_training_slices(ten_slices, mask_of(s5=20, s7=30))
+    found = select_training_slices(ten_slices, create_mask(s5=20, s7=30))
     assert found.index == (7,) and found.area_mm2 == (30.0,) and found.neighbour_index in ((3,), (4,))
 
 
@@ -80,8 +80,8 @@ def test_a_lesion_between_the_selected_slices_is_not_lost(ten_slices) -> None:
         ({5: 20, 7: 30}, (5, 7), (7,)),  # small lesions only
     ],
 )
-def test_of_few_slices_the_patients_own_neighbours_decide(ten_slices, areas, index, near) -> None:
-    found = select_prediction_slices(ten_slices, mask_of(**{f"s{i}": area for i, area in areas.items()}))
+def test_with_few_slices_all_neighbours_of_the_largest_decide(ten_slices, areas, index, near) -> None:
+    found = select_prediction_slices(ten_slices, create_mask(**{f"s{i}": area for i, area in areas.items()}))
     assert (found.neighbour_index, found.index) == (index, index)
     assert found.area_mm2 == tuple(float(areas[i]) for i in index)
     assert (
@@ -101,7 +101,7 @@ def test_of_few_slices_the_patients_own_neighbours_decide(ten_slices, areas, ind
         ({1: 300, 2: 200}, (1, 2), (1, 2)),  # no lesion on a selected slice
     ],
 )
-def test_of_many_slices_the_largest_and_its_neighbours_are_read_too(ten_slices, areas, index, near) -> None:
+def test_with_many_slices_the_largest_and_its_neighbours_are_added(ten_slices, areas, index, near) -> None:
     names = tuple(f"{i:03d}" for i in range(41))
     many = replace(ten_slices, slice_names=names, selected=tuple(range(0, 41, 4)))
     mask = np.zeros((41, 240, 240), bool)
@@ -114,29 +114,29 @@ def test_of_many_slices_the_largest_and_its_neighbours_are_read_too(ten_slices, 
     )
 
 
-def test_no_lesion_no_slice(ten_slices, eval_kinet) -> None:
-    found = select_training_slices(ten_slices, mask_of())
+def test_without_a_lesion_no_slice_is_used(ten_slices, eval_kinet) -> None:
+    found = select_training_slices(ten_slices, create_mask())
     assert found.neighbour_index == found.index == found.area_mm2 == ()
     trees = lightgbm.train({"verbose": -1}, lightgbm.Dataset(np.zeros((4, 51)), [0, 1, 0, 1]), 1)
     classifier = SliceClassifier(eval_kinet, trees, PAIR, 192, 45.0)
-    slices, probability, parts = classifier.score(ten_slices, mask_of(), ClinicalData("a", 50, 0))
+    slices, probability, parts = classifier.score(ten_slices, create_mask(), ClinicalData("a", 50, 0))
     assert not slices.index and len(probability) == len(parts) == 0
 
 
-FIGURES = np.arange(18.0).reshape(2, 9)
+LESION_FEATURES = np.arange(18.0).reshape(2, 9)
 
 
-def test_what_the_trees_see_of_the_image() -> None:
+def test_image_features_of_the_trees() -> None:
     vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
     np.testing.assert_array_equal(
-        build_tree_columns(vectors, FIGURES, "log-odds", None, None, None), vectors[:, 2:]
+        build_tree_columns(vectors, LESION_FEATURES, "log-odds", None, None, None), vectors[:, 2:]
     )
-    both = build_tree_columns(vectors, FIGURES, "lesion", 50.0, 1, 45.0)
-    np.testing.assert_array_equal(both, np.hstack([vectors[:, 2:], FIGURES, [[1, 1]] * 2]))
+    columns = build_tree_columns(vectors, LESION_FEATURES, "lesion", 50.0, 1, 45.0)
+    np.testing.assert_array_equal(columns, np.hstack([vectors[:, 2:], LESION_FEATURES, [[1, 1]] * 2]))
 
 
-def test_the_lesions_figures_are_measured_inside_it(ten_slices) -> None:
-    mask = mask_of(s2=300, s4=900)
+def test_lesion_features_are_measured_inside_the_lesion(ten_slices) -> None:
+    mask = create_mask(s2=300, s4=900)
     slices = select_training_slices(ten_slices, mask)
     images, lesion = extract_lesion_slices(ten_slices, mask, slices, PAIR)
     found = compute_lesion_features(images, lesion, slices.area_mm2)
@@ -144,28 +144,30 @@ def test_the_lesions_figures_are_measured_inside_it(ten_slices) -> None:
     for row, index in zip(found, slices.index, strict=True):
         inside = [ten_slices.images[name][index][mask[index]].astype(float) for name in PAIR]
         expected = [
-            figure
+            statistic
             for x in inside
-            for figure in (x.mean(), x.std(), np.percentile(x, 5), np.percentile(x, 95))
+            for statistic in (x.mean(), x.std(), np.percentile(x, 5), np.percentile(x, 95))
         ]
         np.testing.assert_allclose(row, [mask[index].sum() * ten_slices.pixel_area_mm2, *expected], rtol=1e-6)
 
 
-def test_metadata_codes() -> None:
+def test_age_and_sex_are_encoded() -> None:
     vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
     for age, code in ((45.0, 1), (44.9, 0), (80.0, 1), (0.0, 0)):
-        table = build_tree_columns(vectors, FIGURES, "vector", age, 1, 45.0)
+        table = build_tree_columns(vectors, LESION_FEATURES, "vector", age, 1, 45.0)
         assert table.shape == (2, 5) and table.dtype == np.float64
         np.testing.assert_array_equal(table[:, :3], vectors)
         np.testing.assert_array_equal(table[:, 3:], [[code, 1]] * 2)
-    assert (build_tree_columns(vectors, FIGURES, "vector", 50.0, 0, 45.0)[:, 4] == 0).all()
-    unknown = build_tree_columns(vectors, FIGURES, "vector", None, None, 45.0)
+    assert (build_tree_columns(vectors, LESION_FEATURES, "vector", 50.0, 0, 45.0)[:, 4] == 0).all()
+    unknown = build_tree_columns(vectors, LESION_FEATURES, "vector", None, None, 45.0)
     assert np.isnan(unknown[:, 3:]).all() and not np.isnan(unknown[:, :3]).any()
-    np.testing.assert_array_equal(build_tree_columns(vectors, FIGURES, "vector", 50.0, 1, None), vectors)
+    np.testing.assert_array_equal(
+        build_tree_columns(vectors, LESION_FEATURES, "vector", 50.0, 1, None), vectors
+    )
 
 
-def test_vectors_are_kinets_on_the_central_view_with_its_log_odds(ten_slices, eval_kinet) -> None:
-    mask = mask_of(s2=300, s4=900)
+def test_vectors_are_those_of_kinet_on_the_central_view_with_its_log_odds(ten_slices, eval_kinet) -> None:
+    mask = create_mask(s2=300, s4=900)
     slices = select_training_slices(ten_slices, mask)
     images, lesion = extract_lesion_slices(ten_slices, mask, slices, PAIR)
     assert images.shape == (2, 2, 240, 240) and lesion.shape == (2, 240, 240)
@@ -185,27 +187,27 @@ def test_vectors_are_kinets_on_the_central_view_with_its_log_odds(ten_slices, ev
     np.testing.assert_allclose(many, np.tile(vectors, (10, 1)), atol=1e-4)
 
 
-def scored_odds(probability: np.ndarray) -> np.ndarray:
+def compute_odds(probability: np.ndarray) -> np.ndarray:
     return probability / (1 - probability)
 
 
-def test_the_lesion_and_the_age_reach_the_answer(ten_slices, eval_kinet) -> None:
+def test_image_and_age_affect_the_prediction(ten_slices, eval_kinet) -> None:
     random = np.random.default_rng(0)
     table = random.normal(size=(400, sum(WIDTHS) + 3))
     table[:, -2:] = random.integers(0, 2, (400, 2))
     trees = lightgbm.train({"verbose": -1, "objective": "binary"}, lightgbm.Dataset(table, table[:, -2]), 20)
     classifier = SliceClassifier(eval_kinet, trees, PAIR, 192, 45.0)
-    mask = mask_of(s2=300)
+    mask = create_mask(s2=300)
     old, young = (classifier.score(ten_slices, mask, ClinicalData("a", age, 0)) for age in (70.0, 20.0))
     assert old.probability[0] > 0.9 > 0.1 > young.probability[0]
     # the contributions sum to the log-odds, and the age has the largest
-    for scored in (old, young):
-        odds = np.log(scored.probability / (1 - scored.probability))
-        np.testing.assert_allclose(scored.contributions.sum(axis=1), odds, atol=1e-6)
+    for scores in (old, young):
+        odds = np.log(scores.probability / (1 - scores.probability))
+        np.testing.assert_allclose(scores.contributions.sum(axis=1), odds, atol=1e-6)
     # with calibration they are shifted and scaled, and still sum to the log-odds
     scaled = replace(classifier, calibration=(-0.7, 0.5)).score(ten_slices, mask, ClinicalData("a", 70.0, 0))
-    odds = np.log(scored_odds(old.probability))
-    np.testing.assert_allclose(np.log(scored_odds(scaled.probability)), -0.7 + 0.5 * odds, atol=1e-6)
+    odds = np.log(compute_odds(old.probability))
+    np.testing.assert_allclose(np.log(compute_odds(scaled.probability)), -0.7 + 0.5 * odds, atol=1e-6)
     np.testing.assert_allclose(scaled.contributions.sum(axis=1), -0.7 + 0.5 * odds, atol=1e-6)
     start, image, age, sex = (old.contributions - young.contributions)[0]
     assert start == 0 and age > 4 and abs(image) + abs(sex) < 0.1 * age

@@ -55,7 +55,7 @@ NORMAL = np.cross(ROW, COLUMN)
 ORIGIN = np.array([-20.0, -30, 5])
 
 
-def blank(file: Path, **tags: Any) -> FileDataset:
+def create_blank_dataset(file: Path, **tags: Any) -> FileDataset:
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset = FileDataset(str(file), {}, file_meta=meta, preamble=b"\0" * 128)
@@ -75,7 +75,7 @@ def save(dataset: FileDataset, file: Path) -> None:
     dataset.save_as(file, enforce_file_format=True)
 
 
-def plane(number: int) -> np.ndarray:
+def draw_plane(number: int) -> np.ndarray:
     """12 rows, 10 columns; slice 4 has a bright block at high columns and low rows."""
     pixels = np.full((12, 10), 5, np.uint16)
     if number == 4:
@@ -88,11 +88,13 @@ def write_series(folder: Path, numbers: tuple[int, ...] = tuple(range(6)), **tag
     files, uid = [], generate_uid()
     for number in numbers:
         file = folder / f"IM{99 - number}"
-        dataset = blank(file, SeriesInstanceUID=uid, InstanceNumber=99 - number, Rows=12, Columns=10)
+        dataset = create_blank_dataset(
+            file, SeriesInstanceUID=uid, InstanceNumber=99 - number, Rows=12, Columns=10
+        )
         dataset.ImageOrientationPatient = [float(f"{v:.8f}") for v in (*ROW, *COLUMN)]
         dataset.ImagePositionPatient = [float(f"{v:.6f}") for v in ORIGIN + 3.0 * number * NORMAL]
         dataset.PixelSpacing = [2.0, 1.5]  # between rows, between columns
-        dataset.PixelData = plane(number).tobytes()
+        dataset.PixelData = draw_plane(number).tobytes()
         for tag, value in tags.items():
             setattr(dataset, tag, value)
         save(dataset, file)
@@ -112,9 +114,9 @@ def test_left_stays_left_with_files_in_reversed_order(patient: Path):
     series = read_study(patient).series[MRSequence.T1C]
     assert series.image.shape == (6, 12, 10)
     at = np.argwhere(series.image > 100).mean(axis=0)[::-1]
-    place = (series.affine @ np.append(at, 1))[:3]
+    position = (series.affine @ np.append(at, 1))[:3]
     expected = ORIGIN + 1.5 * 7.5 * ROW + 2.0 * 1.5 * COLUMN + 3.0 * 4 * NORMAL
-    np.testing.assert_allclose(place, expected, atol=1e-4)
+    np.testing.assert_allclose(position, expected, atol=1e-4)
     assert np.linalg.det(series.affine[:3, :3]) > 0
 
 
@@ -157,7 +159,7 @@ def test_a_file_copied_twice_counts_once(tmp_path: Path):
 def test_sequences_of_two_examinations_are_not_mixed(tmp_path: Path):
     write_series(tmp_path / "a", **T1C)
     write_series(tmp_path / "b", **(T2 | {"StudyInstanceUID": "1.2.4"}))
-    assert "different examinations are not combined" in refusal(tmp_path)
+    assert "different examinations are not combined" in get_error_message(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +202,7 @@ def test_sequence_from_physics_then_words(tags: dict[str, Any], sequence: str | 
     assert recognise_series_from_header(header, 20).sequence == sequence
 
 
-def item(**tags: Any) -> Sequence:
+def create_sequence_item(**tags: Any) -> Sequence:
     dataset = Dataset()
     for tag, value in tags.items():
         setattr(dataset, tag, value)
@@ -209,22 +211,26 @@ def item(**tags: Any) -> Sequence:
 
 def test_enhanced_multi_frame(tmp_path: Path):
     """Frames are stored from head to neck; the shared groups hold orientation, spacing and timing."""
-    dataset = blank(tmp_path / "e", SOPClassUID=EnhancedMRImageStorage, Rows=12, Columns=10, NumberOfFrames=6)
+    dataset = create_blank_dataset(
+        tmp_path / "e", SOPClassUID=EnhancedMRImageStorage, Rows=12, Columns=10, NumberOfFrames=6
+    )
     dataset.SeriesInstanceUID, dataset.SeriesDescription = generate_uid(), "protocol 5"
-    dataset.SharedFunctionalGroupsSequence = item(
-        PlaneOrientationSequence=item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
-        PixelMeasuresSequence=item(PixelSpacing=[2.0, 1.5]),
-        PixelValueTransformationSequence=item(RescaleSlope=2, RescaleIntercept=0),
-        MRTimingAndRelatedParametersSequence=item(RepetitionTime=9000),
-        MREchoSequence=item(EffectiveEchoTime=120.0),
-        MRModifierSequence=item(InversionTimes=[2500.0]),
+    dataset.SharedFunctionalGroupsSequence = create_sequence_item(
+        PlaneOrientationSequence=create_sequence_item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
+        PixelMeasuresSequence=create_sequence_item(PixelSpacing=[2.0, 1.5]),
+        PixelValueTransformationSequence=create_sequence_item(RescaleSlope=2, RescaleIntercept=0),
+        MRTimingAndRelatedParametersSequence=create_sequence_item(RepetitionTime=9000),
+        MREchoSequence=create_sequence_item(EffectiveEchoTime=120.0),
+        MRModifierSequence=create_sequence_item(InversionTimes=[2500.0]),
     )
     frames = [
-        item(PlanePositionSequence=item(ImagePositionPatient=[0, 0, 3 * number]))[0]
+        create_sequence_item(
+            PlanePositionSequence=create_sequence_item(ImagePositionPatient=[0, 0, 3 * number])
+        )[0]
         for number in range(5, -1, -1)
     ]
     dataset.PerFrameFunctionalGroupsSequence = Sequence(frames)
-    dataset.PixelData = np.stack([plane(number) for number in range(5, -1, -1)]).tobytes()
+    dataset.PixelData = np.stack([draw_plane(number) for number in range(5, -1, -1)]).tobytes()
     save(dataset, tmp_path / "e" / "frames.dcm")
     series = read_study(tmp_path).series[MRSequence.FLAIR]
     at = np.argwhere(series.image == 1000).mean(axis=0)[::-1]
@@ -234,7 +240,7 @@ def test_enhanced_multi_frame(tmp_path: Path):
 # ---- invalid input ----------------------------------------------------------------------------------
 
 
-def refusal(path: Path) -> str:
+def get_error_message(path: Path) -> str:
     with pytest.raises(GliomarkError) as caught:
         read_study(path)
     message = str(caught.value)
@@ -249,10 +255,10 @@ def refusal(path: Path) -> str:
         ({"PatientID": "", "PatientName": "Roe^Ann"}, "names"),
     ],
 )
-def test_two_patients_in_one_folder(tmp_path: Path, other: dict[str, str], what: str):
+def test_two_patients_in_one_folder_are_refused(tmp_path: Path, other: dict[str, str], what: str):
     write_series(tmp_path / "p" / "a", **T1C)
     write_series(tmp_path / "p" / "b", **(T2 | other))
-    message = refusal(tmp_path / "p")
+    message = get_error_message(tmp_path / "p")
     assert "two patients" in message and f"different patient {what}" in message and "Roe" not in message
 
 
@@ -261,8 +267,8 @@ def test_a_single_missing_slice_is_interpolated_and_noted(tmp_path: Path):
     study = read_study(tmp_path)
     series = study.series[MRSequence.T2]
     assert series.image.shape == (6, 12, 10)
-    np.testing.assert_allclose(series.image[3], (plane(2).astype(float) + plane(4)) / 2, atol=1e-3)
-    np.testing.assert_array_equal(series.image[4], plane(4))
+    np.testing.assert_allclose(series.image[3], (draw_plane(2).astype(float) + draw_plane(4)) / 2, atol=1e-3)
+    np.testing.assert_array_equal(series.image[4], draw_plane(4))
     np.testing.assert_allclose(series.affine[:3, 2], 3.0 * NORMAL, atol=1e-5)
     assert [(image.file.name, image.fractional_index) for image in series.source_images] == [
         (f"IM{99 - number}", number) for number in (0, 1, 2, 4, 5)
@@ -287,7 +293,7 @@ def test_two_single_missing_slices_far_apart_are_interpolated(tmp_path: Path):
 )
 def test_more_missing_slices_are_refused(tmp_path: Path, numbers: tuple[int, ...], gap: str):
     write_series(tmp_path, numbers, **T2)
-    message = refusal(tmp_path)
+    message = get_error_message(tmp_path)
     assert "3.00 mm but " + gap in message and "missing" in message
 
 
@@ -303,12 +309,12 @@ def shift(file: Path, millimetres: float, value: int | None = None) -> None:
 
 def test_unevenly_spaced_slices_are_resampled_to_an_even_grid(tmp_path: Path):
     """Grey values that are linear along the normal stay exactly linear."""
-    places = np.array([0, 3.0, 6.6, 9.0, 11.5, 15])
-    for file, number, place in zip(write_series(tmp_path, **T2), range(6), places, strict=True):
-        shift(file, place - 3 * number, round(100 * place))
+    positions = np.array([0, 3.0, 6.6, 9.0, 11.5, 15])
+    for file, number, position in zip(write_series(tmp_path, **T2), range(6), positions, strict=True):
+        shift(file, position - 3 * number, round(100 * position))
     study = read_study(tmp_path)
     image, sources = study.series[MRSequence.T2].image, study.series[MRSequence.T2].source_images
-    np.testing.assert_allclose([one.fractional_index for one in sources], places / 3.0, atol=1e-5)
+    np.testing.assert_allclose([one.fractional_index for one in sources], positions / 3.0, atol=1e-5)
     np.testing.assert_allclose(image[:, 5, 5], 300.0 * np.arange(6), atol=1e-2)
     assert any("uneven (by up to 0.60 mm)" in note for note in study.notes)
 
@@ -316,7 +322,7 @@ def test_unevenly_spaced_slices_are_resampled_to_an_even_grid(tmp_path: Path):
 def test_slices_far_off_an_even_grid_are_refused(tmp_path: Path):
     files = write_series(tmp_path, **T2)
     shift(files[3], 1.2)
-    assert "misplaced" in refusal(tmp_path)
+    assert "misplaced" in get_error_message(tmp_path)
 
 
 def test_positions_with_one_decimal_are_even(tmp_path: Path):
@@ -326,7 +332,7 @@ def test_positions_with_one_decimal_are_even(tmp_path: Path):
     assert study.series[MRSequence.T2].image[4].max() == 500 and not study.notes
 
 
-def test_a_place_repeated_with_the_same_pixels_counts_once_and_is_noted(tmp_path: Path):
+def test_a_repeated_slice_position_with_the_same_pixels_counts_once_and_is_noted(tmp_path: Path):
     write_series(tmp_path, (1, 2, 3, 4), SeriesInstanceUID="1.5", **T2)
     write_series(tmp_path / "again", (2,), SeriesInstanceUID="1.5", **T2)
     study = read_study(tmp_path)
@@ -334,14 +340,14 @@ def test_a_place_repeated_with_the_same_pixels_counts_once_and_is_noted(tmp_path
     assert any("1 duplicate images were ignored" in note for note in study.notes)
 
 
-def test_a_place_repeated_with_other_pixels_is_refused(tmp_path: Path):
+def test_a_repeated_slice_position_with_different_pixels_is_refused(tmp_path: Path):
     write_series(tmp_path, (0, 1, 2, 3), SeriesInstanceUID="1.5", **T2)
     (file,) = write_series(tmp_path / "again", (2,), SeriesInstanceUID="1.5", **T2)
     shift(file, 0, 77)
-    assert "same slice position but different pixels" in refusal(tmp_path)
+    assert "same slice position but different pixels" in get_error_message(tmp_path)
 
 
-def test_a_slice_of_another_size_is_a_stack_of_its_own(tmp_path: Path):
+def test_a_slice_of_another_size_forms_a_separate_stack(tmp_path: Path):
     """The other five still form a series with one missing slice, which a note states."""
     write_series(tmp_path, **T2)
     dataset = pydicom.dcmread(tmp_path / "IM97")
@@ -353,16 +359,16 @@ def test_a_slice_of_another_size_is_a_stack_of_its_own(tmp_path: Path):
     assert any("slice 3 of 6 was missing" in note for note in study.notes)
 
 
-def test_pixels_cut_short(tmp_path: Path):
+def test_truncated_pixels_are_refused(tmp_path: Path):
     write_series(tmp_path, **T2)
     cut = tmp_path / "IM97"
     cut.write_bytes(cut.read_bytes()[:-40])
-    message = refusal(tmp_path)
+    message = get_error_message(tmp_path)
     assert "IM97 cannot be decoded" in message and "truncated" in message
 
 
 @pytest.mark.parametrize("kept", [-40, 300, 0], ids=["pixels", "header", "empty"])
-def test_a_damaged_series_that_is_not_needed_is_passed_over(patient: Path, kept: int):
+def test_a_damaged_series_that_is_not_needed_is_skipped(patient: Path, kept: int):
     write_series(patient / "c", **FLAIR)
     lost = patient / "b" / "IM97"
     lost.write_bytes(lost.read_bytes()[:kept])
@@ -375,52 +381,52 @@ def test_a_damaged_series_that_is_not_needed_is_passed_over(patient: Path, kept:
 
 @pytest.mark.parametrize("lost", ["IM99", "IM94", "IM96"])
 @pytest.mark.parametrize("content", [b"", bytes(9000)], ids=["empty", "zeros"])
-def test_a_slice_that_was_destroyed_is_named(patient: Path, lost: str, content: bytes):
+def test_a_destroyed_slice_is_named(patient: Path, lost: str, content: bytes):
     (patient / "a" / lost).write_bytes(content)
-    assert lost in refusal(patient)
+    assert lost in get_error_message(patient)
 
 
 @pytest.mark.parametrize("name", ["IM93", "IM100", "IM11"])
-def test_a_file_named_like_a_slice_that_is_none_is_noted(patient: Path, name: str):
+def test_a_non_dicom_file_named_like_a_slice_is_noted(patient: Path, name: str):
     (patient / "a" / name).write_text("<html>404 Not Found</html>")
     study = read_study(patient)
     assert len(study.series[MRSequence.T1C].image) == 6
     assert any(name in note and "compare the number of slices" in note for note in study.notes)
 
 
-def test_unknown_compression(tmp_path: Path):
+def test_unknown_compression_is_refused(tmp_path: Path):
     for file in write_series(tmp_path, **T2):
         dataset = pydicom.dcmread(file)
         dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
         dataset.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xf7not a picture"])
         dataset["PixelData"].VR = "OB"
         dataset.save_as(file)
-    message = refusal(tmp_path)
+    message = get_error_message(tmp_path)
     assert "JPEG-LS" in message and "uncompressed" in message
 
 
-def test_no_position(tmp_path: Path):
+def test_slices_without_a_position_are_refused(tmp_path: Path):
     for file in write_series(tmp_path, **T2):
         dataset = pydicom.dcmread(file)
         del dataset.ImagePositionPatient
         dataset.save_as(file)
-    assert "lacks ImagePositionPatient" in refusal(tmp_path)
+    assert "lacks ImagePositionPatient" in get_error_message(tmp_path)
 
 
-def test_all_black_series(tmp_path: Path):
+def test_an_all_black_series_is_refused(tmp_path: Path):
     write_series(tmp_path, PixelData=bytes(240), **T2)
-    assert "black" in refusal(tmp_path)
+    assert "black" in get_error_message(tmp_path)
 
 
-def test_no_sequence_of_ours(tmp_path: Path):
+def test_a_folder_without_supported_sequences_is_refused(tmp_path: Path):
     write_series(tmp_path, RepetitionTime=2300, EchoTime=22, SeriesDescription="FSE PD")
-    message = refusal(tmp_path)
+    message = get_error_message(tmp_path)
     assert "None of the MR series" in message and "FSE PD" in message
 
 
-def test_no_mr_at_all(tmp_path: Path):
+def test_a_folder_without_mr_images_is_refused(tmp_path: Path):
     write_series(tmp_path, SOPClassUID="1.2.840.10008.5.1.4.1.1.2", Modality="CT")
-    assert "found CT" in refusal(tmp_path)
+    assert "found CT" in get_error_message(tmp_path)
 
 
 # ---- cohorts and real patients ----------------------------------------------------------------------
@@ -451,21 +457,21 @@ def test_real_oblique_patient_agrees_with_itk(shared: Path):
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(series.source)))
     image = reader.Execute()
     for index in ([0, 0, 0], [200, 30, 150]):
-        place = image.TransformIndexToPhysicalPoint(index)
-        column, row, slice_ = np.rint(np.linalg.inv(series.affine) @ [*place, 1])[:3].astype(int)
+        position = image.TransformIndexToPhysicalPoint(index)
+        column, row, slice_ = np.rint(np.linalg.inv(series.affine) @ [*position, 1])[:3].astype(int)
         assert series.image[slice_, row, column] == image[tuple(index)]
 
 
 def test_real_enhanced_and_unusable_series(shared: Path):
     study = read_study(shared / "series/siemens-xa30-enhanced-multiframe-T1")
     assert study.series[MRSequence.T1].image.shape == (96, 128, 128)
-    assert "FSE PD AXIAL OBL" in refusal(shared / "series/ge-PD-20-slices")
+    assert "FSE PD AXIAL OBL" in get_error_message(shared / "series/ge-PD-20-slices")
 
 
 # ---- series that share a UID ------------------------------------------------------------------------
 
 
-def grouped(path: Path) -> tuple[DicomSeries, ...]:
+def group_files(path: Path) -> tuple[DicomSeries, ...]:
     return group_series(read_instance(file) for file in find_dicom_files(path))
 
 
@@ -485,10 +491,10 @@ TURNED = [float(f"{v:.8f}") for v in (*COLUMN, *NORMAL)]
         {"ImageType": ["ORIGINAL", "PRIMARY", "P"]},
     ],
 )
-def test_two_series_that_share_a_uid_are_parted(tmp_path: Path, other: dict[str, Any]):
+def test_two_series_that_share_a_uid_are_separated(tmp_path: Path, other: dict[str, Any]):
     write_series(tmp_path / "a", SeriesInstanceUID="1.5", **T2)
     write_series(tmp_path / "b", SeriesInstanceUID="1.5", **(T2 | other))
-    found = grouped(tmp_path)
+    found = group_files(tmp_path)
     assert [one.series_key for one in found] == ["1.5#1", "1.5#2"] and [one.image_count for one in found] == [
         6,
         6,
@@ -498,7 +504,7 @@ def test_two_series_that_share_a_uid_are_parted(tmp_path: Path, other: dict[str,
         assert len({instance.file.parent for instance in one.instances}) == 1
 
 
-def test_grouping_does_not_hang_on_the_order_of_files(tmp_path: Path):
+def test_grouping_does_not_depend_on_file_order(tmp_path: Path):
     write_series(tmp_path / "a", SeriesInstanceUID="1.5", **T2)
     write_series(tmp_path / "b", SeriesInstanceUID="1.5", **(T2 | {"EchoTime": 20}))
     instances = [read_instance(file) for file in find_dicom_files(tmp_path)]
@@ -509,25 +515,25 @@ def test_grouping_does_not_hang_on_the_order_of_files(tmp_path: Path):
 
 
 @pytest.mark.parametrize("tag", ["TemporalPositionIdentifier", "AcquisitionNumber", "InstanceNumber"])
-def test_repeats_in_time_are_parted_by_what_the_headers_say(tmp_path: Path, tag: str):
+def test_repeated_acquisitions_are_separated_by_their_headers(tmp_path: Path, tag: str):
     write_series(tmp_path / "a", SeriesInstanceUID="1.5", **T2)
     for number, file in enumerate(write_series(tmp_path / "b", SeriesInstanceUID="1.5", **T2)):
         shift(file, 0, 901 if number == 0 else 900)
         dataset = pydicom.dcmread(file)
         setattr(dataset, tag, 300 - number if tag == "InstanceNumber" else 2)
         dataset.save_as(file)
-    found = grouped(tmp_path)
+    found = group_files(tmp_path)
     assert [one.image_count for one in found] == [6, 6]
     images = [read_series(one)[0].image for one in found]
     assert sorted(float(np.median(image)) for image in images) == [5, 900]
     assert any("2 stacks of slices share" in note for note in read_series(found[0])[1])
 
 
-def test_repeats_of_which_the_agent_tells_nothing_are_not_taken_for_t1c(tmp_path: Path):
+def test_repeated_acquisitions_with_the_same_contrast_agent_are_not_recognised_as_t1c(tmp_path: Path):
     for at in (1, 2):
         for file in write_series(tmp_path / str(at), SeriesInstanceUID="1.5", AcquisitionNumber=at, **T1C):
             shift(file, 0, 100 * at)
-    assert [one.recognition.kind for one in grouped(tmp_path)] == ["unknown", "unknown"]
+    assert [one.recognition.kind for one in group_files(tmp_path)] == ["unknown", "unknown"]
 
 
 def test_many_repeats_are_a_time_series(tmp_path: Path):
@@ -535,7 +541,7 @@ def test_many_repeats_are_a_time_series(tmp_path: Path):
         write_series(
             tmp_path / str(at), (0, 1, 2), SeriesInstanceUID="1.5", TemporalPositionIdentifier=at, **T1C
         )
-    assert {one.recognition.kind for one in grouped(tmp_path)} == {"perfusion"}
+    assert {one.recognition.kind for one in group_files(tmp_path)} == {"perfusion"}
 
 
 def test_dual_echo_gives_the_late_echo_as_t2(tmp_path: Path):
@@ -543,26 +549,26 @@ def test_dual_echo_gives_the_late_echo_as_t2(tmp_path: Path):
         write_series(
             tmp_path / str(echo), SeriesInstanceUID="1.5", **(T2 | {"EchoTime": echo}), ScanningSequence="SE"
         )
-    assert {one.acquisition_parameters["echo_ms"]: one.recognition.kind for one in grouped(tmp_path)} == {
+    assert {one.acquisition_parameters["echo_ms"]: one.recognition.kind for one in group_files(tmp_path)} == {
         15: "PD",
         95: "T2",
     }
 
 
-def test_b_values_of_one_image_refuse_the_whole_series(tmp_path: Path):
+def test_one_diffusion_image_makes_the_whole_series_dwi(tmp_path: Path):
     write_series(tmp_path / "b0", SeriesInstanceUID="1.5", **T2)
     write_series(tmp_path / "b1", SeriesInstanceUID="1.5", DiffusionBValue=1000.0, **T2)
-    assert {one.recognition.kind for one in grouped(tmp_path)} == {"DWI"}
+    assert {one.recognition.kind for one in group_files(tmp_path)} == {"DWI"}
 
 
-def test_a_three_plane_scout(tmp_path: Path):
+def test_a_three_plane_scout_is_a_localiser(tmp_path: Path):
     turns = ([1, 0, 0, 0, 1, 0], [0, 1, 0, 0, 0, -1], [1, 0, 0, 0, 0, -1])
     for at, turn in enumerate(turns):
         for file in write_series(tmp_path / str(at), (0, 1, 2), SeriesInstanceUID="1.5", **T2):
             dataset = pydicom.dcmread(file)
             dataset.ImageOrientationPatient = turn
             dataset.save_as(file)
-    assert {one.recognition.kind for one in grouped(tmp_path)} == {"localiser"}
+    assert {one.recognition.kind for one in group_files(tmp_path)} == {"localiser"}
 
 
 # ---- choice of series -------------------------------------------------------------------------------
@@ -589,7 +595,7 @@ def test_the_best_candidate_is_chosen_by_the_stated_rule(
     for name, tags in (("worse", worse), ("better", better)):
         tags = dict(tags)
         write_series(tmp_path / name, tuple(tags.pop("numbers", range(6))), **(T2 | tags))
-    found = grouped(tmp_path)
+    found = group_files(tmp_path)
     chosen = choose_series(found)[MRSequence.T2]
     assert chosen.first_instance.file.parent.name == "better"
     (other,) = (one for one in found if one is not chosen)
@@ -606,19 +612,19 @@ def test_the_examination_with_most_sequences_is_read(tmp_path: Path):
     assert not any("different examinations" in note for note in study.notes)
 
 
-def test_t1_taken_twice_with_no_word_of_contrast_is_doubted(tmp_path: Path):
+def test_two_t1_series_without_contrast_information_are_reported_as_ambiguous(tmp_path: Path):
     plain = T1C | {"ContrastBolusAgent": ""}
     write_series(tmp_path / "a", AcquisitionTime="100000", **plain)
-    assert describe_contrast_ambiguity(grouped(tmp_path)) == ""
+    assert describe_contrast_ambiguity(group_files(tmp_path)) == ""
     for number, file in enumerate(write_series(tmp_path / "b", AcquisitionTime="101500", **plain)):
         shift(file, 0, 77 + number)
-    assert "2 T1 series" in describe_contrast_ambiguity(grouped(tmp_path))
+    assert "2 T1 series" in describe_contrast_ambiguity(group_files(tmp_path))
     assert any("contrast-enhanced" in note for note in read_study(tmp_path).notes)
     write_series(tmp_path / "c", AcquisitionTime="102000", **T1C)
-    assert describe_contrast_ambiguity(grouped(tmp_path)) == ""
+    assert describe_contrast_ambiguity(group_files(tmp_path)) == ""
 
 
-def test_what_a_series_says_of_itself(tmp_path: Path):
+def test_series_fields_are_read_from_headers(tmp_path: Path):
     write_series(
         tmp_path,
         PatientBirthDate="1950.03.07",
@@ -629,9 +635,16 @@ def test_what_a_series_says_of_itself(tmp_path: Path):
         MagneticFieldStrength=3,
         **T2,
     )
-    (one,) = grouped(tmp_path)
-    said = (one.patient_id, one.patient_name, one.birth_date, one.sex, one.study_date, one.study_instance_uid)
-    assert said == ("P-7", "Doe^Jane", "19500307", "F", "20200102", "1.2.3")
+    (one,) = group_files(tmp_path)
+    fields = (
+        one.patient_id,
+        one.patient_name,
+        one.birth_date,
+        one.sex,
+        one.study_date,
+        one.study_instance_uid,
+    )
+    assert fields == ("P-7", "Doe^Jane", "19500307", "F", "20200102", "1.2.3")
     assert (one.plane, one.image_count, one.spacing_mm) == ("axial", 6, (2.0, 1.5, 3.0))
     assert one.acquisition_parameters == {
         "manufacturer": "UIH",
@@ -650,7 +663,7 @@ def test_what_a_series_says_of_itself(tmp_path: Path):
 # ---- encodings --------------------------------------------------------------------------------------
 
 
-def recoded(file: Path, coding: str) -> None:
+def recode_pixels(file: Path, coding: str) -> None:
     """Re-encode the pixels of a file in another transfer syntax."""
     dataset = pydicom.dcmread(file)
     if coding in ("RLELossless", "JPEGLSLossless"):
@@ -684,10 +697,10 @@ def test_compressed_and_mixed_transfer_syntaxes(tmp_path: Path, codings: tuple[s
     files = write_series(tmp_path, RescaleSlope=2, RescaleIntercept=1, **T2)
     for number, file in enumerate(files):
         if coding := codings[number % len(codings)]:
-            recoded(file, coding)
+            recode_pixels(file, coding)
     assert len({pydicom.dcmread(file).file_meta.TransferSyntaxUID for file in files}) == len(codings)
     image = read_study(tmp_path).series[MRSequence.T2].image
-    np.testing.assert_array_equal(image, np.stack([plane(number) * 2.0 + 1 for number in range(6)]))
+    np.testing.assert_array_equal(image, np.stack([draw_plane(number) * 2.0 + 1 for number in range(6)]))
 
 
 def test_jpeg_baseline_of_eight_bits(tmp_path: Path):
@@ -719,7 +732,7 @@ def test_bare_files_without_preamble_or_meta_information(tmp_path: Path, implici
         pydicom.dcmwrite(file, dataset, implicit_vr=implicit, little_endian=little, enforce_file_format=False)
         assert file.read_bytes()[128:132] != b"DICM"
     series = read_study(tmp_path).series[MRSequence.T2]
-    np.testing.assert_array_equal(series.image, np.stack([plane(number) for number in range(6)]))
+    np.testing.assert_array_equal(series.image, np.stack([draw_plane(number) for number in range(6)]))
 
 
 def test_big_endian(tmp_path: Path):
@@ -731,7 +744,7 @@ def test_big_endian(tmp_path: Path):
     assert read_study(tmp_path).series[MRSequence.T2].image[4].max() == 500
 
 
-def test_a_dicomdir_is_no_image(tmp_path: Path):
+def test_a_dicomdir_is_not_an_image(tmp_path: Path):
     source = write_series(tmp_path / "source", **T2)
     media = FileSet()
     for file in source:
@@ -765,12 +778,12 @@ def test_names_in_other_alphabets(tmp_path: Path, charset: str | list[str], name
         dataset = pydicom.dcmread(file)
         dataset.SpecificCharacterSet, dataset.PatientName = charset, name
         dataset.save_as(file)
-    (one,) = grouped(tmp_path)
+    (one,) = group_files(tmp_path)
     assert one.patient_name == name
     assert read_study(tmp_path).patient_id == "P-7"
 
 
-def test_a_name_in_iso_2022_ir_58_as_the_standard_writes_it(tmp_path: Path):
+def test_a_name_in_iso_2022_ir_58_is_decoded_as_the_standard_defines(tmp_path: Path):
     """With the escape sequence before each component (PS3.5 annex K), as pydicom itself does not write it."""
     coded = b"Wang^XiaoMing=\x1b$)A\xcd\xf5^\x1b$)A\xd0\xa1\xc3\xf7"
     for file in write_series(tmp_path, **T2):
@@ -778,11 +791,11 @@ def test_a_name_in_iso_2022_ir_58_as_the_standard_writes_it(tmp_path: Path):
         dataset.SpecificCharacterSet, dataset.PatientName = ["", "ISO 2022 IR 58"], "x" * len(coded)
         dataset.save_as(file)
         file.write_bytes(file.read_bytes().replace(b"x" * len(coded), coded))
-    (one,) = grouped(tmp_path)
+    (one,) = group_files(tmp_path)
     assert one.patient_name == "Wang^XiaoMing=王^小明"
 
 
-def test_records_are_small_and_travel_between_processes(tmp_path: Path):
+def test_records_are_small_and_can_be_pickled(tmp_path: Path):
     instance = read_instance(write_series(tmp_path, **T2)[0])
     packed = pickle.dumps(instance)
     assert pickle.loads(packed) == instance and len(packed) < 8_000
@@ -801,27 +814,29 @@ def test_a_damaged_header_is_refused(tmp_path: Path):
 
 
 def test_an_enhanced_file_with_two_echoes_and_a_missing_frame(tmp_path: Path):
-    dataset = blank(
+    dataset = create_blank_dataset(
         tmp_path / "e", SOPClassUID=EnhancedMRImageStorage, Rows=12, Columns=10, NumberOfFrames=11
     )
     dataset.SeriesInstanceUID, dataset.EchoPulseSequence = generate_uid(), "SPIN"
-    dataset.SharedFunctionalGroupsSequence = item(
-        PlaneOrientationSequence=item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
-        PixelMeasuresSequence=item(PixelSpacing=[2.0, 1.5]),
-        MRTimingAndRelatedParametersSequence=item(RepetitionTime=3000),
+    dataset.SharedFunctionalGroupsSequence = create_sequence_item(
+        PlaneOrientationSequence=create_sequence_item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
+        PixelMeasuresSequence=create_sequence_item(PixelSpacing=[2.0, 1.5]),
+        MRTimingAndRelatedParametersSequence=create_sequence_item(RepetitionTime=3000),
     )
-    wanted = [(number, echo) for number in range(6) for echo in (15.0, 95.0) if (number, echo) != (2, 95.0)]
+    frame_echoes = [
+        (number, echo) for number in range(6) for echo in (15.0, 95.0) if (number, echo) != (2, 95.0)
+    ]
     dataset.PerFrameFunctionalGroupsSequence = Sequence(
         [
-            item(
-                PlanePositionSequence=item(ImagePositionPatient=[0, 0, 3 * number]),
-                MREchoSequence=item(EffectiveEchoTime=echo),
-                PixelValueTransformationSequence=item(RescaleSlope=echo, RescaleIntercept=0),
+            create_sequence_item(
+                PlanePositionSequence=create_sequence_item(ImagePositionPatient=[0, 0, 3 * number]),
+                MREchoSequence=create_sequence_item(EffectiveEchoTime=echo),
+                PixelValueTransformationSequence=create_sequence_item(RescaleSlope=echo, RescaleIntercept=0),
             )[0]
-            for number, echo in wanted
+            for number, echo in frame_echoes
         ]
     )
-    dataset.PixelData = np.stack([plane(number) for number, _ in wanted]).tobytes()
+    dataset.PixelData = np.stack([draw_plane(number) for number, _ in frame_echoes]).tobytes()
     save(dataset, tmp_path / "e" / "frames.dcm")
     study = read_study(tmp_path)
     assert study.series[MRSequence.T2].image.shape == (6, 12, 10)
@@ -834,7 +849,7 @@ def test_an_enhanced_file_with_two_echoes_and_a_missing_frame(tmp_path: Path):
 # ---- real series compared with SimpleITK ------------------------------------------------------------
 
 
-def itk_volume(series: DicomSeries) -> sitk.Image:
+def read_with_itk(series: DicomSeries) -> sitk.Image:
     """Read the same files with SimpleITK: series reader for classic files, file reader for enhanced ones."""
     if len(series.instances) == 1:
         return sitk.ReadImage(str(series.first_instance.file))
@@ -847,26 +862,26 @@ def itk_volume(series: DicomSeries) -> sitk.Image:
     return reader.Execute()
 
 
-def itk_corners(series: DicomSeries, whole: sitk.Image) -> list[np.ndarray]:
+def compute_itk_corners(series: DicomSeries, volume: sitk.Image) -> list[np.ndarray]:
     """Compute the four corners of the first and of the last slice, in LPS mm.
 
     For classic files, from the geometry of these two files: the series reader stacks slices along the slice normal and
     deviates by up to 0.06 mm from the stated position of the last file of the GE series.
     """
-    ends = [whole[:, :, :1], whole[:, :, -1:]]
+    ends = [volume[:, :, :1], volume[:, :, -1:]]
     if len(series.instances) > 1:
         ends = [sitk.ReadImage(str(series.instances[at].file)) for at in (0, -1)]
-    corners = [(c, r, 0) for c in (0, whole.GetWidth() - 1) for r in (0, whole.GetHeight() - 1)]
+    corners = [(c, r, 0) for c in (0, volume.GetWidth() - 1) for r in (0, volume.GetHeight() - 1)]
     return [np.asarray(end.TransformIndexToPhysicalPoint(corner)) for end in ends for corner in corners]
 
 
 def check_against_itk(series: DicomSeries) -> None:
     """Assert that corners agree within 1e-3 mm and voxels are equal, for either slice order."""
-    ours, itk = read_series(series)[0], itk_volume(series)
+    ours, itk = read_series(series)[0], read_with_itk(series)
     back = np.linalg.inv(ours.affine)
-    for place in itk_corners(series, itk):
-        index = np.rint((back @ [*place, 1])[:3])
-        np.testing.assert_allclose((ours.affine @ [*index, 1])[:3], place, atol=1e-3)
+    for corner in compute_itk_corners(series, itk):
+        index = np.rint((back @ [*corner, 1])[:3])
+        np.testing.assert_allclose((ours.affine @ [*index, 1])[:3], corner, atol=1e-3)
     voxels = sitk.GetArrayFromImage(itk)
     first = np.rint((back @ [*itk.TransformIndexToPhysicalPoint((0, 0, 0)), 1])[:3]).astype(int)
     np.testing.assert_array_equal(ours.image, voxels if first[2] == 0 else voxels[::-1])
@@ -886,7 +901,7 @@ def test_real_series_agree_with_itk(shared: Path, tmp_path: Path, folder: str):
             (tmp_path / file.name).write_bytes(file.read_bytes()[:132_914])
     found = [
         one
-        for one in grouped(tmp_path if "ge-PD" in folder else shared / folder)
+        for one in group_files(tmp_path if "ge-PD" in folder else shared / folder)
         if one.first_instance.is_mr_image
     ]
     assert found
@@ -901,7 +916,7 @@ def test_a_folder_with_all_real_series_mixed(shared: Path, tmp_path: Path):
     ]
     for number, file in enumerate(sorted(files, key=lambda one: one.name)):
         shutil.copyfile(file, tmp_path / f"{number:04d}")
-    found = grouped(tmp_path)
+    found = group_files(tmp_path)
     kinds = {(one.patient_id, one.recognition.kind): one for one in found}
     assert (
         len(found) == 6

@@ -15,7 +15,7 @@ from pydicom.uid import (
     RLELossless,
     SegmentationStorage,
 )
-from tests.io.test_dicom import blank, item, save, write_series
+from tests.io.test_dicom import create_blank_dataset, create_sequence_item, save, write_series
 
 from gliomark.errors import GliomarkError
 from gliomark.io import read_study
@@ -23,7 +23,7 @@ from gliomark.io.dicom import dataset_reader, read_instance
 from gliomark.io.masks.dicom_segmentations import read_segmentation
 from gliomark.study import MRSequence
 
-CLAIMS: tuple[dict[str, Any], ...] = (
+IMPOSSIBLE_HEADERS: tuple[dict[str, Any], ...] = (
     {"NumberOfFrames": 10**9},
     {"NumberOfFrames": 2_000_000_000},
     {"NumberOfFrames": 500},
@@ -34,9 +34,9 @@ CLAIMS: tuple[dict[str, Any], ...] = (
 )
 
 
-def claim(file: Path, packed: bool = False, **tags: Any) -> Path:
+def write_with_header(file: Path, packed: bool = False, **tags: Any) -> Path:
     """Write a file with one small image whose header states ``tags``."""
-    dataset = blank(file, Rows=12, Columns=10, SeriesInstanceUID="1.2.9", PixelData=bytes(240))
+    dataset = create_blank_dataset(file, Rows=12, Columns=10, SeriesInstanceUID="1.2.9", PixelData=bytes(240))
     for tag, value in tags.items():
         setattr(dataset, tag, value)
     if packed:
@@ -48,36 +48,38 @@ def claim(file: Path, packed: bool = False, **tags: Any) -> Path:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("tags", CLAIMS)
-def test_more_than_the_file_can_hold(tmp_path: Path, tags: dict[str, Any], packed: bool):
-    file = claim(tmp_path / "one", packed, **tags)
+@pytest.mark.parametrize("tags", IMPOSSIBLE_HEADERS)
+def test_more_frames_than_the_file_can_hold_are_refused(tmp_path: Path, tags: dict[str, Any], packed: bool):
+    file = write_with_header(tmp_path / "one", packed, **tags)
     started = time.monotonic()
     with pytest.raises(GliomarkError, match="more than the file can contain or any MR series has"):
         read_instance(file)
     assert time.monotonic() - started < 5
 
 
-@pytest.mark.parametrize("tags", CLAIMS[:3])
-def test_such_a_file_is_passed_over_where_the_series_is_whole(tmp_path: Path, tags: dict[str, Any]):
+@pytest.mark.parametrize("tags", IMPOSSIBLE_HEADERS[:3])
+def test_a_file_with_impossible_frames_is_skipped_if_the_series_is_complete(
+    tmp_path: Path, tags: dict[str, Any]
+):
     write_series(tmp_path, SeriesDescription="T2 FLAIR")
-    claim(tmp_path / "other" / "bomb.dcm", **tags)
+    write_with_header(tmp_path / "other" / "bomb.dcm", **tags)
     study = read_study(tmp_path, required_sequences=(MRSequence.FLAIR,))
     assert MRSequence.FLAIR in study.series
     assert any("bomb.dcm" in note and "skipped" in note for note in study.notes)
 
 
-@pytest.mark.parametrize("tags", CLAIMS[:3])
-def test_such_a_file_alone_is_named(tmp_path: Path, tags: dict[str, Any]):
-    file = claim(tmp_path / "bomb.dcm", **tags)
+@pytest.mark.parametrize("tags", IMPOSSIBLE_HEADERS[:3])
+def test_a_single_file_with_impossible_frames_is_named(tmp_path: Path, tags: dict[str, Any]):
+    file = write_with_header(tmp_path / "bomb.dcm", **tags)
     with pytest.raises(GliomarkError, match=f"{file} states .* images of its size, more than the file"):
         read_study(tmp_path)
 
 
-def deflated(file: Path, grown: int, group_length: int | None = None) -> Path:
+def write_deflated(file: Path, inflated_bytes: int, group_length: int | None = None) -> Path:
     """Write a deflated file that inflates to at least that size; group_length: as stated in its meta information."""
-    dataset = blank(file, Rows=12, Columns=10, SeriesInstanceUID="1.2.9", PixelData=bytes(240))
-    if grown:
-        dataset.add_new(0x00211010, "OB", bytes(grown))
+    dataset = create_blank_dataset(file, Rows=12, Columns=10, SeriesInstanceUID="1.2.9", PixelData=bytes(240))
+    if inflated_bytes:
+        dataset.add_new(0x00211010, "OB", bytes(inflated_bytes))
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     save(dataset, file)
     if group_length is not None:
@@ -87,30 +89,30 @@ def deflated(file: Path, grown: int, group_length: int | None = None) -> Path:
     return file
 
 
-@pytest.mark.parametrize(("grown", "group_length"), [(0, None), (20 << 20, None)])
-def test_a_deflated_file_is_read(tmp_path: Path, grown: int, group_length: int | None):
-    assert read_instance(deflated(tmp_path / "one", grown, group_length)).rows == 12
+@pytest.mark.parametrize(("inflated_bytes", "group_length"), [(0, None), (20 << 20, None)])
+def test_a_deflated_file_is_read(tmp_path: Path, inflated_bytes: int, group_length: int | None):
+    assert read_instance(write_deflated(tmp_path / "one", inflated_bytes, group_length)).rows == 12
 
 
 @pytest.mark.parametrize(
-    ("grown", "group_length"), [(3 << 20, None), (9 << 20, None), (3 << 20, 0), (3 << 20, 5000)]
+    ("inflated_bytes", "group_length"), [(3 << 20, None), (9 << 20, None), (3 << 20, 0), (3 << 20, 5000)]
 )
-@pytest.mark.parametrize("read", [read_instance, lambda file: read_study(file.parent)])
-def test_a_deflated_bomb_is_measured_before_it_is_unpacked(
-    tmp_path: Path, monkeypatch, grown: int, group_length: int | None, read
+@pytest.mark.parametrize("read_file", [read_instance, lambda file: read_study(file.parent)])
+def test_a_deflated_bomb_is_refused_before_it_is_inflated(
+    tmp_path: Path, monkeypatch, inflated_bytes: int, group_length: int | None, read_file
 ):
     """For any stated group length; the limit is lowered so that the test need not write 500 MB."""
     monkeypatch.setattr(dataset_reader, "MAX_INFLATED_BYTES", 1 << 21)
-    file = deflated(tmp_path / "bomb.dcm", grown, group_length)
+    file = write_deflated(tmp_path / "bomb.dcm", inflated_bytes, group_length)
     assert file.stat().st_size < 1 << 16
     with pytest.raises(GliomarkError, match=f"{file} is deflated and expands to more than 2 MB"):
-        read(file)
+        read_file(file)
 
 
-@pytest.mark.parametrize("tags", CLAIMS[:3])
-def test_such_a_segmentation_is_refused(tmp_path: Path, tags: dict[str, Any]):
-    segments = item(SegmentNumber=1, SegmentLabel="tumor")
-    file = claim(
+@pytest.mark.parametrize("tags", IMPOSSIBLE_HEADERS[:3])
+def test_a_segmentation_with_impossible_frames_is_refused(tmp_path: Path, tags: dict[str, Any]):
+    segments = create_sequence_item(SegmentNumber=1, SegmentLabel="tumor")
+    file = write_with_header(
         tmp_path / "seg.dcm", SOPClassUID=SegmentationStorage, SegmentSequence=segments, SegmentationType="BINARY",
         BitsAllocated=1, BitsStored=1, HighBit=0, **tags,
     )  # fmt: skip
@@ -122,21 +124,23 @@ def test_such_a_segmentation_is_refused(tmp_path: Path, tags: dict[str, Any]):
     {"NumberOfFrames": 1}, {"NumberOfFrames": 2, "PixelData": bytes(480)},
     {"SOPClassUID": EnhancedMRImageStorage, "NumberOfFrames": 1}, {"NumberOfFrames": 0},
 ])  # fmt: skip
-def test_a_healthy_header_is_read(tmp_path: Path, tags: dict[str, Any]):
-    assert len(read_instance(claim(tmp_path / "one", **tags)).frames) == max(tags["NumberOfFrames"], 1)
+def test_a_valid_header_is_read(tmp_path: Path, tags: dict[str, Any]):
+    assert len(read_instance(write_with_header(tmp_path / "one", **tags)).frames) == max(
+        tags["NumberOfFrames"], 1
+    )
 
 
 @pytest.mark.parametrize(
     "tags", [{"Columns": 5}, {"Rows": 6}, {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}]
 )
-def test_pixels_that_go_on_behind_their_last_row(tmp_path: Path, tags: dict[str, Any]):
+def test_pixels_beyond_the_last_row_are_refused(tmp_path: Path, tags: dict[str, Any]):
     """They would be split into rows at wrong positions."""
     write_series(tmp_path, SeriesDescription="T2 FLAIR", PixelData=bytes([3, 1]) * 120, **tags)
     with pytest.raises(GliomarkError, match="do not match its header"):
         read_study(tmp_path)
 
 
-def test_zeros_behind_the_pixels_are_passed_over(tmp_path: Path):
+def test_zeros_after_the_pixels_are_ignored(tmp_path: Path):
     write_series(tmp_path, SeriesDescription="T2 FLAIR")
     for file in tmp_path.iterdir():
         dataset = dcmread(file)
@@ -145,7 +149,7 @@ def test_zeros_behind_the_pixels_are_passed_over(tmp_path: Path):
     assert MRSequence.FLAIR in read_study(tmp_path).series
 
 
-def test_uncompressed_pixels_in_pieces(tmp_path: Path):
+def test_encapsulated_uncompressed_pixels_are_refused(tmp_path: Path):
     write_series(tmp_path, SeriesDescription="T2 FLAIR")
     for file in tmp_path.iterdir():
         dataset = dcmread(file)

@@ -45,7 +45,7 @@ def write(folder: Path, change: Callable[[Dataset, int], None] = lambda dataset,
     return folder
 
 
-def written(keyword: str, text: bytes) -> Callable[[Dataset, int], None]:
+def create_text_change(keyword: str, text: bytes) -> Callable[[Dataset, int], None]:
     """Store a text in an attribute unchanged, valid or not."""
 
     def change(dataset: Dataset, number: int) -> None:
@@ -65,10 +65,10 @@ def written(keyword: str, text: bytes) -> Callable[[Dataset, int], None]:
     ("PixelSpacing", b"0\\0"), ("PixelSpacing", b"-1\\1"), ("PixelSpacing", b"nan\\1"), ("PixelSpacing", b"inf\\1"),
     ("PixelSpacing", b"1"),
 ])  # fmt: skip
-def test_a_wrong_attribute_is_named_with_its_file(tmp_path: Path, keyword: str, text: bytes):
+def test_an_invalid_attribute_is_named_with_its_file(tmp_path: Path, keyword: str, text: bytes):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        folder = write(tmp_path / "p", written(keyword, text))
+        folder = write(tmp_path / "p", create_text_change(keyword, text))
     with pytest.raises(GliomarkError, match=rf"{keyword} in .*IM\d is invalid") as caught:
         read_study(folder)
     shown = re.search(r"\((.*?)\)", str(caught.value))
@@ -89,10 +89,10 @@ def test_a_missing_attribute_is_named_with_its_file(tmp_path: Path, keyword: str
 
 
 @pytest.mark.parametrize("one", [0, 3, 7])
-def test_one_slice_without_a_place_is_refused_too(tmp_path: Path, one: int):
+def test_one_slice_without_a_valid_position_is_refused(tmp_path: Path, one: int):
     def change(dataset: Dataset, number: int) -> None:
         if number == one:
-            written("ImagePositionPatient", b"nan\\nan\\nan")(dataset, number)
+            create_text_change("ImagePositionPatient", b"nan\\nan\\nan")(dataset, number)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -105,7 +105,7 @@ def test_one_slice_without_a_place_is_refused_too(tmp_path: Path, one: int):
     [0.9998, 0.0175, 0.0, -0.0175, 0.9998, 0.0], [0.98, 0.17, 0.0, -0.17, 0.98, 0.0],
     [0.999999, 0.0001, 0.0, 0.0001, 0.999999, 0.0],
 ])  # fmt: skip
-def test_rounded_cosines_are_made_a_right_angle(tmp_path: Path, cosines: list[float]):
+def test_rounded_cosines_are_made_orthogonal(tmp_path: Path, cosines: list[float]):
     def change(dataset: Dataset, number: int) -> None:
         dataset.ImageOrientationPatient = cosines
 
@@ -120,7 +120,7 @@ def test_rounded_cosines_are_made_a_right_angle(tmp_path: Path, cosines: list[fl
     ((1, 2, 3, 4, 5, 6, 7, 8), False), ((8, 7, 6, 5, 4, 3, 2, 1), False), ((1, 5, 2, 6, 3, 7, 4, 8), False),
     ((1, 2, 4, 3, 5, 6, 7, 8), True), ((8, 7, 6, 5, 3, 4, 2, 1), True), ((2, 1, 3, 4, 5, 6, 7, 8), True),
 ])  # fmt: skip
-def test_numbers_against_positions_are_noted_and_positions_decide(
+def test_instance_numbers_that_contradict_positions_are_noted_and_ignored(
     tmp_path: Path, order: tuple[int, ...], noted: bool
 ):
     def change(dataset: Dataset, number: int) -> None:

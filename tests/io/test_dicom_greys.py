@@ -31,21 +31,21 @@ SLICES, ROWS, COLUMNS = 5, 24, 20
 FORMS = ("classic", "enhanced")
 
 
-def head(top: int = 1800) -> np.ndarray:
+def draw_head(top: int = 1800) -> np.ndarray:
     """``(slice, row, column)``: a round head in air of value 2, brighter to the right and from slice to slice."""
     slices, rows, columns = np.indices((SLICES, ROWS, COLUMNS))
     inside = (rows - 12) ** 2 / 100 + (columns - 10) ** 2 / 64 < 1
     return np.where(inside, top // 4 + columns * top // 60 + slices * top // 20, 2).astype(np.int64)
 
 
-def item(**tags: Any) -> Sequence:
+def create_sequence_item(**tags: Any) -> Sequence:
     dataset = Dataset()
     for tag, value in tags.items():
-        put(dataset, tag, value)
+        set_attribute(dataset, tag, value)
     return Sequence([dataset])
 
 
-def put(dataset: Dataset, keyword: str, value: Any) -> None:
+def set_attribute(dataset: Dataset, keyword: str, value: Any) -> None:
     """Set an attribute, remove it (None), or store a text that is not a number (``raw:``)."""
     tag = pydicom.tag.Tag(keyword)
     if value is None:
@@ -57,7 +57,7 @@ def put(dataset: Dataset, keyword: str, value: Any) -> None:
         setattr(dataset, keyword, value)
 
 
-def blank(sop_class: UID, syntax: UID, **tags: Any) -> FileDataset:
+def create_blank_dataset(sop_class: UID, syntax: UID, **tags: Any) -> FileDataset:
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = syntax
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
@@ -74,7 +74,7 @@ def blank(sop_class: UID, syntax: UID, **tags: Any) -> FileDataset:
 
 def write(
     folder: Path, stored: np.ndarray, form: str = "classic", *, syntax: UID = ExplicitVRLittleEndian,
-    of_slice: Callable[[int], dict[str, Any]] = lambda at: {}, dtype: str = "<u2", keyword: str = "PixelData",
+    get_slice_tags: Callable[[int], dict[str, Any]] = lambda at: {}, dtype: str = "<u2", keyword: str = "PixelData",
     **tags: Any,
 ) -> Path:  # fmt: skip
     """Write stored values as a series of files or one enhanced file. of_slice: more attributes of one slice."""
@@ -86,38 +86,40 @@ def write(
         for plane in stored
     ]
     if form == "enhanced":
-        write_enhanced(folder / "frames.dcm", pixels, syntax, of_slice, keyword, tags)
+        write_enhanced(folder / "frames.dcm", pixels, syntax, get_slice_tags, keyword, tags)
         return folder
     for at, plane in enumerate(pixels):
-        dataset = blank(MRImageStorage, syntax, InstanceNumber=at + 1, **T2)
+        dataset = create_blank_dataset(MRImageStorage, syntax, InstanceNumber=at + 1, **T2)
         dataset.ImageOrientationPatient, dataset.PixelSpacing = [1, 0, 0, 0, 1, 0], [9.0, 9.0]
         dataset.ImagePositionPatient = [0, 0, 5 * at]
-        finish(dataset, plane.tobytes(), keyword, tags | of_slice(at), folder / f"{at}.dcm")
+        finish(dataset, plane.tobytes(), keyword, tags | get_slice_tags(at), folder / f"{at}.dcm")
     return folder
 
 
 def write_enhanced(
-    file: Path, pixels: list[np.ndarray], syntax: UID, of_slice: Callable[[int], dict[str, Any]], keyword: str,
+    file: Path, pixels: list[np.ndarray], syntax: UID, get_slice_tags: Callable[[int], dict[str, Any]], keyword: str,
     tags: dict[str, Any],
 ) -> None:  # fmt: skip
     """Write rescale attributes in shared functional groups, or per frame if they differ."""
-    dataset = blank(EnhancedMRImageStorage, syntax, NumberOfFrames=len(pixels), SeriesDescription="t2 tse")
+    dataset = create_blank_dataset(
+        EnhancedMRImageStorage, syntax, NumberOfFrames=len(pixels), SeriesDescription="t2 tse"
+    )
     scaling = {tag: value for tag, value in tags.items() if tag.startswith("Rescale")}
     shared = {
-        "PlaneOrientationSequence": item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
-        "PixelMeasuresSequence": item(PixelSpacing=[9.0, 9.0]),
-        "MRTimingAndRelatedParametersSequence": item(RepetitionTime=4000),
-        "MREchoSequence": item(EffectiveEchoTime=95.0),
+        "PlaneOrientationSequence": create_sequence_item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
+        "PixelMeasuresSequence": create_sequence_item(PixelSpacing=[9.0, 9.0]),
+        "MRTimingAndRelatedParametersSequence": create_sequence_item(RepetitionTime=4000),
+        "MREchoSequence": create_sequence_item(EffectiveEchoTime=95.0),
     }
     if scaling:
-        shared["PixelValueTransformationSequence"] = item(**scaling)
-    dataset.SharedFunctionalGroupsSequence = item(**shared)
+        shared["PixelValueTransformationSequence"] = create_sequence_item(**scaling)
+    dataset.SharedFunctionalGroupsSequence = create_sequence_item(**shared)
     frames = []
     for at in range(len(pixels)):
-        groups = {"PlanePositionSequence": item(ImagePositionPatient=[0, 0, 5 * at])}
-        if own := of_slice(at):
-            groups["PixelValueTransformationSequence"] = item(**own)
-        frames.append(item(**groups)[0])
+        groups = {"PlanePositionSequence": create_sequence_item(ImagePositionPatient=[0, 0, 5 * at])}
+        if frame_tags := get_slice_tags(at):
+            groups["PixelValueTransformationSequence"] = create_sequence_item(**frame_tags)
+        frames.append(create_sequence_item(**groups)[0])
     dataset.PerFrameFunctionalGroupsSequence = Sequence(frames)
     rest = {tag: value for tag, value in tags.items() if tag not in scaling}
     finish(dataset, b"".join(plane.tobytes() for plane in pixels), keyword, rest, file)
@@ -128,7 +130,7 @@ def finish(dataset: FileDataset, pixels: bytes, keyword: str, tags: dict[str, An
     if keyword == "PixelData":
         dataset["PixelData"].VR = "OW"
     for tag, value in tags.items():
-        put(dataset, tag, value)
+        set_attribute(dataset, tag, value)
     syntax = dataset.file_meta.TransferSyntaxUID
     implicit, little = syntax.is_implicit_VR, syntax.is_little_endian
     pydicom.dcmwrite(file, dataset, implicit_vr=implicit, little_endian=little, force_encoding=True)
@@ -139,16 +141,16 @@ def read(folder: Path) -> tuple[np.ndarray, Study]:
     return study.series[MRSequence.T2].image, study
 
 
-def refusal(folder: Path) -> str:
+def get_error_message(folder: Path) -> str:
     with pytest.raises(GliomarkError) as caught:
         read_study(folder)
-    said = caught.value.message
-    assert isinstance(said, Message) and "\n" not in said and render_message(said, "zh") != said
-    assert str(folder) in said
-    return said
+    message = caught.value.message
+    assert isinstance(message, Message) and "\n" not in message and render_message(message, "zh") != message
+    assert str(folder) in message
+    return message
 
 
-def bits(number: int, signed: bool = False) -> dict[str, int]:
+def create_bit_attributes(number: int, signed: bool = False) -> dict[str, int]:
     return {"BitsStored": number, "HighBit": number - 1, "PixelRepresentation": int(signed)}
 
 
@@ -158,12 +160,12 @@ def bits(number: int, signed: bool = False) -> dict[str, int]:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("stored, signed", [(12, False), (16, False), (13, False), (12, True), (16, True)])
 @pytest.mark.parametrize("scaling", [{}, {"RescaleSlope": 2.5, "RescaleIntercept": -30}])
-def test_monochrome1_is_turned_round_within_its_bits(
+def test_monochrome1_is_inverted_within_its_bits(
     tmp_path: Path, form: str, stored: int, signed: bool, scaling: dict[str, float]
 ):
-    original = head() - (900 if signed else 0)
+    original = draw_head() - (900 if signed else 0)
     inverted = (-1 if signed else 2**stored - 1) - original
-    tags = bits(stored, signed) | scaling
+    tags = create_bit_attributes(stored, signed) | scaling
     image, study = read(
         write(tmp_path / "p", inverted, form, PhotometricInterpretation="MONOCHROME1", **tags)
     )
@@ -174,8 +176,8 @@ def test_monochrome1_is_turned_round_within_its_bits(
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
 def test_monochrome1_in_every_byte_order(tmp_path: Path, syntax: UID):
-    folder = write(tmp_path / "p", 4095 - head(), syntax=syntax, PhotometricInterpretation="MONOCHROME1")
-    np.testing.assert_array_equal(read(folder)[0], head())
+    folder = write(tmp_path / "p", 4095 - draw_head(), syntax=syntax, PhotometricInterpretation="MONOCHROME1")
+    np.testing.assert_array_equal(read(folder)[0], draw_head())
 
 
 @pytest.mark.parametrize(
@@ -183,12 +185,12 @@ def test_monochrome1_in_every_byte_order(tmp_path: Path, syntax: UID):
 )
 @pytest.mark.parametrize("signed", [False, True])
 def test_monochrome1_compressed(tmp_path: Path, coding: str, signed: bool):
-    original = head() - (900 if signed else 0)
+    original = draw_head() - (900 if signed else 0)
     folder = write(
         tmp_path / "p",
         (-1 if signed else 4095) - original,
         PhotometricInterpretation="MONOCHROME1",
-        **bits(12, signed),
+        **create_bit_attributes(12, signed),
     )
     for file in sorted(folder.iterdir()):
         compress(file, coding)
@@ -221,22 +223,22 @@ def compress(file: Path, coding: str) -> None:
     Path(f"{file}.coded").unlink()
 
 
-def test_both_directions_within_one_series(tmp_path: Path):
-    stored = head()
+def test_both_monochrome_interpretations_within_one_series_are_read(tmp_path: Path):
+    stored = draw_head()
     stored[1::2] = 4095 - stored[1::2]
     folder = write(
         tmp_path / "p",
         stored,
-        of_slice=lambda at: {"PhotometricInterpretation": f"MONOCHROME{1 if at % 2 else 2}"},
+        get_slice_tags=lambda at: {"PhotometricInterpretation": f"MONOCHROME{1 if at % 2 else 2}"},
     )
-    np.testing.assert_array_equal(read(folder)[0], head())
+    np.testing.assert_array_equal(read(folder)[0], draw_head())
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
-def test_a_negative_that_the_header_does_not_tell_is_refused(tmp_path: Path, form: str, photometric: str):
-    stored = 4095 - head() if photometric == "MONOCHROME2" else head()
-    assert "is bright in air" in refusal(
+def test_a_negative_image_not_declared_in_the_header_is_refused(tmp_path: Path, form: str, photometric: str):
+    stored = 4095 - draw_head() if photometric == "MONOCHROME2" else draw_head()
+    assert "is bright in air" in get_error_message(
         write(tmp_path / "p", stored, form, PhotometricInterpretation=photometric)
     )
 
@@ -244,9 +246,9 @@ def test_a_negative_that_the_header_does_not_tell_is_refused(tmp_path: Path, for
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("at", [0, 2, 4])
 def test_one_negative_slice_is_refused(tmp_path: Path, form: str, at: int):
-    stored = head()
+    stored = draw_head()
     stored[at] = 2700 - stored[at]
-    assert f"on slice {at + 1:03d}" in refusal(write(tmp_path / "p", stored, form))
+    assert f"on slice {at + 1:03d}" in get_error_message(write(tmp_path / "p", stored, form))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -254,10 +256,10 @@ def test_one_negative_slice_is_refused(tmp_path: Path, form: str, at: int):
     ("PhotometricInterpretation",), ("SamplesPerPixel",), ("PhotometricInterpretation", "SamplesPerPixel"),
     ("HighBit",), ("BitsStored",), ("PixelRepresentation",),
 ])  # fmt: skip
-def test_attributes_that_anonymisers_remove(tmp_path: Path, form: str, missing: tuple[str, ...]):
+def test_attributes_removed_by_anonymisers_are_inferred(tmp_path: Path, form: str, missing: tuple[str, ...]):
     """Attributes that can be inferred are inferred, with a note if another value was possible."""
-    image, study = read(write(tmp_path / "p", head(), form, **dict.fromkeys(missing)))
-    np.testing.assert_array_equal(image, head())
+    image, study = read(write(tmp_path / "p", draw_head(), form, **dict.fromkeys(missing)))
+    np.testing.assert_array_equal(image, draw_head())
     for name in ("PhotometricInterpretation", "PixelRepresentation"):
         assert (name in missing) == any(f"{name} is missing" in note for note in study.notes)
 
@@ -268,21 +270,21 @@ def test_attributes_that_anonymisers_remove(tmp_path: Path, form: str, missing: 
     (lambda stored: stored - 600, "PixelRepresentation"),
     (lambda stored: stored, "BitsAllocated"),
 ])  # fmt: skip
-def test_attributes_that_leave_a_doubt(
+def test_ambiguous_missing_attributes_are_refused(
     tmp_path: Path, form: str, change: Callable[[np.ndarray], np.ndarray], attribute: str
 ):
-    message = refusal(write(tmp_path / "p", change(head()) & 0xFFF, form, **{attribute: None}))
+    message = get_error_message(write(tmp_path / "p", change(draw_head()) & 0xFFF, form, **{attribute: None}))
     assert f"lacks the attribute {attribute}" in message and "truncated" not in message
 
 
-def test_inverse_presentation_says_what_is_missing(tmp_path: Path):
+def test_presentation_lut_shape_replaces_a_missing_photometric_interpretation(tmp_path: Path):
     folder = write(
-        tmp_path / "p", 4095 - head(), PhotometricInterpretation=None, PresentationLUTShape="INVERSE"
+        tmp_path / "p", 4095 - draw_head(), PhotometricInterpretation=None, PresentationLUTShape="INVERSE"
     )
-    np.testing.assert_array_equal(read(folder)[0], head())
+    np.testing.assert_array_equal(read(folder)[0], draw_head())
 
 
-def grey_palette(order: np.ndarray) -> dict[str, Any]:
+def create_grey_palette(order: np.ndarray) -> dict[str, Any]:
     """A 16-bit palette whose entry i is the grey value order[i]."""
     tags: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
     for colour in ("Red", "Green", "Blue"):
@@ -295,30 +297,36 @@ def grey_palette(order: np.ndarray) -> dict[str, Any]:
 @pytest.mark.parametrize("order", [
     np.arange(4096), np.arange(4095, -1, -1), np.random.default_rng(5).permutation(4096),
 ], ids=["as stored", "inverted", "permuted"])  # fmt: skip
-def test_a_palette_of_greys_is_looked_up(tmp_path: Path, form: str, order: np.ndarray):
-    place = np.argsort(order)
-    image, _ = read(write(tmp_path / "p", place[head()], form, **grey_palette(order)))
-    np.testing.assert_array_equal(image, head())
+def test_a_grey_palette_is_applied(tmp_path: Path, form: str, order: np.ndarray):
+    indices = np.argsort(order)
+    image, _ = read(write(tmp_path / "p", indices[draw_head()], form, **create_grey_palette(order)))
+    np.testing.assert_array_equal(image, draw_head())
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("tags, said", [
+@pytest.mark.parametrize("tags, expected_text", [
     ({"GreenPaletteColorLookupTableData": np.zeros(4096, "<u2").tobytes()}, "colour"),
     ({"GreenPaletteColorLookupTableData": b""}, "lookup table"),
     ({"PhotometricInterpretation": None}, "PhotometricInterpretation"),
 ])  # fmt: skip
-def test_a_palette_of_colours_or_half_a_one(tmp_path: Path, form: str, tags: dict[str, Any], said: str):
-    assert said in refusal(write(tmp_path / "p", head(), form, **(grey_palette(np.arange(4096)) | tags)))
+def test_a_colour_or_incomplete_palette_is_refused(
+    tmp_path: Path, form: str, tags: dict[str, Any], expected_text: str
+):
+    assert expected_text in get_error_message(
+        write(tmp_path / "p", draw_head(), form, **(create_grey_palette(np.arange(4096)) | tags))
+    )
 
 
 @pytest.mark.parametrize("photometric", ["RGB", "HSV", "MONOCHROME3", "YBR_FULL"])
-def test_an_interpretation_that_fits_no_grey_sample(tmp_path: Path, photometric: str):
-    assert photometric in refusal(write(tmp_path / "p", head(), PhotometricInterpretation=photometric))
+def test_a_photometric_interpretation_unsuitable_for_grey_is_refused(tmp_path: Path, photometric: str):
+    assert photometric in get_error_message(
+        write(tmp_path / "p", draw_head(), PhotometricInterpretation=photometric)
+    )
 
 
 @pytest.mark.parametrize("layer", [lambda grey: grey, lambda grey: grey // 2])
-def test_three_samples_that_no_tag_tells(tmp_path: Path, layer: Callable[[np.ndarray], np.ndarray]):
-    grey = head(200)
+def test_three_undeclared_samples_are_refused(tmp_path: Path, layer: Callable[[np.ndarray], np.ndarray]):
+    grey = draw_head(200)
     stored = np.stack([grey, grey, layer(grey)], axis=-1)
     tags = {
         "SamplesPerPixel": None,
@@ -326,28 +334,28 @@ def test_three_samples_that_no_tag_tells(tmp_path: Path, layer: Callable[[np.nda
         "BitsAllocated": 8,
         "PlanarConfiguration": 0,
     }
-    message = refusal(write(tmp_path / "p", stored, dtype="u1", **tags, **bits(8)))
+    message = get_error_message(write(tmp_path / "p", stored, dtype="u1", **tags, **create_bit_attributes(8)))
     assert "PhotometricInterpretation" in message
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL"])
-def test_a_series_in_colour_is_refused_or_said_to_be_left_out(tmp_path: Path, form: str, photometric: str):
-    stored = np.repeat(head(200)[..., None], 3, axis=-1)
+def test_a_colour_series_is_refused_or_skipped_with_a_note(tmp_path: Path, form: str, photometric: str):
+    stored = np.repeat(draw_head(200)[..., None], 3, axis=-1)
     tags = {"SamplesPerPixel": 3, "PhotometricInterpretation": photometric, "BitsAllocated": 8}
     folder = write(tmp_path / "p" / "a", stored, form, dtype="u1", PlanarConfiguration=0, SeriesInstanceUID="1.2.9",
-                   **tags, **bits(8))  # fmt: skip
-    assert "is a colour image" in refusal(folder)
-    write(tmp_path / "p" / "b", head())
+                   **tags, **create_bit_attributes(8))  # fmt: skip
+    assert "is a colour image" in get_error_message(folder)
+    write(tmp_path / "p" / "b", draw_head())
     image, study = read(tmp_path / "p")
-    np.testing.assert_array_equal(image, head())
+    np.testing.assert_array_equal(image, draw_head())
     assert any("images are colour images" in note for note in study.notes)
 
 
 # ---- bits -------------------------------------------------------------------------------------------
 
 
-def marked(stored: np.ndarray, bit: int) -> np.ndarray:
+def draw_overlay(stored: np.ndarray, bit: int) -> np.ndarray:
     """Draw two vertical lines in one bit, like an overlay in unused bits."""
     drawn = stored.copy()
     drawn[:, 4:20, [4, 15]] |= 1 << bit
@@ -358,12 +366,12 @@ def marked(stored: np.ndarray, bit: int) -> np.ndarray:
 @pytest.mark.parametrize("bit", [12, 14, 15])
 @pytest.mark.parametrize("declared", [True, False])
 @pytest.mark.parametrize("signed", [False, True])
-def test_overlays_in_unused_bits_are_cut_off(
+def test_overlays_in_unused_bits_are_removed(
     tmp_path: Path, form: str, bit: int, declared: bool, signed: bool
 ):
-    original = head() - (900 if signed else 0)
-    tags: dict[str, Any] = bits(12, signed)
-    folder = write(tmp_path / "p", marked(original & 0xFFF, bit), form, **tags)
+    original = draw_head() - (900 if signed else 0)
+    tags: dict[str, Any] = create_bit_attributes(12, signed)
+    folder = write(tmp_path / "p", draw_overlay(original & 0xFFF, bit), form, **tags)
     if declared:
         for file in folder.iterdir():
             dataset = pydicom.dcmread(file)
@@ -375,11 +383,11 @@ def test_overlays_in_unused_bits_are_cut_off(
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("extended", [True, False])
 @pytest.mark.parametrize("stored", [11, 12, 15])
-def test_signs_are_extended(tmp_path: Path, form: str, extended: bool, stored: int):
-    original = head(900) - 700
+def test_sign_bits_are_extended(tmp_path: Path, form: str, extended: bool, stored: int):
+    original = draw_head(900) - 700
     pixels = original if extended else original & (2**stored - 1)
     np.testing.assert_array_equal(
-        read(write(tmp_path / "p", pixels, form, **bits(stored, True)))[0], original
+        read(write(tmp_path / "p", pixels, form, **create_bit_attributes(stored, True)))[0], original
     )
 
 
@@ -398,14 +406,16 @@ def test_values_larger_than_their_bits_are_refused(
     rows, columns = np.indices((ROWS, COLUMNS))
     hill = np.exp(-((rows - 12) ** 2 / 60 + (columns - 10) ** 2 / 50)) * top
     pixels = np.stack([hill * (1 + 0.02 * at) for at in range(SLICES)]).astype(np.int64)
-    assert "BitsStored" in refusal(write(tmp_path / "p", pixels, form, **bits(stored, signed)))
+    assert "BitsStored" in get_error_message(
+        write(tmp_path / "p", pixels, form, **create_bit_attributes(stored, signed))
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("shift", [1, 3, 4])
 @pytest.mark.parametrize("signed", [False, True])
-def test_values_that_end_at_a_higher_bit(tmp_path: Path, form: str, shift: int, signed: bool):
-    original = head() - (900 if signed else 0)
+def test_values_stored_in_higher_bits_are_shifted(tmp_path: Path, form: str, shift: int, signed: bool):
+    original = draw_head() - (900 if signed else 0)
     tags = {"BitsStored": 12, "HighBit": 11 + shift, "PixelRepresentation": int(signed)}
     np.testing.assert_array_equal(read(write(tmp_path / "p", original << shift, form, **tags))[0], original)
 
@@ -415,17 +425,17 @@ def test_values_that_end_at_a_higher_bit(tmp_path: Path, form: str, shift: int, 
     {"BitsStored": 17, "HighBit": 16}, {"BitsStored": 12, "HighBit": 10}, {"BitsStored": 12, "HighBit": 16},
     {"BitsStored": 12, "HighBit": 15}, {"BitsAllocated": 12},
 ])  # fmt: skip
-def test_bits_that_contradict_each_other(tmp_path: Path, form: str, tags: dict[str, int]):
+def test_contradictory_bit_attributes_are_refused(tmp_path: Path, form: str, tags: dict[str, int]):
     """The second to last combination is valid, but its unused low bits are set."""
-    assert "HighBit" in refusal(write(tmp_path / "p", head(), form, **tags))
+    assert "HighBit" in get_error_message(write(tmp_path / "p", draw_head(), form, **tags))
 
 
 @pytest.mark.parametrize("at", [0, 2, 4])
-def test_bit_depths_mixed_within_a_series(tmp_path: Path, at: int):
-    folder = write(tmp_path / "p", head(250))
-    narrow = write(tmp_path / "q", head(250), dtype="u1", BitsAllocated=8, **bits(8))
+def test_mixed_bit_depths_within_a_series_are_refused(tmp_path: Path, at: int):
+    folder = write(tmp_path / "p", draw_head(250))
+    narrow = write(tmp_path / "q", draw_head(250), dtype="u1", BitsAllocated=8, **create_bit_attributes(8))
     (folder / f"{at}.dcm").write_bytes((narrow / f"{at}.dcm").read_bytes())
-    message = refusal(folder)
+    message = get_error_message(folder)
     assert "8" in message and "16" in message and "cannot be compared" in message and f"{at}.dcm" in message
 
 
@@ -433,12 +443,12 @@ def test_bit_depths_mixed_within_a_series(tmp_path: Path, at: int):
 @pytest.mark.parametrize("keyword, dtype", [("FloatPixelData", "<f4"), ("DoubleFloatPixelData", "<f8")])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_floating_point_pixels(tmp_path: Path, form: str, keyword: str, dtype: str, value: float):
-    pixels = head().astype(float) / 7
+    pixels = draw_head().astype(float) / 7
     pixels[1, 0, :3] = value
     folder = write(tmp_path / "p", pixels, form, dtype=dtype, keyword=keyword, BitsAllocated=int(dtype[-1]) * 8,
                    BitsStored=None, HighBit=None, PixelRepresentation=None)  # fmt: skip
     image, study = read(folder)
-    np.testing.assert_allclose(image, head() / 7, rtol=1e-5)
+    np.testing.assert_allclose(image, draw_head() / 7, rtol=1e-5)
     assert any("T2: 3 voxels have no grey value" in note for note in study.notes)
 
 
@@ -450,14 +460,16 @@ def test_floating_point_pixels(tmp_path: Path, form: str, keyword: str, dtype: s
     ([1, 2, 0.5, 4, 1.25], [0, 0, 0, 0, 0]), ([1, 1, 1, 1, 1], [0, -5, 3, 100, 0]),
     ([0.25, 2, 0.5, 4, 1.25], [-3, 5, 7, 9, -1]),
 ])  # fmt: skip
-def test_a_scaling_of_every_slice(tmp_path: Path, form: str, slopes: list[float], intercepts: list[float]):
+def test_each_slice_has_its_own_rescaling(
+    tmp_path: Path, form: str, slopes: list[float], intercepts: list[float]
+):
     """Philips rescales each slice differently; each slice needs its own slope and intercept."""
     slope, intercept = (np.array(one)[:, None, None] for one in (slopes, intercepts))
-    original = np.round(head() / 20) * 20 * 1.0
+    original = np.round(draw_head() / 20) * 20 * 1.0
     stored = np.round((original - intercept) / slope)
     folder = write(
-        tmp_path / "p", stored.astype(np.int64), form, **bits(16, True),
-        of_slice=lambda at: {"RescaleSlope": slopes[at], "RescaleIntercept": intercepts[at]},
+        tmp_path / "p", stored.astype(np.int64), form, **create_bit_attributes(16, True),
+        get_slice_tags=lambda at: {"RescaleSlope": slopes[at], "RescaleIntercept": intercepts[at]},
     )  # fmt: skip
     np.testing.assert_allclose(read(folder)[0], stored * slope + intercept, atol=1e-3)
 
@@ -467,69 +479,71 @@ UNUSABLE = [0, "raw:NaN", "raw:inf", "raw:abc", "raw:1,5"]
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("slope", UNUSABLE)
-def test_a_scaling_that_is_none_in_the_whole_series(tmp_path: Path, form: str, slope: Any):
-    image, study = read(write(tmp_path / "p", head(), form, RescaleSlope=slope, RescaleIntercept=5))
-    np.testing.assert_array_equal(image, head())
+def test_an_invalid_slope_in_the_whole_series_is_ignored_with_a_note(tmp_path: Path, form: str, slope: Any):
+    image, study = read(write(tmp_path / "p", draw_head(), form, RescaleSlope=slope, RescaleIntercept=5))
+    np.testing.assert_array_equal(image, draw_head())
     assert any("RescaleSlope" in note for note in study.notes)
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("intercept", UNUSABLE[1:])
-def test_an_intercept_that_is_none(tmp_path: Path, form: str, intercept: Any):
-    image, study = read(write(tmp_path / "p", head(), form, RescaleSlope=2, RescaleIntercept=intercept))
-    np.testing.assert_array_equal(image, head())
+def test_an_invalid_intercept_is_ignored_with_a_note(tmp_path: Path, form: str, intercept: Any):
+    image, study = read(write(tmp_path / "p", draw_head(), form, RescaleSlope=2, RescaleIntercept=intercept))
+    np.testing.assert_array_equal(image, draw_head())
     assert any("RescaleIntercept" in note for note in study.notes)
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("slope", [*UNUSABLE, None])
-def test_a_scaling_that_single_slices_lack(tmp_path: Path, form: str, slope: Any):
-    def of_slice(at: int) -> dict[str, Any]:
+def test_a_slope_missing_in_one_slice_is_refused(tmp_path: Path, form: str, slope: Any):
+    def get_slice_tags(at: int) -> dict[str, Any]:
         if at != 2:
             return {"RescaleSlope": 2.5, "RescaleIntercept": 1}
         return {} if slope is None else {"RescaleSlope": slope, "RescaleIntercept": 1}
 
-    message = refusal(write(tmp_path / "p", head(), form, of_slice=of_slice))
+    message = get_error_message(write(tmp_path / "p", draw_head(), form, get_slice_tags=get_slice_tags))
     assert "RescaleSlope" in message and (form == "enhanced" or "2.dcm" in message)
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("tags", [{"RescaleSlope": 3}, {"RescaleIntercept": 7}, {}])
-def test_half_a_scaling_is_completed(tmp_path: Path, form: str, tags: dict[str, float]):
-    image, study = read(write(tmp_path / "p", head(), form, **tags))
+def test_a_missing_slope_or_intercept_gets_its_default(tmp_path: Path, form: str, tags: dict[str, float]):
+    image, study = read(write(tmp_path / "p", draw_head(), form, **tags))
     np.testing.assert_array_equal(
-        image, head() * tags.get("RescaleSlope", 1) + tags.get("RescaleIntercept", 0)
+        image, draw_head() * tags.get("RescaleSlope", 1) + tags.get("RescaleIntercept", 0)
     )
     assert not study.notes
 
 
 @pytest.mark.parametrize("tags", [
     {"WindowCenter": 300, "WindowWidth": 50}, {"WindowCenter": [10, 20], "WindowWidth": [1, 2]},
-    {"VOILUTSequence": item(LUTDescriptor=[4, 0, 16], LUTData=bytes(8))},
-    {"RealWorldValueMappingSequence": item(RealWorldValueSlope=9.0, RealWorldValueIntercept=3.0,
+    {"VOILUTSequence": create_sequence_item(LUTDescriptor=[4, 0, 16], LUTData=bytes(8))},
+    {"RealWorldValueMappingSequence": create_sequence_item(RealWorldValueSlope=9.0, RealWorldValueIntercept=3.0,
                                            RealWorldValueFirstValueMapped=0, RealWorldValueLastValueMapped=4095)},
 ])  # fmt: skip
 def test_windows_and_real_world_values_change_nothing(tmp_path: Path, tags: dict[str, Any]):
-    np.testing.assert_array_equal(read(write(tmp_path / "p", head(), **tags))[0], head())
+    np.testing.assert_array_equal(read(write(tmp_path / "p", draw_head(), **tags))[0], draw_head())
 
 
 def test_philips_private_scaling_changes_nothing(tmp_path: Path):
-    folder = write(tmp_path / "p", head(), RescaleSlope=2, RescaleIntercept=0)
+    folder = write(tmp_path / "p", draw_head(), RescaleSlope=2, RescaleIntercept=0)
     for file in folder.iterdir():
         dataset = pydicom.dcmread(file)
         block = dataset.private_block(0x2005, "Philips MR Imaging DD 001", create=True)
         block.add_new(0x0E, "FL", 0.013)
         dataset.save_as(file)
-    np.testing.assert_array_equal(read(folder)[0], head() * 2)
+    np.testing.assert_array_equal(read(folder)[0], draw_head() * 2)
 
 
 @pytest.mark.parametrize("direction", ["MONOCHROME2", "MONOCHROME1"])
-def test_a_modality_table_is_applied(tmp_path: Path, direction: str):
+def test_a_modality_lut_is_applied(tmp_path: Path, direction: str):
     table = np.arange(4096) * 3 + 11
-    lut = item(LUTDescriptor=[4096, 0, 16], LUTData=table.astype("<u2").tobytes(), ModalityLUTType="US")
-    stored = head() if direction == "MONOCHROME2" else 4095 - head()
+    lut = create_sequence_item(
+        LUTDescriptor=[4096, 0, 16], LUTData=table.astype("<u2").tobytes(), ModalityLUTType="US"
+    )
+    stored = draw_head() if direction == "MONOCHROME2" else 4095 - draw_head()
     folder = write(tmp_path / "p", stored, ModalityLUTSequence=lut, PhotometricInterpretation=direction)
-    np.testing.assert_array_equal(read(folder)[0], table[head()])
+    np.testing.assert_array_equal(read(folder)[0], table[draw_head()])
 
 
 # ---- padding ----------------------------------------------------------------------------------------
@@ -543,8 +557,8 @@ def test_a_modality_table_is_applied(tmp_path: Path, direction: str):
 def test_padding_is_background(
     tmp_path: Path, form: str, padding: int, written: int, signed: bool, direction: str
 ):
-    tags = bits(16, signed) | {"PhotometricInterpretation": direction}
-    stored = head()
+    tags = create_bit_attributes(16, signed) | {"PhotometricInterpretation": direction}
+    stored = draw_head()
     if direction == "MONOCHROME1":
         stored = (-1 if signed else 65535) - stored
         if padding == 65535:
@@ -558,17 +572,17 @@ def test_padding_is_background(
         dataset.add_new((0x0028, 0x0120), "SS" if written < 0 else "US", written)
         dataset.save_as(file)
     image, _ = read(folder)
-    expected = head()
+    expected = draw_head()
     expected[:, :4] = 2
     np.testing.assert_array_equal(image, expected)
 
 
 @pytest.mark.parametrize("first, last", [(3900, 4095), (4095, 3900), (4000, 4000)])
 def test_a_range_of_padding(tmp_path: Path, first: int, last: int):
-    stored = head()
+    stored = draw_head()
     stored[:, :4] = np.linspace(min(first, last), max(first, last), 4 * COLUMNS).reshape(4, COLUMNS)
     folder = write(tmp_path / "p", stored, PixelPaddingValue=first, PixelPaddingRangeLimit=last)
-    expected = head()
+    expected = draw_head()
     expected[:, :4] = 2
     np.testing.assert_array_equal(read(folder)[0], expected)
 
@@ -578,25 +592,25 @@ def test_a_range_of_padding(tmp_path: Path, first: int, last: int):
     ("DoubleFloatPixelData", "<f8", "DoubleFloatPixelPaddingValue"),
 ])  # fmt: skip
 def test_floating_point_padding(tmp_path: Path, keyword: str, dtype: str, name: str):
-    pixels = head().astype(float)
+    pixels = draw_head().astype(float)
     pixels[:, :4] = 9e5
     folder = write(tmp_path / "p", pixels, dtype=dtype, keyword=keyword, BitsAllocated=int(dtype[-1]) * 8,
                    BitsStored=None, HighBit=None, PixelRepresentation=None, **{name: 9e5})  # fmt: skip
-    expected = head()
+    expected = draw_head()
     expected[:, :4] = 2
     np.testing.assert_array_equal(read(folder)[0], expected)
 
 
-def test_padding_that_is_a_grey_within_the_head_is_kept_there(tmp_path: Path):
-    stored = head()
+def test_a_padding_value_that_occurs_in_the_head_is_kept_there(tmp_path: Path):
+    stored = draw_head()
     grey = int(stored[2, 12, 10])
     stored[:, :2] = grey
     image, _ = read(write(tmp_path / "p", stored, PixelPaddingValue=grey))
-    np.testing.assert_array_equal(image, head())
+    np.testing.assert_array_equal(image, draw_head())
 
 
-def test_padding_as_dark_as_air_is_left_alone(tmp_path: Path):
-    stored = head()
+def test_padding_as_dark_as_air_is_unchanged(tmp_path: Path):
+    stored = draw_head()
     stored[:, :4] = 0
     np.testing.assert_array_equal(read(write(tmp_path / "p", stored, PixelPaddingValue=0))[0], stored)
 
@@ -606,5 +620,7 @@ def test_padding_as_dark_as_air_is_left_alone(tmp_path: Path):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("value", [0, 7, 4095])
-def test_one_grey_everywhere_is_refused(tmp_path: Path, form: str, value: int):
-    assert "same grey value everywhere" in refusal(write(tmp_path / "p", np.full((5, 24, 20), value), form))
+def test_a_constant_image_is_refused(tmp_path: Path, form: str, value: int):
+    assert "same grey value everywhere" in get_error_message(
+        write(tmp_path / "p", np.full((5, 24, 20), value), form)
+    )

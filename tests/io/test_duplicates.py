@@ -26,33 +26,33 @@ def patient(tmp_path: Path) -> Path:
 
 
 def rewrite(file: Path, change: Callable[[pydicom.Dataset], object]) -> None:
-    one = pydicom.dcmread(file)
-    change(one)
-    one.save_as(file)
+    dataset = pydicom.dcmread(file)
+    change(dataset)
+    dataset.save_as(file)
 
 
-def other_pixels(one: pydicom.Dataset) -> None:
-    pixels = one.pixel_array.copy()
+def change_pixels(dataset: pydicom.Dataset) -> None:
+    pixels = dataset.pixel_array.copy()
     pixels[6, 5] += 1
-    one.PixelData = pixels.tobytes()
+    dataset.PixelData = pixels.tobytes()
 
 
-def other_place(one: pydicom.Dataset) -> None:
-    x, y, z = one.ImagePositionPatient
-    one.ImagePositionPatient = [x, y, z + 40]
+def change_position(dataset: pydicom.Dataset) -> None:
+    x, y, z = dataset.ImagePositionPatient
+    dataset.ImagePositionPatient = [x, y, z + 40]
 
 
-def other_size(one: pydicom.Dataset) -> None:
-    one.Rows, one.PixelData = 6, one.pixel_array[:6].tobytes()
+def change_size(dataset: pydicom.Dataset) -> None:
+    dataset.Rows, dataset.PixelData = 6, dataset.pixel_array[:6].tobytes()
 
 
-def other_series(one: pydicom.Dataset) -> None:
-    other_pixels(one)
-    one.SeriesInstanceUID = generate_uid()
+def change_series(dataset: pydicom.Dataset) -> None:
+    change_pixels(dataset)
+    dataset.SeriesInstanceUID = generate_uid()
 
 
-@pytest.mark.parametrize("change", [other_pixels, other_place, other_size, other_series])
-def test_two_images_under_one_uid_are_refused_by_name(patient: Path, change) -> None:
+@pytest.mark.parametrize("change", [change_pixels, change_position, change_size, change_series])
+def test_two_images_with_one_uid_are_refused_with_their_file_names(patient: Path, change) -> None:
     first, second = patient / "a" / "IM97", patient / "a" / "again" / "IM97"
     second.parent.mkdir()
     shutil.copyfile(first, second)
@@ -63,11 +63,11 @@ def test_two_images_under_one_uid_are_refused_by_name(patient: Path, change) -> 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["every image", "one image"])
-def test_the_uids_of_another_series_are_refused(patient: Path, whole: bool) -> None:
+@pytest.mark.parametrize("every_image", [True, False], ids=["every image", "one image"])
+def test_the_uids_of_another_series_are_refused(patient: Path, every_image: bool) -> None:
     """As after faulty anonymisation: the T2 images have the UIDs of the T1C images."""
-    for file in sorted((patient / "b").iterdir()) if whole else [patient / "b" / "IM95"]:
-        rewrite(file, other_pixels)
+    for file in sorted((patient / "b").iterdir()) if every_image else [patient / "b" / "IM95"]:
+        rewrite(file, change_pixels)
         uid = pydicom.dcmread(patient / "a" / file.name).SOPInstanceUID
         rewrite(file, lambda one, uid=uid: setattr(one, "SOPInstanceUID", uid))
     with pytest.raises(GliomarkError, match="same SOP instance UID") as caught:
@@ -82,26 +82,26 @@ def test_one_uid_for_a_whole_series_is_refused(patient: Path) -> None:
         read_study(patient)
 
 
-def same_bytes(one: pydicom.Dataset) -> None:
+def keep_bytes(dataset: pydicom.Dataset) -> None:
     pass
 
 
-def other_header(one: pydicom.Dataset) -> None:
-    one.InstitutionName, one.SeriesTime = "Ward 7", "101112"
+def change_header(dataset: pydicom.Dataset) -> None:
+    dataset.InstitutionName, dataset.SeriesTime = "Ward 7", "101112"
 
 
-def compressed(one: pydicom.Dataset) -> None:
-    one.compress(RLELossless, generate_instance_uid=False)
+def compress_pixels(dataset: pydicom.Dataset) -> None:
+    dataset.compress(RLELossless, generate_instance_uid=False)
 
 
-def a_hair_away(one: pydicom.Dataset) -> None:
-    x, y, z = one.ImagePositionPatient
-    one.ImagePositionPatient = [x, y, round(float(z) + 1e-5, 6)]
+def shift_slightly(dataset: pydicom.Dataset) -> None:
+    x, y, z = dataset.ImagePositionPatient
+    dataset.ImagePositionPatient = [x, y, round(float(z) + 1e-5, 6)]
 
 
-@pytest.mark.parametrize("change", [same_bytes, other_header, compressed, a_hair_away])
+@pytest.mark.parametrize("change", [keep_bytes, change_header, compress_pixels, shift_slightly])
 @pytest.mark.parametrize("which", ["one", "all"])
-def test_copies_are_left_out(patient: Path, change, which: str) -> None:
+def test_copies_are_ignored(patient: Path, change, which: str) -> None:
     before = read_study(patient).series[MRSequence.T2].image
     files = sorted((patient / "b").iterdir())
     (patient / "copy").mkdir()
@@ -112,7 +112,7 @@ def test_copies_are_left_out(patient: Path, change, which: str) -> None:
     np.testing.assert_array_equal(read_study(patient).series[MRSequence.T2].image, before)
 
 
-def test_another_examinations_uids_are_its_own(patient: Path) -> None:
+def test_uids_may_repeat_in_another_examination(patient: Path) -> None:
     """A UID must be unique within one examination only; the older examination is not read."""
     for file in write_series(patient / "c", **(T2 | {"StudyInstanceUID": "1.2.9"})):
         uid = pydicom.dcmread(patient / "b" / file.name).SOPInstanceUID
@@ -120,7 +120,7 @@ def test_another_examinations_uids_are_its_own(patient: Path) -> None:
     assert read_study(patient).series[MRSequence.T2].image.shape == (6, 12, 10)
 
 
-def test_what_is_not_read_is_not_refused(patient: Path) -> None:
+def test_duplicate_uids_in_an_unused_series_are_not_refused(patient: Path) -> None:
     """A localiser with one UID for all its images does not stop the other series from being read."""
     for file in write_series(patient / "c", tuple(range(3)), SeriesDescription="localizer"):
         rewrite(file, lambda one: setattr(one, "SOPInstanceUID", "1.2.3.9"))

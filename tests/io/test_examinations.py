@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import RLELossless, generate_uid
-from tests.io.test_dicom import T1C, T2, refusal, write_series
+from tests.io.test_dicom import T1C, T2, get_error_message, write_series
 
 from gliomark.io import find_patients, read_study
 from gliomark.io.dicom import find_dicom_files
@@ -20,12 +20,14 @@ from gliomark.study import MRSequence
 FLAIR = {"SeriesDescription": "flair", "RepetitionTime": 9000, "EchoTime": 120, "InversionTime": 2500}
 
 
-def examination(folder: Path, level: int, *sequences: dict[str, Any], study: str = "", **tags: Any) -> Path:
+def write_examination(
+    folder: Path, level: int, *sequences: dict[str, Any], study: str = "", **tags: Any
+) -> Path:
     """Write an examination with background ``level``, so that tests can identify it."""
     study = study or generate_uid()
     for at, sequence in enumerate(sequences):
         files = write_series(folder / str(at), **(sequence | {"StudyInstanceUID": study} | tags))
-        change(files, lambda ds: paint(ds, level))
+        change_files(files, lambda ds: paint(ds, level))
     return folder
 
 
@@ -35,15 +37,15 @@ def paint(dataset: pydicom.Dataset, level: int) -> None:
     dataset.PixelData = pixels.tobytes()
 
 
-def change(files: list[Path], how: Callable[[pydicom.Dataset], Any]) -> None:
+def change_files(files: list[Path], change: Callable[[pydicom.Dataset], Any]) -> None:
     for file in files:
         dataset = pydicom.dcmread(file)
-        how(dataset)
+        change(dataset)
         dataset.save_as(file)
 
 
-def levels(path: Path, **how: Any) -> dict[str, float]:
-    return {str(name): float(one.image[0, 0, 0]) for name, one in read_study(path, **how).series.items()}
+def read_levels(path: Path, **options: Any) -> dict[str, float]:
+    return {str(name): float(one.image[0, 0, 0]) for name, one in read_study(path, **options).series.items()}
 
 
 # ---- several examinations ---------------------------------------------------------------------------
@@ -62,18 +64,18 @@ BEFORE, AFTER = {"StudyDate": "20200102"}, {"StudyDate": "20210304"}
     ({}, AFTER, "2021-03-04", 1),  # one undated
     ({"AcquisitionDateTime": "20180101120000"}, AFTER, "2018-01-01", 1),  # dated by its acquisition
 ])  # fmt: skip
-def test_one_examination_is_read_and_said(
+def test_one_examination_is_read_and_named_in_a_note(
     tmp_path: Path, one: dict[str, str], other: dict[str, str], date: str, number: int
 ):
-    examination(tmp_path / "a", 10, T1C, T2, **one)
-    examination(tmp_path / "b", 20, T1C, T2, **other)
+    write_examination(tmp_path / "a", 10, T1C, T2, **one)
+    write_examination(tmp_path / "b", 20, T1C, T2, **other)
     study = read_study(tmp_path)
     assert study.examination is not None
     assert (study.examination.number, study.examination.count) == (number, 2)
     assert study.examination.date == date.replace("-", "")
     (note,) = (note for note in study.notes if "examinations" in note)
     assert f"Number {number} in chronological order ({date})" in note
-    assert len(set(levels(tmp_path).values())) == 1, "sequences of two examinations were mixed"
+    assert len(set(read_levels(tmp_path).values())) == 1, "sequences of two examinations were mixed"
 
 
 @pytest.mark.parametrize("first, second, needed, level", [
@@ -82,53 +84,53 @@ def test_one_examination_is_read_and_said(
     ((T1C, T2), (T1C, FLAIR), ("T1C", "T2"), 10),
     ((T1C, T2, FLAIR), (T1C, T2, FLAIR), ("T1C", "FLAIR"), 10),
 ])  # fmt: skip
-def test_the_earliest_that_has_what_the_model_needs(
+def test_the_earliest_examination_with_the_required_sequences_is_read(
     tmp_path: Path, first: tuple[dict], second: tuple[dict], needed: tuple[str, ...], level: int
 ):
-    examination(tmp_path / "a", 10, *first, **BEFORE)
-    examination(tmp_path / "b", 20, *second, **AFTER)
+    write_examination(tmp_path / "a", 10, *first, **BEFORE)
+    write_examination(tmp_path / "b", 20, *second, **AFTER)
     wanted = [MRSequence(name) for name in needed]
-    assert set(levels(tmp_path, required_sequences=wanted).values()) == {level}
+    assert set(read_levels(tmp_path, required_sequences=wanted).values()) == {level}
 
 
 def test_studies_of_one_day_that_complete_each_other_are_one_examination(tmp_path: Path):
-    examination(tmp_path / "a", 10, T1C, **BEFORE)
-    examination(tmp_path / "b", 10, T2, **BEFORE)
+    write_examination(tmp_path / "a", 10, T1C, **BEFORE)
+    write_examination(tmp_path / "b", 10, T2, **BEFORE)
     study = read_study(tmp_path)
     assert list(study.series) == ["T1C", "T2"]
     assert study.examination is not None and study.examination.count == 1
 
 
-def test_one_study_number_for_two_dates_is_two_examinations(tmp_path: Path):
-    examination(tmp_path / "a", 10, T1C, T2, study="1.2", **AFTER)
-    examination(tmp_path / "b", 20, T1C, T2, study="1.2", **BEFORE)
-    assert set(levels(tmp_path).values()) == {20}
+def test_one_study_uid_with_two_dates_is_two_examinations(tmp_path: Path):
+    write_examination(tmp_path / "a", 10, T1C, T2, study="1.2", **AFTER)
+    write_examination(tmp_path / "b", 20, T1C, T2, study="1.2", **BEFORE)
+    assert set(read_levels(tmp_path).values()) == {20}
 
 
-def test_an_examination_of_another_part_of_the_body_does_not_count(tmp_path: Path):
-    examination(tmp_path / "a", 10, T1C, T2, **AFTER)
-    examination(tmp_path / "b", 20, T2, **BEFORE, BodyPartExamined="LSPINE")
+def test_an_examination_of_another_body_part_does_not_count(tmp_path: Path):
+    write_examination(tmp_path / "a", 10, T1C, T2, **AFTER)
+    write_examination(tmp_path / "b", 20, T2, **BEFORE, BodyPartExamined="LSPINE")
     study = read_study(tmp_path)
     assert study.examination is not None and study.examination.count == 1
     assert not any("examinations" in note for note in study.notes)
 
 
-def test_an_only_examination_after_surgery_is_read_with_a_warning(tmp_path: Path):
-    examination(tmp_path / "a", 10, T1C, T2, **BEFORE, StudyDescription="post-op control")
+def test_a_single_postoperative_examination_is_read_with_a_warning(tmp_path: Path):
+    write_examination(tmp_path / "a", 10, T1C, T2, **BEFORE, StudyDescription="post-op control")
     assert any("intraoperative or postoperative" in note for note in read_study(tmp_path).notes)
 
 
 @pytest.mark.parametrize("one, other", [({}, {}), (BEFORE, AFTER)])
 def test_sequences_of_two_examinations_are_refused(tmp_path: Path, one: dict, other: dict):
-    examination(tmp_path / "a", 10, T1C, **one)
-    examination(tmp_path / "b", 20, FLAIR, **other)
-    assert "are not combined" in refusal(tmp_path)
+    write_examination(tmp_path / "a", 10, T1C, **one)
+    write_examination(tmp_path / "b", 20, FLAIR, **other)
+    assert "are not combined" in get_error_message(tmp_path)
 
 
 def test_two_complete_examinations_without_a_date_are_refused(tmp_path: Path):
-    examination(tmp_path / "a", 10, T1C, T2)
-    examination(tmp_path / "b", 20, T1C, T2)
-    assert "2 complete examinations and their order is unknown" in refusal(tmp_path)
+    write_examination(tmp_path / "a", 10, T1C, T2)
+    write_examination(tmp_path / "b", 20, T1C, T2)
+    assert "2 complete examinations and their order is unknown" in get_error_message(tmp_path)
 
 
 # ---- copies under new UIDs --------------------------------------------------------------------------
@@ -149,13 +151,13 @@ def renumber(folder: Path, *keywords: str, **tags: Any) -> None:
     (), ("SeriesInstanceUID",), ("SeriesInstanceUID", "StudyInstanceUID"), ("StudyInstanceUID",),
 ])  # fmt: skip
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_series_copied_whole_counts_once(tmp_path: Path, keywords: tuple[str, ...], packed: bool):
-    examination(tmp_path / "a", 10, T1C, T2, **BEFORE)
+def test_a_copied_series_counts_once(tmp_path: Path, keywords: tuple[str, ...], packed: bool):
+    write_examination(tmp_path / "a", 10, T1C, T2, **BEFORE)
     plain = {str(name): one.image for name, one in read_study(tmp_path).series.items()}
     shutil.copytree(tmp_path / "a" / "0", tmp_path / "copy")
     renumber(tmp_path / "copy", *keywords)
     if packed:
-        change(
+        change_files(
             list(find_dicom_files(tmp_path / "copy")),
             lambda ds: ds.compress(RLELossless, generate_instance_uid=False),
         )
@@ -168,8 +170,8 @@ def test_a_series_copied_whole_counts_once(tmp_path: Path, keywords: tuple[str, 
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_single_slices_copied_count_once(tmp_path: Path, count: int):
-    examination(tmp_path / "a", 10, T1C, T2, **BEFORE)
+def test_copied_single_slices_count_once(tmp_path: Path, count: int):
+    write_examination(tmp_path / "a", 10, T1C, T2, **BEFORE)
     (tmp_path / "copy").mkdir()
     for file in sorted((tmp_path / "a" / "0").iterdir())[:count]:
         shutil.copy(file, tmp_path / "copy" / file.name)
@@ -179,8 +181,8 @@ def test_single_slices_copied_count_once(tmp_path: Path, count: int):
     assert f"T1C: {count} duplicate images were ignored." in study.notes
 
 
-def test_an_examination_copied_whole_counts_once(tmp_path: Path):
-    examination(tmp_path / "a", 10, T1C, T2, **BEFORE)
+def test_a_copied_examination_counts_once(tmp_path: Path):
+    write_examination(tmp_path / "a", 10, T1C, T2, **BEFORE)
     for at in "01":
         shutil.copytree(tmp_path / "a" / at, tmp_path / "b" / at)
         renumber(tmp_path / "b" / at, "SeriesInstanceUID", StudyInstanceUID="1.2.77")
@@ -190,8 +192,8 @@ def test_an_examination_copied_whole_counts_once(tmp_path: Path):
 
 
 @pytest.mark.parametrize("jitter", [1e-6, 1e-5, 4e-4])
-def test_orientation_that_jitters_in_its_last_digits_is_one_series(tmp_path: Path, jitter: float):
-    examination(tmp_path / "a", 10, T1C, T2, **BEFORE)
+def test_a_series_with_jitter_in_its_orientation_stays_one_series(tmp_path: Path, jitter: float):
+    write_examination(tmp_path / "a", 10, T1C, T2, **BEFORE)
     plain = read_study(tmp_path).series[MRSequence.T1C]
     for number, file in enumerate(sorted((tmp_path / "a" / "0").iterdir())):
         dataset = pydicom.dcmread(file)
@@ -210,19 +212,17 @@ def test_orientation_that_jitters_in_its_last_digits_is_one_series(tmp_path: Pat
 EMPTY = b"\0" * 128 + b"DICM" + b"\2\0\0\0UL\4\0\0\0\0\0"
 
 
-@pytest.mark.parametrize("place", [".", "0", "other"])
+@pytest.mark.parametrize("subfolder", [".", "0", "other"])
 @pytest.mark.parametrize("content", [EMPTY, EMPTY[:132], b"\x08\x00" + b"\xff" * 400])
-def test_a_file_that_cannot_be_read_beside_whole_series_is_passed_over(
-    tmp_path: Path, place: str, content: bytes
-):
-    folder = examination(tmp_path / "a", 10, T1C, T2, **BEFORE)
+def test_an_unreadable_file_beside_complete_series_is_skipped(tmp_path: Path, subfolder: str, content: bytes):
+    folder = write_examination(tmp_path / "a", 10, T1C, T2, **BEFORE)
     for at in "01":
-        change(
+        change_files(
             list(find_dicom_files(folder / at)),
             lambda ds: setattr(ds, "InstanceNumber", 100 - ds.InstanceNumber),
         )
-    (folder / place).mkdir(exist_ok=True)
-    (folder / place / "PR.dcm").write_bytes(content)
+    (folder / subfolder).mkdir(exist_ok=True)
+    (folder / subfolder / "PR.dcm").write_bytes(content)
     study = read_study(folder)
     assert list(study.series) == ["T1C", "T2"]
     assert any("could not be read" in note and "PR.dcm" in note for note in study.notes)
@@ -230,24 +230,24 @@ def test_a_file_that_cannot_be_read_beside_whole_series_is_passed_over(
 
 @pytest.mark.parametrize("number", [0, 1, 3, 5])
 @pytest.mark.parametrize("kept", [140, 400])
-def test_a_damaged_slice_of_a_series_that_is_used_is_refused(tmp_path: Path, number: int, kept: int):
-    folder = examination(tmp_path / "a", 10, T1C, T2, **BEFORE)
+def test_a_damaged_slice_of_a_used_series_is_refused(tmp_path: Path, number: int, kept: int):
+    folder = write_examination(tmp_path / "a", 10, T1C, T2, **BEFORE)
     file = folder / "0" / f"IM{99 - number}"
     file.write_bytes(file.read_bytes()[:kept])
-    message = refusal(folder)
+    message = get_error_message(folder)
     assert f"IM{99 - number} is damaged" in message
 
 
-def test_a_whole_series_that_cannot_be_read_is_named(tmp_path: Path):
-    folder = examination(tmp_path / "a", 10, T1C, T2, **BEFORE)
+def test_an_unreadable_series_is_named(tmp_path: Path):
+    folder = write_examination(tmp_path / "a", 10, T1C, T2, **BEFORE)
     for file in (folder / "0").iterdir():
         file.write_bytes(file.read_bytes()[:140])
-    assert "is damaged" in refusal(folder) and "IM9" in refusal(folder)
+    assert "is damaged" in get_error_message(folder) and "IM9" in get_error_message(folder)
 
 
 @pytest.mark.parametrize("cut", [40, 100, 239])
-def test_a_slice_cut_short_is_refused_where_it_is_used_and_not_elsewhere(tmp_path: Path, cut: int):
-    folder = examination(tmp_path / "a", 10, T1C, T2, **BEFORE)
+def test_a_truncated_slice_is_refused_only_in_a_used_series(tmp_path: Path, cut: int):
+    folder = write_examination(tmp_path / "a", 10, T1C, T2, **BEFORE)
     unused = write_series(
         folder / "2", SeriesDescription="dwi", RepetitionTime=5000, EchoTime=90, DiffusionBValue=1000.0
     )
@@ -255,7 +255,7 @@ def test_a_slice_cut_short_is_refused_where_it_is_used_and_not_elsewhere(tmp_pat
     assert list(read_study(folder).series) == ["T1C", "T2"]
     used = folder / "0" / "IM97"
     used.write_bytes(used.read_bytes()[:-cut])
-    assert "IM97" in refusal(folder)
+    assert "IM97" in get_error_message(folder)
 
 
 # ---- files of other patients ------------------------------------------------------------------------
@@ -264,10 +264,10 @@ def test_a_slice_cut_short_is_refused_where_it_is_used_and_not_elsewhere(tmp_pat
 @pytest.mark.parametrize("one, other", [
     ("PAT1", "pat1"), ("PAT1", "PAT1 "), ("P^1", "P 1"), ("PAT1", "PAT1^^"), ("PAT1", ""),
 ])  # fmt: skip
-def test_ids_that_differ_in_their_spelling_are_one_patients(tmp_path: Path, one: str, other: str):
+def test_ids_spelled_differently_belong_to_one_patient(tmp_path: Path, one: str, other: str):
     study = generate_uid()
-    examination(tmp_path / "p" / "a", 10, T1C, study=study, PatientID=one)
-    examination(tmp_path / "p" / "b", 10, T2, study=study, PatientID=other)
+    write_examination(tmp_path / "p" / "a", 10, T1C, study=study, PatientID=one)
+    write_examination(tmp_path / "p" / "b", 10, T2, study=study, PatientID=other)
     assert find_patients(tmp_path / "p") == [tmp_path / "p"] or other == ""
     assert list(read_study(tmp_path / "p").series) == ["T1C", "T2"]
 
@@ -277,8 +277,8 @@ def test_ids_that_differ_in_their_spelling_are_one_patients(tmp_path: Path, one:
     {"PatientID": "P-8", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.33", "Modality": "SR"},
     {"PatientID": "P-8", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4", "Modality": "SEG"},
 ])  # fmt: skip
-def test_another_patients_object_is_refused_naming_both_files(tmp_path: Path, tags: dict[str, str]):
-    examination(tmp_path / "p" / "a", 10, T1C, T2, PatientBirthDate="19400101")
+def test_an_object_of_another_patient_is_refused_with_both_file_names(tmp_path: Path, tags: dict[str, str]):
+    write_examination(tmp_path / "p" / "a", 10, T1C, T2, PatientBirthDate="19400101")
     write_series(tmp_path / "p" / "b", (0,), **(T2 | {"PatientBirthDate": "19400101"} | tags))
-    message = refusal(tmp_path / "p")
+    message = get_error_message(tmp_path / "p")
     assert "two patients" in message and "a/0/IM" in message and "b/IM99" in message and "Roe" not in message

@@ -13,13 +13,13 @@ from gliomark.errors import GliomarkError
 from gliomark.io import find_patients, read_study
 
 
-def picture_patient(folder: Path) -> Path:
+def write_picture_patient(folder: Path) -> Path:
     (folder / "T1c").mkdir(parents=True)
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(folder / "T1c" / "1.png")
     return folder
 
 
-def volume_patient(folder: Path) -> Path:
+def write_volume_patient(folder: Path) -> Path:
     folder.mkdir(parents=True)
     for name in ("t1c.nii.gz", "t2.nii.gz"):
         voxels = np.arange(27, dtype=np.float32).reshape(3, 3, 3)
@@ -28,35 +28,35 @@ def volume_patient(folder: Path) -> Path:
 
 
 def test_cohort_with_clutter(tmp_path: Path):
-    patients = [picture_patient(tmp_path / "T1-003"), volume_patient(tmp_path / "患者 01")]
-    picture_patient(tmp_path / ".hidden")
+    patients = [write_picture_patient(tmp_path / "T1-003"), write_volume_patient(tmp_path / "患者 01")]
+    write_picture_patient(tmp_path / ".hidden")
     (tmp_path / "notes").mkdir()
     (tmp_path / "clinical.csv").write_text("id\n")
     Image.new("L", (4, 4)).save(tmp_path / "overview.png")
     assert find_patients(tmp_path) == patients
 
 
-def test_one_patient_or_its_sequence_folder(tmp_path: Path):
-    patient = picture_patient(tmp_path / "p")
+def test_one_patient_is_found_in_its_folder_or_a_sequence_folder(tmp_path: Path):
+    patient = write_picture_patient(tmp_path / "p")
     assert find_patients(patient) == [patient]
     assert find_patients(patient / "T1c") == [patient]
 
 
 def test_patient_named_like_a_sequence(tmp_path: Path):
-    patient = volume_patient(tmp_path / "T1-003")
+    patient = write_volume_patient(tmp_path / "T1-003")
     assert find_patients(tmp_path) == [patient]
     assert read_study(patient).patient_id == "T1-003"
 
 
-def test_output_folder_is_no_patient(tmp_path: Path):
-    patient = picture_patient(tmp_path / "p")
+def test_an_output_folder_is_not_a_patient(tmp_path: Path):
+    patient = write_picture_patient(tmp_path / "p")
     (tmp_path / "out" / "p" / "masks").mkdir(parents=True)
     Image.new("L", (4, 4)).save(tmp_path / "out" / "p" / "masks" / "1.png")
     assert find_patients(tmp_path) == [patient]
 
 
-def test_wrongly_laid_out_patients_are_listed_so_that_they_fail_aloud(tmp_path: Path):
-    picture_patient(tmp_path / "p")
+def test_patients_with_a_wrong_layout_are_listed_and_fail_with_a_message(tmp_path: Path):
+    write_picture_patient(tmp_path / "p")
     (tmp_path / "q").mkdir()
     Image.new("L", (4, 4), 9).save(tmp_path / "q" / "1.png")
     assert find_patients(tmp_path) == [tmp_path / "p", tmp_path / "q"]
@@ -64,7 +64,7 @@ def test_wrongly_laid_out_patients_are_listed_so_that_they_fail_aloud(tmp_path: 
         read_study(tmp_path / "q")
 
 
-def test_no_patient(tmp_path: Path):
+def test_paths_without_patients_are_refused(tmp_path: Path):
     with pytest.raises(GliomarkError, match="is empty"):
         find_patients(tmp_path)
     (tmp_path / "notes.txt").write_text("none")

@@ -45,7 +45,7 @@ def write(folder: Path, suffix: str, values: bytes, data: str = "", **changes: s
     return file
 
 
-def refusal(folder: Path) -> str:
+def get_error_message(folder: Path) -> str:
     with pytest.raises(GliomarkError) as caught:
         read_study(folder)
     return str(caught.value)
@@ -87,25 +87,25 @@ def assert_read(folder: Path) -> None:
     ("nrrd", {"byte_skip": "-9"}, "byteskip: -9"),
     ("nrrd", {"content": "x\nsizes: 1 1 1"}, "sizes: 1"),
 ])  # fmt: skip
-def test_a_field_that_cannot_be_right(tmp_path: Path, suffix: str, changes: dict[str, str], stated: str):
+def test_an_invalid_field_is_refused(tmp_path: Path, suffix: str, changes: dict[str, str], stated: str):
     file = write(tmp_path / "p", suffix, VOXELS.tobytes(), **changes)
-    assert f"The header of {file} is invalid ({stated}" in refusal(tmp_path / "p")
+    assert f"The header of {file} is invalid ({stated}" in get_error_message(tmp_path / "p")
 
 
 @pytest.mark.parametrize("start", ["NDims = 3\n", "ObjectType = Image\nNDims = ", "NRRD0004\ntype: short\n"])
-def test_a_header_without_an_end(tmp_path: Path, start: str):
+def test_an_endless_header_is_refused(tmp_path: Path, start: str):
     suffix = "nrrd" if start.startswith("NRRD") else "mha"
     (tmp_path / f"flair.{suffix}").write_bytes(start.encode() + b"9" * 77_000)
-    assert "has no end within 64 kB" in refusal(tmp_path)
+    assert "has no end within 64 kB" in get_error_message(tmp_path)
 
 
 @pytest.mark.parametrize("suffix, changes", [
     ("mha", {"DimSize": "1000 1000 201"}), ("mha", {"DimSize": "2000000000 2000000000 2000000000"}),
     ("nrrd", {"sizes": "1000 1000 201"}), ("nrrd", {"sizes": "1000 1000 201", "encoding": "gzip"}),
 ])  # fmt: skip
-def test_more_voxels_than_any_image(tmp_path: Path, suffix: str, changes: dict[str, str]):
+def test_more_voxels_than_any_image_are_refused(tmp_path: Path, suffix: str, changes: dict[str, str]):
     write(tmp_path / "p", suffix, VOXELS.tobytes(), **changes)
-    assert "million voxels, more than any MR image" in refusal(tmp_path / "p")
+    assert "million voxels, more than any MR image" in get_error_message(tmp_path / "p")
 
 
 @pytest.mark.parametrize("suffix, changes, values", [
@@ -118,53 +118,53 @@ def test_more_voxels_than_any_image(tmp_path: Path, suffix: str, changes: dict[s
     ("nrrd", {"sizes": "500 500 500"}, VOXELS.tobytes()),
     ("nrrd", {"sizes": "500 500 500", "encoding": "gzip"}, zlib.compress(VOXELS.tobytes())),
 ])  # fmt: skip
-def test_fewer_bytes_than_the_header_states(
+def test_fewer_bytes_than_the_header_states_are_refused(
     tmp_path: Path, suffix: str, changes: dict[str, str], values: bytes
 ):
     file = write(tmp_path / "p", suffix, values, **changes)
-    assert f"{file} is damaged: its header states" in refusal(tmp_path / "p")
+    assert f"{file} is damaged: its header states" in get_error_message(tmp_path / "p")
 
 
 @pytest.mark.parametrize("suffix", ["mha", "nrrd"])
-def test_far_more_unpacked_than_the_header_states(tmp_path: Path, suffix: str):
+def test_a_decompression_bomb_is_refused(tmp_path: Path, suffix: str):
     changes = {"CompressedData": "True"} if suffix == "mha" else {"encoding": "gzip"}
     packer = zlib.compressobj(9, zlib.DEFLATED, 15 if suffix == "mha" else 31)
     bomb = packer.compress(VOXELS.tobytes() + bytes(200 << 20)) + packer.flush()
     file = write(tmp_path / "p", suffix, bomb, **changes)
-    assert f"{file} is damaged" in refusal(tmp_path / "p")
+    assert f"{file} is damaged" in get_error_message(tmp_path / "p")
 
 
 @pytest.mark.parametrize("suffix", ["mhd", "nhdr"])
 @pytest.mark.parametrize("data", ["/etc/passwd", "../outside.raw", "sub/../../outside.raw", "link.raw", "C:\\x.raw",
                                   "linked/outside.raw", "\\\\server\\x.raw"])  # fmt: skip
-def test_a_data_file_outside_the_folder(tmp_path: Path, suffix: str, data: str):
+def test_a_data_file_outside_the_folder_is_refused(tmp_path: Path, suffix: str, data: str):
     (tmp_path / "outside.raw").write_bytes(VOXELS.tobytes())
     file = write(tmp_path / "p", suffix, b"", data)
     (tmp_path / "p" / "sub").mkdir()
     (tmp_path / "p" / "link.raw").symlink_to(tmp_path / "outside.raw")
     (tmp_path / "p" / "linked").symlink_to(tmp_path)
-    assert f"{file} refers to a data file outside its own folder" in refusal(tmp_path / "p")
+    assert f"{file} refers to a data file outside its own folder" in get_error_message(tmp_path / "p")
 
 
 @pytest.mark.parametrize("suffix", ["mhd", "nhdr"])
 @pytest.mark.parametrize("data", ["nothing.raw", "pipe.raw", "sub", "-", "long" * 19])
-def test_a_data_file_that_is_no_file(tmp_path: Path, suffix: str, data: str):
+def test_a_data_file_that_is_not_a_regular_file_is_refused(tmp_path: Path, suffix: str, data: str):
     write(tmp_path / "p", suffix, b"", data)
     (tmp_path / "p" / "sub").mkdir()
     os.mkfifo(tmp_path / "p" / "pipe.raw")
-    assert f"refers to the data file {data}, which does not exist" in refusal(tmp_path / "p")
+    assert f"refers to the data file {data}, which does not exist" in get_error_message(tmp_path / "p")
 
 
 @pytest.mark.parametrize("suffix", ["mhd", "nhdr"])
 @pytest.mark.parametrize("data", ["LIST", "LIST 2D", "slice%03d.raw 1 6 1"])
-def test_a_list_of_data_files(tmp_path: Path, suffix: str, data: str):
+def test_a_list_of_data_files_is_refused(tmp_path: Path, suffix: str, data: str):
     file = write(tmp_path / "p", suffix, b"", data)
-    assert f"{file} consists of several data files ({data})" in refusal(tmp_path / "p")
+    assert f"{file} consists of several data files ({data})" in get_error_message(tmp_path / "p")
 
 
 @pytest.mark.parametrize("suffix", ["mha", "mhd", "nrrd", "nhdr"])
 @pytest.mark.parametrize("data", ["", "values.raw", "sub/values 1.raw"])
-def test_healthy_files_are_read(tmp_path: Path, suffix: str, data: str):
+def test_valid_files_are_read(tmp_path: Path, suffix: str, data: str):
     write(tmp_path / "p", suffix, VOXELS.tobytes(), data)
     if data:
         (tmp_path / "p" / data).parent.mkdir(exist_ok=True)
@@ -182,6 +182,6 @@ def test_a_patient_folder_behind_a_link_is_read(tmp_path: Path):
 @pytest.mark.parametrize(
     "changes", [{"NDims": "500"}, {"DimSize": "2000 2000 2000"}, {"ElementType": "MET_OTHER"}]
 )
-def test_a_hostile_mask_is_not_given_to_itk(tmp_path: Path, changes: dict[str, str]):
+def test_a_malicious_mask_is_not_passed_to_itk(tmp_path: Path, changes: dict[str, str]):
     file = write(tmp_path / "p", "mha", VOXELS.tobytes(), **changes)
     assert find_mask_kind(file) == ""

@@ -15,7 +15,7 @@ from gliomark.study import MRSequence, Series
 SHAPE = (6, 14, 10)  # slice, row, column
 
 
-def block() -> np.ndarray:
+def draw_block() -> np.ndarray:
     data = np.ones(SHAPE, np.int16)
     data[4:6, 1:3, 8:10] = 100
     return data
@@ -45,20 +45,20 @@ def write(folder: Path, suffix: str, **changes: str | None) -> Path:
         text = "NRRD0004\n" + "".join(f"{name}: {value}\n" for name, value in lines) + "\n"
     folder.mkdir(exist_ok=True)
     file = folder / f"flair.{suffix}"
-    file.write_bytes(text.encode() + block().tobytes())
+    file.write_bytes(text.encode() + draw_block().tobytes())
     return folder
 
 
 def read(folder: Path) -> tuple[Series, bool]:
     """Return the series, and whether a note states that its orientation is assumed."""
     study = read_study(folder)
-    said = any("does not state its orientation" in note for note in study.notes)
+    is_assumed = any("does not state its orientation" in note for note in study.notes)
     series = study.series[MRSequence.FLAIR]
-    assert series.is_oriented is not said
-    return series, said
+    assert series.is_oriented is not is_assumed
+    return series, is_assumed
 
 
-def block_mm(series: Series) -> np.ndarray:
+def compute_block_centre(series: Series) -> np.ndarray:
     at = np.argwhere(series.image > 50)[:, ::-1].mean(axis=0)
     return (series.affine @ [*at, 1])[:3]
 
@@ -71,9 +71,9 @@ CENTRE = np.array([-10, -14, -9]) + np.array([2, 2, 3]) * [8.5, 1.5, 4.5]
     ("mha", {"DistanceUnits": "mm"}), ("nrrd", {}), ("nrrd", {"space": "LPS"}),
     ("nrrd", {"space_units": '"mm" "mm" "mm"'}), ("nrrd", {"kinds": "domain domain domain"}),
 ])  # fmt: skip
-def test_what_is_stated_is_read(tmp_path: Path, suffix: str, changes: dict[str, str]):
+def test_stated_geometry_is_read(tmp_path: Path, suffix: str, changes: dict[str, str]):
     series, assumed = read(write(tmp_path / "p", suffix, **changes))
-    np.testing.assert_allclose(block_mm(series), CENTRE)
+    np.testing.assert_allclose(compute_block_centre(series), CENTRE)
     assert not assumed
 
 
@@ -81,9 +81,9 @@ def test_what_is_stated_is_read(tmp_path: Path, suffix: str, changes: dict[str, 
     ("right-anterior-superior", (-1, -1, 1)), ("RAS", (-1, -1, 1)), ("left-anterior-superior", (1, -1, 1)),
     ("LAS", (1, -1, 1)), ("left-posterior-superior", (1, 1, 1)),
 ])  # fmt: skip
-def test_the_spaces_of_nrrd(tmp_path: Path, space: str, signs: tuple[int, ...]):
+def test_nrrd_spaces_are_converted_to_lps(tmp_path: Path, space: str, signs: tuple[int, ...]):
     series, assumed = read(write(tmp_path / "p", "nrrd", space=space))
-    np.testing.assert_allclose(block_mm(series), CENTRE * signs)
+    np.testing.assert_allclose(compute_block_centre(series), CENTRE * signs)
     assert not assumed
 
 
@@ -94,9 +94,7 @@ def test_the_spaces_of_nrrd(tmp_path: Path, space: str, signs: tuple[int, ...]):
     ("nrrd", {"space": None, "space_directions": None, "space_origin": None, "spacings": "2 2 3"}),
     ("nrrd", {"space": None, "space_dimension": "3"}),
 ])  # fmt: skip
-def test_an_orientation_that_is_not_stated_is_said(
-    tmp_path: Path, suffix: str, changes: dict[str, str | None]
-):
+def test_an_assumed_orientation_is_noted(tmp_path: Path, suffix: str, changes: dict[str, str | None]):
     series, assumed = read(write(tmp_path / "p", suffix, **changes))
     np.testing.assert_allclose(np.linalg.norm(series.affine[:3, :3], axis=0), (2, 2, 3))
     assert assumed
@@ -109,7 +107,9 @@ def test_an_orientation_that_is_not_stated_is_said(
     ("nrrd", {"space_directions": "(2,0,0) (0,2,0) (0,0,0)"}),
     ("nrrd", {"space": None, "space_directions": None, "space_origin": None, "spacings": "2 2 nan"}),
 ])  # fmt: skip
-def test_steps_that_are_not_stated_are_refused(tmp_path: Path, suffix: str, changes: dict[str, str | None]):
+def test_a_missing_or_invalid_voxel_size_is_refused(
+    tmp_path: Path, suffix: str, changes: dict[str, str | None]
+):
     with pytest.raises(GliomarkError, match=rf"flair\.{suffix} (has no valid voxel size|is damaged)"):
         read_study(write(tmp_path / "p", suffix, **changes))
 
@@ -121,16 +121,16 @@ def test_steps_that_are_not_stated_are_refused(tmp_path: Path, suffix: str, chan
     ("nrrd", "space_units", '"µm" "µm" "µm"', 0.001), ("nrrd", "space_units", '"" "" ""', 1.0),
     ("nrrd", "space_units", '"millimeters" "mm" "mm"', 1.0),
 ])  # fmt: skip
-def test_units(tmp_path: Path, suffix: str, field: str, unit: str, factor: float):
+def test_units_are_applied(tmp_path: Path, suffix: str, field: str, unit: str, factor: float):
     series, _ = read(write(tmp_path / "p", suffix, **{field: unit}))
-    np.testing.assert_allclose(block_mm(series), CENTRE * factor)
+    np.testing.assert_allclose(compute_block_centre(series), CENTRE * factor)
 
 
 @pytest.mark.parametrize("suffix, field, unit", [
     ("nrrd", "space_units", '"inch" "inch" "inch"'), ("nrrd", "space_units", '"mm" "mm" "cm"'),
     ("mha", "DistanceUnits", "furlong"),
 ])  # fmt: skip
-def test_units_that_are_not_known_are_refused(tmp_path: Path, suffix: str, field: str, unit: str):
+def test_unknown_units_are_refused(tmp_path: Path, suffix: str, field: str, unit: str):
     with pytest.raises(
         GliomarkError, match=rf"flair.{suffix} gives its voxel size in an unknown unit .*: convert"
     ):
@@ -139,8 +139,8 @@ def test_units_that_are_not_known_are_refused(tmp_path: Path, suffix: str, field
 
 @pytest.mark.parametrize("one, other", [("mha", "nrrd"), ("nrrd", "mha"), ("nrrd", "nrrd")])
 def test_volumes_with_and_without_orientation_are_not_combined(tmp_path: Path, one: str, other: str):
-    silent = {"TransformMatrix": None} if one == "mha" else {"space": "scanner-xyz"}
-    write(tmp_path / "p", one, **silent)  # type: ignore[arg-type]
+    unoriented = {"TransformMatrix": None} if one == "mha" else {"space": "scanner-xyz"}
+    write(tmp_path / "p", one, **unoriented)  # type: ignore[arg-type]
     (tmp_path / "p" / f"flair.{one}").rename(tmp_path / "p" / f"t1c.{one}")
     write(tmp_path / "p", other)
     study = read_study(tmp_path / "p")

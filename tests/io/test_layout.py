@@ -18,7 +18,7 @@ from gliomark.study import MRSequence
 T1, T1C, T2, FLAIR = MRSequence
 
 
-def volume(file: Path, value: int = 1) -> Path:
+def write_volume(file: Path, value: int = 1) -> Path:
     """Write a volume with maximum ``value``."""
     file.parent.mkdir(parents=True, exist_ok=True)
     data = np.zeros((5, 6, 4), np.int16)
@@ -27,12 +27,12 @@ def volume(file: Path, value: int = 1) -> Path:
     return file
 
 
-def values(path: Path, **how) -> dict[str, float]:
+def read_maxima(path: Path, **options) -> dict[str, float]:
     """Return the maximum value of each sequence that was read."""
-    return {str(name): float(one.image.max()) for name, one in read_study(path, **how).series.items()}
+    return {str(name): float(one.image.max()) for name, one in read_study(path, **options).series.items()}
 
 
-def refusal(path: Path) -> str:
+def get_error_message(path: Path) -> str:
     with pytest.raises(GliomarkError) as caught:
         read_study(path)
     message = str(caught.value)
@@ -43,63 +43,63 @@ def refusal(path: Path) -> str:
 # ---- BIDS -------------------------------------------------------------------------------------------
 
 
-def subject(root: Path, name: str, value: int, session: str = "") -> Path:
+def write_subject(root: Path, name: str, value: int, session: str = "") -> Path:
     """Write a subject (or one of its sessions) with T1w, contrast-enhanced T1w and FLAIR."""
     folder = root / name / session / "anat"
     stem = f"{name}_{session}_" if session else f"{name}_"
     for at, suffix in enumerate(("T1w", "ce-gd_T1w", "space-T1w_FLAIR")):
-        volume(folder / f"{stem}{suffix}.nii.gz", value + at)
+        write_volume(folder / f"{stem}{suffix}.nii.gz", value + at)
     return root / name
 
 
 @pytest.fixture
 def bids(tmp_path: Path) -> Path:
     root = tmp_path / "bids"
-    subject(root, "sub-01", 10)
-    subject(root, "sub-02", 20)
+    write_subject(root, "sub-01", 10)
+    write_subject(root, "sub-02", 20)
     (root / "dataset_description.json").write_text("{}")
     (root / "participants.tsv").write_text("participant_id\tage\n")
-    volume(root / "derivatives" / "fmriprep" / "sub-01" / "anat" / "sub-01_desc-preproc_T1w.nii.gz", 99)
+    write_volume(root / "derivatives" / "fmriprep" / "sub-01" / "anat" / "sub-01_desc-preproc_T1w.nii.gz", 99)
     return root
 
 
-def test_the_root_of_a_data_set_has_its_subjects(bids: Path):
+def test_subjects_are_found_in_the_root_of_a_data_set(bids: Path):
     assert find_patients(bids) == [bids / "sub-01", bids / "sub-02"]
     assert [read_study(folder).patient_id for folder in find_patients(bids)] == ["sub-01", "sub-02"]
-    assert values(bids / "sub-02") == {"T1": 20, "T1C": 21, "FLAIR": 22}
+    assert read_maxima(bids / "sub-02") == {"T1": 20, "T1C": 21, "FLAIR": 22}
 
 
 @pytest.mark.parametrize("inner", ["", "anat"])
-def test_whichever_folder_of_a_subject_is_picked(bids: Path, inner: str):
+def test_any_folder_of_a_subject_may_be_given(bids: Path, inner: str):
     (patient,) = find_patients(bids / "sub-01" / inner)
     assert read_study(patient).patient_id == "sub-01"
     assert read_study(bids / "sub-01" / inner).patient_id == "sub-01"
-    assert values(bids / "sub-01" / inner) == {"T1": 10, "T1C": 11, "FLAIR": 12}
+    assert read_maxima(bids / "sub-01" / inner) == {"T1": 10, "T1C": 11, "FLAIR": 12}
 
 
 @pytest.mark.parametrize("written", ["sub-01", "01"])
-def test_a_table_may_call_the_subject_with_or_without_its_prefix(bids: Path, written: str):
+def test_a_table_may_name_the_subject_with_or_without_its_prefix(bids: Path, written: str):
     table = bids / "clinical.csv"
     table.write_text(f"id,age,sex\n{written},50,F\n02,60,M\n")
     row = _find_clinical_data(read_study(bids / "sub-01"), read_clinical_table(table), False)
     assert (row.patient_id, row.age, row.sex) == ("sub-01", 50, 1)
 
 
-def test_a_data_set_of_derivatives_alone(bids: Path):
+def test_derivatives_are_read_if_there_are_no_raw_images(bids: Path):
     derived = bids / "derivatives" / "fmriprep"
     assert find_patients(derived) == [derived / "sub-01"]
     for name in ("sub-01", "sub-02"):
         for file in (bids / name / "anat").iterdir():
             file.unlink()
     assert find_patients(bids) == [derived / "sub-01"]
-    volume(bids / "derivatives" / "other" / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
+    write_volume(bids / "derivatives" / "other" / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
     with pytest.raises(GliomarkError, match="several derivatives folders .fmriprep, other"):
         find_patients(bids)
 
 
-def test_a_lesion_mask_beside_the_images(bids: Path):
-    volume(bids / "sub-01" / "anat" / "sub-01_space-T1w_label-lesion_mask.nii.gz", 1)
-    volume(bids / "sub-01" / "anat" / "sub-01_desc-brain_mask.nii.gz", 1)
+def test_a_lesion_mask_beside_the_images_is_read(bids: Path):
+    write_volume(bids / "sub-01" / "anat" / "sub-01_space-T1w_label-lesion_mask.nii.gz", 1)
+    write_volume(bids / "sub-01" / "anat" / "sub-01_desc-brain_mask.nii.gz", 1)
     lesion = read_study(bids / "sub-01").lesion
     assert lesion is not None and "label-lesion" in lesion.source.name
 
@@ -115,9 +115,9 @@ def test_a_lesion_mask_beside_the_images(bids: Path):
         ("ses-tp1", "ses-post"),
     ],
 )
-def test_of_several_sessions_the_earliest_complete_one_before_surgery(tmp_path: Path, first: str, later: str):
-    folder = subject(tmp_path, "sub-01", 30, later)
-    subject(tmp_path, "sub-01", 20, first)
+def test_the_earliest_complete_preoperative_session_is_read(tmp_path: Path, first: str, later: str):
+    folder = write_subject(tmp_path, "sub-01", 30, later)
+    write_subject(tmp_path, "sub-01", 20, first)
     assert find_patients(tmp_path) == [folder]
     study = read_study(folder)
     assert study.series[T1C].image.max() == 21 and study.patient_id == "sub-01"
@@ -125,7 +125,7 @@ def test_of_several_sessions_the_earliest_complete_one_before_surgery(tmp_path: 
     assert any("2 examinations" in note for note in study.notes)
     for picked in (folder / later, folder / later / "anat"):
         assert find_patients(picked) == [folder / later]
-        assert values(picked)["T1C"] == 31 and read_study(picked).patient_id == "sub-01"
+        assert read_maxima(picked)["T1C"] == 31 and read_study(picked).patient_id == "sub-01"
 
 
 @pytest.mark.parametrize(
@@ -139,8 +139,8 @@ def test_of_several_sessions_the_earliest_complete_one_before_surgery(tmp_path: 
     ],
 )
 def test_dates_of_sessions_are_read_from_their_tables(tmp_path: Path, table: str, text: str):
-    folder = subject(tmp_path, "sub-01", 10, "ses-a")
-    subject(tmp_path, "sub-01", 20, "ses-b")
+    folder = write_subject(tmp_path, "sub-01", 10, "ses-a")
+    write_subject(tmp_path, "sub-01", 20, "ses-b")
     (folder / table).write_text(text)
     study = read_study(folder)
     assert study.series[T1C].image.max() == 21
@@ -149,21 +149,21 @@ def test_dates_of_sessions_are_read_from_their_tables(tmp_path: Path, table: str
 
 
 def test_sessions_are_not_mixed(tmp_path: Path):
-    volume(tmp_path / "sub-01" / "ses-1" / "anat" / "sub-01_ses-1_ce-gd_T1w.nii.gz")
-    volume(tmp_path / "sub-01" / "ses-2" / "anat" / "sub-01_ses-2_FLAIR.nii.gz")
-    assert "ses-1: T1C; ses-2: FLAIR" in refusal(tmp_path / "sub-01")
+    write_volume(tmp_path / "sub-01" / "ses-1" / "anat" / "sub-01_ses-1_ce-gd_T1w.nii.gz")
+    write_volume(tmp_path / "sub-01" / "ses-2" / "anat" / "sub-01_ses-2_FLAIR.nii.gz")
+    assert "ses-1: T1C; ses-2: FLAIR" in get_error_message(tmp_path / "sub-01")
 
 
-def test_runs_that_repeat_a_sequence_are_refused_naming_both(bids: Path):
-    volume(bids / "sub-01" / "anat" / "sub-01_run-2_FLAIR.nii.gz")
-    assert "sub-01_run-2_FLAIR.nii.gz and sub-01_space-T1w_FLAIR.nii.gz" in refusal(bids / "sub-01")
+def test_repeated_runs_of_a_sequence_are_refused_with_both_file_names(bids: Path):
+    write_volume(bids / "sub-01" / "anat" / "sub-01_run-2_FLAIR.nii.gz")
+    assert "sub-01_run-2_FLAIR.nii.gz and sub-01_space-T1w_FLAIR.nii.gz" in get_error_message(bids / "sub-01")
 
 
 @pytest.mark.parametrize("name", ["anat", "ses-1", "ses-1/anat"])
-def test_an_inner_folder_without_the_subject_around_it_is_named_by_its_files(tmp_path: Path, name: str):
+def test_an_inner_folder_without_its_subject_folder_takes_the_id_from_its_files(tmp_path: Path, name: str):
     """As in an upload, or in a copy of one folder."""
     folder = tmp_path / "in" / name
-    volume(folder / ("" if "anat" in name else "anat") / "sub-07_ses-1_T1ce.nii.gz")
+    write_volume(folder / ("" if "anat" in name else "anat") / "sub-07_ses-1_T1ce.nii.gz")
     (patient,) = find_patients(tmp_path / "in" / name.split("/")[0])
     assert read_study(patient).patient_id == "sub-07"
 
@@ -173,14 +173,14 @@ def test_an_inner_folder_without_the_subject_around_it_is_named_by_its_files(tmp
 CHANNELS = {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}
 
 
-def cases(folder: Path, *names: str) -> Path:
+def write_cases(folder: Path, *names: str) -> Path:
     for number, name in enumerate(names, start=1):
         for channel in CHANNELS:
-            volume(folder / f"{name}_{int(channel):04d}.nii.gz", 10 * number + int(channel))
+            write_volume(folder / f"{name}_{int(channel):04d}.nii.gz", 10 * number + int(channel))
     return folder
 
 
-def describe(folder: Path, **more) -> None:
+def write_description(folder: Path, **more) -> None:
     (folder / "dataset.json").write_text(json.dumps({"channel_names": CHANNELS, **more}))
 
 
@@ -193,22 +193,22 @@ def describe(folder: Path, **more) -> None:
     ],
 )
 @pytest.mark.parametrize("above", [False, True])
-def test_channels_are_what_the_description_says(tmp_path: Path, key: str, channels: object, above: bool):
-    folder = cases(tmp_path / "P7", "case")
+def test_channels_are_named_by_the_description(tmp_path: Path, key: str, channels: object, above: bool):
+    folder = write_cases(tmp_path / "P7", "case")
     (tmp_path / ("" if above else "P7") / "dataset.json").write_text(json.dumps({key: channels}))
     assert find_patients(folder) == [folder]
-    assert values(folder) == {"FLAIR": 10, "T1": 11, "T1C": 12, "T2": 13}
+    assert read_maxima(folder) == {"FLAIR": 10, "T1": 11, "T1C": 12, "T2": 13}
     assert read_study(folder).patient_id == "P7"
 
 
 @pytest.mark.parametrize("picked", ["", "imagesTr"])
 def test_each_case_of_a_data_set_is_a_patient(tmp_path: Path, picked: str):
-    folder = cases(tmp_path / "imagesTr", "BRATS_001", "BRATS_002")
-    describe(tmp_path)
+    folder = write_cases(tmp_path / "imagesTr", "BRATS_001", "BRATS_002")
+    write_description(tmp_path)
     patients = find_patients(tmp_path / picked)
     assert patients == [folder / "BRATS_001", folder / "BRATS_002"]
     assert [read_study(one).patient_id for one in patients] == ["BRATS_001", "BRATS_002"]
-    assert values(patients[1]) == {"FLAIR": 20, "T1": 21, "T1C": 22, "T2": 23}
+    assert read_maxima(patients[1]) == {"FLAIR": 20, "T1": 21, "T1C": 22, "T2": 23}
     assert find_patients(patients[1]) == [patients[1]]
     assert len(list_patient_files(patients[1])) == 5  # four channels and dataset.json
 
@@ -223,9 +223,9 @@ def test_each_case_of_a_data_set_is_a_patient(tmp_path: Path, picked: str):
         ({"background": 0, "lesion": 1}, {1}),
     ],
 )
-def test_labels_are_masks_whose_values_the_description_names(tmp_path: Path, labels: dict, kept: set[int]):
-    folder = cases(tmp_path / "imagesTr", "A1", "A2")
-    describe(tmp_path, labels=labels)
+def test_lesion_labels_are_named_by_the_description(tmp_path: Path, labels: dict, kept: set[int]):
+    folder = write_cases(tmp_path / "imagesTr", "A1", "A2")
+    write_description(tmp_path, labels=labels)
     data = np.zeros((5, 6, 4), np.uint8)
     data[1:5] = np.arange(4)[:, None, None]
     (tmp_path / "labelsTr").mkdir()
@@ -237,13 +237,13 @@ def test_labels_are_masks_whose_values_the_description_names(tmp_path: Path, lab
 
 
 def test_channels_without_a_description_are_refused(tmp_path: Path):
-    folder = cases(tmp_path / "imagesTr", "BRATS_001")
+    folder = write_cases(tmp_path / "imagesTr", "BRATS_001")
     assert find_patients(folder) == [folder]
-    assert "dataset.json" in refusal(folder) and "BRATS_001_0000" in refusal(folder)
+    assert "dataset.json" in get_error_message(folder) and "BRATS_001_0000" in get_error_message(folder)
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    "text, expected_text",
     [
         ("{", "not a readable description"),
         ('{"channel_names": {"0": "FLAIR"}}', "has no name for channel 0001"),
@@ -251,67 +251,96 @@ def test_channels_without_a_description_are_refused(tmp_path: Path):
         ('{"channel_names": ["MRI", "CT", "DWI", "PET"]}', "None of the channels"),
     ],
 )
-def test_a_description_that_does_not_fit_is_refused(tmp_path: Path, text: str, said: str):
-    folder = cases(tmp_path / "P7", "case")
+def test_an_unusable_description_is_refused(tmp_path: Path, text: str, expected_text: str):
+    folder = write_cases(tmp_path / "P7", "case")
     (folder / "dataset.json").write_text(text)
-    assert said in refusal(folder) and "dataset.json" in refusal(folder)
+    assert expected_text in get_error_message(folder) and "dataset.json" in get_error_message(folder)
 
 
-def test_a_folder_of_many_cases_is_no_one_patient(tmp_path: Path):
-    folder = cases(tmp_path / "imagesTr", "A", "B")
-    describe(tmp_path)
-    assert "2 patients" in refusal(folder)
+def test_a_folder_of_several_cases_is_not_one_patient(tmp_path: Path):
+    folder = write_cases(tmp_path / "imagesTr", "A", "B")
+    write_description(tmp_path)
+    assert "2 patients" in get_error_message(folder)
 
 
 # ---- choice of examination --------------------------------------------------------------------------
 
 
-def exam(date: str, *sequences: MRSequence, after: bool = False, moment: str = "") -> ExaminationCandidate:
+def create_candidate(
+    date: str, *sequences: MRSequence, after: bool = False, moment: str = ""
+) -> ExaminationCandidate:
     return ExaminationCandidate(
         f"study of {date or 'no date'} {moment}", date, moment, frozenset(sequences), after
     )
 
 
-WHOLE = (T1C, T2, FLAIR)
+COMPLETE = (T1C, T2, FLAIR)
 
 
 @pytest.mark.parametrize(
     "candidates, needed, number",
     [
-        ([exam("20210101", *WHOLE), exam("20200101", *WHOLE)], (), 1),  # the earliest
-        ([exam("20200101", T2), exam("20210101", *WHOLE)], (), 2),  # the earliest complete one
         (
-            [exam("20200101", T1C, T2), exam("20210101", T1C, FLAIR)],
+            [create_candidate("20210101", *COMPLETE), create_candidate("20200101", *COMPLETE)],
+            (),
+            1,
+        ),  # the earliest
+        (
+            [create_candidate("20200101", T2), create_candidate("20210101", *COMPLETE)],
+            (),
+            2,
+        ),  # the earliest complete one
+        (
+            [create_candidate("20200101", T1C, T2), create_candidate("20210101", T1C, FLAIR)],
             (T1C, FLAIR),
             2,
         ),  # complete for this model
-        ([exam("20200101", T1C, T2), exam("20210101", T1C, FLAIR)], (T1C, T2), 1),
-        ([exam("20200101", *WHOLE, after=True), exam("20190101", *WHOLE)], (), 1),
+        ([create_candidate("20200101", T1C, T2), create_candidate("20210101", T1C, FLAIR)], (T1C, T2), 1),
         (
-            [exam("20200101", *WHOLE, after=True), exam("", *WHOLE)],
+            [create_candidate("20200101", *COMPLETE, after=True), create_candidate("20190101", *COMPLETE)],
+            (),
+            1,
+        ),
+        (
+            [create_candidate("20200101", *COMPLETE, after=True), create_candidate("", *COMPLETE)],
             (),
             2,
         ),  # undated, not marked postoperative
         (
-            [exam("20200101", T1C, T2, after=True), exam("20210101", T1C, T2), exam("20190101", T2)],
+            [
+                create_candidate("20200101", T1C, T2, after=True),
+                create_candidate("20210101", T1C, T2),
+                create_candidate("20190101", T2),
+            ],
             (),
             1,
         ),  # later: postop.
         (
-            [exam("20200101", *WHOLE, after=True), exam("20210101", *WHOLE)],
+            [create_candidate("20200101", *COMPLETE, after=True), create_candidate("20210101", *COMPLETE)],
             (),
             1,
         ),  # none is preoperative: a note states it
-        ([exam("", *WHOLE), exam("20200101", *WHOLE)], (), 1),  # dated before undated
-        ([exam("20200101", *WHOLE, moment="11"), exam("20200101", *WHOLE, moment="10")], (), 1),
         (
-            [exam("20200101", T1), exam("20210101", T1, T2)],
+            [create_candidate("", *COMPLETE), create_candidate("20200101", *COMPLETE)],
+            (),
+            1,
+        ),  # dated before undated
+        (
+            [
+                create_candidate("20200101", *COMPLETE, moment="11"),
+                create_candidate("20200101", *COMPLETE, moment="10"),
+            ],
+            (),
+            1,
+        ),
+        (
+            [create_candidate("20200101", T1), create_candidate("20210101", T1, T2)],
             (),
             2,
         ),  # none complete: the one with most required sequences
     ],
 )
-def test_the_rule_for_examinations(
+def test_the_examination_is_chosen_by_the_stated_rule(
     candidates: list[ExaminationCandidate], needed: tuple[MRSequence, ...], number: int
 ):
     for order in (candidates, candidates[::-1]):
@@ -324,20 +353,30 @@ def test_the_rule_for_examinations(
 
 
 @pytest.mark.parametrize(
-    "candidates, said",
+    "candidates, expected_text",
     [
-        ([exam("20200101", T1C), exam("20210101", FLAIR)], "2020-01-01: T1C; 2021-01-01: FLAIR"),
         (
-            [exam("", *WHOLE), ExaminationCandidate("other", "", "", frozenset(WHOLE))],
+            [create_candidate("20200101", T1C), create_candidate("20210101", FLAIR)],
+            "2020-01-01: T1C; 2021-01-01: FLAIR",
+        ),
+        (
+            [create_candidate("", *COMPLETE), ExaminationCandidate("other", "", "", frozenset(COMPLETE))],
             "2 complete examinations and their order",
         ),
-        ([exam("20200101", *WHOLE), exam("20200101", *WHOLE)], "their order is unknown"),
         (
-            [exam("20190101", T2), exam("20200101", T1C), exam("20210101", *WHOLE, after=True)],
+            [create_candidate("20200101", *COMPLETE), create_candidate("20200101", *COMPLETE)],
+            "their order is unknown",
+        ),
+        (
+            [
+                create_candidate("20190101", T2),
+                create_candidate("20200101", T1C),
+                create_candidate("20210101", *COMPLETE, after=True),
+            ],
             "are not combined",
         ),
     ],
 )
-def test_what_the_rule_refuses(candidates: list[ExaminationCandidate], said: str):
-    with pytest.raises(GliomarkError, match=said):
+def test_ambiguous_examinations_are_refused(candidates: list[ExaminationCandidate], expected_text: str):
+    with pytest.raises(GliomarkError, match=expected_text):
         choose_examination("P", candidates)

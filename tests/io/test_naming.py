@@ -91,12 +91,12 @@ PLAIN = [
 
 
 @pytest.mark.parametrize("name, sequence", [*BIDS, *REGISTERED, *PLAIN])
-@pytest.mark.parametrize("write", [str, str.upper, str.lower], ids=["as is", "upper", "lower"])
-def test_sequence_in_name_whatever_its_case(name: str, sequence: str | None, write):
-    assert find_sequence_in_name(write(name)) == sequence
+@pytest.mark.parametrize("change_case", [str, str.upper, str.lower], ids=["as is", "upper", "lower"])
+def test_sequence_in_name_ignores_case(name: str, sequence: str | None, change_case):
+    assert find_sequence_in_name(change_case(name)) == sequence
 
 
-OF_A_PATIENT = [  # letters and a number before the sequence name are the patient id
+PATIENT_IDS = [  # letters and a number before the sequence name are the patient id
     ("Gdansk_012_T1", "T1"), ("CE0012_T1", "T1"), ("KM-12_T1", "T1"), ("POST01_T1", "T1"), ("PD012_T1", "T1"),
     ("FA0012_T1C", "T1C"), ("NC-012_T1C", "T1C"), ("PRE012_T1C", "T1C"), ("CE-07_T1", "T1"), ("CE-07_T1_CE", "T1C"),
     ("Gdansk_T1", "T1"), ("Posthumus_T1", "T1"), ("Enhui_T1", "T1"), ("Gadsden_T1", "T1"), ("T1_003_T2", None),
@@ -121,28 +121,28 @@ NOT_GIVEN = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name, sequence", [*OF_A_PATIENT, *BY_PRODUCTS, *NOT_GIVEN])
-@pytest.mark.parametrize("write", [str, str.upper, str.lower], ids=["as is", "upper", "lower"])
-def test_ids_by_products_and_contrast_not_given(name: str, sequence: str | None, write):
-    assert find_sequence_in_name(write(name)) == sequence
+@pytest.mark.parametrize("name, sequence", [*PATIENT_IDS, *BY_PRODUCTS, *NOT_GIVEN])
+@pytest.mark.parametrize("change_case", [str, str.upper, str.lower], ids=["as is", "upper", "lower"])
+def test_ids_by_products_and_contrast_not_given(name: str, sequence: str | None, change_case):
+    assert find_sequence_in_name(change_case(name)) == sequence
 
 
 @pytest.mark.parametrize("separator", [" ", "-", "."])
 @pytest.mark.parametrize(
     "name, sequence", [one for one in REGISTERED if "space" not in one[0] and one[0].isidentifier()]
 )
-def test_separators_are_all_one(name: str, sequence: str | None, separator: str):
+def test_separators_are_equivalent(name: str, sequence: str | None, separator: str):
     assert find_sequence_in_name(name.replace("_", separator)) == sequence
 
 
 @pytest.mark.parametrize("words, contrast", CONTRAST)
-def test_words_of_contrast_in_files_and_descriptions(words: str, contrast: bool | None):
+def test_contrast_words_in_file_names_and_descriptions(words: str, contrast: bool | None):
     assert parse_contrast(words) is contrast
     assert find_sequence_in_name(words) == ("T1C" if contrast else "T1")
 
 
 @pytest.mark.parametrize("name", [*BOTH, *OTHER])
-def test_what_says_both_or_another_image_names_none_of_the_four(name: str):
+def test_ambiguous_and_other_names_are_no_supported_sequence(name: str):
     assert find_sequence_in_name(name) is None
 
 
@@ -166,7 +166,7 @@ def test_masks_by_name(name: str, mask: bool, lesion: bool):
     ("pre-op planning", False), ("T1 post", False), ("术前", False), ("post contrast", False), ("posterior", False),
     ("手术导航", False),
 ])  # fmt: skip
-def test_signs_of_surgery(words: str, after: bool):
+def test_postoperative_descriptions(words: str, after: bool):
     assert is_postoperative_description(words) is after
 
 
@@ -178,25 +178,25 @@ def test_one_id_in_several_spellings(other: str):
 # ---- entry points -----------------------------------------------------------------------------------
 
 
-def volume(file: Path, value: int = 1) -> None:
+def write_volume(file: Path, value: int = 1) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     data = np.zeros((5, 6, 4), np.float32)
     data[1:4, 1:5, 1:3] = value
     nib.save(nib.Nifti1Image(data, np.diag([2.0, 2, 3, 1])), file)
 
 
-DOORS = [one for one in [*BIDS[:12], *REGISTERED[:30:3], *PLAIN] if one[1]]
+ENTRY_POINT_NAMES = [one for one in [*BIDS[:12], *REGISTERED[:30:3], *PLAIN] if one[1]]
 
 
-@pytest.mark.parametrize("name, sequence", DOORS)
-def test_a_volume_is_read_as_its_name_says(tmp_path: Path, name: str, sequence: str):
-    volume(tmp_path / "p" / f"{name}.nii.gz", 9)
+@pytest.mark.parametrize("name, sequence", ENTRY_POINT_NAMES)
+def test_a_volume_is_recognised_by_its_name(tmp_path: Path, name: str, sequence: str):
+    write_volume(tmp_path / "p" / f"{name}.nii.gz", 9)
     series = read_study(tmp_path / "p").series
     assert list(series) == [sequence] and series[sequence].image.max() == 9
 
 
-@pytest.mark.parametrize("name, sequence", DOORS)
-def test_a_picture_folder_is_read_as_its_name_says(tmp_path: Path, name: str, sequence: str):
+@pytest.mark.parametrize("name, sequence", ENTRY_POINT_NAMES)
+def test_a_picture_folder_is_recognised_by_its_name(tmp_path: Path, name: str, sequence: str):
     (tmp_path / "p" / name).mkdir(parents=True)
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "p" / name / "1.png")
     assert list(read_study(tmp_path / "p").series) == [sequence]
@@ -207,22 +207,22 @@ def test_a_picture_folder_is_read_as_its_name_says(tmp_path: Path, name: str, se
     *((words, "T1C" if contrast else "T1") for words, contrast in CONTRAST),
     *(one for one in [*REGISTERED, *PLAIN] if one[1] and one[0] not in ("sub_t1ce", "T2_space-FLAIR")),
 ])  # fmt: skip
-def test_a_dicom_series_is_what_its_words_say(tag: str, words: str, sequence: str):
+def test_a_dicom_series_is_recognised_by_its_description(tag: str, words: str, sequence: str):
     header = Dataset()
     setattr(header, tag, words)
     assert recognise_series_from_header(header, 20).sequence == sequence
 
 
 @pytest.mark.parametrize("words", OTHER)
-def test_a_dicom_series_of_another_kind_is_none_of_the_four(words: str):
+def test_a_dicom_series_of_another_kind_is_no_supported_sequence(words: str):
     header = Dataset()
     header.SeriesDescription = words
     assert recognise_series_from_header(header, 20).sequence is None
 
 
-def test_a_patient_called_like_a_sequence(tmp_path: Path):
-    volume(tmp_path / "T1-003" / "T1-003_FLAIR.nii.gz", 3)
-    volume(tmp_path / "T1-003" / "T1-003_T1C.nii.gz", 5)
+def test_a_patient_named_like_a_sequence(tmp_path: Path):
+    write_volume(tmp_path / "T1-003" / "T1-003_FLAIR.nii.gz", 3)
+    write_volume(tmp_path / "T1-003" / "T1-003_T1C.nii.gz", 5)
     assert {n: s.image.max() for n, s in read_study(tmp_path / "T1-003").series.items()} == {
         "T1C": 5,
         "FLAIR": 3,
@@ -236,7 +236,7 @@ def test_a_patient_called_like_a_sequence(tmp_path: Path):
 ])  # fmt: skip
 def test_volumes_of_two_patients_are_refused(tmp_path: Path, folder: str, one: str, other: str):
     for name in (one, other):
-        volume(tmp_path / folder / f"{name}.nii.gz")
+        write_volume(tmp_path / folder / f"{name}.nii.gz")
     with pytest.raises(GliomarkError, match="two patients according") as caught:
         read_study(tmp_path / folder)
     assert one in str(caught.value) and other in str(caught.value)
@@ -246,10 +246,10 @@ def test_volumes_of_two_patients_are_refused(tmp_path: Path, folder: str, one: s
     ("P001", "P002_t1c"), ("BraTS-GLI-00001-000", "BraTS-GLI-00002-000-t1c"), ("sub-01", "sub-02_ce-gd_T1w"),
     ("TCGA-FG-6692", "TCGA-FG-6693_T1C"),
 ])  # fmt: skip
-def test_volumes_that_are_named_after_another_patient_than_their_folder_are_refused(
+def test_volumes_named_after_another_patient_than_their_folder_are_refused(
     tmp_path: Path, folder: str, name: str
 ):
-    volume(tmp_path / folder / f"{name}.nii.gz")
+    write_volume(tmp_path / folder / f"{name}.nii.gz")
     with pytest.raises(GliomarkError, match=f"{name}.nii.gz in .* does not belong to patient {folder}"):
         read_study(tmp_path / folder)
 
@@ -258,8 +258,8 @@ def test_volumes_that_are_named_after_another_patient_than_their_folder_are_refu
     ("P001", "P1_t1c"), ("P001", "3_t1c"), ("P001", "sub-01_ce-gd_T1w"), ("20200101", "20200102_t1c"), ("P001", "T1C"),
     ("P001", "series2_t1c"), ("sub-1", "sub-001_T1ce"),
 ])  # fmt: skip
-def test_other_names_of_files_are_no_other_patients(tmp_path: Path, folder: str, name: str):
-    volume(tmp_path / folder / f"{name}.nii.gz")
+def test_other_file_names_are_not_taken_for_other_patients(tmp_path: Path, folder: str, name: str):
+    write_volume(tmp_path / folder / f"{name}.nii.gz")
     assert list(read_study(tmp_path / folder).series) == ["T1C"]
 
 
@@ -267,7 +267,7 @@ def test_other_names_of_files_are_no_other_patients(tmp_path: Path, folder: str,
     ("3_T1C", "5_FLAIR"), ("se003_T1C", "se005_FLAIR"), ("IM_0003_T1C", "IM_0005_FLAIR"), ("P001_t1c", "P001_flair"),
     ("20200101_3_T1C", "20200101_5_FLAIR"), ("P001_series3_T1C", "P001_series5_FLAIR"), ("T1C", "P001_FLAIR"),
 ])  # fmt: skip
-def test_numbers_of_series_are_no_patients(tmp_path: Path, one: str, other: str):
+def test_series_numbers_are_not_taken_for_patients(tmp_path: Path, one: str, other: str):
     for name in (one, other):
-        volume(tmp_path / "p" / f"{name}.nii.gz")
+        write_volume(tmp_path / "p" / f"{name}.nii.gz")
     assert list(read_study(tmp_path / "p").series) == ["T1C", "FLAIR"]

@@ -17,7 +17,7 @@ from gliomark.study import MRSequence, Series
 RAS = np.array([[2.0, 0, 0, -10], [0, 2, 0, -14], [0, 0, 3, -9], [0, 0, 0, 1]])
 
 
-def head(dtype: type = np.float32) -> np.ndarray:
+def draw_head(dtype: type = np.float32) -> np.ndarray:
     """In nibabel's order (i, j, k): dark, with one bright block at high i, low j, high k."""
     data = np.ones((10, 14, 6), dtype)
     data[8:10, 1:3, 4:6] = 100
@@ -28,40 +28,42 @@ def head(dtype: type = np.float32) -> np.ndarray:
 def patient(tmp_path: Path) -> Path:
     folder = tmp_path / "患者 02"
     folder.mkdir()
-    nib.save(nib.Nifti1Image(head(), RAS), folder / "sub_t1ce.nii.gz")
+    nib.save(nib.Nifti1Image(draw_head(), RAS), folder / "sub_t1ce.nii.gz")
     return folder
 
 
-def block_mm(series: Series) -> np.ndarray:
+def compute_block_centre(series: Series) -> np.ndarray:
     """LPS centre of the bright block in mm."""
-    places = np.argwhere(series.image > 50)[:, ::-1]
-    return (series.affine @ np.append(places.mean(axis=0), 1))[:3]
+    indices = np.argwhere(series.image > 50)[:, ::-1]
+    return (series.affine @ np.append(indices.mean(axis=0), 1))[:3]
 
 
-def expected_mm() -> np.ndarray:
+def compute_expected_centre() -> np.ndarray:
     return np.array([-1, -1, 1]) * (RAS @ [8.5, 1.5, 4.5, 1])[:3]
 
 
 @pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1), (1, -1, -1), (-1, -1, 1)])
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
-def test_left_stays_left_however_it_is_stored(tmp_path: Path, flips: tuple[int, ...], order: tuple[int, ...]):
+def test_left_stays_left_for_every_storage_order(
+    tmp_path: Path, flips: tuple[int, ...], order: tuple[int, ...]
+):
     orientation = np.array([[order.index(axis), flip] for axis, flip in enumerate(flips)], dtype=float)
-    stored = nib.Nifti1Image(head(), RAS).as_reoriented(orientation)
+    stored = nib.Nifti1Image(draw_head(), RAS).as_reoriented(orientation)
     nib.save(stored, tmp_path / "T2.nii")
     series = read_study(tmp_path).series[MRSequence.T2]
     assert series.image.shape == stored.shape[::-1]
-    np.testing.assert_allclose(block_mm(series), expected_mm(), atol=1e-4)
-    assert block_mm(series)[0] < -0.5, "high i in RAS is the patient's right"
+    np.testing.assert_allclose(compute_block_centre(series), compute_expected_centre(), atol=1e-4)
+    assert compute_block_centre(series)[0] < -0.5, "high i in RAS is the patient's right"
 
 
 @pytest.mark.parametrize("suffix", ["mha", "nrrd", "mhd"])
 def test_itk_formats_agree_with_nifti(tmp_path: Path, suffix: str):
-    nib.save(nib.Nifti1Image(head(), RAS), tmp_path / "flair.nii.gz")
+    nib.save(nib.Nifti1Image(draw_head(), RAS), tmp_path / "flair.nii.gz")
     image = sitk.ReadImage(str(tmp_path / "flair.nii.gz"))
     (tmp_path / "p 患").mkdir()
     sitk.WriteImage(image, str(tmp_path / "p 患" / f"flair.{suffix}"))
     series = read_study(tmp_path / "p 患").series[MRSequence.FLAIR]
-    np.testing.assert_allclose(block_mm(series), expected_mm(), atol=1e-4)
+    np.testing.assert_allclose(compute_block_centre(series), compute_expected_centre(), atol=1e-4)
 
 
 def test_study_fields(patient: Path):
@@ -77,20 +79,20 @@ def test_study_fields(patient: Path):
 
 
 def test_orientation_not_stated_is_noted(tmp_path: Path):
-    image = nib.Nifti1Image(head(), None)
+    image = nib.Nifti1Image(draw_head(), None)
     nib.save(image, tmp_path / "t1.nii")
     assert any("does not state its orientation" in note for note in read_study(tmp_path).notes)
 
 
 def test_one_volume_in_four_dimensions(tmp_path: Path):
-    nib.save(nib.Nifti1Image(head()[..., None], RAS), tmp_path / "t1.nii")
+    nib.save(nib.Nifti1Image(draw_head()[..., None], RAS), tmp_path / "t1.nii")
     assert read_study(tmp_path).series[MRSequence.T1].image.shape == (6, 14, 10)
 
 
 def test_sequence_subfolders(tmp_path: Path):
     for name in ("VSD.Brain.XX.O.MR_T1c.54514", "VSD.Brain.XX.O.MR_T2.54515", "VSD.Brain_3more.XX.O.OT.5"):
         (tmp_path / name).mkdir()
-        nib.save(nib.Nifti1Image(head(np.int16) // 100, RAS), tmp_path / name / f"{name}.nii")
+        nib.save(nib.Nifti1Image(draw_head(np.int16) // 100, RAS), tmp_path / name / f"{name}.nii")
     study = read_study(tmp_path)
     assert list(study.series) == [MRSequence.T1C, MRSequence.T2]
     assert study.lesion is not None
@@ -130,7 +132,7 @@ def test_lesion_names(name: str, lesion: bool):
 
 
 def test_brain_mask_is_neither_sequence_nor_lesion(patient: Path):
-    nib.save(nib.Nifti1Image(head(), RAS), patient / "t1ce_brain_mask.nii.gz")
+    nib.save(nib.Nifti1Image(draw_head(), RAS), patient / "t1ce_brain_mask.nii.gz")
     study = read_study(patient)
     assert study.lesion is None and list(study.series) == [MRSequence.T1C]
 
@@ -155,7 +157,7 @@ def test_mask_labels(patient: Path, suffix: str, labels: tuple[int, ...], kept: 
 # ---- invalid input ----------------------------------------------------------------------------------
 
 
-def refusal(path: Path) -> str:
+def get_error_message(path: Path) -> str:
     with pytest.raises(GliomarkError) as caught:
         read_study(path)
     message = str(caught.value)
@@ -163,78 +165,78 @@ def refusal(path: Path) -> str:
     return message
 
 
-def test_several_volumes(patient: Path):
-    nib.save(nib.Nifti1Image(np.stack([head(), head()], axis=-1), RAS), patient / "t2.nii.gz")
-    message = refusal(patient)
+def test_several_volumes_in_one_file_are_refused(patient: Path):
+    nib.save(nib.Nifti1Image(np.stack([draw_head(), draw_head()], axis=-1), RAS), patient / "t2.nii.gz")
+    message = get_error_message(patient)
     assert "not a single 3-D volume" in message and "10 x 14 x 6 x 2" in message
 
 
-def test_two_files_of_one_sequence(patient: Path):
-    nib.save(nib.Nifti1Image(head(), RAS), patient / "other_T1C.nii")
-    message = refusal(patient)
+def test_two_files_of_one_sequence_are_refused(patient: Path):
+    nib.save(nib.Nifti1Image(draw_head(), RAS), patient / "other_T1C.nii")
+    message = get_error_message(patient)
     assert "other_T1C.nii" in message and "sub_t1ce.nii.gz" in message and "two patients" in message
 
 
 @pytest.mark.parametrize("suffix", ["nii", "nii.gz", "mha"])
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.9])
-def test_damaged(tmp_path: Path, suffix: str, kept: float):
+def test_a_truncated_volume_is_refused(tmp_path: Path, suffix: str, kept: float):
     file = tmp_path / f"t2.{suffix}"
     noise = np.random.default_rng(0).random((6, 14, 10)).astype(np.float32)
     sitk.WriteImage(sitk.GetImageFromArray(noise), str(file))
     file.write_bytes(file.read_bytes()[: int(kept * file.stat().st_size)])
-    assert f"t2.{suffix} is damaged" in refusal(tmp_path)
+    assert f"t2.{suffix} is damaged" in get_error_message(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", ["nii.gz", "mha", "nrrd"])
 @pytest.mark.parametrize("from_end", [2, 7, 400])
-def test_a_damaged_byte_that_only_the_checksum_tells(tmp_path: Path, suffix: str, from_end: int):
+def test_a_damaged_byte_detected_only_by_the_checksum_is_refused(tmp_path: Path, suffix: str, from_end: int):
     file = tmp_path / f"t2.{suffix}"
     noise = np.random.default_rng(0).normal(500, 50, (6, 14, 10)).astype(np.int16)
     sitk.WriteImage(sitk.GetImageFromArray(noise), str(file), True)
-    whole = file.read_bytes()
+    content = file.read_bytes()
     assert (read_study(tmp_path).series[MRSequence.T2].image == noise).all()
     file.write_bytes(
-        whole[:-from_end] + bytes([whole[-from_end] ^ 0x40]) + whole[len(whole) - from_end + 1 :]
+        content[:-from_end] + bytes([content[-from_end] ^ 0x40]) + content[len(content) - from_end + 1 :]
     )
-    assert f"t2.{suffix} is damaged" in refusal(tmp_path)
+    assert f"t2.{suffix} is damaged" in get_error_message(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", ["mhd", "nhdr"])
-def test_a_damaged_data_file_beside_its_header(tmp_path: Path, suffix: str):
+def test_a_damaged_data_file_beside_its_header_is_refused(tmp_path: Path, suffix: str):
     noise = np.random.default_rng(0).normal(500, 50, (6, 14, 10)).astype(np.int16)
     sitk.WriteImage(sitk.GetImageFromArray(noise), str(tmp_path / f"t2.{suffix}"), True)
     (data,) = (file for file in tmp_path.iterdir() if file.suffix != f".{suffix}")
-    whole = bytearray(data.read_bytes())
+    content = bytearray(data.read_bytes())
     assert (read_study(tmp_path).series[MRSequence.T2].image == noise).all()
-    whole[-2] ^= 0x40
-    data.write_bytes(whole)
-    assert f"t2.{suffix} is damaged" in refusal(tmp_path)
+    content[-2] ^= 0x40
+    data.write_bytes(content)
+    assert f"t2.{suffix} is damaged" in get_error_message(tmp_path)
 
 
-def test_colour_volume(tmp_path: Path):
+def test_a_colour_volume_is_refused(tmp_path: Path):
     nib.save(
         nib.Nifti1Image(np.zeros((4, 4, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")]), RAS),
         tmp_path / "t2.nii",
     )
-    assert "colour" in refusal(tmp_path)
+    assert "colour" in get_error_message(tmp_path)
 
 
-def test_sheared_grid(tmp_path: Path):
+def test_a_sheared_grid_is_refused(tmp_path: Path):
     sheared = RAS.copy()
     sheared[0, 2] = 1.0
-    nib.save(nib.Nifti1Image(head(), sheared), tmp_path / "t2.nii")
-    assert "sheared" in refusal(tmp_path)
+    nib.save(nib.Nifti1Image(draw_head(), sheared), tmp_path / "t2.nii")
+    assert "sheared" in get_error_message(tmp_path)
 
 
-def test_names_without_a_sequence(tmp_path: Path):
-    nib.save(nib.Nifti1Image(head(), RAS), tmp_path / "scan.nii")
-    message = refusal(tmp_path)
+def test_names_without_a_sequence_are_refused(tmp_path: Path):
+    nib.save(nib.Nifti1Image(draw_head(), RAS), tmp_path / "scan.nii")
+    message = get_error_message(tmp_path)
     assert "scan.nii" in message and "rename" in message
 
 
-def test_mask_with_other_values(patient: Path):
-    nib.save(nib.Nifti1Image(head(), RAS), patient / "seg.nii.gz")
-    assert "not BraTS labels (1, 100)" in refusal(patient)
+def test_a_mask_with_other_values_is_refused(patient: Path):
+    nib.save(nib.Nifti1Image(draw_head(), RAS), patient / "seg.nii.gz")
+    assert "not BraTS labels (1, 100)" in get_error_message(patient)
 
 
 def test_real_patients(shared: Path):

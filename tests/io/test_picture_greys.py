@@ -20,7 +20,7 @@ from gliomark.study import MRSequence
 Write = Callable[[Path, np.ndarray], None]
 
 
-def head(levels: int = 256) -> np.ndarray:
+def draw_head(levels: int = 256) -> np.ndarray:
     """Three slices ``(slice, row, column)`` of a round head in air of value 0, brighter to the right."""
     rows, columns = np.indices((40, 48))
     inside = (rows - 20) ** 2 + (columns - 24) ** 2 < 15**2
@@ -28,10 +28,10 @@ def head(levels: int = 256) -> np.ndarray:
     return np.stack([shade, shade * 3 // 4, shade // 2])
 
 
-def write(folder: Path, stack: np.ndarray, how: Write, suffix: str) -> Path:
+def write(folder: Path, stack: np.ndarray, write_picture: Write, suffix: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for number, image in enumerate(stack, start=1):
-        how(folder / f"{number:03d}.{suffix}", image)
+        write_picture(folder / f"{number:03d}.{suffix}", image)
     return folder.parent
 
 
@@ -39,23 +39,23 @@ def read(patient: Path) -> np.ndarray:
     return read_study(patient).series[MRSequence.T2].image
 
 
-def refusal(patient: Path) -> str:
+def get_error_message(patient: Path) -> str:
     with pytest.raises(GliomarkError) as caught:
         read_study(patient)
-    said = caught.value.message
-    assert isinstance(said, Message) and "\n" not in said
-    assert render_message(said, "zh") != said
-    return said
+    message = caught.value.message
+    assert isinstance(message, Message) and "\n" not in message
+    assert render_message(message, "zh") != message
+    return message
 
 
 # ---- as shown by a viewer ---------------------------------------------------------------------------
 
 
-def grey(file: Path, image: np.ndarray) -> None:
+def write_grey(file: Path, image: np.ndarray) -> None:
     Image.fromarray(image.astype(np.uint8)).save(file)
 
 
-def white_is_zero(file: Path, image: np.ndarray) -> None:
+def write_white_is_zero(file: Path, image: np.ndarray) -> None:
     """Write a TIFF with PhotometricInterpretation 0; Pillow cannot write it with 16 bits."""
     kinds = {"u1": (8, 1), "u2": (16, 1), "f4": (32, 3)}
     code = image.dtype.str[1:]
@@ -78,73 +78,78 @@ def write_tiff(
     file.write_bytes(start + data + padding + directory)
 
 
-def palette(file: Path, image: np.ndarray) -> None:
+def write_palette(file: Path, image: np.ndarray) -> None:
     """Write a palette picture whose indices are not in order of grey value."""
     shuffled = np.random.default_rng(4).permutation(256).astype(np.uint8)
-    place = np.empty(256, np.uint8)
-    place[shuffled] = np.arange(256)
-    picture = Image.fromarray(place[image.astype(np.uint8)], mode="P")
+    indices = np.empty(256, np.uint8)
+    indices[shuffled] = np.arange(256)
+    picture = Image.fromarray(indices[image.astype(np.uint8)], mode="P")
     picture.putpalette(np.repeat(shuffled, 3).tobytes())
     picture.save(file)
 
 
-def inverted_palette(file: Path, image: np.ndarray) -> None:
+def write_inverted_palette(file: Path, image: np.ndarray) -> None:
     picture = Image.fromarray((255 - image).astype(np.uint8), mode="P")
     picture.putpalette(np.repeat(np.arange(255, -1, -1, dtype=np.uint8), 3).tobytes())
     picture.save(file)
 
 
-def coloured(mode: str) -> Write:
-    def how(file: Path, image: np.ndarray) -> None:
+def create_colour_writer(mode: str) -> Write:
+    def write_picture(file: Path, image: np.ndarray) -> None:
         Image.fromarray(image.astype(np.uint8)).convert("RGB").convert(mode).save(file)
 
-    return how
+    return write_picture
 
 
-def cmyk(file: Path, image: np.ndarray) -> None:
+def write_cmyk(file: Path, image: np.ndarray) -> None:
     black = 255 - image.astype(np.uint8)
     none = np.zeros_like(black)
     Image.fromarray(np.stack([none, none, none, black], axis=-1), mode="CMYK").save(file, quality=100)
 
 
-@pytest.mark.parametrize("how, suffix", [
-    (grey, "png"), (grey, "bmp"), (grey, "tif"), (white_is_zero, "tif"), (palette, "png"), (palette, "bmp"),
-    (palette, "tif"), (inverted_palette, "png"), (inverted_palette, "bmp"), (coloured("RGB"), "png"),
-    (coloured("RGB"), "bmp"), (coloured("RGBA"), "png"), (coloured("LA"), "png"), (coloured("RGBA"), "tif"),
-    (coloured("CMYK"), "tif"), (cmyk, "tif"),
+@pytest.mark.parametrize("write_picture, suffix", [
+    (write_grey, "png"), (write_grey, "bmp"), (write_grey, "tif"), (write_white_is_zero, "tif"),
+    (write_palette, "png"), (write_palette, "bmp"), (write_palette, "tif"), (write_inverted_palette, "png"),
+    (write_inverted_palette, "bmp"), (create_colour_writer("RGB"), "png"), (create_colour_writer("RGB"), "bmp"),
+    (create_colour_writer("RGBA"), "png"), (create_colour_writer("LA"), "png"), (create_colour_writer("RGBA"), "tif"),
+    (create_colour_writer("CMYK"), "tif"), (write_cmyk, "tif"),
 ])  # fmt: skip
-def test_the_grey_that_a_viewer_shows(tmp_path: Path, how: Write, suffix: str):
-    stack = head().astype(np.uint8)
-    np.testing.assert_array_equal(read(write(tmp_path / "p" / "T2", stack, how, suffix)), stack)
+def test_grey_values_are_those_shown_by_a_viewer(tmp_path: Path, write_picture: Write, suffix: str):
+    stack = draw_head().astype(np.uint8)
+    np.testing.assert_array_equal(read(write(tmp_path / "p" / "T2", stack, write_picture, suffix)), stack)
 
 
-@pytest.mark.parametrize("how", [grey, coloured("RGB"), coloured("CMYK"), cmyk])
-def test_jpeg_of_every_colour_space_comes_near(tmp_path: Path, how: Write):
+@pytest.mark.parametrize(
+    "write_picture", [write_grey, create_colour_writer("RGB"), create_colour_writer("CMYK"), write_cmyk]
+)
+def test_jpegs_of_every_colour_space_are_nearly_equal(tmp_path: Path, write_picture: Write):
     """CMYK JPEGs are stored inverted, as Adobe does."""
-    stack = head()
-    image = read(write(tmp_path / "p" / "T2", stack, how, "jpg"))
+    stack = draw_head()
+    image = read(write(tmp_path / "p" / "T2", stack, write_picture, "jpg"))
     assert np.corrcoef(image.ravel(), stack.ravel())[0, 1] > 0.99
     assert np.abs(image - stack).mean() < 4
 
 
 @pytest.mark.parametrize("dtype, levels", [(np.uint8, 256), (np.uint16, 65536), (np.uint16, 4096)])
 def test_white_is_zero_in_every_depth(tmp_path: Path, dtype: type, levels: int):
-    stack = head(levels).astype(dtype)
-    np.testing.assert_array_equal(read(write(tmp_path / "p" / "T2", stack, white_is_zero, "tif")), stack)
+    stack = draw_head(levels).astype(dtype)
+    np.testing.assert_array_equal(
+        read(write(tmp_path / "p" / "T2", stack, write_white_is_zero, "tif")), stack
+    )
 
 
 def test_white_is_zero_in_floating_point(tmp_path: Path):
     """No range is stated, so values are correct up to a constant."""
-    stack = (head() / 255).astype(np.float32)
-    image = read(write(tmp_path / "p" / "T2", stack, white_is_zero, "tif"))
+    stack = (draw_head() / 255).astype(np.float32)
+    image = read(write(tmp_path / "p" / "T2", stack, write_white_is_zero, "tif"))
     np.testing.assert_allclose(image - image.min(), stack, atol=1e-6)
 
 
-def test_a_tiff_that_does_not_say_what_white_is(tmp_path: Path):
-    def how(file: Path, image: np.ndarray) -> None:
+def test_a_tiff_without_photometric_interpretation_is_refused(tmp_path: Path):
+    def write_picture(file: Path, image: np.ndarray) -> None:
         write_tiff(file, image.shape, image.astype(np.uint8).tobytes(), 8, 1, photometric=None)
 
-    message = refusal(write(tmp_path / "p" / "T2", head(), how, "tif"))
+    message = get_error_message(write(tmp_path / "p" / "T2", draw_head(), write_picture, "tif"))
     assert "001.tif" in message and "PhotometricInterpretation" in message
 
 
@@ -152,123 +157,129 @@ def test_a_tiff_that_does_not_say_what_white_is(tmp_path: Path):
     (256, lambda image: 255 - image), (65536, lambda image: 65535 - image),
     (256, lambda image: 250 - image * 9 // 10),
 ])  # fmt: skip
-def test_a_negative_is_refused(tmp_path: Path, levels: int, invert: Callable[[np.ndarray], np.ndarray]):
-    stack = invert(head(levels)).astype(np.uint8 if levels == 256 else np.uint16)
-    message = refusal(
+def test_a_negative_image_is_refused(tmp_path: Path, levels: int, invert: Callable[[np.ndarray], np.ndarray]):
+    stack = invert(draw_head(levels)).astype(np.uint8 if levels == 256 else np.uint16)
+    message = get_error_message(
         write(tmp_path / "p" / "T2", stack, lambda file, image: Image.fromarray(image).save(file), "png")
     )
     assert "p/T2" in message and "negative" in message
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
-def test_one_negative_among_others_is_refused(tmp_path: Path, at: int):
-    stack = head()
+def test_one_negative_slice_is_refused(tmp_path: Path, at: int):
+    stack = draw_head()
     stack[at] = 255 - stack[at]
-    message = refusal(write(tmp_path / "p" / "T2", stack, grey, "png"))
+    message = get_error_message(write(tmp_path / "p" / "T2", stack, write_grey, "png"))
     assert f"slice {at + 1:03d}" in message and "negative" in message
 
 
-@pytest.mark.parametrize("others", [[grey, white_is_zero, grey], [white_is_zero, grey, white_is_zero],
-                                    [grey, palette, inverted_palette]])  # fmt: skip
-def test_directions_mixed_within_a_sequence(tmp_path: Path, others: list[Write]):
+@pytest.mark.parametrize("others", [
+    [write_grey, write_white_is_zero, write_grey], [write_white_is_zero, write_grey, write_white_is_zero],
+    [write_grey, write_palette, write_inverted_palette],
+])  # fmt: skip
+def test_mixed_polarities_within_a_sequence_are_read(tmp_path: Path, others: list[Write]):
     folder = tmp_path / "p" / "T2"
     folder.mkdir(parents=True)
-    for number, (how, image) in enumerate(zip(others, head().astype(np.uint8), strict=True)):
-        how(folder / f"{number}.tif", image) if how is not inverted_palette else how(
-            folder / f"{number}.png", image
-        )
-    np.testing.assert_array_equal(read(tmp_path / "p"), head())
+    for number, (write_picture, image) in enumerate(zip(others, draw_head().astype(np.uint8), strict=True)):
+        write_picture(
+            folder / f"{number}.tif", image
+        ) if write_picture is not write_inverted_palette else write_picture(folder / f"{number}.png", image)
+    np.testing.assert_array_equal(read(tmp_path / "p"), draw_head())
 
 
 # ---- depths -----------------------------------------------------------------------------------------
 
 
-def sixteen(file: Path, image: np.ndarray) -> None:
+def write_16_bit(file: Path, image: np.ndarray) -> None:
     Image.fromarray(image.astype(np.uint16) * 257).save(file)
 
 
-def floating(file: Path, image: np.ndarray) -> None:
+def write_float(file: Path, image: np.ndarray) -> None:
     Image.fromarray(image.astype(np.float32) / 255).save(file)
 
 
-def whole(file: Path, image: np.ndarray) -> None:
+def write_32_bit(file: Path, image: np.ndarray) -> None:
     Image.fromarray(image.astype(np.int32) * 257).save(file)
 
 
-@pytest.mark.parametrize("one, other, suffix, said", [
-    (grey, sixteen, "png", ("8-bit", "16-bit")), (sixteen, grey, "png", ("16-bit", "8-bit")),
-    (grey, floating, "tif", ("8-bit", "floating-point")), (sixteen, whole, "tif", ("16-bit", "32-bit")),
-    (sixteen, coloured("RGB"), "png", ("16-bit", "8-bit")),
+@pytest.mark.parametrize("one, other, suffix, depths", [
+    (write_grey, write_16_bit, "png", ("8-bit", "16-bit")), (write_16_bit, write_grey, "png", ("16-bit", "8-bit")),
+    (write_grey, write_float, "tif", ("8-bit", "floating-point")),
+    (write_16_bit, write_32_bit, "tif", ("16-bit", "32-bit")),
+    (write_16_bit, create_colour_writer("RGB"), "png", ("16-bit", "8-bit")),
 ])  # fmt: skip
-def test_depths_mixed_within_a_sequence(
-    tmp_path: Path, one: Write, other: Write, suffix: str, said: tuple[str, str]
+def test_mixed_bit_depths_within_a_sequence_are_refused(
+    tmp_path: Path, one: Write, other: Write, suffix: str, depths: tuple[str, str]
 ):
-    def how(file: Path, image: np.ndarray) -> None:
+    def write_picture(file: Path, image: np.ndarray) -> None:
         (other if file.stem == "002" else one)(file, image)
 
-    message = refusal(write(tmp_path / "p" / "T2", head(), how, suffix))
+    message = get_error_message(write(tmp_path / "p" / "T2", draw_head(), write_picture, suffix))
     assert f"002.{suffix}" in message and f"001.{suffix}" in message
-    assert all(depth in message for depth in said)
+    assert all(depth in message for depth in depths)
 
 
 @pytest.mark.parametrize(
-    "how, suffix", [(sixteen, "png"), (sixteen, "tif"), (floating, "tif"), (whole, "tif")]
+    "write_picture, suffix",
+    [(write_16_bit, "png"), (write_16_bit, "tif"), (write_float, "tif"), (write_32_bit, "tif")],
 )
-def test_sequences_may_differ_in_depth(tmp_path: Path, how: Write, suffix: str):
-    write(tmp_path / "p" / "T1C", head(), grey, "png")
-    stack = read(write(tmp_path / "p" / "T2", head(), how, suffix))
-    np.testing.assert_allclose(stack * (255 / stack.max()) / (255 / head().max()), head(), atol=1e-3)
+def test_sequences_may_differ_in_depth(tmp_path: Path, write_picture: Write, suffix: str):
+    write(tmp_path / "p" / "T1C", draw_head(), write_grey, "png")
+    stack = read(write(tmp_path / "p" / "T2", draw_head(), write_picture, suffix))
+    np.testing.assert_allclose(
+        stack * (255 / stack.max()) / (255 / draw_head().max()), draw_head(), atol=1e-3
+    )
 
 
-def raw_png(
+def write_raw_png(
     file: Path, rows: list[bytes], columns: int, bits: int, colour: int, *chunks: tuple[bytes, bytes]
 ) -> None:
-    def chunk(kind: bytes, data: bytes) -> bytes:
+    def pack_chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", columns, len(rows), bits, colour, 0, 0, 0)
     pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
     parts = [(b"IHDR", header), *chunks, (b"IDAT", pixels), (b"IEND", b"")]
-    file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(pack_chunk(*part) for part in parts))
 
 
 @pytest.mark.parametrize("colour, samples", [(2, 3), (4, 2), (6, 4)])
-def test_sixteen_bits_that_would_be_cut_to_eight(tmp_path: Path, colour: int, samples: int):
-    def how(file: Path, image: np.ndarray) -> None:
+def test_16_bit_colour_or_alpha_pictures_are_refused(tmp_path: Path, colour: int, samples: int):
+    def write_picture(file: Path, image: np.ndarray) -> None:
         layers = np.repeat(image.astype(">u2")[..., None], samples, axis=2)
         if samples in (2, 4):
             layers[..., -1] = 65535
-        raw_png(file, [row.tobytes() for row in layers], image.shape[1], 16, colour)
+        write_raw_png(file, [row.tobytes() for row in layers], image.shape[1], 16, colour)
 
-    message = refusal(write(tmp_path / "p" / "T2", head(4096), how, "png"))
+    message = get_error_message(write(tmp_path / "p" / "T2", draw_head(4096), write_picture, "png"))
     assert "001.png" in message and "16-bit" in message
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
-def test_slices_stored_in_fewest_bits_beside_eight(tmp_path: Path, bits: int):
+def test_slices_stored_with_fewer_bits_keep_the_8_bit_scale(tmp_path: Path, bits: int):
     """Optimisers choose the bit depth per slice; grey values stay on the 8-bit scale."""
     top = 2**bits - 1
-    few = (head()[0] * top // head()[0].max()).astype(np.uint8)
+    few = (draw_head()[0] * top // draw_head()[0].max()).astype(np.uint8)
 
-    def how(file: Path, image: np.ndarray) -> None:
+    def write_picture(file: Path, image: np.ndarray) -> None:
         if file.stem != "002":
-            grey(file, image)
+            write_grey(file, image)
             return
         planes = np.unpackbits(few[..., None], axis=2)[..., 8 - bits :].reshape(len(few), -1)
-        raw_png(file, [row.tobytes() for row in np.packbits(planes, axis=1)], few.shape[1], bits, 0)
+        write_raw_png(file, [row.tobytes() for row in np.packbits(planes, axis=1)], few.shape[1], bits, 0)
 
-    image = read(write(tmp_path / "p" / "T2", head(), how, "png"))
+    image = read(write(tmp_path / "p" / "T2", draw_head(), write_picture, "png"))
     np.testing.assert_array_equal(image[1], few * (255 // top))
-    np.testing.assert_array_equal(image[0], head()[0])
+    np.testing.assert_array_equal(image[0], draw_head()[0])
 
 
 # ---- transparency -----------------------------------------------------------------------------------
 
 
-def see_through(mode: str, hidden: int, alpha: int = 0) -> Write:
+def create_transparent_writer(mode: str, hidden: int, alpha: int = 0) -> Write:
     """Write the head with a bright, transparent corner."""
 
-    def how(file: Path, image: np.ndarray) -> None:
+    def write_picture(file: Path, image: np.ndarray) -> None:
         shade = image.astype(np.uint8)
         shade[:10, :10] = hidden
         opaque = np.full_like(shade, 255)
@@ -276,13 +287,13 @@ def see_through(mode: str, hidden: int, alpha: int = 0) -> Write:
         bands = [shade, opaque] if mode == "LA" else [shade, shade, shade, opaque]
         Image.merge(mode, [Image.fromarray(band) for band in bands]).save(file)
 
-    return how
+    return write_picture
 
 
-def keyed(mode: str) -> Write:
+def create_keyed_writer(mode: str) -> Write:
     """Write a picture with one transparent grey value, colour or palette entry (tRNS)."""
 
-    def how(file: Path, image: np.ndarray) -> None:
+    def write_picture(file: Path, image: np.ndarray) -> None:
         shade = image.astype(np.uint8)
         shade[:10, :10] = 255
         if mode == "I;16":
@@ -294,17 +305,17 @@ def keyed(mode: str) -> Write:
         else:
             Image.fromarray(shade).convert(mode).save(file, transparency=255 if mode == "L" else (255,) * 3)
 
-    return how
+    return write_picture
 
 
-@pytest.mark.parametrize("how", [
-    see_through("LA", 255), see_through("RGBA", 255), see_through("LA", 0), keyed("L"), keyed("RGB"), keyed("P"),
-    keyed("I;16"),
+@pytest.mark.parametrize("write_picture", [
+    create_transparent_writer("LA", 255), create_transparent_writer("RGBA", 255), create_transparent_writer("LA", 0),
+    create_keyed_writer("L"), create_keyed_writer("RGB"), create_keyed_writer("P"), create_keyed_writer("I;16"),
 ])  # fmt: skip
-def test_transparent_pixels_are_background(tmp_path: Path, how: Write):
-    study = read_study(write(tmp_path / "p" / "T2", head(), how, "png"))
+def test_transparent_pixels_are_background(tmp_path: Path, write_picture: Write):
+    study = read_study(write(tmp_path / "p" / "T2", draw_head(), write_picture, "png"))
     series = study.series[MRSequence.T2]
-    np.testing.assert_array_equal(series.image, head())
+    np.testing.assert_array_equal(series.image, draw_head())
     assert series.missing is not None and series.missing.sum() == 300
     assert series.missing[:, :10, :10].all()
     assert any("300 voxels have no grey value" in note for note in study.notes)
@@ -313,36 +324,38 @@ def test_transparent_pixels_are_background(tmp_path: Path, how: Write):
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
 @pytest.mark.parametrize("alpha", [1, 128, 254])
 def test_half_transparent_pixels_are_refused(tmp_path: Path, mode: str, alpha: int):
-    message = refusal(write(tmp_path / "p" / "T2", head(), see_through(mode, 200, alpha), "png"))
+    message = get_error_message(
+        write(tmp_path / "p" / "T2", draw_head(), create_transparent_writer(mode, 200, alpha), "png")
+    )
     assert "001.png" in message and "partly transparent" in message
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_no_numbers_in_floating_point_pictures(tmp_path: Path, value: float):
-    stack = head().astype(np.float32)
+def test_non_finite_pixels_are_background(tmp_path: Path, value: float):
+    stack = draw_head().astype(np.float32)
     stack[1, :2, :3] = value
     study = read_study(
         write(tmp_path / "p" / "T2", stack, lambda file, image: Image.fromarray(image).save(file), "tif")
     )
-    np.testing.assert_array_equal(study.series[MRSequence.T2].image, head())
+    np.testing.assert_array_equal(study.series[MRSequence.T2].image, draw_head())
     assert any("T2: 6 voxels have no grey value" in note for note in study.notes)
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])
-def test_one_grey_everywhere_is_refused(tmp_path: Path, value: int):
-    assert "p/T2 is black or has the same grey value" in refusal(
-        write(tmp_path / "p" / "T2", np.full((3, 40, 48), value), grey, "png")
+def test_a_constant_image_is_refused(tmp_path: Path, value: int):
+    assert "p/T2 is black or has the same grey value" in get_error_message(
+        write(tmp_path / "p" / "T2", np.full((3, 40, 48), value), write_grey, "png")
     )
 
 
 # ---- masks ------------------------------------------------------------------------------------------
 
 
-def one_bit(file: Path, image: np.ndarray) -> None:
+def write_one_bit(file: Path, image: np.ndarray) -> None:
     Image.fromarray(image > 0).save(file)
 
 
-def see_through_mask(file: Path, image: np.ndarray) -> None:
+def write_transparent_mask(file: Path, image: np.ndarray) -> None:
     """Write a white mask that is opaque only on the lesion."""
     white = np.full(image.shape, 255, np.uint8)
     Image.merge("LA", [Image.fromarray(white), Image.fromarray((image > 0).astype(np.uint8) * 255)]).save(
@@ -350,27 +363,27 @@ def see_through_mask(file: Path, image: np.ndarray) -> None:
     )
 
 
-@pytest.mark.parametrize("how, suffix", [
-    (grey, "png"), (one_bit, "png"), (one_bit, "tif"), (one_bit, "bmp"), (white_is_zero, "tif"), (sixteen, "png"),
-    (see_through_mask, "png"), (palette, "png"),
+@pytest.mark.parametrize("write_picture, suffix", [
+    (write_grey, "png"), (write_one_bit, "png"), (write_one_bit, "tif"), (write_one_bit, "bmp"),
+    (write_white_is_zero, "tif"), (write_16_bit, "png"), (write_transparent_mask, "png"), (write_palette, "png"),
 ])  # fmt: skip
 @pytest.mark.parametrize("marked", [1, 255])
-def test_masks_of_every_form(tmp_path: Path, how: Write, suffix: str, marked: int):
-    write(tmp_path / "p" / "T2", head(), grey, "png")
+def test_masks_in_every_encoding_are_read(tmp_path: Path, write_picture: Write, suffix: str, marked: int):
+    write(tmp_path / "p" / "T2", draw_head(), write_grey, "png")
     mask = np.zeros((3, 40, 48), np.uint8)
     mask[1, 15:20, 20:26] = marked
-    lesion = read_study(write(tmp_path / "p" / "mask", mask, how, suffix)).lesion
+    lesion = read_study(write(tmp_path / "p" / "mask", mask, write_picture, suffix)).lesion
     assert lesion is not None
     np.testing.assert_array_equal(lesion.image, mask > 0)
 
 
-def test_masks_that_are_inverted_or_mixed(tmp_path: Path):
-    patient = write(tmp_path / "p" / "T2", head(), grey, "png")
+def test_inverted_or_mixed_masks_are_refused(tmp_path: Path):
+    patient = write(tmp_path / "p" / "T2", draw_head(), write_grey, "png")
     mask = np.zeros((3, 40, 48), np.uint8)
     mask[1, 15:20, 20:26] = 255
-    assert "inverted" in refusal(write(patient / "mask", 255 - mask, grey, "png"))
+    assert "inverted" in get_error_message(write(patient / "mask", 255 - mask, write_grey, "png"))
     mask[2, 15:20, 20:26] = 1
-    assert "003.png" in refusal(write(patient / "mask", mask, grey, "png"))
+    assert "003.png" in get_error_message(write(patient / "mask", mask, write_grey, "png"))
 
 
 # ---- order ------------------------------------------------------------------------------------------
@@ -400,7 +413,7 @@ def test_slices_are_ordered_by_number(tmp_path: Path, ascending: list[str]):
     folder = tmp_path / "p" / "T2"
     folder.mkdir(parents=True)
     for number, name in enumerate(ascending, start=1):
-        grey(folder / f"{name}.png", head()[0] // 2 + number)
+        write_grey(folder / f"{name}.png", draw_head()[0] // 2 + number)
     series = read_study(tmp_path / "p").series[MRSequence.T2]
     assert series.slice_names == tuple(ascending)
     assert series.image[:, 0, 0].tolist() == list(range(1, len(ascending) + 1))

@@ -87,7 +87,7 @@ def test_slices_are_in_natural_order(tmp_path: Path):
     ("-71_5", "-64_0", "-4_25", "3_5", "11"), ("z-12_5mm", "z-5_0mm", "z2_5mm"), ("-3_75", "-3_5", "-3_25"),
     ("slice_-71_5", "slice_-4_0", "slice_3_5"), ("3_1", "3_2", "3_11"), ("IM-1_5", "IM-1_6", "IM-2_1"),
 ])  # fmt: skip
-def test_an_underscore_is_a_decimal_point_where_signs_show_places(tmp_path: Path, names: tuple[str, ...]):
+def test_an_underscore_is_a_decimal_point_in_signed_positions(tmp_path: Path, names: tuple[str, ...]):
     write_sequence(tmp_path / "p" / "T2", names=names)
     assert read_study(tmp_path / "p").series[MRSequence.T2].slice_names == names
 
@@ -95,13 +95,13 @@ def test_an_underscore_is_a_decimal_point_where_signs_show_places(tmp_path: Path
 @pytest.mark.parametrize("one, other", [
     ("7", "07"), ("slice7", "slice007"), ("IM-1-7", "IM-0001-0007"), ("4.0", "4"), ("７", "7"),
 ])  # fmt: skip
-def test_two_names_of_one_number_are_refused(tmp_path: Path, one: str, other: str):
+def test_two_names_with_one_number_are_refused(tmp_path: Path, one: str, other: str):
     write_sequence(tmp_path / "p" / "T2", names=(one, other))
-    said = refusal(tmp_path / "p")
-    assert f"{one}.png" in said and f"{other}.png" in said and "the same number" in said
+    message = get_error_message(tmp_path / "p")
+    assert f"{one}.png" in message and f"{other}.png" in message and "the same number" in message
 
 
-def test_sequence_subfolder_picked_means_its_patient(patient: Path):
+def test_a_sequence_subfolder_means_its_patient(patient: Path):
     assert read_study(patient / "t1CE").source == patient
 
 
@@ -133,7 +133,7 @@ def test_sixteen_bit_values_are_kept(tmp_path: Path):
 # ---- invalid input ----------------------------------------------------------------------------------
 
 
-def refusal(path: Path) -> str:
+def get_error_message(path: Path) -> str:
     with pytest.raises(GliomarkError) as caught:
         read_study(path)
     message = str(caught.value)
@@ -141,88 +141,88 @@ def refusal(path: Path) -> str:
     return message
 
 
-def test_empty_folder(tmp_path: Path):
-    assert "is empty" in refusal(tmp_path)
-    assert "does not exist" in refusal(tmp_path / "nowhere")
+def test_an_empty_folder_is_refused(tmp_path: Path):
+    assert "is empty" in get_error_message(tmp_path)
+    assert "does not exist" in get_error_message(tmp_path / "nowhere")
 
 
-def test_empty_sequence_folder(patient: Path):
+def test_an_empty_sequence_folder_is_refused(patient: Path):
     (patient / "T2").mkdir()
-    assert "T2 contains no pictures" in refusal(patient)
+    assert "T2 contains no pictures" in get_error_message(patient)
 
 
-def test_pictures_without_sequence_folder(patient: Path):
+def test_pictures_without_a_sequence_folder_are_refused(patient: Path):
     (patient / "t1CE").rename(patient.parent / "loose")
-    assert "no sequence folders" in refusal(patient.parent / "loose")
+    assert "no sequence folders" in get_error_message(patient.parent / "loose")
 
 
-def test_slice_names_differ(patient: Path):
+def test_different_slice_names_are_refused(patient: Path):
     (patient / "T2_FLAIR" / "002.png").rename(patient / "T2_FLAIR" / "7.png")
-    message = refusal(patient)
+    message = get_error_message(patient)
     assert "do not match" in message and "002, 7" in message and "T2_FLAIR" in message
 
 
-def test_mask_lacks_a_slice(patient: Path):
+def test_a_mask_that_lacks_a_slice_is_refused(patient: Path):
     (patient / "Mask" / "003.png").unlink()
-    message = refusal(patient)
+    message = get_error_message(patient)
     assert "Mask" in message and "003" in message
 
 
-def test_sizes_differ(patient: Path):
+def test_different_sizes_within_a_sequence_are_refused(patient: Path):
     Image.new("L", (20, 32), 9).save(patient / "t1CE" / "002.png")
-    message = refusal(patient)
+    message = get_error_message(patient)
     assert "002.png is 20 x 32 pixels" in message and "32 x 32" in message
 
 
-def test_sizes_differ_between_sequences(tmp_path: Path):
+def test_different_sizes_between_sequences_are_refused(tmp_path: Path):
     write_sequence(tmp_path / "p" / "T1C")
     write_sequence(tmp_path / "p" / "T2", size=40)
-    message = refusal(tmp_path / "p")
+    message = get_error_message(tmp_path / "p")
     assert "32 x 32" in message and "40 x 40" in message
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "tif"])
 @pytest.mark.parametrize("kept", [0.0, 0.05, 0.5, 0.95])
-def test_truncated_picture(tmp_path: Path, suffix: str, kept: float):
+def test_a_truncated_picture_is_refused(tmp_path: Path, suffix: str, kept: float):
     folder = tmp_path / "p" / "T2"
     folder.mkdir(parents=True)
     file = folder / f"1.{suffix}"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(file)
     file.write_bytes(file.read_bytes()[: int(kept * file.stat().st_size)])
-    assert f"1.{suffix} is truncated or damaged" in refusal(tmp_path / "p")
+    assert f"1.{suffix} is truncated or damaged" in get_error_message(tmp_path / "p")
 
 
-def test_colour_picture(patient: Path):
+def test_a_colour_picture_is_refused(patient: Path):
     image = Image.open(patient / "t1CE" / "001.png").convert("RGB")
     image.putpixel((3, 3), (200, 20, 20))
     image.save(patient / "t1CE" / "001.png")
-    message = refusal(patient)
+    message = get_error_message(patient)
     assert "001.png is a colour picture" in message
 
 
-def test_all_black_sequence(patient: Path):
+def test_an_all_black_sequence_is_refused(patient: Path):
     for file in (patient / "T2_FLAIR").iterdir():
         Image.new("L", (32, 32)).save(file)
-    assert "T2_FLAIR is black" in refusal(patient)
+    assert "T2_FLAIR is black" in get_error_message(patient)
 
 
-def test_one_slice_in_two_formats(patient: Path):
+def test_one_slice_in_two_formats_is_refused(patient: Path):
     Image.new("L", (32, 32), 5).save(patient / "t1CE" / "001.jpg")
-    message = refusal(patient)
+    message = get_error_message(patient)
     assert "001.jpg" in message and "001.png" in message
 
 
-def test_two_folders_of_one_sequence(patient: Path):
+def test_two_folders_of_one_sequence_are_refused(patient: Path):
     write_sequence(patient / "T1C_patient2")
-    message = refusal(patient)
+    message = get_error_message(patient)
     assert "T1C_patient2" in message and "t1CE" in message and "two patients" in message
 
 
-def test_picture_marked_as_mirrored(patient: Path):
+def test_a_picture_marked_as_mirrored_is_refused(patient: Path):
     exif = Image.Exif()
     exif[0x0112] = 2
     Image.open(patient / "t1CE" / "001.png").save(patient / "t1CE" / "001.png", exif=exif)
-    assert "rotated or mirrored" in refusal(patient)
+    assert "rotated or mirrored" in get_error_message(patient)
 
 
 def test_real_patient(shared: Path):
@@ -237,25 +237,25 @@ POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif"])
 @pytest.mark.parametrize("kind", ["EPS", "GIF", "PPM", "WEBP"])
-def test_other_formats_are_not_decoded_whatever_their_name(
+def test_other_formats_are_not_decoded_regardless_of_their_suffix(
     patient: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, kind: str
 ):
-    def started(*arguments: object, **options: object) -> None:
+    def fail_if_started(*arguments: object, **options: object) -> None:
         raise AssertionError("a program was started")
 
-    monkeypatch.setattr("subprocess.Popen", started)
+    monkeypatch.setattr("subprocess.Popen", fail_if_started)
     file = patient / "t1CE" / f"001.{suffix}"
     (patient / "t1CE" / "001.png").unlink()
     if kind == "EPS":
         file.write_bytes(POSTSCRIPT)
     else:
         Image.fromarray(np.full((32, 32), 9, np.uint8)).save(file, format=kind)
-    assert f"{file} is truncated or damaged, or its format is not supported" in refusal(patient)
+    assert f"{file} is truncated or damaged, or its format is not supported" in get_error_message(patient)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF"])
-def test_the_named_formats_are_read_whatever_their_name(patient: Path, suffix: str, kind: str):
+def test_supported_formats_are_read_regardless_of_their_suffix(patient: Path, suffix: str, kind: str):
     for name in NAMES:
         file = patient / "t1CE" / f"{name}.png"
         content = Image.open(file, formats=["PNG"]).copy()
@@ -267,7 +267,7 @@ def test_the_named_formats_are_read_whatever_their_name(patient: Path, suffix: s
     assert np.abs(image[:, 3, -4] - [100, 101, 102]).max() <= 2
 
 
-def claim_size(file: Path, kind: str, columns: int, rows: int) -> None:
+def write_with_stated_size(file: Path, kind: str, columns: int, rows: int) -> None:
     """Write a tiny picture whose header states another size."""
     Image.fromarray(np.full((32, 32), 9, np.uint8)).save(file, format=kind)
     content = bytearray(file.read_bytes())
@@ -284,7 +284,7 @@ def claim_size(file: Path, kind: str, columns: int, rows: int) -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "JPEG"])
 @pytest.mark.parametrize("columns, rows", [(9000, 9000), (60000, 60000), (65000, 1000)])
-def test_a_picture_larger_than_any_image(patient: Path, kind: str, columns: int, rows: int):
+def test_a_picture_with_too_many_pixels_is_refused(patient: Path, kind: str, columns: int, rows: int):
     file = patient / "t1CE" / "001.png"
-    claim_size(file, kind, columns, rows)
-    assert f"{file} has more than 64 million pixels" in refusal(patient)
+    write_with_stated_size(file, kind, columns, rows)
+    assert f"{file} has more than 64 million pixels" in get_error_message(patient)

@@ -1,4 +1,4 @@
-"""A new image format is one module and one registration; the registry chooses the reader that is surest."""
+"""A new image format is one module and one registration; the registry chooses the most certain reader."""
 
 from __future__ import annotations
 
@@ -149,10 +149,12 @@ def test_folders_of_a_made_up_format_are_read(tmp_path: Path, monkeypatch: pytes
     assert find_patients(folder.parent) == [folder] and find_patients(folder) == [folder]
 
 
-def test_the_surest_reader_reads(mixed_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_most_certain_reader_is_used(mixed_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (nifti,) = (reader for reader in readers.READERS if reader.name == "NIfTI")
-    less_sure = replace(nifti, name="less sure", claims=lambda file: Certainty.POSSIBLE, read_volume=_raise)
-    monkeypatch.setattr(readers, "READERS", (less_sure, *readers.READERS))
+    less_certain = replace(
+        nifti, name="less sure", claims=lambda file: Certainty.POSSIBLE, read_volume=_raise
+    )
+    monkeypatch.setattr(readers, "READERS", (less_certain, *readers.READERS))
     readers.read_volume(mixed_folder / "P1_FLAIR.nii.gz")
     with pytest.raises(AssertionError):
         readers.read_volume(mixed_folder / "P1_T2.npz")

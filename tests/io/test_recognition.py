@@ -31,7 +31,7 @@ MPRAGE = {
 SAGITTAL, CORONAL = [0, 1, 0, 0, 0, -1], [1, 0, 0, 0, 0, -1]
 
 
-def recognised(images: int = 20, **tags: Any) -> SeriesRecognition:
+def recognise_tags(images: int = 20, **tags: Any) -> SeriesRecognition:
     header = Dataset()
     for tag, value in tags.items():
         setattr(header, tag, value)
@@ -81,7 +81,7 @@ def recognised(images: int = 20, **tags: Any) -> SeriesRecognition:
     ({}, "unknown"),
 ])  # fmt: skip
 def test_kind(tags: dict[str, Any], kind: str):
-    assert recognised(**tags).kind == kind
+    assert recognise_tags(**tags).kind == kind
 
 
 @pytest.mark.parametrize("uid, modality, kind", [
@@ -92,26 +92,24 @@ def test_kind(tags: dict[str, Any], kind: str):
     ("1.2.840.10008.5.1.4.1.1.481.3", "RTSTRUCT", "contours"),
     ("1.2.840.10008.5.1.4.1.1.4.2", "MR", "spectroscopy"), ("1.2.840.10008.5.1.4.1.1.2", "CT", "other modality"),
 ])  # fmt: skip
-def test_what_is_no_mr_image(uid: str, modality: str, kind: str):
-    found = recognised(SOPClassUID=uid, Modality=modality, SeriesDescription="T2", **SE_T2)
+def test_other_objects_are_not_mr_images(uid: str, modality: str, kind: str):
+    found = recognise_tags(SOPClassUID=uid, Modality=modality, SeriesDescription="T2", **SE_T2)
     assert found.sequence is None and found.kind == kind
 
 
 @pytest.mark.parametrize("orientation, name", [(SAGITTAL, "sagittal"), (CORONAL, "coronal")])
-def test_thick_stacks_of_other_planes_are_not_ours_but_isotropic_volumes_are(
-    orientation: list[int], name: str
-):
-    thick = recognised(
+def test_thick_non_axial_stacks_are_not_used_but_isotropic_volumes_are(orientation: list[int], name: str):
+    thick = recognise_tags(
         ImageOrientationPatient=orientation, SliceThickness=5, PixelSpacing=[0.5, 0.5], **SE_T1
     )
     assert thick.sequence is None and thick.kind == name and "5 mm" in thick.reason
-    volume = recognised(176, ImageOrientationPatient=orientation, **MPRAGE)
+    volume = recognise_tags(176, ImageOrientationPatient=orientation, **MPRAGE)
     assert volume.kind == "T1" and name in volume.reason and "resliced" in volume.reason
 
 
-def test_orientation_from_words_where_none_is_written():
-    assert recognised(SeriesDescription="矢状T1", SliceThickness=5, **SE_T1).kind == "sagittal"
-    assert recognised(SeriesDescription="COR T2", SliceThickness=5, **SE_T2).kind == "coronal"
+def test_orientation_is_taken_from_words_if_not_stated():
+    assert recognise_tags(SeriesDescription="矢状T1", SliceThickness=5, **SE_T1).kind == "sagittal"
+    assert recognise_tags(SeriesDescription="COR T2", SliceThickness=5, **SE_T2).kind == "coronal"
 
 
 @pytest.mark.parametrize("tags", [
@@ -122,22 +120,22 @@ def test_orientation_from_words_where_none_is_written():
     {"RepetitionTime": 9000, "EchoTime": 110},  # same timing as a FLAIR without TI
     {"RepetitionTime": 25, "EchoTime": 5, "ScanningSequence": "GR"},  # time-of-flight angiography or T1
 ])  # fmt: skip
-def test_what_cannot_be_told_is_unknown_and_says_why(tags: dict[str, Any]):
-    found = recognised(**tags)
+def test_an_undeterminable_series_is_unknown_with_a_reason(tags: dict[str, Any]):
+    found = recognise_tags(**tags)
     assert found.sequence is None and found.kind == "unknown"
     if "SeriesDescription" in tags:
         assert "SeriesDescription indicates" in found.reason and "contradict" in found.reason
 
 
-def test_conclusive_physics_overrules_words_and_says_so():
-    found = recognised(SeriesDescription="T1 SE", **SE_T2)
+def test_conclusive_timing_overrides_words_with_a_reason():
+    found = recognise_tags(SeriesDescription="T1 SE", **SE_T2)
     assert found.kind == "T2" and "although SeriesDescription indicates T1" in found.reason
 
 
-def test_a_reformat_stays_usable_as_a_last_resort_and_says_so():
-    found = recognised(ImageType=["DERIVED", "SECONDARY", "MPR"], **MPRAGE)
+def test_a_reformatted_series_is_usable_as_a_last_resort_with_a_reason():
+    found = recognise_tags(ImageType=["DERIVED", "SECONDARY", "MPR"], **MPRAGE)
     assert found.kind == "T1" and "DERIVED" in found.reason
-    assert "DERIVED" not in recognised(ImageType=["ORIGINAL", "PRIMARY", "MPR"], **MPRAGE).reason
+    assert "DERIVED" not in recognise_tags(ImageType=["ORIGINAL", "PRIMARY", "MPR"], **MPRAGE).reason
 
 
 def test_timing_in_functional_groups():
@@ -147,17 +145,17 @@ def test_timing_in_functional_groups():
     groups = Dataset()
     groups.MRTimingAndRelatedParametersSequence = Sequence([timing])
     groups.MREchoSequence, groups.MRModifierSequence = Sequence([echo]), Sequence([modifier])
-    found = recognised(SharedFunctionalGroupsSequence=Sequence([groups]), SeriesDescription="axial")
+    found = recognise_tags(SharedFunctionalGroupsSequence=Sequence([groups]), SeriesDescription="axial")
     assert found.kind == "FLAIR" and "TI 2500 ms" in found.reason
 
 
 @pytest.mark.parametrize("images, kind", [(1, "single image"), (2, "T2")])
-def test_one_image_is_no_stack(images: int, kind: str):
-    assert recognised(images, **SE_T2).kind == kind
+def test_one_image_is_not_a_stack(images: int, kind: str):
+    assert recognise_tags(images, **SE_T2).kind == kind
 
 
 @pytest.mark.parametrize("repetition, inversion", [(9000, 2500), (5000, 1800), (11000, 2800), (4800, 1650)])
-def test_flair_inversion_times_null_the_fluid(repetition: float, inversion: float):
+def test_flair_inversion_times_null_csf(repetition: float, inversion: float):
     assert is_csf_nulled(repetition, inversion)
     assert not is_csf_nulled(repetition, 0.5 * inversion) and not is_csf_nulled(repetition, 1.5 * inversion)
 
@@ -176,7 +174,7 @@ def test_flair_inversion_times_null_the_fluid(repetition: float, inversion: floa
     ("头颅横断T2加权", "T2", None), ("OAx T2 PROPELLER", "T2", None), ("MPRAGE", "T1", None),
     ("head routine", None, None),
 ])  # fmt: skip
-def test_words_of_descriptions(words: str, weight: str | None, contrast: bool | None):
+def test_weighting_and_contrast_in_descriptions(words: str, weight: str | None, contrast: bool | None):
     assert find_weighting_in_words(words) == weight
     assert parse_contrast(words) is contrast
 
@@ -198,43 +196,43 @@ def test_planes_in_words(words: str, plane: str):
     ("颅脑定位", "localiser"), ("磁敏感加权成像", "T2*"), ("动脉自旋标记灌注", "perfusion"),
     ("Resting state fMRI", "functional"),
 ])  # fmt: skip
-def test_words_of_what_is_not_ours_refuse_whatever_the_timing(words: str, kind: str):
+def test_words_of_other_kinds_exclude_a_series_regardless_of_timing(words: str, kind: str):
     for timing in (SE_T1, SE_T2, MPRAGE, {}):
-        found = recognised(SeriesDescription=words, **timing)
+        found = recognise_tags(SeriesDescription=words, **timing)
         assert found.sequence is None
-    assert recognised(SeriesDescription=words).kind == kind
+    assert recognise_tags(SeriesDescription=words).kind == kind
 
 
 # ---- the generated variants -------------------------------------------------------------------------
 
 
-def test_no_wrong_sequence_among_the_variants_and_nearly_all_that_can_be_told_are():
-    wrong, missed, told = [], [], 0
+def test_no_variant_is_misrecognised_and_nearly_all_determinable_ones_are_recognised():
+    wrong, missed, determinable = [], [], 0
     for variant in VARIANTS:
         found = recognise_series_from_header(variant.header, variant.image_count)
         if found.sequence is not None and found.kind != variant.kind:
             wrong.append((variant.name, found))
         if variant.is_determinable and variant.kind in TARGET_SEQUENCES:
-            told += 1
+            determinable += 1
             missed += [variant.name] if found.kind != variant.kind else []
     assert not wrong
-    assert told > 200 and len(missed) <= 0.05 * told, missed
+    assert determinable > 200 and len(missed) <= 0.05 * determinable, missed
 
 
 @pytest.mark.parametrize("seed", [1])
-def test_no_wrong_sequence_with_other_timings_either(seed: int):
+def test_no_variant_is_misrecognised_with_other_timings(seed: int):
     for variant in generate_variants(seed):
         found = recognise_series_from_header(variant.header, variant.image_count)
         assert found.sequence is None or found.kind == variant.kind, variant.name
 
 
 def test_the_confusion_table_counts_every_variant(tmp_path: Path):
-    said: list[str] = []
-    table = pd.read_csv(run_series_recognition(tmp_path, None, said.append), keep_default_na=False)
+    messages: list[str] = []
+    table = pd.read_csv(run_series_recognition(tmp_path, None, messages.append), keep_default_na=False)
     assert table["count"].sum() == len(VARIANTS) >= 200
     ours = table[table.recognised.isin(TARGET_SEQUENCES)]
     assert (ours.truth == ours.recognised).all() and set(ours.truth) == set(TARGET_SEQUENCES)
-    assert "0 wrong sequences" in said[0]
+    assert "0 wrong sequences" in messages[0]
 
 
 def test_real_series_in_the_confusion_table(tmp_path: Path, shared: Path):

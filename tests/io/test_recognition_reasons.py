@@ -102,7 +102,7 @@ REASONS: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-def reason_of(tags: dict[str, Any]) -> str:
+def get_reason(tags: dict[str, Any]) -> str:
     header = Dataset()
     for tag, value in tags.items():
         setattr(header, tag, value)
@@ -111,23 +111,25 @@ def reason_of(tags: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize(("tags", "english", "chinese"), REASONS)
 def test_reasons_in_both_languages(tags: dict[str, Any], english: str, chinese: str) -> None:
-    reason = reason_of(tags)
+    reason = get_reason(tags)
     assert isinstance(reason, Message)
     assert reason == english and render_message(reason, "en") == english
     assert render_message(reason, "zh") == chinese
 
 
 @pytest.mark.parametrize(("tags", "english", "chinese"), REASONS)
-def test_reasons_outlive_processes_and_records(tags: dict[str, Any], english: str, chinese: str) -> None:
+def test_reasons_survive_pickling_and_message_records(
+    tags: dict[str, Any], english: str, chinese: str
+) -> None:
     for copied in (
-        pickle.loads(pickle.dumps(reason_of(tags))),
-        from_message_record(to_message_record(reason_of(tags))),
+        pickle.loads(pickle.dumps(get_reason(tags))),
+        from_message_record(to_message_record(get_reason(tags))),
     ):
         assert copied == english and render_message(copied, "zh") == chinese
 
 
-def test_a_note_about_an_unknown_series_is_chinese_throughout() -> None:
-    reason = reason_of({"EchoTime": 10, "SeriesDescription": "t2_tse_tra"})
+def test_a_note_about_an_unknown_series_is_entirely_chinese() -> None:
+    reason = get_reason({"EchoTime": 10, "SeriesDescription": "t2_tse_tra"})
     note = message("series-unknown", name="t2_tse_tra", reason=reason)
     assert render_message(note, "zh") == (
         "未使用序列“t2_tse_tra”：SeriesDescription 写明 T2，但时间参数（TE 10 ms）与之不符：两者矛盾。"
@@ -139,7 +141,7 @@ def test_no_english_clause_is_left_in_any_reason() -> None:
     for variant in generate_variants():
         reason = recognise_series_from_header(variant.header, variant.image_count).reason
         chinese = render_message(reason, "zh")
-        own = " ".join(str(element.value) for element in variant.header)
+        header_text = " ".join(str(element.value) for element in variant.header)
         words = re.findall(r"(?<![\w-])[a-z]{3,}(?![\w-])", chinese)
         assert chinese.endswith("。"), chinese
-        assert all(word in own.lower() for word in words), (chinese, words)
+        assert all(word in header_text.lower() for word in words), (chinese, words)

@@ -23,13 +23,13 @@ VOXELS = np.random.default_rng(1).integers(0, 200, (10, 14, 6)).astype(np.int16)
 VOXELS[:2], VOXELS[-2:] = 0, 0
 
 
-def volumes(folder: Path) -> None:
+def write_volumes(folder: Path) -> None:
     image = nib.Nifti1Image(VOXELS, np.diag([2.0, 2.0, 3.0, 1.0]))
     image.header.set_xyzt_units("mm")
     nib.save(image, folder / "flair.nii.gz")
 
 
-def pictures(folder: Path) -> None:
+def write_pictures(folder: Path) -> None:
     (folder / "FLAIR").mkdir()
     for name in ("001", "002", "003"):
         pixels = np.full((32, 32), 10, np.uint8)
@@ -37,31 +37,31 @@ def pictures(folder: Path) -> None:
         Image.fromarray(pixels).save(folder / "FLAIR" / f"{name}.png")
 
 
-def dicom(folder: Path) -> None:
+def write_dicom(folder: Path) -> None:
     write_series(folder, SeriesDescription="T2 FLAIR")
 
 
-def loop(path: Path) -> None:
+def link_to_parent(path: Path) -> None:
     path.symlink_to(path.parent)
 
 
-def circle(path: Path) -> None:
+def link_to_itself(path: Path) -> None:
     path.symlink_to(path)
 
 
-def out(path: Path) -> None:
+def link_outside(path: Path) -> None:
     path.symlink_to("/etc/passwd")
 
 
-def dangling(path: Path) -> None:
+def link_to_nothing(path: Path) -> None:
     path.symlink_to(path.with_name("nothing"))
 
 
-def device(path: Path) -> None:
+def link_to_device(path: Path) -> None:
     path.symlink_to("/dev/zero")
 
 
-def door(path: Path) -> None:
+def create_socket(path: Path) -> None:
     """Create a socket; its path is short because socket paths are limited."""
     before = Path.cwd()
     os.chdir(path.parent)
@@ -72,24 +72,34 @@ def door(path: Path) -> None:
         os.chdir(before)
 
 
-SPECIAL = (os.mkfifo, loop, circle, out, dangling, device, door)
+SPECIAL = (
+    os.mkfifo,
+    link_to_parent,
+    link_to_itself,
+    link_outside,
+    link_to_nothing,
+    link_to_device,
+    create_socket,
+)
 KINDS = {
-    "t1.nii.gz": volumes,
-    "t2.mha": volumes,
-    "other/007.png": pictures,
-    "FLAIR/004.png": pictures,
-    "IM1": dicom,
+    "t1.nii.gz": write_volumes,
+    "t2.mha": write_volumes,
+    "other/007.png": write_pictures,
+    "FLAIR/004.png": write_pictures,
+    "IM1": write_dicom,
 }
 
 
-@pytest.mark.parametrize("special", SPECIAL)
+@pytest.mark.parametrize("create_special", SPECIAL)
 @pytest.mark.parametrize("name", KINDS)
-def test_they_are_passed_over_with_a_note(tmp_path: Path, special: Callable[[Path], None], name: str):
+def test_special_files_are_skipped_with_a_note(
+    tmp_path: Path, create_special: Callable[[Path], None], name: str
+):
     folder = tmp_path / "p"
     folder.mkdir()
     KINDS[name](folder)
     (folder / name).parent.mkdir(exist_ok=True)
-    special(folder / name)
+    create_special(folder / name)
     study = read_study(folder)
     assert list(study.series) == [MRSequence.FLAIR]
     assert any(f"1 links or special files in the folder were skipped ({Path(name).name})" in note
@@ -99,12 +109,14 @@ def test_they_are_passed_over_with_a_note(tmp_path: Path, special: Callable[[Pat
     assert folder / name not in find_masks(folder)
 
 
-@pytest.mark.parametrize("special", SPECIAL)
+@pytest.mark.parametrize("create_special", SPECIAL)
 @pytest.mark.parametrize("name", ["flair.nii.gz", "FLAIR", "IM1"])
-def test_a_folder_of_nothing_else_is_told_so(tmp_path: Path, special: Callable[[Path], None], name: str):
+def test_a_folder_with_only_special_files_is_refused(
+    tmp_path: Path, create_special: Callable[[Path], None], name: str
+):
     folder = tmp_path / "p"
     folder.mkdir()
-    special(folder / name)
+    create_special(folder / name)
     with pytest.raises(GliomarkError) as caught:
         read_study(folder)
     assert f"{folder} contains no images, only links or special files" in str(caught.value) and name in str(
@@ -112,7 +124,7 @@ def test_a_folder_of_nothing_else_is_told_so(tmp_path: Path, special: Callable[[
     )
 
 
-@pytest.mark.parametrize("write", [volumes, pictures, dicom])
+@pytest.mark.parametrize("write", [write_volumes, write_pictures, write_dicom])
 def test_a_patient_folder_that_is_a_link_is_read(tmp_path: Path, write: Callable[[Path], None]):
     (tmp_path / "elsewhere").mkdir()
     write(tmp_path / "elsewhere")
@@ -124,37 +136,39 @@ def test_a_patient_folder_that_is_a_link_is_read(tmp_path: Path, write: Callable
     assert not any("skipped" in note for note in read_study(link).notes)
 
 
-@pytest.mark.parametrize("special", [os.mkfifo, device, door])
-def test_a_table_is_a_file(tmp_path: Path, special: Callable[[Path], None]):
-    special(tmp_path / "table.csv")
+@pytest.mark.parametrize("create_special", [os.mkfifo, link_to_device, create_socket])
+def test_a_special_file_is_not_a_table(tmp_path: Path, create_special: Callable[[Path], None]):
+    create_special(tmp_path / "table.csv")
     with pytest.raises(GliomarkError, match=r"table\.csv is a pipe, a socket or a device"):
         read_clinical_table(tmp_path / "table.csv")
 
 
-def test_a_table_that_is_a_link_to_one_is_read(tmp_path: Path):
+def test_a_table_behind_a_link_is_read(tmp_path: Path):
     (tmp_path / "real.csv").write_text("id,age,sex\nP1,50,0\n", "utf-8")
     (tmp_path / "table.csv").symlink_to(tmp_path / "real.csv")
     assert read_clinical_table(tmp_path / "table.csv").get_row("P1").age == 50
 
 
-@pytest.mark.parametrize("special", SPECIAL)
-def test_a_mask_folder_is_read_without_them(tmp_path: Path, special: Callable[[Path], None]):
+@pytest.mark.parametrize("create_special", SPECIAL)
+def test_a_mask_folder_is_read_without_special_files(tmp_path: Path, create_special: Callable[[Path], None]):
     folder = tmp_path / "masks"
     folder.mkdir()
     lesion = nib.Nifti1Image((VOXELS > 150).astype(np.uint8), np.diag([2.0, 2.0, 3.0, 1.0]))
     nib.save(lesion, folder / "lesion.nii.gz")
     for name in ("seg.nii.gz", "seg.dcm", "rater", "001.xml"):
-        special(folder / name)
+        create_special(folder / name)
     assert find_masks(folder) == (folder / "lesion.nii.gz",)
 
 
-@pytest.mark.parametrize("special", SPECIAL)
-def test_a_cohorts_root_is_scanned_without_them(tmp_path: Path, special: Callable[[Path], None]):
+@pytest.mark.parametrize("create_special", SPECIAL)
+def test_a_cohort_folder_is_scanned_without_special_files(
+    tmp_path: Path, create_special: Callable[[Path], None]
+):
     """Links to folders are patients stored elsewhere; files are not read through links, pipes or devices."""
     (tmp_path / "P1").mkdir()
-    volumes(tmp_path / "P1")
+    write_volumes(tmp_path / "P1")
     for name in ("IM1", "export.zip"):
-        special(tmp_path / name)
+        create_special(tmp_path / name)
     (tmp_path / "private").mkdir()
-    files, bad = _find_dicom_files(tmp_path, tmp_path / "private", [tmp_path / "P1"])
-    assert (files, bad) == ([], [])
+    files, damaged = _find_dicom_files(tmp_path, tmp_path / "private", [tmp_path / "P1"])
+    assert (files, damaged) == ([], [])

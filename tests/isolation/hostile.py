@@ -36,9 +36,9 @@ def cause_segfault(folder: Path) -> str:
 
 def crash_once(folder: Path) -> str:
     """Crash the process in the first attempt only."""
-    mark = folder / "tried"
-    if not mark.exists():
-        mark.touch()
+    marker_file = folder / "tried"
+    if not marker_file.exists():
+        marker_file.touch()
         os.kill(os.getpid(), signal.SIGSEGV)
     return "second try"
 
@@ -98,14 +98,14 @@ def close_pipe(folder: Path) -> str:
 def write_garbage_answer(folder: Path) -> str:
     pipe_descriptors = [file for file in range(3, 64) if _is_pipe(file)]
     for file in pipe_descriptors:
-        with _ignored():
+        with _IgnoreOSError():
             os.write(file, b'{"ended": ["well"]}\n')
     return "too late"
 
 
 def write_endless_answer(folder: Path) -> str:
     for file in (file for file in range(3, 64) if _is_pipe(file)):
-        with _ignored():
+        with _IgnoreOSError():
             for _ in range(64):
                 os.write(file, b"a" * (1 << 16))
     return "too late"
@@ -168,7 +168,7 @@ def read_instance(file: Path) -> Instance:
     return read(file)
 
 
-class _ignored:  # noqa: N801 - reads as contextlib's
+class _IgnoreOSError:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, *_: object) -> bool:
@@ -187,8 +187,8 @@ if __name__ == "__main__":
     module = sys.modules["tests.isolation.hostile"] = sys.modules["__main__"]
     for package in ("tests", "tests.isolation"):
         sys.modules.setdefault(package, types.ModuleType(package))
-    own = [one for one in vars(module).values() if getattr(one, "__module__", "") == "__main__"]
-    names = [one.__name__ for one in own if callable(one)]
+    functions = [one for one in vars(module).values() if getattr(one, "__module__", "") == "__main__"]
+    names = [one.__name__ for one in functions if callable(one)]
     child.ALLOWED_FUNCTIONS |= {f"tests.isolation.hostile:{name}" for name in names}
     if "poison" in sys.argv:
         sys.argv.remove("poison")

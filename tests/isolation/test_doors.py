@@ -34,13 +34,13 @@ COMMAND = (sys.executable, "-P", hostile.__file__, "poison")
 
 
 @pytest.fixture(scope="module")
-def reading() -> Iterator[ReaderPool]:
+def reader_pool() -> Iterator[ReaderPool]:
     with ReaderPool(2, command=COMMAND) as processes:
         yield processes
 
 
 @pytest.fixture(scope="module")
-def three(tmp_path_factory: pytest.TempPathFactory, picture_folder: Path) -> Path:
+def three_patients(tmp_path_factory: pytest.TempPathFactory, picture_folder: Path) -> Path:
     """Write three patients; the second crashes the reader process."""
     folder = tmp_path_factory.mktemp("three")
     for name in ("A", "B", "C"):
@@ -49,42 +49,42 @@ def three(tmp_path_factory: pytest.TempPathFactory, picture_folder: Path) -> Pat
     return folder
 
 
-def test_a_batch_answers_the_others_as_it_would_alone(
-    three: Path,
+def test_a_batch_predicts_the_other_patients_as_if_alone(
+    three_patients: Path,
     tiny_weights: Path,
     tmp_path: Path,
-    reading: ReaderPool,
+    reader_pool: ReaderPool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    answers = {}
+    predictions = {}
 
-    def keep(prediction, out, **asked):  # noqa: ANN001, ANN003, ANN202
-        answers[prediction.patient_id] = prediction
-        return write(prediction, out, **asked)
+    def keep_prediction(prediction, out, **options):  # noqa: ANN001, ANN003, ANN202
+        predictions[prediction.patient_id] = prediction
+        return write(prediction, out, **options)
 
     from gliomark import batch
 
     write = batch.write_prediction
-    monkeypatch.setattr(batch, "write_prediction", keep)
+    monkeypatch.setattr(batch, "write_prediction", keep_prediction)
     request = PredictionOptions(str(tiny_weights), allows_missing_clinical=True)
-    failures = predict_folder(three, None, tmp_path / "out", request, lambda _: None, reading)
+    failures = predict_folder(three_patients, None, tmp_path / "out", request, lambda _: None, reader_pool)
     (failure,) = failures
     assert failure.patient_id == "B"
     assert isinstance(failure.message, Message) and failure.message.code == "reading-crashed"
-    assert str(three / "B") in failure.message and "at poison" in failure.message
+    assert str(three_patients / "B") in failure.message and "at poison" in failure.message
     assert not (tmp_path / "out" / "B").exists()
     model = load_model(tiny_weights)
-    assert answers.keys() == {"A", "C"}
-    for name, answer in answers.items():
-        alone = predict(
-            read_study(three / name, required_sequences=model.sequences),
+    assert predictions.keys() == {"A", "C"}
+    for name, prediction in predictions.items():
+        expected = predict(
+            read_study(three_patients / name, required_sequences=model.sequences),
             ClinicalData(name, None, None),
             model,
         )
-        np.testing.assert_array_equal(answer.segmentation.probability, alone.segmentation.probability)
-        assert answer.markers == alone.markers and answer.all_notes == alone.all_notes
-        for sequence, image in alone.stack.images.items():
-            np.testing.assert_array_equal(answer.stack.images[sequence], image)
+        np.testing.assert_array_equal(prediction.segmentation.probability, expected.segmentation.probability)
+        assert prediction.markers == expected.markers and prediction.all_notes == expected.all_notes
+        for sequence, image in expected.stack.images.items():
+            np.testing.assert_array_equal(prediction.stack.images[sequence], image)
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +98,16 @@ def live(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Iterat
         yield client
 
 
-def test_a_server_refuses_poison_and_takes_the_next(live: LiveClient, three: Path) -> None:
+def test_a_server_refuses_a_crashing_study_and_accepts_the_next(
+    live: LiveClient, three_patients: Path
+) -> None:
     for name in ("B", "A", "B", "C"):
-        answer: httpx.Response = live.upload(three / name)
+        response: httpx.Response = live.upload(three_patients / name)
         if name != "B":
-            assert answer.status_code == 201, answer.text
+            assert response.status_code == 201, response.text
             continue
-        assert answer.status_code == 422 and answer.json()["code"] == "reading-crashed"
-        assert str(live.server.store.data_folder) not in answer.text and "poison" in answer.text
+        assert response.status_code == 422 and response.json()["code"] == "reading-crashed"
+        assert str(live.server.store.data_folder) not in response.text and "poison" in response.text
     folder = live.server.store.data_folder
     assert len(list((folder / "studies").iterdir())) == 2
     assert not (folder / "uploads").exists() or not any((folder / "uploads").iterdir())
@@ -117,7 +119,7 @@ def node(live: LiveClient) -> DicomNode:
     return DicomNode(live.server, DicomNodeConfig(0, allowed_ae_titles=("MRI",)))
 
 
-def pushed(node: DicomNode, name: str, poison: bool) -> Path:
+def write_pushed_study(node: DicomNode, name: str, poison: bool) -> Path:
     folder = node.incoming_folder.with_name("taken") / f"{name}-12345678"
     write_series(folder, SeriesDescription="T2 FLAIR")
     for number, file in enumerate(sorted(find_dicom_files(folder))):
@@ -128,71 +130,71 @@ def pushed(node: DicomNode, name: str, poison: bool) -> Path:
     return folder
 
 
-def test_a_pushed_study_that_is_poison_is_set_aside(live: LiveClient, node: DicomNode) -> None:
-    folder = pushed(node, "bad", poison=True)
+def test_a_crashing_pushed_study_is_set_aside(live: LiveClient, node: DicomNode) -> None:
+    folder = write_pushed_study(node, "bad", poison=True)
     sent = sorted(file.name for file in folder.iterdir())
     node._request_prediction(folder)
-    aside = live.server.store.data_folder / "set-aside"
-    assert sorted(file.name for file in (aside / folder.name).iterdir()) == sent
-    reason = (aside / f"{folder.name}.txt").read_text("utf-8")
+    set_aside_folder = live.server.store.data_folder / "set-aside"
+    assert sorted(file.name for file in (set_aside_folder / folder.name).iterdir()) == sent
+    reason = (set_aside_folder / f"{folder.name}.txt").read_text("utf-8")
     assert "signal 11" in reason and "2.dcm" in reason and reason.count("\n") == 1
     assert not folder.exists() and not any((live.server.store.data_folder / "tries").iterdir())
     assert any(row.action == "pushed study set aside" for row in live.server.database.list_audit_lines())
 
 
-@pytest.mark.parametrize("before", [0, 1, 2])
-def test_a_study_that_ended_the_server_itself_is_tried_twice(
-    live: LiveClient, node: DicomNode, before: int
+@pytest.mark.parametrize("earlier_attempts", [0, 1, 2])
+def test_a_study_that_ended_the_server_is_tried_twice(
+    live: LiveClient, node: DicomNode, earlier_attempts: int
 ) -> None:
-    folder = pushed(node, f"study{before}", poison=False)
-    tries = live.server.store.data_folder / "tries" / f"study{before}"
+    folder = write_pushed_study(node, f"study{earlier_attempts}", poison=False)
+    tries = live.server.store.data_folder / "tries" / f"study{earlier_attempts}"
     tries.parent.mkdir(exist_ok=True)
-    if before:
-        tries.write_bytes(b"." * before)  # as left by servers that ended during earlier attempts
+    if earlier_attempts:
+        tries.write_bytes(b"." * earlier_attempts)  # as left by servers that ended during earlier attempts
     node._request_prediction(folder)
     set_aside = (live.server.store.data_folder / "set-aside" / folder.name).exists()
-    assert set_aside == (before == 2)
+    assert set_aside == (earlier_attempts == 2)
     assert not tries.exists(), "a study that is pushed again is read again"
 
 
-@pytest.mark.parametrize("bad", [(0,), (3, 4), tuple(range(6))])
-def test_headers_that_are_poison_are_kept_out_one_by_one(
-    tmp_path: Path, reading: ReaderPool, monkeypatch: pytest.MonkeyPatch, bad: tuple[int, ...]
+@pytest.mark.parametrize("damaged", [(0,), (3, 4), tuple(range(6))])
+def test_crashing_headers_are_quarantined_individually(
+    tmp_path: Path, reader_pool: ReaderPool, monkeypatch: pytest.MonkeyPatch, damaged: tuple[int, ...]
 ) -> None:
     write_series(tmp_path, SeriesDescription="T2 FLAIR")
     files = sorted(find_dicom_files(tmp_path))[:6]
-    for number in bad:
+    for number in damaged:
         files[number].write_bytes(files[number].read_bytes() + b"POISON")
-    monkeypatch.setattr(scan, "get_reader_pool", lambda: reading)
+    monkeypatch.setattr(scan, "get_reader_pool", lambda: reader_pool)
     found = _read_header_batch(files)
-    whole = [one for one in found if isinstance(one, Instance)]
-    out = [one for one in found if not isinstance(one, Instance)]
-    assert sorted(one.file for one in whole) == sorted(f for n, f in enumerate(files) if n not in bad)
-    assert sorted(one.where for one in out) == sorted(str(files[n]) for n in bad)
-    assert all("the reading process ended unexpectedly" in one.reason for one in out)
+    instances = [one for one in found if isinstance(one, Instance)]
+    quarantined = [one for one in found if not isinstance(one, Instance)]
+    assert sorted(one.file for one in instances) == sorted(f for n, f in enumerate(files) if n not in damaged)
+    assert sorted(one.where for one in quarantined) == sorted(str(files[n]) for n in damaged)
+    assert all("the reading process ended unexpectedly" in one.reason for one in quarantined)
 
 
-def test_a_file_that_is_not_known_is_found_by_halves(tmp_path: Path) -> None:
+def test_an_unknown_crashing_file_is_found_by_bisection(tmp_path: Path) -> None:
     files = [tmp_path / str(number) for number in range(9)]
 
-    def read(subject: Path, function: object, asked: list[Path]) -> list[str]:
-        if files[5] in asked:
+    def read_items(subject: Path, function: object, items: list[Path]) -> list[str]:
+        if files[5] in items:
             raise ReaderProcessError("ended", "")
-        return [one.name for one in asked]
+        return [one.name for one in items]
 
-    found, ended = read_items_skipping_crashes(read, tmp_path, read_headers, files, lambda one: one)  # type: ignore[arg-type]
-    assert found == ["0", "1", "2", "3", "4", "6", "7", "8"] and ended == [(files[5], "ended")]
+    found, crashed = read_items_skipping_crashes(read_items, tmp_path, read_headers, files, lambda one: one)  # type: ignore[arg-type]
+    assert found == ["0", "1", "2", "3", "4", "6", "7", "8"] and crashed == [(files[5], "ended")]
 
 
 def test_a_cohort_is_built_without_the_patient(
-    three: Path, tmp_path: Path, reading: ReaderPool, monkeypatch: pytest.MonkeyPatch
+    three_patients: Path, tmp_path: Path, reader_pool: ReaderPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = tmp_path / "labels.csv"
     labels.write_text("id,age,sex,idh_mutant\nA,50,0,1\nB,51,1,0\nC,52,0,1\n", "utf-8")
     for module in (scan, build):
-        monkeypatch.setattr(module, "get_reader_pool", lambda: reading)
+        monkeypatch.setattr(module, "get_reader_pool", lambda: reader_pool)
     report = build_cohort(
-        CohortSources(three, labels),
+        CohortSources(three_patients, labels),
         tmp_path / "cohort",
         BuildSettings(sequences=PAIR, without_masks=True),
         workers=0,

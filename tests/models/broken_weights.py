@@ -39,7 +39,7 @@ Parts = tuple[dict[str, Any], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class BrokenFile:
-    """An invalid file. make: writes it to a path; words: the message must contain all of them."""
+    """An invalid file. write: writes it to a path; expected_words: words that the message must contain."""
 
     write: Callable[[Path], object]
     expected_words: tuple[str, ...]
@@ -51,12 +51,12 @@ class BrokenFile:
 @cache
 def _create_tiny_model() -> Parts:
     torch.manual_seed(0)
-    outliner, reader = (
+    segmenter, classifier = (
         build_segmentation_network(parse_segmentation_settings(SEGMENTATION_SETTINGS)),
         build_kinet(MARKER_SETTINGS),
     )
-    tensors = {f"segmentation/{name}": tensor for name, tensor in outliner.state_dict().items()}
-    tensors |= {f"idh/{name}": tensor for name, tensor in reader.state_dict().items()}
+    tensors = {f"segmentation/{name}": tensor for name, tensor in segmenter.state_dict().items()}
+    tensors |= {f"idh/{name}": tensor for name, tensor in classifier.state_dict().items()}
     tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
     tensors |= {"prior": torch.ones(4, 4).half(), TREES: encode_tensor(create_tree_text())}
     marker = {
@@ -80,12 +80,12 @@ def _create_tiny_model() -> Parts:
             "cohort": "invented",
         },
     }
-    use = {"tile": 64, "pool": 2, "context": 0, "flips": False, "smallest_share": 0.0}
+    inference = {"tile": 64, "pool": 2, "context": 0, "flips": False, "smallest_share": 0.0}
     card = {
         "name": "tiny",
         "sequences": ["T1C", "FLAIR"],
         "rule": "joint",
-        "segmentation": {"network": SEGMENTATION_SETTINGS, **use},
+        "segmentation": {"network": SEGMENTATION_SETTINGS, **inference},
         "segmentation_threshold": 0.5,
         "smallest_lesion_ml": 0.5,
         "training_cohort": "nobody",
@@ -129,8 +129,12 @@ def encode_tensor(text: str) -> Tensor:
 
 def pack_weights(card: str, tensors: dict[str, Tensor], **metadata: str) -> bytes:
     """Return a weights file with a correct hash, whatever its content."""
-    stated = {"schema_version": "2", "card": card, "sha256": _compute_digest(card, tensors)} | metadata
-    return save({name: tensor.contiguous() for name, tensor in tensors.items()}, stated)
+    header_metadata = {
+        "schema_version": "2",
+        "card": card,
+        "sha256": _compute_digest(card, tensors),
+    } | metadata
+    return save({name: tensor.contiguous() for name, tensor in tensors.items()}, header_metadata)
 
 
 def write_tiny(path: Path) -> Path:
@@ -153,9 +157,9 @@ def write_with_card_text(path: Path, text: str) -> None:
     path.write_bytes(pack_weights(text, copy_tiny_model()[1]))
 
 
-def write_with_metadata(path: Path, **words: str) -> None:
+def write_with_metadata(path: Path, **metadata: str) -> None:
     card, tensors = copy_tiny_model()
-    path.write_bytes(pack_weights(json.dumps(card), tensors, **words))
+    path.write_bytes(pack_weights(json.dumps(card), tensors, **metadata))
 
 
 def write_with_tensors(path: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
@@ -184,13 +188,13 @@ def write_with_content(path: Path, change: Callable[[bytes], bytes]) -> None:
     path.write_bytes(change(write_tiny(path).read_bytes()))
 
 
-def _set_field(where: str, value: object) -> Callable[[dict], object]:
+def _set_field(path: str, value: object) -> Callable[[dict], object]:
     """Return a change that sets a field of the card by its path, such as ``markers.idh.threshold``."""
 
     def change(card: dict) -> None:
-        *way, last = where.split(".")
-        for step in way:
-            card = card[step]
+        *keys, last = path.split(".")
+        for key in keys:
+            card = card[key]
         card[last] = value
 
     return change
@@ -208,9 +212,9 @@ def _find_tensor_name(tensors: dict[str, Tensor], part: str, suffix: str) -> str
     return next(name for name in tensors if name.startswith(part + "/") and name.endswith(suffix))
 
 
-def _change_dtype(kind: torch.dtype) -> Callable[[dict[str, Tensor]], object]:
+def _change_dtype(dtype: torch.dtype) -> Callable[[dict[str, Tensor]], object]:
     name = _find_tensor_name(_create_tiny_model()[1], "segmentation", "weight")
-    return lambda tensors: tensors.update({name: tensors[name].to(kind)})
+    return lambda tensors: tensors.update({name: tensors[name].to(dtype)})
 
 
 def _fill_tensors(part: str, value: float) -> Callable[[dict[str, Tensor]], object]:

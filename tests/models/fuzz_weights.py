@@ -1,4 +1,4 @@
-"""Load mutated weights files in a separate process: ``python fuzz_weights.py DOOR SEED COUNT``.
+"""Load mutated weights files in a separate process: ``python fuzz_weights.py TARGET SEED COUNT``.
 
 Every mutation has a valid hash. Each attempt is printed before it starts, so that the parent process can identify the
 one that terminated this process. The last line counts refused and accepted files; any other exception ends with a
@@ -32,7 +32,7 @@ from gliomark.pipeline import build_model
 from gliomark.study import ClinicalData, SliceStack
 
 Random = np.random.Generator
-ODD_WORDS = (
+INVALID_WORDS = (
     b"0",
     b"-1",
     b"nan",
@@ -63,7 +63,7 @@ def mutate(content: bytes, random: Random) -> bytes:
             case 2:
                 changed[position:position] = changed[piece]
             case 3:
-                word = ODD_WORDS[int(random.integers(0, len(ODD_WORDS)))]
+                word = INVALID_WORDS[int(random.integers(0, len(INVALID_WORDS)))]
                 changed[position : position + len(word)] = word
             case 4:
                 changed[piece] = random.bytes(len(changed[piece]))
@@ -112,9 +112,9 @@ def fuzz_model(random: Random, path: Path) -> None:
         case _:
             for name in random.choice(sorted(set(tensors) - {TREES}), int(random.integers(1, 5))):
                 tensor = tensors[str(name)].clone().contiguous()
-                flat = tensor.reshape(-1).view(torch.uint8)
-                for position in random.integers(0, len(flat), int(random.integers(1, 40))):
-                    flat[position] = int(random.integers(0, 256))
+                raw_bytes = tensor.reshape(-1).view(torch.uint8)
+                for position in random.integers(0, len(raw_bytes), int(random.integers(1, 40))):
+                    raw_bytes[position] = int(random.integers(0, 256))
                 tensors[str(name)] = tensor
     path.write_bytes(pack_weights(text, tensors))
     model = build_model(load_weights(path))
@@ -145,17 +145,17 @@ TARGETS: dict[str, Callable[[Random, Path], None]] = {
 
 
 def main(target: str, seed: int, count: int) -> None:
-    refused = answered = 0
+    refused = loaded = 0
     with tempfile.TemporaryDirectory() as folder:
         for number in range(count):
             print(f"{target} {seed} {number}", flush=True)
             try:
                 TARGETS[target](np.random.default_rng([seed, number]), Path(folder) / "a.safetensors")
-                answered += 1
+                loaded += 1
             except GliomarkError as error:
                 assert error.message and "\n" not in error.message
                 refused += 1
-    print(f"refused {refused} answered {answered}")
+    print(f"refused {refused} answered {loaded}")
 
 
 if __name__ == "__main__":

@@ -28,14 +28,14 @@ PUBLISHED_SIZES = [
 
 
 @pytest.mark.parametrize(("build", "parameters"), PUBLISHED_SIZES)
-def test_as_many_parameters_as_published(build: Callable[..., nn.Module], parameters: int):
+def test_the_number_of_parameters_is_the_published_one(build: Callable[..., nn.Module], parameters: int):
     with torch.device("meta"):
         network = build(3, 1000)
     assert sum(weight.numel() for weight in network.parameters()) == parameters
 
 
 @pytest.mark.parametrize("name", IMAGE_CLASSIFIERS)
-def test_every_channel_and_every_layer_takes_part(name: str):
+def test_every_channel_and_layer_contributes(name: str):
     torch.manual_seed(0)
     network = IMAGE_CLASSIFIERS[name](2)
     image = torch.randn(2, 2, 60, 60, requires_grad=True)
@@ -47,15 +47,15 @@ def test_every_channel_and_every_layer_takes_part(name: str):
 
 
 def test_xception_halves_the_picture_five_times():
-    seen = {}
+    outputs = {}
     with torch.device("meta"):
         network = build_xception(1)
-        network.conv4.register_forward_hook(lambda *hooked: seen.update(feature=hooked[2]))
+        network.conv4.register_forward_hook(lambda *arguments: outputs.update(feature=arguments[2]))
         network(torch.zeros(1, 1, 299, 299))
-    assert seen["feature"].shape == (1, 2048, 10, 10)  # figure 5 of Chollet 2017
+    assert outputs["feature"].shape == (1, 2048, 10, 10)  # figure 5 of Chollet 2017
 
 
-def as_torchvision(network: nn.Module, old: bool = False) -> dict[str, Tensor]:
+def rename_to_torchvision(network: nn.Module, old: bool = False) -> dict[str, Tensor]:
     """Return the network's tensors with torchvision's names; old: as in files of 2017."""
     state = {}
     for name, value in network.state_dict().items():
@@ -66,37 +66,45 @@ def as_torchvision(network: nn.Module, old: bool = False) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("build", "first"),
+    ("build", "first_layer"),
     [
         (build_resnet50, "conv1.weight"),
         (build_densenet121, "features.conv0.weight"),
         (build_xception, "conv1.weight"),
     ],
 )
-def test_imagenet_weights_fit_all_but_the_last_layer(build: Callable[..., nn.Module], first: str):
+def test_imagenet_weights_fit_all_but_the_last_layer(build: Callable[..., nn.Module], first_layer: str):
     source, network = build(3, 3), build(2)
-    given = source.state_dict()
+    source_state = source.state_dict()
     for old in (False, True):
         for weight in network.parameters():
             nn.init.constant_(weight, 7)
-        fit = load_imagenet_state_dict(network, as_torchvision(source, old))
-        own = network.state_dict()
-        same = [n for n in own if own[n].shape == given[n].shape and not n.endswith(NOT_IN_FILES)]
-        assert all(torch.equal(own[name], given[name]) for name in same)
-        assert fit.loaded == len(same) + 1
-        assert all((own[name] == 0).all() for name in own if name.endswith("downsample.0.bias"))
+        report = load_imagenet_state_dict(network, rename_to_torchvision(source, old))
+        network_state = network.state_dict()
+        loaded_names = [
+            n
+            for n in network_state
+            if network_state[n].shape == source_state[n].shape and not n.endswith(NOT_IN_FILES)
+        ]
+        assert all(torch.equal(network_state[name], source_state[name]) for name in loaded_names)
+        assert report.loaded == len(loaded_names) + 1
+        assert all(
+            (network_state[name] == 0).all() for name in network_state if name.endswith("downsample.0.bias")
+        )
         # the first layer responds to a grey image as it did to the same image in three colours
-        torch.testing.assert_close(own[first].sum(dim=1), given[first].sum(dim=1))
+        torch.testing.assert_close(
+            network_state[first_layer].sum(dim=1), source_state[first_layer].sum(dim=1)
+        )
 
 
-def test_the_same_picture_gives_the_same_features_after_loading():
+def test_features_are_unchanged_after_loading():
     source, network = build_densenet121(3).eval(), build_densenet121(3).eval()
-    load_imagenet_state_dict(network, as_torchvision(source))
+    load_imagenet_state_dict(network, rename_to_torchvision(source))
     image = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(network(image), source(image))
 
 
-def test_another_networks_file_is_refused():
+def test_weights_of_another_network_are_refused():
     with pytest.raises(ValueError, match="tensors fit"):
-        load_imagenet_state_dict(build_resnet50(1), as_torchvision(build_densenet121(3)))
+        load_imagenet_state_dict(build_resnet50(1), rename_to_torchvision(build_densenet121(3)))

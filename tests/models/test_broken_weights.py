@@ -15,13 +15,13 @@ from gliomark.messages import Message, render_message
 from gliomark.pipeline import load_model
 
 
-def test_the_tiny_model_is_in_order(tmp_path: Path) -> None:
+def test_the_tiny_model_is_valid(tmp_path: Path) -> None:
     model = load_model(write_tiny(tmp_path / "小 a.safetensors"))
     assert list(model.classifiers) == ["idh"] and model.card.markers["idh"].calibration == (0.0, 1.0)
     assert model.identity.signature == "unsigned" and len(model.sha256) == 64
 
 
-def test_a_link_to_a_file_is_the_file(tmp_path: Path) -> None:
+def test_a_link_to_a_file_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "link.safetensors").symlink_to(write_tiny(tmp_path / "a.safetensors"))
     assert load_model(tmp_path / "link.safetensors").sha256 == load_model(tmp_path / "a.safetensors").sha256
 
@@ -32,27 +32,27 @@ def test_a_broken_file_is_refused_in_one_sentence(broken: BrokenFile, tmp_path: 
     broken.write(path)
     with pytest.raises(GliomarkError) as caught:
         load_model(path)
-    said = caught.value.message
-    assert isinstance(said, Message) and "\n" not in said and len(said) < 700
-    assert str(path) in said
+    error_text = caught.value.message
+    assert isinstance(error_text, Message) and "\n" not in error_text and len(error_text) < 700
+    assert str(path) in error_text
     for word in broken.expected_words:
-        assert word in said, f"{word!r} is not in: {said}"
-    chinese = render_message(said, "zh")
-    assert any("一" <= sign <= "鿿" for sign in chinese) and chinese != str(said)
+        assert word in error_text, f"{word!r} is not in: {error_text}"
+    chinese = render_message(error_text, "zh")
+    assert any("一" <= character <= "鿿" for character in chinese) and chinese != str(error_text)
     assert {file.name for file in tmp_path.iterdir()} <= {path.name}, "something was unpickled or left behind"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("door", "count"), [("file", 400), ("card", 1500), ("trees", 1500), ("model", 60)])
-def test_mutations_that_get_past_the_hash_end_in_a_sentence_or_in_numbers(door: str, count: int) -> None:
+@pytest.mark.parametrize(("target", "count"), [("file", 400), ("card", 1500), ("trees", 1500), ("model", 60)])
+def test_mutations_with_a_valid_hash_are_refused_or_predict_finite_numbers(target: str, count: int) -> None:
     """Run in a separate process, which no mutation may terminate. GLIOMARK_FUZZ=20 runs twenty times as many."""
     count *= int(os.environ.get("GLIOMARK_FUZZ", "1"))
     root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), *filter(None, sys.path)])}
-    command = [sys.executable, str(Path(__file__).with_name("fuzz_weights.py")), door, "1", str(count)]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
-    *before, last = done.stdout.strip().splitlines()
-    assert done.returncode == 0, f"ended by {done.returncode} at {last}: {done.stderr[-2000:]}"
+    command = [sys.executable, str(Path(__file__).with_name("fuzz_weights.py")), target, "1", str(count)]
+    completed = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    *attempts, last = completed.stdout.strip().splitlines()
+    assert completed.returncode == 0, f"ended by {completed.returncode} at {last}: {completed.stderr[-2000:]}"
     word, refused, _, answered = last.split()
-    assert word == "refused" and int(refused) + int(answered) == count == len(before)
+    assert word == "refused" and int(refused) + int(answered) == count == len(attempts)
     assert int(refused) > count / 4 and int(answered) > 0

@@ -23,29 +23,34 @@ def test_levels_halve_in_size_and_double_in_channels() -> None:
 
 
 @pytest.mark.parametrize("side", [16, 18, 30], ids=["even", "odd at the third level", "odd at the second"])
-def test_any_side_comes_back_whole(side: int) -> None:
+def test_outputs_have_the_size_of_the_input(side: int) -> None:
     network = build_mignet(SETTINGS).eval()
-    answer = network(torch.randn(1, 2, side, side), IDENTITY)
-    assert answer.logits.shape == (1, 2, side, side) and answer.grade_logits.shape == (1, 2)
+    output = network(torch.randn(1, 2, side, side), IDENTITY)
+    assert output.logits.shape == (1, 2, side, side) and output.grade_logits.shape == (1, 2)
 
 
-def test_the_three_switches_are_the_swin_ones() -> None:
-    own, swin = build_mignet(SETTINGS), build_mignet(replace(SETTINGS, backbone="swin"))
-    assert isinstance(own.encoder, ConvolutionalEncoder) and isinstance(own.decoder, ConvolutionalDecoder)
+def test_the_three_switches_work_as_in_swin_unet() -> None:
+    convolutional, swin = build_mignet(SETTINGS), build_mignet(replace(SETTINGS, backbone="swin"))
+    assert isinstance(convolutional.encoder, ConvolutionalEncoder) and isinstance(
+        convolutional.decoder, ConvolutionalDecoder
+    )
     shapes = [
-        {name: tuple(p.shape) for name, p in network.guidance.named_parameters()} for network in (own, swin)
+        {name: tuple(p.shape) for name, p in network.guidance.named_parameters()}
+        for network in (convolutional, swin)
     ]
     assert shapes[0] == shapes[1]
-    assert [g.wx.weight.shape for g in own.decoder.gates] == [g.wx.weight.shape for g in swin.decoder.gates]
-    assert all(isinstance(gate, InvertedAttentionGate) for gate in own.decoder.gates)
+    assert [g.wx.weight.shape for g in convolutional.decoder.gates] == [
+        g.wx.weight.shape for g in swin.decoder.gates
+    ]
+    assert all(isinstance(gate, InvertedAttentionGate) for gate in convolutional.decoder.gates)
     off = build_mignet(replace(SETTINGS, fpg=False, guidance=False, iag=False))
     assert off.guidance is None and off(torch.randn(1, 2, 16, 16)).grade_logits is None
 
 
-def test_a_shut_gate_shuts_the_skip_and_deeper_levels_answer_while_training() -> None:
+def test_a_closed_gate_blocks_the_skip_and_deep_supervision_is_active_in_training() -> None:
     network = build_mignet(replace(SETTINGS, deep_supervision=True)).train()
-    answer = network(torch.randn(2, 2, 16, 16), IDENTITY.expand(2, -1, -1))
-    assert [tuple(d.shape) for d in answer.deep_supervision_logits] == [(2, 2, 16, 16)]
+    output = network(torch.randn(2, 2, 16, 16), IDENTITY.expand(2, -1, -1))
+    assert [tuple(d.shape) for d in output.deep_supervision_logits] == [(2, 2, 16, 16)]
     network.eval()
     for gate in network.decoder.gates:
         torch.nn.init.zeros_(gate.psi.weight)

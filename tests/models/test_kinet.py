@@ -26,7 +26,7 @@ def tiny_kinet() -> KiNet:
     return build_kinet(KiNetSettings(size=TINY))
 
 
-def test_shapes(tiny_kinet: KiNet) -> None:
+def test_output_shapes(tiny_kinet: KiNet) -> None:
     mix = torch.randn(3, 4, 64, 64)
     output = tiny_kinet(mix)
     assert output["image_vector"].shape == (3, 8 + 16 + 16 + 24)
@@ -88,7 +88,7 @@ def test_merge_in_off_has_no_early_module_and_starts_from_the_auxiliaries() -> N
 
 
 @torch.no_grad()
-def test_what_each_part_may_see(tiny_kinet: KiNet) -> None:
+def test_each_branch_uses_only_its_own_channels(tiny_kinet: KiNet) -> None:
     """The sequences' branches are independent; the main branch uses both sequences, image and lesion."""
     network, mix = tiny_kinet.eval(), torch.randn(1, 4, 64, 64)
     base = network(mix)
@@ -96,14 +96,14 @@ def test_what_each_part_may_see(tiny_kinet: KiNet) -> None:
         changed = mix.clone()
         changed[:, channel] += torch.randn(64, 64)
         other = network(changed)
-        mine, theirs = ("first_logits", "second_logits")[:: 1 if channel < 2 else -1]
-        assert not torch.equal(other[mine], base[mine])
-        torch.testing.assert_close(other[theirs], base[theirs], atol=0, rtol=0)
+        affected, unaffected = ("first_logits", "second_logits")[:: 1 if channel < 2 else -1]
+        assert not torch.equal(other[affected], base[affected])
+        torch.testing.assert_close(other[unaffected], base[unaffected], atol=0, rtol=0)
         assert not torch.equal(other["logits"], base["logits"])
 
 
 @torch.no_grad()
-def test_fusion_takes_the_first_two_stages_only(tiny_kinet: KiNet) -> None:
+def test_fusion_uses_only_the_first_two_stages(tiny_kinet: KiNet) -> None:
     network, mix = tiny_kinet.eval(), torch.randn(1, 4, 64, 64)
     before = network(mix)["image_vector"]
     for branch in (network.first, network.second):
@@ -119,7 +119,7 @@ def test_fusion_takes_the_first_two_stages_only(tiny_kinet: KiNet) -> None:
 
 
 @torch.no_grad()
-def test_auxiliary_and_stage_heads_are_not_needed_at_test(tiny_kinet: KiNet) -> None:
+def test_auxiliary_and_stage_heads_are_not_needed_for_prediction(tiny_kinet: KiNet) -> None:
     network, mix = tiny_kinet.eval(), torch.randn(2, 4, 64, 64)
     before = network(mix)
     for head in (network.first_head, network.second_head, *network.stage_heads):
@@ -132,7 +132,7 @@ def test_auxiliary_and_stage_heads_are_not_needed_at_test(tiny_kinet: KiNet) -> 
 
 
 @torch.no_grad()
-def test_cat_reads_the_four_pooled_stages(tiny_kinet: KiNet) -> None:
+def test_cat_head_uses_the_four_pooled_stages(tiny_kinet: KiNet) -> None:
     output = tiny_kinet.eval()(torch.randn(2, 4, 64, 64))
     pooled = output["image_vector"].split(TINY.widths, dim=1)
     for part, head, logits in zip(pooled, tiny_kinet.stage_heads, output["stage_logits"], strict=True):
@@ -141,7 +141,7 @@ def test_cat_reads_the_four_pooled_stages(tiny_kinet: KiNet) -> None:
 
 
 @pytest.mark.parametrize("merge_in", [True, False])
-def test_gradient_reaches_everything(merge_in: bool) -> None:
+def test_gradients_reach_every_parameter(merge_in: bool) -> None:
     torch.manual_seed(1)
     network = build_kinet(KiNetSettings(merge_in=merge_in, size=TINY))
     bms_loss(network(torch.randn(4, 4, 64, 64)), torch.tensor([0, 1, 1, 0])).backward()
@@ -150,7 +150,7 @@ def test_gradient_reaches_everything(merge_in: bool) -> None:
     assert not unreached and not dead
 
 
-def test_mix_input_shows_the_lesion_alone_on_background() -> None:
+def test_mix_input_shows_only_the_lesion_on_background() -> None:
     torch.manual_seed(0)
     first, second = torch.randn(2, 3, 8, 8)
     lesion = torch.zeros(3, 8, 8)

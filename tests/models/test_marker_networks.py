@@ -32,7 +32,7 @@ COMPARISON = [entry.settings_type for entry in MARKER_NETWORKS if entry.name != 
 
 
 @pytest.mark.parametrize("settings_type", COMPARISON)
-def test_every_network_answers_with_a_vector_and_two_logits(settings_type) -> None:
+def test_every_network_returns_a_vector_and_two_logits(settings_type) -> None:
     network = build_marker_network(settings_type(size=TINY)).eval()
     output = network(torch.randn(3, 4, 96, 96))
     assert output["logits"].shape == (3, 2) and output["image_vector"].shape[0] == 3
@@ -41,7 +41,7 @@ def test_every_network_answers_with_a_vector_and_two_logits(settings_type) -> No
 
 @pytest.mark.parametrize("channels", [(0,), (1,), (0, 1), (2, 3)])
 @torch.no_grad()
-def test_only_the_chosen_channels_are_seen(channels) -> None:
+def test_only_the_chosen_channels_are_used(channels) -> None:
     torch.manual_seed(0)
     network = build_marker_network(ResNet50Settings(channels, TINY)).eval()
     mix = torch.randn(2, 4, 64, 64)
@@ -53,7 +53,7 @@ def test_only_the_chosen_channels_are_seen(channels) -> None:
 
 
 @torch.no_grad()
-def test_the_frozen_trunk_reads_each_sequence_by_itself_with_the_same_weights() -> None:
+def test_the_frozen_trunk_processes_each_sequence_separately_with_the_same_weights() -> None:
     torch.manual_seed(0)
     network = build_marker_network(LesionPooledSettings(size=TINY)).eval()
     mix = torch.randn(2, 4, 96, 96)
@@ -62,7 +62,7 @@ def test_the_frozen_trunk_reads_each_sequence_by_itself_with_the_same_weights() 
     torch.testing.assert_close(vector, torch.cat([swapped[:, half:], swapped[:, :half]], dim=1))
 
 
-def test_parameters_of_the_published_sizes() -> None:
+def test_published_sizes_have_the_published_number_of_parameters() -> None:
     counts = {}
     with torch.device("meta"):
         for entry in MARKER_NETWORKS:
@@ -93,7 +93,7 @@ def test_centralnet_fuses_by_its_weights() -> None:
     torch.testing.assert_close(network(mix)["image_vector"], fused.mean(dim=(2, 3)))
 
 
-def test_centralnet_learns_its_weights_and_every_branch_by_its_own_loss() -> None:
+def test_centralnet_trains_its_weights_and_each_branch_with_its_own_loss() -> None:
     network = build_marker_network(CentralNetSettings(size=TINY))
     output, target = network(torch.randn(4, 4, 64, 64)), torch.tensor([0, 1, 0, 1])
     loss = centralnet_loss(output, target)
@@ -107,15 +107,15 @@ def test_centralnet_learns_its_weights_and_every_branch_by_its_own_loss() -> Non
 
 @torch.no_grad()
 @pytest.mark.parametrize("merge_in", [True, False])
-def test_kinets_answer_is_the_same_without_what_only_training_asks_for(merge_in) -> None:
+def test_kinet_predicts_the_same_without_training_only_parts(merge_in) -> None:
     """The auxiliary heads and the branches' stages after the last fusion are skipped, and nothing else."""
     torch.manual_seed(0)
     network = build_kinet(KiNetSettings(merge_in=merge_in, size=TINY)).eval()
     mix = torch.randn(2, 4, 64, 64)
-    whole, short = network(mix), network.predict(mix)
-    assert set(short) == {"image_vector", "logits"}
-    assert torch.equal(short["logits"], whole["logits"]) and torch.equal(
-        short["image_vector"], whole["image_vector"]
+    full_output, predicted = network(mix), network.predict(mix)
+    assert set(predicted) == {"image_vector", "logits"}
+    assert torch.equal(predicted["logits"], full_output["logits"]) and torch.equal(
+        predicted["image_vector"], full_output["image_vector"]
     )
     for branch in (network.first, network.second):
         for step in branch.stages[2:]:
@@ -126,7 +126,9 @@ def test_kinets_answer_is_the_same_without_what_only_training_asks_for(merge_in)
     for branch in (network.first, network.second):
         for parameter in branch.stages[1].parameters():
             parameter.mul_(1.5)
-    assert not torch.equal(network.predict(mix)["logits"], whole["logits"]), "the early stages have no effect"
+    assert not torch.equal(network.predict(mix)["logits"], full_output["logits"]), (
+        "the early stages have no effect"
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,11 +139,11 @@ def test_kinets_answer_is_the_same_without_what_only_training_asks_for(merge_in)
         *(one((0, 1), SMALL_KINET_SIZE) for one in COMPARISON),
     ],
 )
-def test_a_cards_record_gives_the_settings_back(settings) -> None:
+def test_settings_are_restored_from_a_card(settings) -> None:
     assert parse_marker_settings(json.loads(json.dumps(to_network_record(settings)))) == settings
 
 
-def test_a_card_without_an_architecture_is_kinets() -> None:
+def test_a_card_without_an_architecture_means_kinet() -> None:
     record = to_network_record(KiNetSettings(size=SMALL_KINET_SIZE))
     assert parse_marker_settings({k: v for k, v in record.items() if k != "architecture"}) == KiNetSettings(
         size=SMALL_KINET_SIZE
@@ -176,21 +178,21 @@ def test_resnest_halves_by_average_pooling_after_the_split_attention() -> None:
     assert all(part.stride == (1, 1) for part in block.modules() if isinstance(part, torch.nn.Conv2d))
 
 
-def test_unknown_and_unfitting_are_refused() -> None:
+def test_unknown_architectures_and_unsuitable_weights_are_refused() -> None:
     with pytest.raises(GliomarkError, match="VGG"):
         parse_marker_settings({"architecture": "VGG"})
     with pytest.raises(GliomarkError, match="Lesion-pooled features"):
         load_pretrained_weights(build_marker_network(ResNet50Settings(size=TINY)))
 
 
-def imagenets() -> torch.nn.Module:
+def create_pretrained_network() -> torch.nn.Module:
     network = build_marker_network(LesionPooledSettings())
     load_pretrained_weights(network)
     return network
 
 
-def test_the_frozen_trunk_has_imagenets_weights_and_keeps_them() -> None:
-    network = imagenets().train()
+def test_the_frozen_trunk_has_imagenet_weights_and_keeps_them() -> None:
+    network = create_pretrained_network().train()
     kernel = next(iter(iterate_imagenet_tensors())).mean(dim=1)
     torch.testing.assert_close(network.trunk.stem[0].weight[:, 0], kernel * 3 / 2)
     before = {name: value.clone() for name, value in network.state_dict().items() if "trunk" in name}
@@ -202,10 +204,10 @@ def test_the_frozen_trunk_has_imagenets_weights_and_keeps_them() -> None:
 
 
 @torch.no_grad()
-def test_the_frozen_trunks_vector_is_mean_and_deviation_in_the_lesion() -> None:
+def test_the_vector_of_the_frozen_trunk_is_mean_and_standard_deviation_in_the_lesion() -> None:
     """Compare with numpy on the stages' features inside the lesion."""
     torch.manual_seed(0)
-    network, image = imagenets().eval(), torch.randn(1, 96, 96)
+    network, image = create_pretrained_network().eval(), torch.randn(1, 96, 96)
     lesion = torch.zeros(1, 96, 96)
     lesion[:, 32:64, 40:72] = 1  # aligned with the pixels of both stages
     mix = build_mix_input(image, image.flip(1), lesion)

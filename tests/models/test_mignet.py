@@ -29,14 +29,14 @@ IDENTITY = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
 
 
 @pytest.fixture(autouse=True)
-def seeded_models() -> None:
+def seed_torch() -> None:
     torch.manual_seed(0)
 
 
 # ---- inverted attention gate ------------------------------------------------------------------------
 
 
-def gate_reference(gate: InvertedAttentionGate, x: Tensor, g: Tensor) -> Tensor:
+def compute_gate_reference(gate: InvertedAttentionGate, x: Tensor, g: Tensor) -> Tensor:
     """Compute equations 3-5 to 3-8 pixel by pixel: a 1x1 convolution is a matrix on the channels."""
     wx, wg, psi = (layer.weight[:, :, 0, 0] for layer in (gate.wx, gate.wg, gate.psi))
     pixels_x, pixels_g = (t.permute(0, 2, 3, 1).reshape(-1, t.shape[1]) for t in (x, g))
@@ -47,16 +47,16 @@ def gate_reference(gate: InvertedAttentionGate, x: Tensor, g: Tensor) -> Tensor:
     return out.reshape(x.shape[0], *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
 
 
-def test_gate_is_its_equations() -> None:
+def test_gate_follows_its_equations() -> None:
     gate = InvertedAttentionGate(6)
     x, g = 4 * torch.randn(2, 6, 5, 7), 9 * torch.randn(2, 6, 5, 7)
     with torch.no_grad():
         mixed = gate.wx(x) + gate.wg(g)
         assert (mixed > 6).any() and (mixed < 0).any(), "both limits of relu6 must be reached"
-        torch.testing.assert_close(gate(x, g), gate_reference(gate, x, g), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(gate(x, g), compute_gate_reference(gate, x, g), atol=1e-5, rtol=1e-5)
 
 
-def test_gate_expands_the_channels_and_can_open_and_shut() -> None:
+def test_gate_expands_the_channels_and_can_open_and_close() -> None:
     gate = InvertedAttentionGate(6)
     assert gate.wx.weight.shape == gate.wg.weight.shape == (12, 6, 1, 1)
     assert gate.psi.weight.shape == (6, 12, 1, 1)
@@ -70,7 +70,7 @@ def test_gate_expands_the_channels_and_can_open_and_shut() -> None:
 # ---- dual prior guidance ----------------------------------------------------------------------------
 
 
-def separable_reference(steps: nn.Sequential, x: Tensor) -> Tensor:
+def compute_separable_reference(steps: nn.Sequential, x: Tensor) -> Tensor:
     """Apply three times: depthwise 3x3, 1x1 across channels, group normalisation, ReLU."""
     assert len(steps) == 12
     for start in (0, 4, 8):
@@ -89,7 +89,7 @@ def separable_reference(steps: nn.Sequential, x: Tensor) -> Tensor:
     return x
 
 
-def one_by_one(layer: nn.Conv2d, x: Tensor) -> Tensor:
+def apply_1x1_convolution(layer: nn.Conv2d, x: Tensor) -> Tensor:
     return torch.einsum("oc,bchw->bohw", layer.weight[:, :, 0, 0], x) + layer.bias[:, None, None]
 
 
@@ -105,22 +105,22 @@ def guidance() -> DualPriorGuidance:
 
 
 @torch.no_grad()
-def test_guidance_is_its_equations(guidance: DualPriorGuidance) -> None:
+def test_guidance_follows_its_equations(guidance: DualPriorGuidance) -> None:
     bottleneck = torch.randn(2, 6, 7, 7)
     xs, xc = guidance(bottleneck, IDENTITY.expand(2, -1, -1))
     fine = F.interpolate(guidance.alpha, size=(28, 28), mode="bilinear", align_corners=False)
     alpha = F.avg_pool2d(fine, 4)
-    s = separable_reference(guidance.to_segmentation, bottleneck)
-    c = separable_reference(guidance.to_grading, bottleneck)
-    s = one_by_one(guidance.locate_segmentation, torch.cat([alpha * s, s], dim=1))  # eq. 3-3
-    c = one_by_one(guidance.locate_grading, torch.cat([alpha * c, c], dim=1))  # eq. 3-3
+    s = compute_separable_reference(guidance.to_segmentation, bottleneck)
+    c = compute_separable_reference(guidance.to_grading, bottleneck)
+    s = apply_1x1_convolution(guidance.locate_segmentation, torch.cat([alpha * s, s], dim=1))  # eq. 3-3
+    c = apply_1x1_convolution(guidance.locate_grading, torch.cat([alpha * c, c], dim=1))  # eq. 3-3
     torch.testing.assert_close(xc, c, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(
-        xs, one_by_one(guidance.semantic_fusion, torch.cat([s, c], dim=1)), atol=1e-5, rtol=1e-4
+        xs, apply_1x1_convolution(guidance.semantic_fusion, torch.cat([s, c], dim=1)), atol=1e-5, rtol=1e-4
     )
 
 
-def test_alpha_starts_as_the_prior_in_0_to_5() -> None:
+def test_alpha_starts_as_the_prior_scaled_to_0_to_5() -> None:
     prior = torch.zeros(240, 240)
     prior[40:120, 80:200] = torch.rand(80, 120) * 0.4
     module = DualPriorGuidance(4)
@@ -141,8 +141,8 @@ def test_theta_acts_on_alpha(guidance: DualPriorGuidance) -> None:
     straight = guidance._resample_alpha(feature, IDENTITY)
     # the view's point (x, y) lies at (-y, x) of the template: a rotation by 90 degrees counterclockwise
     quarter = torch.tensor([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]])
-    turned = guidance._resample_alpha(feature, quarter)
-    torch.testing.assert_close(turned, torch.rot90(straight, 1, (2, 3)), atol=1e-4, rtol=1e-4)
+    rotated = guidance._resample_alpha(feature, quarter)
+    torch.testing.assert_close(rotated, torch.rot90(straight, 1, (2, 3)), atol=1e-4, rtol=1e-4)
     mirror = torch.tensor([[[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
     torch.testing.assert_close(
         guidance._resample_alpha(feature, mirror), straight.flip(3), atol=1e-4, rtol=1e-4
@@ -154,9 +154,11 @@ def test_theta_acts_on_alpha(guidance: DualPriorGuidance) -> None:
 def test_alpha_is_averaged_over_a_cell_of_the_bottleneck(guidance: DualPriorGuidance, shift: int) -> None:
     """Published geometry: each of the 7 x 7 cells covers 32 pixels of the slice, or 4 x 4 cells of alpha."""
     theta = torch.tensor([[[224 / 240, 0.0, 8 * shift / 120], [0.0, 224 / 240, 0.0]]])
-    shown = guidance._resample_alpha(torch.zeros(1, 6, 7, 7), theta)
+    resampled = guidance._resample_alpha(torch.zeros(1, 6, 7, 7), theta)
     cells = guidance.alpha[0, 0, 1:29, 1 + shift : 29 + shift]
-    torch.testing.assert_close(shown[0, 0], cells.reshape(7, 4, 7, 4).mean(dim=(1, 3)), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        resampled[0, 0], cells.reshape(7, 4, 7, 4).mean(dim=(1, 3)), atol=1e-4, rtol=1e-4
+    )
 
 
 @torch.no_grad()
@@ -179,7 +181,7 @@ def test_gates_and_guidance_may_start_open() -> None:
     "size", [SwinSize(), swin_unet.SMALL_SWIN_SIZE, TINY], ids=["published", "small", "tiny"]
 )
 @pytest.mark.parametrize("backbone", ["swin", "convolution"])
-def test_nothing_of_mignet_is_normalised_by_batch_statistics(size: SwinSize, backbone: str) -> None:
+def test_mignet_has_no_batch_normalisation(size: SwinSize, backbone: str) -> None:
     with torch.device("meta"):
         network = build_mignet(MIGNetSettings(size=size, backbone=backbone))
     assert not [
@@ -187,7 +189,7 @@ def test_nothing_of_mignet_is_normalised_by_batch_statistics(size: SwinSize, bac
     ]
 
 
-# ---- the whole network --------------------------------------------------------------------------------
+# ---- the complete network -----------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -206,7 +208,7 @@ def test_default_theta_is_the_central_crop_of_240() -> None:
 @pytest.mark.parametrize("fpg", [True, False])
 @pytest.mark.parametrize("guided", [True, False])
 @pytest.mark.parametrize("iag", [True, False])
-def test_switches(fpg: bool, guided: bool, iag: bool) -> None:
+def test_each_switch_adds_or_removes_its_part(fpg: bool, guided: bool, iag: bool) -> None:
     network = build_mignet(MIGNetSettings(fpg=fpg, guidance=guided, iag=iag, size=TINY), torch.rand(240, 240))
     logits, grade, deeper = network(torch.randn(2, 1, 64, 64))
     assert deeper == ()
@@ -233,7 +235,7 @@ class PlainSwinUNet(nn.Module):
         return self.decoder(features, features[-1])[0]
 
 
-def layers(network: nn.Module) -> list[tuple]:
+def list_layers(network: nn.Module) -> list[tuple]:
     """List all layers in order: name, type, settings as text, and shapes of the layer's own tensors."""
     return [
         (name, type(part), part.extra_repr(), {key: tuple(p.shape) for key, p in part.named_parameters(recurse=False)})
@@ -251,23 +253,23 @@ def test_all_off_is_swin_unet_layer_by_layer(name: str, inputs: int) -> None:
     with torch.device("meta"):
         network = build_mignet(MIGNetSettings(inputs, **OFF, size=SIZES[name]))
         plain = PlainSwinUNet(inputs, SIZES[name])
-    assert layers(network) == layers(plain)
+    assert list_layers(network) == list_layers(plain)
     kinds = {type(part) for part in network.modules()}
     assert IdentitySkip in kinds and not kinds & {InvertedAttentionGate, DualPriorGuidance}
     assert network.grade is None and network.guidance is None and network.deeper is None
 
 
 @pytest.mark.parametrize("switch", ["guidance", "iag", "deep_supervision"])
-def test_any_switch_on_is_another_network(switch: str) -> None:
+def test_each_switch_changes_the_network(switch: str) -> None:
     """The comparison above fails if a single switch is on."""
     with torch.device("meta"):
         network = build_mignet(MIGNetSettings(**{**OFF, switch: True}, size=TINY))
-        assert layers(network) != layers(PlainSwinUNet(1, TINY))
+        assert list_layers(network) != list_layers(PlainSwinUNet(1, TINY))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", [TINY, swin_unet.SMALL_SWIN_SIZE], ids=["tiny", "small"])
-def test_all_off_answers_as_swin_unet_with_the_same_weights(size: SwinSize) -> None:
+def test_all_off_predicts_as_swin_unet_with_the_same_weights(size: SwinSize) -> None:
     network = build_mignet(MIGNetSettings(2, **OFF, size=size)).eval()
     plain = PlainSwinUNet(2, size).eval()
     image = torch.randn(2, 2, 64, 64)
@@ -280,16 +282,16 @@ def test_all_off_answers_as_swin_unet_with_the_same_weights(size: SwinSize) -> N
 # ---- parameters by arithmetic -------------------------------------------------------------------------
 
 
-def block_parameters(c: int, heads: int) -> int:
+def count_block_parameters(c: int, heads: int) -> int:
     """Return the parameters of a Swin block: two normalisations, relative positions, qkv, projection, perceptron."""
     attention = 13 * 13 * heads + (3 * c * c + 3 * c) + (c * c + c)
     return 2 * 2 * c + attention + (4 * c * c + 4 * c) + (4 * c * c + c)
 
 
-def swin_unet_parameters(inputs: int, size: SwinSize) -> int:
+def count_swin_unet_parameters(inputs: int, size: SwinSize) -> int:
     widths = [size.embedding * 2**level for level in range(len(size.depths))]
     stages = [
-        depth * block_parameters(c, heads)
+        depth * count_block_parameters(c, heads)
         for c, depth, heads in zip(widths, size.depths, size.heads, strict=True)
     ]
     first, patch = widths[0], size.patch**2
@@ -304,12 +306,12 @@ def swin_unet_parameters(inputs: int, size: SwinSize) -> int:
     return count + 2 * first + 2
 
 
-def gate_parameters(c: int) -> int:
+def count_gate_parameters(c: int) -> int:
     """Return the parameters of a gate: Wx without bias, Wg and psi with bias, over 2c channels."""
     return c * 2 * c + (c * 2 * c + 2 * c) + (2 * c * c + c)
 
 
-def guidance_parameters(c: int) -> int:
+def count_guidance_parameters(c: int) -> int:
     """Return the parameters of the guidance: two times three separable convolutions, alpha, three 1x1, grading head."""
     separable = 9 * c + c * c + 2 * c
     return 2 * 3 * separable + 30 * 30 + 3 * (2 * c * c + c) + 2 * c + 2
@@ -319,13 +321,13 @@ def guidance_parameters(c: int) -> int:
 @pytest.mark.parametrize("size", [SwinSize(), TINY], ids=["published", "tiny"])
 @pytest.mark.parametrize("iag", [True, False])
 @pytest.mark.parametrize("guided", [True, False])
-def test_as_many_parameters_as_the_arithmetic_says(
+def test_the_number_of_parameters_equals_the_arithmetic(
     inputs: int, size: SwinSize, iag: bool, guided: bool
 ) -> None:
     widths = [size.embedding * 2**level for level in range(len(size.depths))]
-    expected = swin_unet_parameters(inputs, size)
-    expected += sum(map(gate_parameters, widths[:-1])) if iag else 0
-    expected += guidance_parameters(widths[-1]) if guided else 0
+    expected = count_swin_unet_parameters(inputs, size)
+    expected += sum(map(count_gate_parameters, widths[:-1])) if iag else 0
+    expected += count_guidance_parameters(widths[-1]) if guided else 0
     with torch.device("meta"):
         network = build_mignet(MIGNetSettings(inputs, guidance=guided, iag=iag, size=size))
     assert sum(p.numel() for p in network.parameters()) == expected
@@ -333,7 +335,7 @@ def test_as_many_parameters_as_the_arithmetic_says(
 
 def test_swin_unet_is_as_large_as_published() -> None:
     """Cao et al. 2022 report 27.17 million parameters, with three input channels and a few more classes."""
-    assert swin_unet_parameters(1, SwinSize()) / 1e6 == pytest.approx(27.17, abs=0.02)
+    assert count_swin_unet_parameters(1, SwinSize()) / 1e6 == pytest.approx(27.17, abs=0.02)
 
 
 @torch.no_grad()
@@ -365,7 +367,7 @@ def test_relative_positions_in_a_window_smaller_than_seven(side: tuple[int, int]
 
 @torch.no_grad()
 @pytest.mark.parametrize("side", [14, 21], ids=str)
-def test_stage_is_monais_where_the_window_divides_the_grid(side: int) -> None:
+def test_stage_equals_monai_if_the_window_divides_the_grid(side: int) -> None:
     ours, monais = SwinStage(8, 2, 2, 7), BasicLayer(8, 2, 2, (7, 7), [0.0, 0.0], qkv_bias=True)
     monais.load_state_dict(ours.state_dict())
     feature = torch.randn(2, 8, side, side)
@@ -394,7 +396,7 @@ def test_windows_divide_the_grids_of_every_recipe(size: SwinSize, side: int) -> 
 
 
 @pytest.mark.parametrize("levels", [2, 3, 4])
-def test_coarser_levels_answer_in_training_only(levels: int) -> None:
+def test_coarser_levels_return_logits_in_training_only(levels: int) -> None:
     size = SwinSize(8, (1,) * levels, (1, 2, 2, 2)[:levels], patch=2)
     settings = MIGNetSettings(2, deep_supervision=True, size=size)
     network, image = build_mignet(settings), torch.randn(2, 2, 64, 64)
@@ -409,22 +411,22 @@ def test_coarser_levels_answer_in_training_only(levels: int) -> None:
 
 
 @torch.no_grad()
-def test_deeper_answers_are_the_decoders_levels_fine_to_coarse() -> None:
+def test_deep_supervision_logits_are_ordered_from_fine_to_coarse() -> None:
     size = SwinSize(8, (1, 1, 1, 1), (1, 2, 2, 2), patch=2)
     network = build_mignet(MIGNetSettings(deep_supervision=True, guidance=False, size=size))
     image = torch.randn(1, 1, 64, 64)
     features = network.encoder(image)
-    _, passed = network.decoder(features, features[-1])
-    assert [one.shape[-1] for one in passed] == [8, 16, 32]
-    answer = network(image)
+    _, decoder_features = network.decoder(features, features[-1])
+    assert [one.shape[-1] for one in decoder_features] == [8, 16, 32]
+    output = network(image)
     for one, head, feature in zip(
-        answer.deep_supervision_logits, network.deeper[::-1], passed[1::-1], strict=True
+        output.deep_supervision_logits, network.deeper[::-1], decoder_features[1::-1], strict=True
     ):
         expected = F.interpolate(head(feature), (64, 64), mode="bilinear", align_corners=False)
         torch.testing.assert_close(one, expected)
 
 
-def test_gradient_reaches_the_deeper_heads() -> None:
+def test_gradients_reach_the_deep_supervision_heads() -> None:
     network = build_mignet(MIGNetSettings(deep_supervision=True, size=TINY))
     sum(one.square().mean() for one in network(torch.randn(2, 1, 64, 64)).deep_supervision_logits).backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.deeper.parameters())
@@ -434,7 +436,7 @@ def test_gradient_reaches_the_deeper_heads() -> None:
 
 
 @pytest.mark.parametrize("size", [TINY, swin_unet.SMALL_SWIN_SIZE], ids=["tiny", "small"])
-def test_gradient_reaches_everything(size: SwinSize) -> None:
+def test_gradients_reach_every_parameter(size: SwinSize) -> None:
     network = build_mignet(MIGNetSettings(inputs=2, size=size), torch.rand(240, 240))
     logits, grade, _ = network(torch.randn(2, 2, 64, 64))
     (logits.square().mean() + F.cross_entropy(grade, torch.tensor([0, 1]))).backward()
@@ -445,7 +447,7 @@ def test_gradient_reaches_everything(size: SwinSize) -> None:
     assert not dead
 
 
-def test_segmentation_reads_the_grading_branch_but_not_the_other_way_round() -> None:
+def test_segmentation_uses_the_grading_branch_but_not_the_reverse() -> None:
     """Equation 3-4: the semantic prior goes from grading to segmentation only."""
     network = build_mignet(TINY_SETTINGS)
     logits, grade, _ = network(torch.randn(2, 1, 64, 64))

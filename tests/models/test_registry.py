@@ -95,7 +95,7 @@ def test_every_recipe_builds_on_the_meta_device(entry: NetworkEntry[Any]) -> Non
 
 
 @pytest.mark.parametrize("entry", list_entries(), ids=lambda e: e.name)
-def test_settings_become_a_record_and_again_settings(entry: NetworkEntry[Any]) -> None:
+def test_settings_are_restored_from_their_record(entry: NetworkEntry[Any]) -> None:
     parse = parse_segmentation_settings if isinstance(entry, SegmentationEntry) else parse_marker_settings
     for settings in entry.recipes.values():
         record = json.loads(json.dumps(to_network_record(settings)))
@@ -281,14 +281,14 @@ def test_a_marker_network_is_trained_for_an_epoch(entry: MarkerEntry[Any], tmp_p
 
 @torch.no_grad()
 @each_marker_entry
-def test_prediction_equals_the_whole_network(entry: MarkerEntry[Any]) -> None:
+def test_prediction_equals_the_full_network(entry: MarkerEntry[Any]) -> None:
     torch.manual_seed(0)
     network = build_marker_network(get_light_settings(entry)).eval()
     images, lesion = draw_slices(3)
-    whole = network(build_mix_input(images[:, 0], images[:, 1], lesion))
+    full_output = network(build_mix_input(images[:, 0], images[:, 1], lesion))
     vectors = compute_image_vectors(network, images, lesion, SIDE)
-    np.testing.assert_allclose(vectors[:, :-1], whole["image_vector"], rtol=1e-4, atol=1e-5)
-    odds = whole["logits"][:, 1] - whole["logits"][:, 0]
+    np.testing.assert_allclose(vectors[:, :-1], full_output["image_vector"], rtol=1e-4, atol=1e-5)
+    odds = full_output["logits"][:, 1] - full_output["logits"][:, 0]
     np.testing.assert_allclose(vectors[:, -1], odds, rtol=1e-4, atol=1e-5)
 
 
@@ -296,7 +296,7 @@ def test_prediction_equals_the_whole_network(entry: MarkerEntry[Any]) -> None:
 
 
 @each_marker_entry
-def test_every_branch_and_stage_has_a_map_or_says_which_stages_have(entry: MarkerEntry[Any]) -> None:
+def test_every_stage_has_a_map_or_an_error_lists_the_available_stages(entry: MarkerEntry[Any]) -> None:
     torch.manual_seed(0)
     network = build_marker_network(get_light_settings(entry)).eval()
     images, lesion = draw_slices(2)
@@ -316,7 +316,7 @@ def test_every_branch_and_stage_has_a_map_or_says_which_stages_have(entry: Marke
             compute_branch_map(network, mix.clone(), branch.name, 5)
 
 
-def test_a_network_without_grad_cam_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_without_grad_cam_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = replace(get_marker_entry("ResNet-50"), grad_cam=None)
     monkeypatch.setattr("gliomark.models.registry.MARKER_NETWORKS", (entry,))
     network = build_marker_network(entry.recipes["small"]).eval()

@@ -53,36 +53,36 @@ def trust(pair: Path) -> TrustPolicy:
     return read_trust_policy([pair.with_suffix(".pub")], is_signature_required=True)
 
 
-def gliomark(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "gliomark", *map(str, words)]
+def run_gliomark(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gliomark", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT | environment, input="")
 
 
-def test_a_signed_file_is_loaded_and_says_whose_it_is(signed: Path, trust: TrustPolicy) -> None:
+def test_a_signed_file_is_loaded_with_the_id_of_its_key(signed: Path, trust: TrustPolicy) -> None:
     (key,) = trust.public_keys
     assert load_model(signed, trust).identity.signature == key
     assert load_model(signed).identity.signature == "not checked"
     assert load_model(write_tiny(signed.with_name("b"))).identity.signature == "unsigned"
 
 
-def other_key(path: Path, signature: Path) -> None:
+def sign_with_other_key(path: Path, signature: Path) -> None:
     create_key_pair(path.with_name("other"), "")
     sign_with(path, path.with_name("other.key"))
 
 
-def other_file(path: Path, signature: Path) -> None:
+def sign_other_file(path: Path, signature: Path) -> None:
     other = write_tiny(path.with_name("b.safetensors"))
     other.write_bytes(other.read_bytes() + b" ")
     shutil.copy(sign_with(other, path.with_name("group.key")), signature)
 
 
-def flipped(path: Path, signature: Path) -> None:
+def flip_byte(path: Path, signature: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-2] ^= 1
     path.write_bytes(content)
 
 
-def line(number: int, text: str) -> Callable[[Path, Path], None]:
+def replace_line(number: int, text: str) -> Callable[[Path, Path], None]:
     def change(path: Path, signature: Path) -> None:
         lines = signature.read_text().splitlines()
         lines[number] = text or lines[number].replace("timestamp", "Timestamp")
@@ -93,15 +93,15 @@ def line(number: int, text: str) -> Callable[[Path, Path], None]:
 
 REFUSED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "unsigned": (lambda path, signature: signature.unlink(), "signature-missing"),
-    "file-altered": (flipped, "signature-wrong"),
+    "file-altered": (flip_byte, "signature-wrong"),
     "file-longer": (lambda path, s: path.write_bytes(path.read_bytes() + b" "), "signature-wrong"),
-    "other-file": (other_file, "signature-wrong"),
-    "unknown-key": (other_key, "signature-unknown-key"),
-    "comment-altered": (line(2, ""), "signature-wrong"),
+    "other-file": (sign_other_file, "signature-wrong"),
+    "unknown-key": (sign_with_other_key, "signature-unknown-key"),
+    "comment-altered": (replace_line(2, ""), "signature-wrong"),
     "signature-empty": (lambda path, signature: signature.write_bytes(b""), "signature-unreadable"),
     "signature-noise": (lambda path, signature: signature.write_bytes(bytes(300)), "signature-unreadable"),
     "signature-cut": (lambda path, s: s.write_bytes(s.read_bytes()[:90]), "signature-unreadable"),
-    "signature-no-base64": (line(1, "不是"), "signature-unreadable"),
+    "signature-no-base64": (replace_line(1, "不是"), "signature-unreadable"),
     "signature-large": (lambda path, s: s.write_bytes(b"x" * 10**6), "signature-unreadable"),
     "signature-folder": (lambda path, s: (s.unlink(), s.mkdir()), "signature-unreadable"),
     "signature-pipe": (lambda path, s: (s.unlink(), os.mkfifo(s)), "signature-unreadable"),
@@ -109,22 +109,22 @@ REFUSED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
 }
 
 
-@pytest.mark.parametrize(("spoil", "code"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_is_not_signed_by_a_trusted_key_is_refused(
-    signed: Path, trust: TrustPolicy, spoil: Callable[[Path, Path], object], code: str
+@pytest.mark.parametrize(("change_files", "code"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_file_not_signed_by_a_trusted_key_is_refused(
+    signed: Path, trust: TrustPolicy, change_files: Callable[[Path, Path], object], code: str
 ) -> None:
-    spoil(signed, signed.with_name(signed.name + ".minisig"))
-    for demanded in (trust, replace(trust, is_signature_required=False)):
-        if code == "signature-missing" and not demanded.is_signature_required:
+    change_files(signed, signed.with_name(signed.name + ".minisig"))
+    for policy in (trust, replace(trust, is_signature_required=False)):
+        if code == "signature-missing" and not policy.is_signature_required:
             continue
         with pytest.raises(GliomarkError) as caught:
-            load_model(signed, demanded)
-        said = caught.value.message
-        assert isinstance(said, Message) and said.code == code and signed.name in said
-        assert "签名" in render_message(said, "zh")
+            load_model(signed, policy)
+        error_text = caught.value.message
+        assert isinstance(error_text, Message) and error_text.code == code and signed.name in error_text
+        assert "签名" in render_message(error_text, "zh")
 
 
-def test_what_is_checked_stays_what_is_loaded(signed: Path, trust: TrustPolicy) -> None:
+def test_a_file_changed_after_the_check_is_refused(signed: Path, trust: TrustPolicy) -> None:
     """Workers receive the hash from the start of the server, so that even another validly signed file is refused."""
     pinned = replace(trust, pinned_hashes={str(signed): read_verified_content(signed, trust).sha256})
     assert load_model(signed, pinned).sha256
@@ -135,7 +135,7 @@ def test_what_is_checked_stays_what_is_loaded(signed: Path, trust: TrustPolicy) 
         load_model(signed, pinned)
 
 
-def test_keys_are_for_their_owner_and_never_overwritten(tmp_path: Path) -> None:
+def test_keys_are_private_and_never_overwritten(tmp_path: Path) -> None:
     secret, public, key = create_key_pair(tmp_path / "a", PASSWORD)
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
     assert key in public.read_text() and len(key) == 16
@@ -148,12 +148,12 @@ def test_keys_are_for_their_owner_and_never_overwritten(tmp_path: Path) -> None:
     assert not secret.exists() and before
 
 
-@pytest.mark.parametrize("given", ["", "wrong", "长密码 2"])
-def test_a_key_with_a_password_signs_with_that_alone(tmp_path: Path, given: str) -> None:
+@pytest.mark.parametrize("entered_password", ["", "wrong", "长密码 2"])
+def test_a_key_with_a_password_signs_only_with_that_password(tmp_path: Path, entered_password: str) -> None:
     secret, public, key = create_key_pair(tmp_path / "a", PASSWORD)
     path = write_tiny(tmp_path / "a.safetensors")
     with pytest.raises(GliomarkError, match="password"):
-        sign_with(path, secret, given)
+        sign_with(path, secret, entered_password)
     assert not path.with_name(path.name + ".minisig").exists()
     sign_with(path, secret, PASSWORD)
     assert load_model(path, read_trust_policy([public], True)).signature == key
@@ -162,7 +162,7 @@ def test_a_key_with_a_password_signs_with_that_alone(tmp_path: Path, given: str)
 @pytest.mark.parametrize(
     "content", [b"", b"\x00" * 99, b"untrusted comment: x\nAAAA\n", "密钥\n密钥\n".encode()]
 )
-def test_what_is_no_key_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_key_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.pub"
     path.write_bytes(content)
     for use in (lambda: read_trust_policy([path]), lambda: sign_with(write_tiny(tmp_path / "w"), path)):
@@ -170,40 +170,42 @@ def test_what_is_no_key_is_refused(tmp_path: Path, content: bytes) -> None:
             use()
 
 
-def test_a_demand_without_a_key_is_refused() -> None:
+def test_a_required_signature_without_a_key_is_refused() -> None:
     with pytest.raises(GliomarkError, match="--trusted-key"):
         read_trust_policy([], is_signature_required=True)
 
 
-def test_the_commands(tmp_path: Path) -> None:
+def test_the_commands_create_sign_verify_and_show(tmp_path: Path) -> None:
     """Run keygen, sign, verify and show; a failure is one sentence and exit status 1."""
     path, name = write_tiny(tmp_path / "模型.safetensors"), tmp_path / "group"
-    assert gliomark("models", "keygen", name, GLIOMARK_KEY_PASSWORD=PASSWORD).returncode == 0
-    unsigned = gliomark("models", "verify", path, "--key", f"{name}.pub")
+    assert run_gliomark("models", "keygen", name, GLIOMARK_KEY_PASSWORD=PASSWORD).returncode == 0
+    unsigned = run_gliomark("models", "verify", path, "--key", f"{name}.pub")
     assert unsigned.returncode == 1 and unsigned.stderr.count("\n") == 1 and "not signed" in unsigned.stderr
-    signed = gliomark("models", "sign", path, "--key", f"{name}.key", GLIOMARK_KEY_PASSWORD=PASSWORD)
+    signed = run_gliomark("models", "sign", path, "--key", f"{name}.key", GLIOMARK_KEY_PASSWORD=PASSWORD)
     assert signed.returncode == 0 and signed.stdout.strip() == f"{path}.minisig", signed.stderr
     (key,) = read_trust_policy([Path(f"{name}.pub")]).public_keys
-    assert key in gliomark("models", "verify", path, "--key", f"{name}.pub").stdout
-    told = json.loads(gliomark("models", "show", path, "--json", "--trusted-key", f"{name}.pub").stdout)
-    assert told["signature"] == key and told["card"]["markers"]["idh"]["threshold"] == 0.5
-    assert told["file_sha256"] == read_verified_content(path, TrustPolicy()).sha256
-    assert told["sha256"] == load_model(path).sha256 != told["file_sha256"]
+    assert key in run_gliomark("models", "verify", path, "--key", f"{name}.pub").stdout
+    record = json.loads(run_gliomark("models", "show", path, "--json", "--trusted-key", f"{name}.pub").stdout)
+    assert record["signature"] == key and record["card"]["markers"]["idh"]["threshold"] == 0.5
+    assert record["file_sha256"] == read_verified_content(path, TrustPolicy()).sha256
+    assert record["sha256"] == load_model(path).sha256 != record["file_sha256"]
 
 
 def test_a_broken_file_is_not_signed(tmp_path: Path, pair: Path) -> None:
     path = write_tiny(tmp_path / "a.safetensors")
     path.write_bytes(path.read_bytes()[:-9])
-    done = gliomark("models", "sign", path, "--key", pair.with_suffix(".key"))
-    assert done.returncode == 1 and "damaged or truncated" in done.stderr
+    completed = run_gliomark("models", "sign", path, "--key", pair.with_suffix(".key"))
+    assert completed.returncode == 1 and "damaged or truncated" in completed.stderr
     assert not Path(f"{path}.minisig").exists()
 
 
 @pytest.mark.skipif(shutil.which("minisign") is None, reason="the tool minisign is not installed")
-def test_the_common_tool_agrees(signed: Path, pair: Path, trust: TrustPolicy, tmp_path: Path) -> None:
+def test_minisign_verifies_and_creates_the_same_signatures(
+    signed: Path, pair: Path, trust: TrustPolicy, tmp_path: Path
+) -> None:
     public, secret = pair.with_suffix(".pub"), pair.with_suffix(".key")
-    done = subprocess.run(["minisign", "-Vm", signed, "-p", public], capture_output=True, text=True)
-    assert done.returncode == 0 and "verified" in done.stdout
+    completed = subprocess.run(["minisign", "-Vm", signed, "-p", public], capture_output=True, text=True)
+    assert completed.returncode == 0 and "verified" in completed.stdout
     assert next(iter(trust.public_keys)) in public.read_text()
     # and the reverse: signed by minisign with the same key
     other = write_tiny(tmp_path / "b.safetensors")

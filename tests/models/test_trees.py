@@ -10,23 +10,25 @@ from gliomark.models.lightgbm_trees import parse_trees
 from gliomark.pipeline import load_weights_by_name
 
 
-def same(text: str, table: np.ndarray) -> None:
+def assert_same_predictions(text: str, table: np.ndarray) -> None:
     ours, theirs = parse_trees(text, table.shape[1]), lightgbm.Booster(model_str=text)
-    for wanted in ({}, {"pred_contrib": True}, {"raw_score": True}):
-        one, other = (np.asarray(b.predict(table, num_threads=1, **wanted)) for b in (ours, theirs))
+    for options in ({}, {"pred_contrib": True}, {"raw_score": True}):
+        one, other = (np.asarray(b.predict(table, num_threads=1, **options)) for b in (ours, theirs))
         assert np.isfinite(one).all() and np.array_equal(one, other)
 
 
-def test_the_shipped_trees() -> None:
+def test_the_shipped_trees_predict_the_same() -> None:
     random = np.random.default_rng(0)
     table = random.normal(size=(4000, 3)) * 3
     table[:, 1:] = table[:, 1:] > 0
     table[::5, 1], table[::7, 2], table[::11, 0], table[::13, 0] = np.nan, np.nan, 0, np.nan
-    same(bytes(load_weights_by_name("demo").tensors["idh/lightgbm"].numpy()).decode(), table)
+    assert_same_predictions(
+        bytes(load_weights_by_name("demo").tensors["idh/lightgbm"].numpy()).decode(), table
+    )
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_trees_of_every_size_that_training_grows(seed: int) -> None:
+def test_trees_of_every_size_predict_the_same(seed: int) -> None:
     """Few or many patients, missing values, integers, constant columns, leaves with one row."""
     random = np.random.default_rng(seed)
     rows = int(random.integers(12, 500))
@@ -41,4 +43,6 @@ def test_trees_of_every_size_that_training_grows(seed: int) -> None:
     }  # fmt: skip
     data = lightgbm.Dataset(table, label, weight=random.random(rows) / rows)
     text = lightgbm.train(settings, data, int(random.choice([1, 60]))).model_to_string()
-    same(text, np.vstack([table, table * 1e30, np.full((1, 12), np.nan), np.zeros((1, 12))]))
+    assert_same_predictions(
+        text, np.vstack([table, table * 1e30, np.full((1, 12), np.nan), np.zeros((1, 12))])
+    )

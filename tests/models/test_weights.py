@@ -72,7 +72,7 @@ def weights_file(tmp_path: Path) -> Path:
     return path
 
 
-def refused(path: Path) -> str:
+def get_error_message(path: Path) -> str:
     """Return the sentence with which the file is refused."""
     with pytest.raises(GliomarkError) as caught:
         load_weights(path)
@@ -93,7 +93,7 @@ def rewrite(path: Path, card: dict, **metadata: str) -> None:
     )
 
 
-def test_round_trip(weights_file: Path) -> None:
+def test_a_saved_file_is_loaded_unchanged(weights_file: Path) -> None:
     torch.manual_seed(0)
     loaded = load_weights(weights_file)
     assert loaded.card == CARD
@@ -118,53 +118,53 @@ def test_hash_depends_on_content_alone(weights_file: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.999])
-def test_cut_short(weights_file: Path, share: float) -> None:
+def test_a_truncated_file_is_refused(weights_file: Path, share: float) -> None:
     content = weights_file.read_bytes()
     weights_file.write_bytes(content[: int(len(content) * share)])
-    assert "damaged or truncated" in refused(weights_file)
+    assert "damaged or truncated" in get_error_message(weights_file)
 
 
-def test_altered_tensor_byte(weights_file: Path) -> None:
+def test_an_altered_tensor_byte_is_refused(weights_file: Path) -> None:
     content = bytearray(weights_file.read_bytes())
     content[-3] ^= 1
     weights_file.write_bytes(content)
-    assert "modified" in refused(weights_file)
+    assert "modified" in get_error_message(weights_file)
 
 
-def test_altered_card(weights_file: Path) -> None:
+def test_an_altered_card_is_refused(weights_file: Path) -> None:
     content = weights_file.read_bytes()
     assert content.count(b"three patients") == 1
     weights_file.write_bytes(content.replace(b"three patients", b"30000 patient."))
-    assert "modified" in refused(weights_file)
+    assert "modified" in get_error_message(weights_file)
 
 
 def test_any_single_altered_byte_is_refused(weights_file: Path) -> None:
     content = weights_file.read_bytes()
     random = np.random.default_rng(0)
-    for place in [*range(12), *random.integers(0, len(content), 150)]:
+    for position in [*range(12), *random.integers(0, len(content), 150)]:
         altered = bytearray(content)
-        altered[place] ^= int(random.integers(1, 256))
+        altered[position] ^= int(random.integers(1, 256))
         # the blanks that pad the header have no meaning
-        if content[place : place + 1] == b" " and bytes(altered).strip() == content.strip():
+        if content[position : position + 1] == b" " and bytes(altered).strip() == content.strip():
             continue
         weights_file.write_bytes(altered)
-        refused(weights_file)
+        get_error_message(weights_file)
 
 
 @pytest.mark.parametrize("field", [f.name for f in fields(ModelCard)])
-def test_card_without_a_field(weights_file: Path, field: str) -> None:
+def test_a_card_without_a_field_is_refused(weights_file: Path, field: str) -> None:
     record = asdict(CARD)
     del record[field]
     rewrite(weights_file, record)
-    assert field in refused(weights_file)
+    assert field in get_error_message(weights_file)
 
 
 @pytest.mark.parametrize("field", [f.name for f in fields(MarkerCard) if f.name != "validation"])
-def test_marker_card_without_a_field(weights_file: Path, field: str) -> None:
+def test_a_marker_card_without_a_field_is_refused(weights_file: Path, field: str) -> None:
     record = asdict(CARD)
     del record["markers"]["idh"][field]
     rewrite(weights_file, record)
-    assert field in refused(weights_file)
+    assert field in get_error_message(weights_file)
 
 
 MEASURED = MarkerValidation(0.84, 0.71, 0.95, 86, 66, "队列 A")
@@ -181,7 +181,7 @@ MEASURED = MarkerValidation(0.84, 0.71, 0.95, 86, 66, "队列 A")
         (MarkerValidation(0.33, 0.22, 0.45, 81, 42, "a"), "marker-at-chance"),
     ],
 )
-def test_only_what_is_measured_and_told_from_chance_names_a_level(weights_file, validation, code) -> None:
+def test_a_level_is_reported_only_if_validation_is_better_than_chance(weights_file, validation, code) -> None:
     card = replace(CARD, markers={"idh": replace(MARKER, validation=validation)})
     loaded = load_weights(weights_file)
     save_weights(weights_file, card, loaded.tensors)
@@ -189,12 +189,12 @@ def test_only_what_is_measured_and_told_from_chance_names_a_level(weights_file, 
     assert marker.validation == validation and marker.validation_message.code == code
     assert marker.is_level_reported is (code == "marker-better-than-chance")
     for language in LANGUAGES:
-        said = render_message(marker.validation_message, language)
-        assert validation is None or all(f"{x:.2f}" in said for x in (validation.auc, validation.low))
+        text = render_message(marker.validation_message, language)
+        assert validation is None or all(f"{x:.2f}" in text for x in (validation.auc, validation.low))
 
 
 @pytest.mark.parametrize("informative", [True, False, None])
-def test_a_file_of_before_is_read_and_names_no_level(weights_file: Path, informative) -> None:
+def test_an_older_file_is_read_and_reports_no_level(weights_file: Path, informative) -> None:
     record = asdict(CARD)
     del record["markers"]["idh"]["validation"]
     if informative is not None:
@@ -217,35 +217,35 @@ def test_a_file_of_before_is_read_and_names_no_level(weights_file: Path, informa
         {**asdict(MEASURED), "sensitivity": 0.8},
     ],
 )
-def test_a_validation_that_is_none_is_refused(weights_file: Path, validation) -> None:
+def test_an_invalid_validation_is_refused(weights_file: Path, validation) -> None:
     record = asdict(CARD)
     record["markers"]["idh"]["validation"] = validation
     rewrite(weights_file, record)
-    assert "invalid or unknown" in refused(weights_file)
+    assert "invalid or unknown" in get_error_message(weights_file)
 
 
-@pytest.mark.parametrize("place", ["model", "marker"])
-def test_a_card_of_a_newer_gliomark_is_refused(weights_file: Path, place: str) -> None:
+@pytest.mark.parametrize("level", ["model", "marker"])
+def test_a_card_of_a_newer_gliomark_is_refused(weights_file: Path, level: str) -> None:
     record = asdict(CARD)
-    (record if place == "model" else record["markers"]["idh"])["abstains"] = True
+    (record if level == "model" else record["markers"]["idh"])["abstains"] = True
     rewrite(weights_file, record)
-    assert "abstains" in refused(weights_file)
+    assert "abstains" in get_error_message(weights_file)
 
 
 def test_other_files_are_refused(weights_file: Path, tmp_path: Path) -> None:
-    assert "does not exist" in refused(tmp_path / "absent.safetensors")
-    assert "does not exist" in refused(tmp_path)
+    assert "does not exist" in get_error_message(tmp_path / "absent.safetensors")
+    assert "does not exist" in get_error_message(tmp_path)
     rewrite(weights_file, asdict(CARD), schema_version="1")
-    assert "version 2" in refused(weights_file)
+    assert "version 2" in get_error_message(weights_file)
     save_file({"a": torch.zeros(2)}, weights_file)
-    assert "not a gliomark weights file" in refused(weights_file)
+    assert "not a gliomark weights file" in get_error_message(weights_file)
 
 
 # ---- refusals to write ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
-def test_a_training_that_ended_in_no_numbers_is_not_written(weights_file: Path, value: float) -> None:
+def test_a_diverged_training_is_not_written(weights_file: Path, value: float) -> None:
     """1e6 is finite, but not in half precision."""
     before, loaded = weights_file.read_bytes(), load_weights(weights_file)
     tensors = {**loaded.tensors, "segmentation/a.weight": torch.full((3, 4), value)}
@@ -268,14 +268,14 @@ def test_a_card_that_could_not_be_loaded_is_not_written(weights_file: Path, chan
     assert weights_file.read_bytes() == before and len(list(weights_file.parent.iterdir())) == 1
 
 
-def test_what_does_not_fit_its_network_is_not_written(weights_file: Path) -> None:
+def test_tensors_that_do_not_fit_their_network_are_not_written(weights_file: Path) -> None:
     before, loaded = weights_file.read_bytes(), load_weights(weights_file)
     with pytest.raises(GliomarkError, match=r"segmentation\.network"):
         save_weights(weights_file, CARD, loaded.tensors, build_segmenter)
     assert weights_file.read_bytes() == before and len(list(weights_file.parent.iterdir())) == 1
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(weights_file: Path) -> None:
+def test_a_full_disk_gives_one_sentence_and_leaves_nothing(weights_file: Path) -> None:
     """Simulate a full disk with a limit of 20 kB per file."""
     program = (
         "import resource, signal, sys, torch; from dataclasses import replace; from pathlib import Path\n"
@@ -286,6 +286,6 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(weights_file: Path) -> N
         "try:\n    save_weights(path, weights.card, tensors)\nexcept GliomarkError as error:\n    print(error)\n"
     )
     before = weights_file.read_bytes()
-    done = subprocess.run([sys.executable, "-c", program, weights_file], capture_output=True, text=True)
-    assert done.stdout.count("\n") == 1 and str(weights_file) in done.stdout, done.stderr
+    completed = subprocess.run([sys.executable, "-c", program, weights_file], capture_output=True, text=True)
+    assert completed.stdout.count("\n") == 1 and str(weights_file) in completed.stdout, completed.stderr
     assert weights_file.read_bytes() == before and len(list(weights_file.parent.iterdir())) == 1

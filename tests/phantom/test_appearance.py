@@ -27,70 +27,76 @@ from gliomark.phantom.appearance import (
 from gliomark.study import ClinicalData
 
 
-def drawn(count: int, seed: int, noise: float = 1.0) -> list[tuple[ClinicalData, TumourAppearance]]:
-    chance = np.random.default_rng(seed)
-    rows = [sample_clinical("x", chance) for _ in range(count)]
-    return [(row, sample_appearance(row, chance, noise)) for row in rows]
+def sample_patients(count: int, seed: int, noise: float = 1.0) -> list[tuple[ClinicalData, TumourAppearance]]:
+    rng = np.random.default_rng(seed)
+    rows = [sample_clinical("x", rng) for _ in range(count)]
+    return [(row, sample_appearance(row, rng, noise)) for row in rows]
 
 
 def test_clinical_rows_follow_the_strata() -> None:
-    rows = [row for row, _ in drawn(6000, 1)]
+    rows = [row for row, _ in sample_patients(6000, 1)]
     for stratum in STRATA:
-        mine = [
+        members = [
             row
             for row in rows
             if row.columns["who_grade"] == str(stratum.grade)
             and row.columns["idh_mutant"] == str(stratum.idh_mutant)
         ]
-        assert len(mine) / len(rows) == pytest.approx(stratum.cohort_share, abs=0.025)
-        assert np.mean([row.age for row in mine]) == pytest.approx(stratum.age_mean_sd[0], abs=2)
-        assert np.mean([row.sex for row in mine]) == pytest.approx(stratum.female_share, abs=0.07)
-        log = np.mean([np.log(float(row.columns["ki67"])) for row in mine])
+        assert len(members) / len(rows) == pytest.approx(stratum.cohort_share, abs=0.025)
+        assert np.mean([row.age for row in members]) == pytest.approx(stratum.age_mean_sd[0], abs=2)
+        assert np.mean([row.sex for row in members]) == pytest.approx(stratum.female_share, abs=0.07)
+        log = np.mean([np.log(float(row.columns["ki67"])) for row in members])
         assert log == pytest.approx(stratum.log_ki67_mean_sd[0], abs=0.12)
     assert all(row.age is not None and 18 <= row.age <= 85 for row in rows)
 
 
-def test_strata_are_the_published_tables(shared) -> None:
+def test_strata_equal_the_published_tables(shared) -> None:
     with (shared / "tables" / "ipd-brain-ki67.csv").open(encoding="utf-8") as file:
         table = [row for row in csv.DictReader(file) if int(row["WHO Grade"]) > 1]
     for stratum in STRATA:
-        mine = [
+        members = [
             row
             for row in table
             if (int(row["WHO Grade"]), int(row["IDH1R132H"])) == (stratum.grade, stratum.idh_mutant)
         ]
-        ages = [float(row["Age"]) for row in mine]
-        logs = [np.log(max(float(row["ki67(in %)"]), 0.5)) for row in mine]
-        assert len(mine) / len(table) == pytest.approx(stratum.cohort_share, abs=0.015)
+        ages = [float(row["Age"]) for row in members]
+        logs = [np.log(max(float(row["ki67(in %)"]), 0.5)) for row in members]
+        assert len(members) / len(table) == pytest.approx(stratum.cohort_share, abs=0.015)
         assert (np.mean(ages), np.std(ages, ddof=1)) == pytest.approx(stratum.age_mean_sd, abs=0.6)
         assert (np.mean(logs), np.std(logs, ddof=1)) == pytest.approx(stratum.log_ki67_mean_sd, abs=0.055)
-        assert np.mean([row["Sex"] == "F" for row in mine]) == pytest.approx(stratum.female_share, abs=0.01)
+        assert np.mean([row["Sex"] == "F" for row in members]) == pytest.approx(
+            stratum.female_share, abs=0.01
+        )
 
 
-def test_labels_cause_the_look() -> None:
-    def mean(ki67: str, grade: str, mutant: str) -> np.ndarray:
+def test_labels_determine_the_appearance() -> None:
+    def compute_mean(ki67: str, grade: str, mutant: str) -> np.ndarray:
         row = ClinicalData("x", 50, 0, {"ki67": ki67, "who_grade": grade, "idh_mutant": mutant})
-        looks = [sample_appearance(row, np.random.default_rng(seed)) for seed in range(300)]
-        return np.mean([list(vars(look).values()) for look in looks], axis=0)
+        appearances = [sample_appearance(row, np.random.default_rng(seed)) for seed in range(300)]
+        return np.mean([list(vars(appearance).values()) for appearance in appearances], axis=0)
 
-    names = list(vars(drawn(1, 0)[0][1]))
-    low, high = mean("3", "2", "1"), mean("40", "4", "0")
+    names = list(vars(sample_patients(1, 0)[0][1]))
+    low, high = compute_mean("3", "2", "1"), compute_mean("40", "4", "0")
     for name in ("oedema_mm", "enhancement", "necrotic", "marbling"):
         assert high[names.index(name)] > 1.5 * low[names.index(name)]
     assert low[names.index("mismatch")] > 0.5 and high[names.index("mismatch")] < 0.05
 
 
-def by_hand(look: TumourAppearance, age: int, sex: int, marker: str, noise: float) -> float:
+def compute_posterior_by_hand(
+    appearance: TumourAppearance, age: int, sex: int, marker: str, noise: float
+) -> float:
     """Compute Bayes' rule directly from its definition, without the module's arrays."""
     total = positive = 0.0
     for stratum in STRATA:
         years = stats.norm.cdf([age, age + 1], *stratum.age_mean_sd)
-        person = (years[1] - years[0]) * (stratum.female_share if sex else 1 - stratum.female_share)
+        person_probability = (years[1] - years[0]) * (
+            stratum.female_share if sex else 1 - stratum.female_share
+        )
         for percent in range(1, 91):
             below = [0 if percent == 1 else percent - 0.5, np.inf if percent == 90 else percent + 0.5]
             with np.errstate(divide="ignore"):
-                written = np.diff(stats.norm.cdf(np.log(below), *stratum.log_ki67_mean_sd))[0]
-            chance = stratum.cohort_share * person * written
+                percent_probability = np.diff(stats.norm.cdf(np.log(below), *stratum.log_ki67_mean_sd))[0]
+            joint_probability = stratum.cohort_share * person_probability * percent_probability
             x = np.log(percent / 10)
             for name, effect in APPEARANCE_EFFECTS.items():
                 mean = (
@@ -99,32 +105,37 @@ def by_hand(look: TumourAppearance, age: int, sex: int, marker: str, noise: floa
                     + effect.grade_slope * (stratum.grade - 3)
                     + effect.wild_type_shift * (1 - stratum.idh_mutant)
                 )
-                latent = logit((getattr(look, name) - effect.low) / (effect.high - effect.low))
-                chance *= np.exp(-0.5 * ((latent - mean) / (noise * effect.standard_deviation)) ** 2)
-            able = stratum.grade < 4 and stratum.idh_mutant == 1
-            coin = expit(
-                (MISMATCH_LOG_ODDS[0] + MISMATCH_LOG_ODDS[1] * x if able else MISMATCH_LOG_ODDS[2]) / noise
+                latent = logit((getattr(appearance, name) - effect.low) / (effect.high - effect.low))
+                joint_probability *= np.exp(
+                    -0.5 * ((latent - mean) / (noise * effect.standard_deviation)) ** 2
+                )
+            can_mismatch = stratum.grade < 4 and stratum.idh_mutant == 1
+            mismatch_probability = expit(
+                (MISMATCH_LOG_ODDS[0] + MISMATCH_LOG_ODDS[1] * x if can_mismatch else MISMATCH_LOG_ODDS[2])
+                / noise
             )
-            chance *= coin if look.mismatch else 1 - coin
-            total += chance
-            positive += chance * (percent >= 10 if marker == "ki67" else stratum.idh_mutant == 1)
+            joint_probability *= mismatch_probability if appearance.mismatch else 1 - mismatch_probability
+            total += joint_probability
+            positive += joint_probability * (percent >= 10 if marker == "ki67" else stratum.idh_mutant == 1)
     return positive / total
 
 
 @pytest.mark.parametrize("marker", MARKER_COLUMNS)
 @pytest.mark.parametrize("noise", [0.7, 1.0])
-def test_posterior_is_bayes_rule(marker: str, noise: float) -> None:
-    for row, look in drawn(2, 5, noise):
+def test_the_posterior_follows_bayes_rule(marker: str, noise: float) -> None:
+    for row, appearance in sample_patients(2, 5, noise):
         assert row.age is not None and row.sex is not None
-        found = compute_posterior(look, row.age, row.sex, marker, AppearanceSettings(noise))
-        assert found == pytest.approx(by_hand(look, int(row.age), row.sex, marker, noise), rel=1e-9)
+        posterior = compute_posterior(appearance, row.age, row.sex, marker, AppearanceSettings(noise))
+        assert posterior == pytest.approx(
+            compute_posterior_by_hand(appearance, int(row.age), row.sex, marker, noise), rel=1e-9
+        )
 
 
 @pytest.mark.parametrize("marker", MARKER_COLUMNS)
-def test_posterior_is_calibrated(marker: str) -> None:
-    patients = drawn(1500, 3)
-    chances = np.array(
-        [compute_posterior(look, row.age or 0, row.sex or 0, marker) for row, look in patients]
+def test_the_posterior_is_calibrated(marker: str) -> None:
+    patients = sample_patients(1500, 3)
+    posteriors = np.array(
+        [compute_posterior(appearance, row.age or 0, row.sex or 0, marker) for row, appearance in patients]
     )
     truth = np.array(
         [
@@ -133,38 +144,38 @@ def test_posterior_is_calibrated(marker: str) -> None:
         ]
     )
     for low, high in ((0, 0.3), (0.3, 0.7), (0.7, 1.01)):
-        mine = (chances >= low) & (chances < high)
-        assert mine.sum() > 50
-        assert truth[mine].mean() == pytest.approx(chances[mine].mean(), abs=0.08)
+        members = (posteriors >= low) & (posteriors < high)
+        assert members.sum() > 50
+        assert truth[members].mean() == pytest.approx(posteriors[members].mean(), abs=0.08)
 
 
-def test_ceiling_is_about_nine_tenths_and_falls_with_noise() -> None:
-    usual = estimate_auc_ceiling("ki67", patient_count=8000)
-    assert usual.image_age_sex == pytest.approx(0.90, abs=0.012)
-    assert usual.image_age_sex > usual.image - 0.003 > usual.age_sex
+def test_the_maximum_auc_is_about_0_9_and_falls_with_noise() -> None:
+    default = estimate_auc_ceiling("ki67", patient_count=8000)
+    assert default.image_age_sex == pytest.approx(0.90, abs=0.012)
+    assert default.image_age_sex > default.image - 0.003 > default.age_sex
     clear, blurred = (
         estimate_auc_ceiling("ki67", AppearanceSettings(noise), patient_count=4000) for noise in (0.3, 4.0)
     )
-    assert clear.image_age_sex > 0.96 > usual.image_age_sex > blurred.image_age_sex
-    assert 0.6 < blurred.image < usual.image - 0.05
-    assert blurred.age_sex == pytest.approx(usual.age_sex, abs=0.03)
-    assert str(usual).startswith("ki67: best achievable AUC 0.")
+    assert clear.image_age_sex > 0.96 > default.image_age_sex > blurred.image_age_sex
+    assert 0.6 < blurred.image < default.image - 0.05
+    assert blurred.age_sex == pytest.approx(default.age_sex, abs=0.03)
+    assert str(default).startswith("ki67: best achievable AUC 0.")
 
 
-def test_ceiling_of_a_finite_group() -> None:
-    few = compute_auc_ceiling(drawn(200, 9), "idh_mutant")
+def test_the_maximum_auc_of_a_finite_group() -> None:
+    few = compute_auc_ceiling(sample_patients(200, 9), "idh_mutant")
     assert few.patients == 200 and 60 < few.positives < 140
     assert 0.8 < few.image_age_sex < 1
-    alike = [pair for pair in drawn(200, 9) if pair[0].columns["idh_mutant"] == "1"]
+    alike = [pair for pair in sample_patients(200, 9) if pair[0].columns["idh_mutant"] == "1"]
     assert np.isnan(compute_auc_ceiling(alike, "idh_mutant").image)
 
 
-def test_extreme_looks_have_an_answer() -> None:
-    look = replace(drawn(1, 0)[0][1], core_mm=12.0 + 1e-9, enhancement=1 - 1e-12)
-    assert 0 <= compute_posterior(look, 85, 1, "ki67", AppearanceSettings(0.05)) <= 1
+def test_extreme_appearances_have_a_posterior() -> None:
+    appearance = replace(sample_patients(1, 0)[0][1], core_mm=12.0 + 1e-9, enhancement=1 - 1e-12)
+    assert 0 <= compute_posterior(appearance, 85, 1, "ki67", AppearanceSettings(0.05)) <= 1
 
 
-def test_impossible_wishes_are_refused() -> None:
+def test_invalid_settings_are_refused() -> None:
     with pytest.raises(GliomarkError, match="noise"):
         AppearanceSettings(noise_factor=0)
     with pytest.raises(GliomarkError, match="threshold"):

@@ -45,12 +45,12 @@ def headers(export) -> dict[str, dict[str, list[Dataset]]]:
     return found
 
 
-def table(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
-def four(series: dict[str, list[Dataset]]) -> dict[MRSequence, list[Dataset]]:
+def find_sequences(series: dict[str, list[Dataset]]) -> dict[MRSequence, list[Dataset]]:
     """Find the four sequences among a patient's series by their timing."""
     found = {}
     for files in series.values():
@@ -68,9 +68,9 @@ def four(series: dict[str, list[Dataset]]) -> dict[MRSequence, list[Dataset]]:
     return found
 
 
-def test_the_four_sequences_come_out_as_they_were_scanned(headers) -> None:
+def test_the_four_sequences_are_exported_as_acquired(headers) -> None:
     patient = create_hospital_patient(1, SMALL)
-    files = four(headers[patient.study.patient_id])
+    files = find_sequences(headers[patient.study.patient_id])
     assert set(files) == set(MRSequence)
     for name, series in patient.study.series.items():
         images = np.stack([file.pixel_array for file in files[name]])
@@ -86,7 +86,7 @@ def test_the_four_sequences_come_out_as_they_were_scanned(headers) -> None:
         np.testing.assert_allclose(column * float(first.PixelSpacing[0]), series.affine[:3, 1], atol=1e-5)
 
 
-def test_an_export_holds_what_hospitals_send(headers) -> None:
+def test_an_export_contains_the_objects_that_hospitals_send(headers) -> None:
     assert len(headers) == 2
     for series in headers.values():
         files = [file for group in series.values() for file in group]
@@ -102,17 +102,17 @@ def test_an_export_holds_what_hospitals_send(headers) -> None:
         assert len({file.StudyInstanceUID for file in files}) == 1
 
 
-def test_reader_outlines_the_core_on_t2(headers) -> None:
+def test_the_reader_outlines_the_core_on_t2(headers) -> None:
     patient = create_hospital_patient(2, SMALL)
     series = headers[patient.study.patient_id]
     (outline,) = series["Lesion outline"]
     assert outline.ContentCreatorName
-    reference = four(series)[MRSequence.T2]
-    named = {
+    reference = find_sequences(series)[MRSequence.T2]
+    referenced_uids = {
         item.ReferencedSOPInstanceUID
         for item in outline.ReferencedSeriesSequence[0].ReferencedInstanceSequence
     }
-    assert named <= {file.SOPInstanceUID for file in reference}
+    assert referenced_uids <= {file.SOPInstanceUID for file in reference}
     frames = outline.pixel_array.reshape(-1, outline.Rows, outline.Columns)
     drawn = patient.core.image[patient.core.image.any(axis=(1, 2))]
     assert patient.study.lesion is patient.core and drawn.sum() > 20
@@ -122,9 +122,9 @@ def test_reader_outlines_the_core_on_t2(headers) -> None:
     assert flair.lesion.image.sum() >= flair.core.image.sum()
 
 
-def test_labels_and_truth_stand_beside_the_images(export) -> None:
+def test_labels_and_truth_are_written_beside_the_images(export) -> None:
     assert {path.name for path in export.iterdir()} == {"dicom", "labels.csv", "truth"}
-    labels, truth = table(export / "labels.csv"), table(export / "truth" / "truth.csv")
+    labels, truth = read_rows(export / "labels.csv"), read_rows(export / "truth" / "truth.csv")
     assert list(labels[0]) == ["id", "age", "sex", "ki67", "idh_mutant", "who_grade"]
     assert [row["id"] for row in truth] == [row["id"] for row in labels]
     assert [row["seed"] for row in truth] == ["1", "2"]
@@ -135,26 +135,26 @@ def test_labels_and_truth_stand_beside_the_images(export) -> None:
     shift, turn = decompose_movement(create_hospital_patient(1, SMALL, ()).motion[MRSequence.FLAIR])
     assert float(truth[0]["FLAIR_shift_y_mm"]) == pytest.approx(shift[1], abs=1e-6)
     assert float(truth[0]["FLAIR_turn_z_deg"]) == pytest.approx(turn[2], abs=1e-6)
-    counted = table(export / "truth" / "ceiling.csv")
-    assert {(row["counted_on"], row["marker"]) for row in counted} == {
+    ceilings = read_rows(export / "truth" / "ceiling.csv")
+    assert {(row["counted_on"], row["marker"]) for row in ceilings} == {
         (group, marker) for group in ("model", "these patients") for marker in ("ki67", "idh_mutant")
     }
 
 
-def test_same_seeds_same_bytes_whoever_makes_them(export, tmp_path) -> None:
+def test_the_same_seeds_give_the_same_bytes_with_any_number_of_workers(export, tmp_path) -> None:
     again = write_hospital(SEEDS, tmp_path / "again", SMALL, workers=2).folder
 
-    def contents(folder: Path) -> dict[str, bytes]:
+    def read_contents(folder: Path) -> dict[str, bytes]:
         return {
             str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
         }
 
-    first, second = contents(export), contents(again)
+    first, second = read_contents(export), read_contents(again)
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
 
 
-def test_the_head_moves_as_the_truth_says() -> None:
+def test_the_head_moves_by_the_recorded_motion() -> None:
     name = MRSequence.T1
     still = create_hospital_patient(3, replace(SMALL, max_motion_mm=0, max_motion_degrees=0), (name,))
     moved = create_hospital_patient(3, replace(SMALL, max_motion_mm=12, max_motion_degrees=8), (name,))
@@ -165,39 +165,41 @@ def test_the_head_moves_as_the_truth_says() -> None:
     index = np.argwhere(moved.brain.image > 0)[::3, ::-1]
     points = index @ moved.brain.affine[:3, :3].T + moved.brain.affine[:3, 3]
 
-    def seen(image, affine, motion):
+    def sample_image(image, affine, motion):
         at = points @ motion[:3, :3].T + motion[:3, 3]
         voxels = (at - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
         return ndimage.map_coordinates(image, voxels[:, ::-1].T, order=1)
 
-    here = seen(other.image, other.affine, np.eye(4))
-    followed = np.corrcoef(here, seen(series.image, series.affine, moved.motion[name]))[0, 1]
-    ignored = np.corrcoef(here, seen(series.image, series.affine, np.eye(4)))[0, 1]
-    backwards = np.corrcoef(here, seen(series.image, series.affine, np.linalg.inv(moved.motion[name])))[0, 1]
-    assert followed > 0.75 and followed > ignored + 0.1 and ignored > backwards
+    reference = sample_image(other.image, other.affine, np.eye(4))
+    aligned = np.corrcoef(reference, sample_image(series.image, series.affine, moved.motion[name]))[0, 1]
+    unaligned = np.corrcoef(reference, sample_image(series.image, series.affine, np.eye(4)))[0, 1]
+    reversed_motion = np.corrcoef(
+        reference, sample_image(series.image, series.affine, np.linalg.inv(moved.motion[name]))
+    )[0, 1]
+    assert aligned > 0.75 and aligned > unaligned + 0.1 and unaligned > reversed_motion
 
 
-def test_displacements_fill_but_never_pass_the_settings() -> None:
+def test_displacements_reach_but_never_exceed_the_settings() -> None:
     from gliomark.phantom.hospital_patient import _sample_movement
 
-    moves = [
+    movements = [
         decompose_movement(_sample_movement(seed, MRSequence.T1C, HospitalSettings())) for seed in range(60)
     ]
-    shifts, turns = (np.array([np.linalg.norm(move[part]) for move in moves]) for part in (0, 1))
+    shifts, turns = (np.array([np.linalg.norm(move[part]) for move in movements]) for part in (0, 1))
     assert shifts.max() <= 12 and turns.max() <= 8
     assert shifts.max() > 11 and turns.max() > 7 and np.median(shifts) > 4
 
 
-def test_pictures_of_the_same_people(tmp_path) -> None:
+def test_pictures_show_the_same_patients(tmp_path) -> None:
     report = write_hospital([1], tmp_path / "out", SMALL, output_format="pictures")
     (folder,) = (report.folder / "pictures").iterdir()
     assert {path.name for path in folder.iterdir()} == {*MRSequence, "mask"}
-    (row,) = table(report.folder / "clinical.csv")
+    (row,) = read_rows(report.folder / "clinical.csv")
     assert row["id"] == folder.name and row["ki67"] == sample_person(1, "x").clinical.columns["ki67"]
-    assert "FLAIR_shift_y_mm" not in table(report.folder / "truth" / "truth.csv")[0]
+    assert "FLAIR_shift_y_mm" not in read_rows(report.folder / "truth" / "truth.csv")[0]
 
 
-def test_impossible_wishes_are_refused(export, tmp_path) -> None:
+def test_invalid_settings_are_refused(export, tmp_path) -> None:
     with pytest.raises(GliomarkError, match="not empty"):
         write_hospital([1], export, SMALL)
     with pytest.raises(GliomarkError, match="different seed"):

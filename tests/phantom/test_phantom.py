@@ -48,7 +48,7 @@ def phantom() -> Phantom:
     return create_phantom(5, SMALL, RING)
 
 
-def test_study_is_complete(phantom: Phantom) -> None:
+def test_the_study_is_complete(phantom: Phantom) -> None:
     study = phantom.study
     assert study.patient_id == phantom.clinical.patient_id == "PHANTOM-0005"
     assert list(study.series) == list(MRSequence)
@@ -64,7 +64,7 @@ def test_study_is_complete(phantom: Phantom) -> None:
     assert 1.2 < litres < 2.0
 
 
-def test_same_seed_same_bytes_other_seed_other_person(phantom: Phantom) -> None:
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_person(phantom: Phantom) -> None:
     again, other = create_phantom(5, SMALL, RING).study, create_phantom_study(6, SMALL)[0]
     for sequence in MRSequence:
         assert again.series[sequence].image.tobytes() == phantom.study.series[sequence].image.tobytes()
@@ -73,16 +73,16 @@ def test_same_seed_same_bytes_other_seed_other_person(phantom: Phantom) -> None:
 
 
 @pytest.mark.parametrize(("side", "sign"), [("left", 1), ("right", -1)])
-def test_tumour_lies_on_the_side_asked_for(side: BodySide, sign: int) -> None:
+def test_the_tumour_lies_on_the_requested_side(side: BodySide, sign: int) -> None:
     settings = PhantomSettings((3.0, 3.0), 11.0, 80, 14, side=side, sublayers=1)
     lesion = create_phantom_study(1, settings)[0].lesion
     assert lesion is not None
     slices, rows, columns = np.nonzero(lesion.image)
-    places = apply_affine(lesion.affine, np.stack([columns, rows, slices], axis=1))
-    assert (places[:, 0] * sign).mean() > 15  # LPS: x is positive on the patient's left
+    positions = apply_affine(lesion.affine, np.stack([columns, rows, slices], axis=1))
+    assert (positions[:, 0] * sign).mean() > 15  # LPS: x is positive on the patient's left
 
 
-def test_head_points_to_the_front_and_up(phantom: Phantom) -> None:
+def test_the_head_points_to_the_front_and_up(phantom: Phantom) -> None:
     image = phantom.study.series[MRSequence.T1].image
     # the nose protrudes at the front of the lower face; only the vertex is narrow in both directions
     face = image[1] > 60
@@ -92,8 +92,8 @@ def test_head_points_to_the_front_and_up(phantom: Phantom) -> None:
     assert area[-1] < area[len(area) // 2] / 2
 
 
-def test_grey_values_order_as_in_each_sequence(phantom: Phantom) -> None:
-    brain, lesion, core = _regions(phantom)
+def test_grey_values_are_ordered_as_in_each_sequence(phantom: Phantom) -> None:
+    brain, lesion, core = _compute_regions(phantom)
     upper = np.arange(14)[:, None, None] > 5  # the coil has little sensitivity at the skull base
     healthy, oedema = brain & ~lesion & upper, lesion & ~core
     image = {sequence: series.image for sequence, series in phantom.study.series.items()}
@@ -111,8 +111,8 @@ def test_grey_values_order_as_in_each_sequence(phantom: Phantom) -> None:
         assert fluid_is_bright or np.median(image[sequence][fluid]) < 0.8 * typical
 
 
-def test_contrast_marks_the_ring_of_the_glioblastoma(phantom: Phantom) -> None:
-    brain, lesion, core = _regions(phantom)
+def test_contrast_enhances_the_ring_of_the_glioblastoma(phantom: Phantom) -> None:
+    brain, lesion, core = _compute_regions(phantom)
     before, after = (phantom.study.series[name].image for name in (MRSequence.T1, MRSequence.T1C))
     gain = after / np.median(after[brain]) - before / np.median(before[brain])
     assert (gain[core] > 0.25).mean() > 3 * (gain[brain & ~lesion] > 0.25).mean()
@@ -120,19 +120,19 @@ def test_contrast_marks_the_ring_of_the_glioblastoma(phantom: Phantom) -> None:
     assert (before[core] / np.median(before[brain]) < 0.75).mean() > 0.1  # necrosis
 
 
-def _regions(phantom: Phantom) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+def _compute_regions(phantom: Phantom) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
     """Return masks of brain, lesion and core, ``(slice, row, column)``."""
     assert phantom.study.lesion is not None
     return phantom.brain.image > 0, phantom.study.lesion.image > 0, phantom.core.image > 0
 
 
-def shown(**changes: float) -> dict[str, float]:
+def measure_tumour(**changes: float) -> dict[str, float]:
     """Measure the tumour in the images of one head with a changed appearance."""
     plain = TumourAppearance(
         core_mm=22, oedema_mm=8, enhancement=0.5, necrotic=0.3, marbling=0.3, mismatch=False
     )
     phantom = create_phantom(5, SMALL, appearance=replace(plain, **changes))
-    _, lesion, core = _regions(phantom)
+    _, lesion, core = _compute_regions(phantom)
     image = {name: series.image for name, series in phantom.study.series.items()}
     gain = image[MRSequence.T1C] / np.median(image[MRSequence.T1C][lesion]) - image[
         MRSequence.T1
@@ -151,7 +151,7 @@ def shown(**changes: float) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    ("name", "values", "what"),
+    ("name", "values", "measure"),
     [
         ("core_mm", (14, 20, 26), "core"),
         ("oedema_mm", (2, 10, 24), "oedema"),
@@ -160,14 +160,21 @@ def shown(**changes: float) -> dict[str, float]:
         ("marbling", (0.0, 0.5, 1.0), "grain"),
     ],
 )
-def test_images_carry_every_variable_of_the_look(name: str, values: tuple[float, ...], what: str) -> None:
-    seen = [shown(**{name: value})[what] for value in values]
-    assert all(later > 1.05 * earlier for earlier, later in zip(seen, seen[1:], strict=False)), seen
+def test_images_show_every_variable_of_the_appearance(
+    name: str, values: tuple[float, ...], measure: str
+) -> None:
+    measured = [measure_tumour(**{name: value})[measure] for value in values]
+    assert all(later > 1.05 * earlier for earlier, later in zip(measured, measured[1:], strict=False)), (
+        measured
+    )
 
 
 def test_mismatch_darkens_flair_only() -> None:
     fixed = {"enhancement": 0.05, "necrotic": 0.02, "marbling": 0.0}
-    assert shown(mismatch=True, **fixed)["flair"] < 0.8 * shown(mismatch=False, **fixed)["flair"]
+    assert (
+        measure_tumour(mismatch=True, **fixed)["flair"]
+        < 0.8 * measure_tumour(mismatch=False, **fixed)["flair"]
+    )
 
 
 def test_clinical_rows_are_plausible() -> None:
@@ -178,7 +185,7 @@ def test_clinical_rows_are_plausible() -> None:
     assert 8 < np.median([float(row.columns["ki67"]) for row in rows]) < 25
 
 
-def test_nifti_round_trip_keeps_places(phantom: Phantom, tmp_path: Path) -> None:
+def test_a_nifti_round_trip_keeps_positions(phantom: Phantom, tmp_path: Path) -> None:
     folder = write_nifti(phantom.study, tmp_path / "患者 01")
     assert {path.name for path in folder.iterdir()} == {
         *(f"{sequence}.nii.gz" for sequence in MRSequence),
@@ -198,7 +205,7 @@ def test_nifti_round_trip_keeps_places(phantom: Phantom, tmp_path: Path) -> None
     assert (folder / "T1.nii.gz").read_bytes() == first
 
 
-def test_pictures(phantom: Phantom, tmp_path: Path) -> None:
+def test_pictures_have_the_grey_values_of_the_study(phantom: Phantom, tmp_path: Path) -> None:
     folder = write_pictures(phantom.study, tmp_path)
     for name in (*MRSequence, "mask"):
         assert len(list((folder / name).glob("*.png"))) == 14
@@ -206,10 +213,10 @@ def test_pictures(phantom: Phantom, tmp_path: Path) -> None:
     assert image.GetSize() == (80, 80) and image.GetPixelID() == sitk.sitkUInt8
     files = sorted((folder / "mask").iterdir())
     mask = np.stack([sitk.GetArrayFromImage(sitk.ReadImage(str(file))) for file in files])
-    np.testing.assert_array_equal(mask, _regions(phantom)[1] * 255)
+    np.testing.assert_array_equal(mask, _compute_regions(phantom)[1] * 255)
 
 
-def test_clinical_csv(tmp_path: Path) -> None:
+def test_the_clinical_csv_has_one_row_per_patient(tmp_path: Path) -> None:
     rows = [ClinicalData("a", 50.0, 0, {"ki67": "5"}), ClinicalData("b", None, None, {"who_grade": "4"})]
     write_clinical_csv(rows, tmp_path / "new" / "clinical.csv")
     with (tmp_path / "new" / "clinical.csv").open(encoding="utf-8") as file:
@@ -220,7 +227,7 @@ def test_clinical_csv(tmp_path: Path) -> None:
         ]
 
 
-def test_impossible_wishes_are_refused(phantom: Phantom, tmp_path: Path) -> None:
+def test_invalid_settings_are_refused(phantom: Phantom, tmp_path: Path) -> None:
     with pytest.raises(GliomarkError, match="positive"):
         PhantomSettings(slice_count=0)
     with pytest.raises(GliomarkError, match="side"):
@@ -235,14 +242,14 @@ def test_impossible_wishes_are_refused(phantom: Phantom, tmp_path: Path) -> None
 FREE = replace(SMALL, has_lesion=False)
 
 
-def test_without_a_lesion_the_person_stays_and_everything_of_the_tumour_goes(phantom: Phantom) -> None:
+def test_without_a_lesion_the_person_is_the_same_and_no_tumour_is_left(phantom: Phantom) -> None:
     free = create_phantom(5, FREE)
     assert free.study.patient_id == free.clinical.patient_id == "HEALTHY-0005"
     assert (free.clinical.age, free.clinical.sex) == (phantom.clinical.age, phantom.clinical.sex)
     assert free.appearance is None and free.clinical.columns == {}
     assert free.study.lesion is not None and free.study.lesion.image.shape == (14, 80, 80)
     assert not free.study.lesion.image.any() and not free.core.image.any()
-    brain, lesion, _ = _regions(phantom)
+    brain, lesion, _ = _compute_regions(phantom)
     inside = ndimage.binary_dilation(brain | (free.brain.image > 0), np.ones((1, 3, 3)), 3)
     for name, series in free.study.series.items():
         # thick slices contain a little brain outside the mask
@@ -255,7 +262,7 @@ def test_without_a_lesion_the_person_stays_and_everything_of_the_tumour_goes(pha
     assert bright[0] > 0.4 and bright[1] < 0.02
 
 
-def test_without_a_lesion_it_does_not_matter_where_one_would_have_been() -> None:
+def test_without_a_lesion_the_tumour_side_has_no_effect() -> None:
     """Mass effect would also reveal the position."""
     left, right = (
         create_phantom(5, replace(FREE, side=side, appearance_noise_factor=noise)).study
@@ -273,7 +280,7 @@ def small_heads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("form", ["pictures", "nifti"])
-def test_command_writes_people_without_a_lesion(
+def test_the_command_writes_patients_without_a_lesion(
     form: str,
     small_heads: None,
     tmp_path: Path,
@@ -286,8 +293,8 @@ def test_command_writes_people_without_a_lesion(
     with pytest.raises(SystemExit) as ended:
         run()
     assert not ended.value.code
-    said = capsys.readouterr().out
-    assert "2 synthetic patients" in said and "AUC" not in said
+    output = capsys.readouterr().out
+    assert "2 synthetic patients" in output and "AUC" not in output
     assert {path.name for path in (out / form).iterdir()} == {"HEALTHY-0007", "HEALTHY-0008"}
     for patient in (out / form).iterdir():
         masks = sorted((patient / "mask").glob("*.png")) if form == "pictures" else [patient / "mask.nii.gz"]
@@ -305,16 +312,16 @@ def test_command_writes_people_without_a_lesion(
     ]
 
 
-def test_an_empty_mask_is_a_drawn_mask_to_the_cohort(tmp_path: Path) -> None:
+def test_an_empty_mask_counts_as_drawn_in_a_cohort(tmp_path: Path) -> None:
     rows = []
     for seed in (1, 2):
         free = create_phantom(seed, replace(FREE, slice_mm=6.0, slice_count=22, sublayers=1))
         # already skull-stripped
-        bare = {
+        skull_stripped = {
             name: replace(series, image=series.image * (free.brain.image > 0))
             for name, series in free.study.series.items()
         }
-        write_pictures(replace(free.study, series=bare), tmp_path / "pictures")
+        write_pictures(replace(free.study, series=skull_stripped), tmp_path / "pictures")
         rows.append(free.clinical)
     write_clinical_csv(rows, tmp_path / "clinical.csv", ("ki67", "idh_mutant", "who_grade"))
     settings = BuildSettings(sequences=(MRSequence.T1C, MRSequence.FLAIR), keep_ids=True)

@@ -18,7 +18,7 @@ HALF_HEIGHT = 55.0  # mm, of the ellipsoid that represents a brain
 SPACING, SHAPE = (2.0, 2.0, 4.0), (34, 110, 90)  # 136 mm high
 
 
-def cut(series: Series, low: float, high: float) -> Series:
+def crop_slices(series: Series, low: float, high: float) -> Series:
     """Keep only the slices whose centre is between ``low`` and ``high`` mm."""
     z = series.affine[2, 3] + series.affine[2, 2] * np.arange(len(series.image))
     kept = np.flatnonzero((z >= low) & (z <= high))
@@ -28,30 +28,30 @@ def cut(series: Series, low: float, high: float) -> Series:
     return replace(series, image=series.image[kept], affine=affine, slice_names=names)
 
 
-def share_below(z: float) -> float:
+def compute_share_below(z: float) -> float:
     """Compute the share of an ellipsoid's volume below a height ``z``, in mm from its centre."""
     h = np.clip(z / HALF_HEIGHT, -1, 1)
     return float(0.5 + 0.75 * h - 0.25 * h**3)
 
 
 @pytest.fixture
-def prepared(make_brain_series):
+def prepare_covering(make_brain_series):
     """prepared(T1C=(low, high), FLAIR=(low, high)): a stack whose sequences cover those heights in mm."""
 
-    def make(**shown: tuple[float, float]) -> SliceStack:
+    def prepare_stack(**covered_mm: tuple[float, float]) -> SliceStack:
         series = {
             T1C: make_brain_series(SPACING, SHAPE),
             FLAIR: make_brain_series(SPACING, SHAPE, contrast=True),
         }
-        for name, (low, high) in shown.items():
-            series[MRSequence(name)] = cut(series[MRSequence(name)], low, high)
+        for name, (low, high) in covered_mm.items():
+            series[MRSequence(name)] = crop_slices(series[MRSequence(name)], low, high)
         return prepare(Study("p", series, Path("p"), "volumes", aligned=True), (T1C, FLAIR))
 
-    return make
+    return prepare_stack
 
 
-def test_a_whole_brain_needs_no_word(prepared):
-    stack = prepared()
+def test_complete_coverage_gives_no_warning(prepare_covering):
+    stack = prepare_covering()
     assert stack.coverage == {T1C: 1.0, FLAIR: 1.0} and stack.examined == 1.0
     assert stack.warnings == () and format_no_lesion_message(stack.examined).code == "no-lesion"
 
@@ -61,11 +61,13 @@ def test_a_whole_brain_needs_no_word(prepared):
     ("T1C", -25, 25, "top and bottom"), ("FLAIR", -100, 10, "the top"), ("FLAIR", 0, 100, "the bottom"),
     ("FLAIR", -30, 30, "top and bottom"),
 ])  # fmt: skip
-def test_a_slab_is_measured_and_said(prepared, name: str, low: float, high: float, part: str):
-    stack = prepared(**{name: (low, high)})
+def test_partial_coverage_is_measured_and_reported(
+    prepare_covering, name: str, low: float, high: float, part: str
+):
+    stack = prepare_covering(**{name: (low, high)})
     # a slab extends half a slice beyond the centres of its outer slices, which are 2 mm off multiples of 4 mm
     z = stack.affine[2, 3] + stack.affine[2, 2] * np.arange(len(stack.brain))
-    expected = share_below(z[-1] + 2) - share_below(z[0] - 2)
+    expected = compute_share_below(z[-1] + 2) - compute_share_below(z[0] - 2)
     other = FLAIR if name == "T1C" else T1C
     assert stack.coverage[MRSequence(name)] == pytest.approx(expected, abs=0.02)
     assert stack.coverage[other] == 1.0 and stack.examined == pytest.approx(expected, abs=0.02)
@@ -75,12 +77,14 @@ def test_a_slab_is_measured_and_said(prepared, name: str, low: float, high: floa
     assert isinstance(warning, Message) and f"{percent} %" in render_message(warning, "zh")
 
 
-@pytest.mark.parametrize("shown", [
+@pytest.mark.parametrize("covered_mm", [
     {"T1C": (-100, 10), "FLAIR": (-100, 10)}, {"T1C": (-10, 100), "FLAIR": (-10, 100)},
     {"T1C": (-20, 20), "FLAIR": (-20, 20)},
 ])  # fmt: skip
-def test_where_all_images_end_within_the_brain_it_is_said(prepared, shown: dict[str, tuple[float, float]]):
-    stack = prepared(**shown)
+def test_a_warning_is_given_if_all_images_end_within_the_brain(
+    prepare_covering, covered_mm: dict[str, tuple[float, float]]
+):
+    stack = prepare_covering(**covered_mm)
     assert stack.examined is None
     assert stack.warnings[-1].startswith("The images do not cover the whole brain")
     assert format_no_lesion_message(stack.examined).code == "no-lesion-in-part-shown"
@@ -89,8 +93,10 @@ def test_where_all_images_end_within_the_brain_it_is_said(prepared, shown: dict[
 @pytest.mark.parametrize(
     "t1c, flair", [((-100, 20), (-20, 100)), ((-20, 100), (-100, 20)), ((-30, 100), (-100, 0))]
 )
-def test_only_what_both_show_is_examined(prepared, t1c: tuple[float, float], flair: tuple[float, float]):
-    stack = prepared(T1C=t1c, FLAIR=flair)
+def test_only_the_region_covered_by_both_is_examined(
+    prepare_covering, t1c: tuple[float, float], flair: tuple[float, float]
+):
+    stack = prepare_covering(T1C=t1c, FLAIR=flair)
     z = stack.affine[2, 3] + stack.affine[2, 2] * np.arange(len(stack.brain))
     assert z[0] >= max(t1c[0], flair[0]) and z[-1] <= min(t1c[1], flair[1])
     assert stack.warnings and stack.examined != 1.0
@@ -100,15 +106,15 @@ def test_only_what_both_show_is_examined(prepared, t1c: tuple[float, float], fla
 
 @pytest.mark.parametrize("name", ["T1C", "FLAIR"])
 @pytest.mark.parametrize("low", [-52, -48, -46])
-def test_a_few_missing_slices_are_no_slab(prepared, name: str, low: float):
-    stack = prepared(**{name: (low, 100)})
+def test_a_few_missing_slices_give_no_warning(prepare_covering, name: str, low: float):
+    stack = prepare_covering(**{name: (low, 100)})
     assert stack.examined is not None and stack.examined > 0.95 and stack.warnings == ()
 
 
-@pytest.mark.parametrize("examined, says", [
+@pytest.mark.parametrize("examined, expected_text", [
     (1.0, "No lesion was found; no marker is predicted."), (0.96, "No lesion was found; no marker is predicted."),
     (0.48, "No lesion was found in the 48 % of the brain that the images cover"),
     (None, "No lesion was found in the part of the brain that the images cover"),
 ])  # fmt: skip
-def test_no_lesion_is_never_said_of_what_was_not_examined(examined: float | None, says: str):
-    assert format_no_lesion_message(examined).startswith(says)
+def test_no_lesion_is_reported_only_for_the_examined_part(examined: float | None, expected_text: str):
+    assert format_no_lesion_message(examined).startswith(expected_text)

@@ -21,15 +21,15 @@ def noisy_head() -> tuple[np.ndarray, np.ndarray]:
     return image, brain
 
 
-def test_mean_zero_deviation_one_inside_and_minimum_outside(noisy_head) -> None:
+def test_mean_is_0_and_standard_deviation_1_inside_and_minimum_outside(noisy_head) -> None:
     image, brain = noisy_head
-    scored = normalise_z_score(image, brain)
-    assert scored.dtype == np.float32
-    assert abs(scored[brain].mean()) < 1e-4 and abs(scored[brain].std() - 1) < 1e-4
-    assert (scored[~brain] == scored[brain].min()).all()
+    normalised = normalise_z_score(image, brain)
+    assert normalised.dtype == np.float32
+    assert abs(normalised[brain].mean()) < 1e-4 and abs(normalised[brain].std() - 1) < 1e-4
+    assert (normalised[~brain] == normalised[brain].min()).all()
 
 
-def test_clips_to_the_percentiles(noisy_head) -> None:
+def test_values_are_clipped_to_the_percentiles(noisy_head) -> None:
     image, brain = noisy_head
     image = image.copy()
     image[2, 10, 10] = 1e6  # a metal artefact must not compress the range of the rest
@@ -42,7 +42,7 @@ def test_clips_to_the_percentiles(noisy_head) -> None:
 
 @pytest.mark.parametrize("value", [1e6, 1e30, -1e6, -1e30])
 @pytest.mark.parametrize("count", [1, 3])
-def test_outliers_move_nothing_else(noisy_head, value: float, count: int) -> None:
+def test_outliers_do_not_change_other_voxels(noisy_head, value: float, count: int) -> None:
     image, brain = noisy_head
     plain, image = normalise_z_score(image, brain), image.copy()
     image[2, 10, 10 : 10 + count] = value
@@ -54,19 +54,19 @@ def test_outliers_move_nothing_else(noisy_head, value: float, count: int) -> Non
 
 @pytest.mark.parametrize("value", [1e6, 1e30, -1e6])
 @pytest.mark.parametrize("head_share", [0.3, 0.01, 0.001])
-def test_clipped_to_what_most_voxels_hold(value: float, head_share: float) -> None:
+def test_outliers_are_clipped_to_the_range_of_most_voxels(value: float, head_share: float) -> None:
     """Also if nearly the whole image is background of one value."""
     random = np.random.default_rng(3)
     array = np.where(random.random((20, 60, 60)) < head_share, random.uniform(100, 300, (20, 60, 60)), 0)
-    wild = array.astype(np.float32)
-    wild[3, 4, 5] = value
-    clipped = sitk.GetArrayFromImage(clip_outliers(sitk.GetImageFromArray(wild)))
+    with_outlier = array.astype(np.float32)
+    with_outlier[3, 4, 5] = value
+    clipped = sitk.GetArrayFromImage(clip_outliers(sitk.GetImageFromArray(with_outlier)))
     if head_share > 0.005:
         assert clipped.min() >= 0 and clipped.max() <= 300
     assert np.ptp(clipped) > 0
 
 
-def test_scale_and_offset_do_not_matter_and_input_is_kept(noisy_head) -> None:
+def test_scale_and_offset_have_no_effect_and_the_input_is_unchanged(noisy_head) -> None:
     image, brain = noisy_head
     before = image.copy()
     np.testing.assert_allclose(

@@ -31,26 +31,26 @@ def save_as(series, path: Path, axes: str) -> Path:
     return path.parent
 
 
-def block_in(stack: SliceStack) -> np.ndarray:
+def find_block(stack: SliceStack) -> np.ndarray:
     """Find the indices (slice, row, column) of the bright block, ``(n, 3)``."""
     image = stack.images[MRSequence.FLAIR]
     return np.argwhere(image > 0.75 * image.max())
 
 
 @pytest.fixture
-def stack_as_stored(make_brain_series, tmp_path):
-    def make(axes: str) -> SliceStack:
+def prepare_stored(make_brain_series, tmp_path):
+    def prepare_stack(axes: str) -> SliceStack:
         series = make_brain_series(*GRID, shift=(4.0, -6.0, 3.0))
         folder = save_as(series, tmp_path / axes / "患者 01" / "FLAIR.nii.gz", axes)
         return prepare(read_study(folder), (MRSequence.FLAIR,))
 
-    return make
+    return prepare_stack
 
 
 @pytest.mark.parametrize("axes", ["LPS", "RAS", "LAS", "RPI"])
-def test_left_stays_left_from_file_to_stack(stack_as_stored, block_centre, axes: str) -> None:
-    stack = stack_as_stored(axes)
-    block = block_in(stack)
+def test_left_stays_left_from_file_to_stack(prepare_stored, block_centre, axes: str) -> None:
+    stack = prepare_stored(axes)
+    block = find_block(stack)
     assert len(block) > 500
     assert (block[:, 2] > 119.5).all(), "the patient's left is the right half of the image"
     assert (block[:, 1] < 119.5).all(), "anterior is at the top"
@@ -61,15 +61,15 @@ def test_left_stays_left_from_file_to_stack(stack_as_stored, block_centre, axes:
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LAI", "ASL", "PIR"])
-def test_storage_order_changes_nothing(stack_as_stored, axes: str) -> None:
-    stored, other = stack_as_stored("LPS"), stack_as_stored(axes)
+def test_storage_order_has_no_effect(prepare_stored, axes: str) -> None:
+    stored, other = prepare_stored("LPS"), prepare_stored(axes)
     np.testing.assert_allclose(other.affine, stored.affine, atol=1e-3)
     np.testing.assert_array_equal(other.brain, stored.brain)
     np.testing.assert_allclose(other.images[MRSequence.FLAIR], stored.images[MRSequence.FLAIR], atol=1e-2)
     assert other.slice_names == stored.slice_names and other.selected == stored.selected
 
 
-def test_stack_is_normalised_stripped_and_on_acquired_slices(make_brain_series) -> None:
+def test_the_stack_is_normalised_stripped_and_on_acquired_slices(make_brain_series) -> None:
     series = {MRSequence.FLAIR: make_brain_series((1.0, 1.0, 4.0), (40, 200, 180), shift=(10.0, 5.0, -7.3))}
     stack = prepare(Study("a", series, Path("a"), "volumes"), (MRSequence.FLAIR,), PreparationConfig(k=7))
     image = stack.images[MRSequence.FLAIR]
@@ -81,8 +81,8 @@ def test_stack_is_normalised_stripped_and_on_acquired_slices(make_brain_series) 
     assert any("skull-stripped" in note for note in stack.notes)
     acquired = series[MRSequence.FLAIR].affine[2, 3] + 4.0 * np.arange(40)
     steps = [int(name) - 1 for name in stack.slice_names]
-    laid = stack.affine[2, 3] + stack.affine[2, 2] * np.arange(len(steps))
-    np.testing.assert_allclose(laid, acquired[steps], atol=1e-6)
+    stack_positions = stack.affine[2, 3] + stack.affine[2, 2] * np.arange(len(steps))
+    np.testing.assert_allclose(stack_positions, acquired[steps], atol=1e-6)
     assert len(stack.selected) == 7 and stack.brain[[0, -1]].any(axis=(1, 2)).all()
     assert stack.selected[0] == 0 and stack.selected[-1] == len(steps) - 1
     assert stack.pixel_area_mm2 == pytest.approx(1.0) and stack.voxel_volume_ml == pytest.approx(0.004)
@@ -90,7 +90,7 @@ def test_stack_is_normalised_stripped_and_on_acquired_slices(make_brain_series) 
     assert litres == pytest.approx(1.37, abs=0.05)
 
 
-def test_missing_sequence_names_what_is_missing_and_what_was_found(make_brain_series) -> None:
+def test_the_error_names_missing_and_available_sequences(make_brain_series) -> None:
     series = {MRSequence.T1: make_brain_series(*GRID), MRSequence.FLAIR: make_brain_series(*GRID)}
     with pytest.raises(GliomarkError) as caught:
         prepare(Study("a", series, Path("folder 01"), "volumes"), (MRSequence.T1C, MRSequence.T2))
@@ -114,7 +114,7 @@ def picture_study(make_brain_series, compute_points, block_centre, tmp_path) -> 
     return read_study(tmp_path / "p 01")
 
 
-def test_picture_mask_goes_to_the_stack_and_back_to_its_own_slices(picture_study) -> None:
+def test_a_picture_mask_is_mapped_to_the_stack_and_back_to_its_slices(picture_study) -> None:
     stack = prepare(picture_study, (MRSequence.T1C, MRSequence.FLAIR))
     assert picture_study.lesion is not None and stack.lesion is not None
     assert stack.lesion.any() and stack.lesion[:, :, :120].sum() == 0, "the lesion is on the patient's left"
@@ -134,14 +134,14 @@ def test_picture_mask_goes_to_the_stack_and_back_to_its_own_slices(picture_study
 def test_a_mirrored_picture_mirrors_the_stack(picture_study) -> None:
     """Preprocessing treats left and right equally."""
 
-    def mirrored(series):
+    def mirror_series(series):
         return replace(series, image=np.ascontiguousarray(series.image[:, :, ::-1]))
 
-    series = {name: mirrored(one) for name, one in picture_study.series.items()}
-    other = replace(picture_study, series=series, lesion=mirrored(picture_study.lesion))
-    straight, turned = (
+    series = {name: mirror_series(one) for name, one in picture_study.series.items()}
+    other = replace(picture_study, series=series, lesion=mirror_series(picture_study.lesion))
+    original, mirrored_stack = (
         prepare(study, (MRSequence.T1C, MRSequence.FLAIR)) for study in (picture_study, other)
     )
-    assert turned.lesion[:, :, 120:].sum() == 0 and turned.lesion.any()
-    image, mirror = straight.images[MRSequence.FLAIR], turned.images[MRSequence.FLAIR][:, :, ::-1]
+    assert mirrored_stack.lesion[:, :, 120:].sum() == 0 and mirrored_stack.lesion.any()
+    image, mirror = original.images[MRSequence.FLAIR], mirrored_stack.images[MRSequence.FLAIR][:, :, ::-1]
     assert np.corrcoef(image.ravel(), mirror.ravel())[0, 1] > 0.99

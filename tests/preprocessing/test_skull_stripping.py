@@ -39,7 +39,7 @@ def test_noise_in_the_background_means_a_skull(make_brain_series) -> None:
     assert not is_skull_stripped(noise)
 
 
-def boxed(image: sitk.Image, margin: int) -> sitk.Image:
+def crop_to_foreground(image: sitk.Image, margin: int) -> sitk.Image:
     """Crop the image to its foreground with a margin in voxels."""
     at = np.argwhere(sitk.GetArrayFromImage(compute_foreground_mask(image)))
     low, high = np.maximum(at.min(axis=0) - margin, 0), at.max(axis=0) + 1 + margin
@@ -50,14 +50,12 @@ def boxed(image: sitk.Image, margin: int) -> sitk.Image:
 @pytest.mark.parametrize(
     "change", ["plain", "negative", "background of -1000", "upper half", "lower third", "wide field"]
 )
-def test_a_stripped_brain_is_recognised_whatever_its_crop(
-    make_brain_series, margin: int, change: str
-) -> None:
+def test_a_stripped_brain_is_recognised_in_any_crop(make_brain_series, margin: int, change: str) -> None:
     image = reorient_to_axial(make_brain_series((2.0, 2.0, 5.0), (30, 110, 90)))
     image = sitk.Mask(image - 100, image != 0) if change == "negative" else image
     image = sitk.Mask(image, image != 0, -1000) if change == "background of -1000" else image
     image = sitk.ConstantPad(image, (60, 20, 3), (5, 90, 0)) if change == "wide field" else image
-    cropped = boxed(image, margin)
+    cropped = crop_to_foreground(image, margin)
     slices = cropped.GetSize()[2]
     cropped = cropped[:, :, slices // 2 :] if change == "upper half" else cropped
     cropped = cropped[:, :, : slices // 3] if change == "lower third" else cropped
@@ -73,21 +71,21 @@ def phantom():
 
 
 @pytest.mark.parametrize("sequence", [MRSequence.T1, MRSequence.T1C, MRSequence.T2, MRSequence.FLAIR])
-def test_a_head_on_an_empty_background_still_has_its_skull(phantom, sequence: MRSequence) -> None:
+def test_a_head_on_an_empty_background_is_not_taken_for_stripped(phantom, sequence: MRSequence) -> None:
     image = reorient_to_axial(phantom.study.series[sequence])
     array = sitk.GetArrayFromImage(image)
     head = sitk.BinaryFillhole(
         sitk.BinaryMorphologicalClosing(image > 0.08 * float(np.percentile(array, 99)), [4, 4, 1])
     )
-    emptied = sitk.Mask(image, head)
-    slices = emptied.GetSize()[2]
-    for part in (emptied, emptied[:, :, slices // 3 :], emptied[:, :, : 2 * slices // 3]):
+    masked = sitk.Mask(image, head)
+    slices = masked.GetSize()[2]
+    for part in (masked, masked[:, :, slices // 3 :], masked[:, :, : 2 * slices // 3]):
         assert not is_skull_stripped(part)
 
 
 def test_real_stripped_images_are_recognised_in_any_crop(shared) -> None:
     for series in read_study(shared / "patients/BRATS-HG0015-mha").series.values():
-        image = boxed(reorient_to_axial(series), 0)
+        image = crop_to_foreground(reorient_to_axial(series), 0)
         slices = image.GetSize()[2]
         for part in (
             image,
@@ -104,9 +102,9 @@ def test_holes_in_the_brain_are_filled(make_brain_series) -> None:
     image = reorient_to_axial(make_brain_series((2.0, 2.0, 5.0), (30, 110, 90)))
     array = sitk.GetArrayFromImage(image)
     array[14:16, 50:56, 40:46] = 0  # fluid set to zero
-    holed = sitk.GetImageFromArray(array)
-    holed.CopyInformation(image)
-    filled = sitk.GetArrayFromImage(compute_foreground_mask(holed))
+    image_with_hole = sitk.GetImageFromArray(array)
+    image_with_hole.CopyInformation(image)
+    filled = sitk.GetArrayFromImage(compute_foreground_mask(image_with_hole))
     np.testing.assert_array_equal(filled, sitk.GetArrayFromImage(compute_foreground_mask(image)))
 
 
@@ -152,12 +150,12 @@ def test_an_image_without_a_head_is_refused() -> None:
 
 
 @pytest.mark.parametrize("value", [1e6, 1e30, -1e6])
-def test_outliers_leave_the_brain_where_it_is(value: float) -> None:
+def test_outliers_do_not_affect_the_brain_mask(value: float) -> None:
     phantom = create_phantom(1, PHANTOM)
     series = phantom.study.series[MRSequence.T1C]
-    wild = series.image.copy()
-    wild[np.random.default_rng(2).random(wild.shape) < 1e-4] = value
-    image = reorient_to_axial(replace(series, image=wild))
+    with_outliers = series.image.copy()
+    with_outliers[np.random.default_rng(2).random(with_outliers.shape) < 1e-4] = value
+    image = reorient_to_axial(replace(series, image=with_outliers))
     assert not is_skull_stripped(image)
     mask = sitk.GetArrayFromImage(extract_brain_mask(image)) > 0
     plain = sitk.GetArrayFromImage(extract_brain_mask(reorient_to_axial(series))) > 0

@@ -60,7 +60,7 @@ NAME = "Wang^Xiao=王^小明"
 # ---- patients ---------------------------------------------------------------------------------------
 
 
-def turn() -> NDArray[np.float64]:
+def create_rotation() -> NDArray[np.float64]:
     """Directions of column, row and slice index, tilted about two axes."""
     a, b = np.radians(20), np.radians(-12)
     tilt = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
@@ -69,92 +69,110 @@ def turn() -> NDArray[np.float64]:
     return matrix
 
 
-def position(place: float) -> list[float]:
+def compute_position(index: float) -> list[float]:
     """Position (LPS mm) of the first pixel of a slice, counted from 0; the stack is centred on the origin."""
     middle = np.array(
         [(SHAPE[2] - 1) / 2 * SPACING[1], (SHAPE[1] - 1) / 2 * SPACING[0], (SHAPE[0] - 1) / 2 * STEP]
     )
-    return [round(float(v), 5) for v in turn() @ (np.array([0, 0, place * STEP]) - middle)]
+    return [round(float(v), 5) for v in create_rotation() @ (np.array([0, 0, index * STEP]) - middle)]
 
 
-def header(sop_class: str, tags: dict[str, Any]) -> Dataset:
+def create_header(sop_class: str, tags: dict[str, Any]) -> Dataset:
     """Header common to all MR images; the patient name has Chinese characters in GB18030."""
-    one = Dataset()
-    one.file_meta = FileMetaDataset()
-    one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    one.SpecificCharacterSet, one.SOPClassUID, one.SOPInstanceUID = "GB18030", sop_class, generate_uid()
-    one.PatientID, one.PatientName, one.PatientBirthDate, one.PatientSex = "住院 7", NAME, "19700102", "F"
-    one.StudyInstanceUID, one.FrameOfReferenceUID = "1.2.3.4", "1.2.3.5"
-    one.StudyID, one.StudyDate, one.StudyTime, one.AccessionNumber = "S1", "20240102", "101112", "A1"
-    one.ReferringPhysicianName, one.StudyDescription, one.Modality = "", "MR 头部", "MR"
-    one.Rows, one.Columns, one.SamplesPerPixel, one.PhotometricInterpretation = *SHAPE[1:], 1, "MONOCHROME2"
-    one.BitsAllocated, one.BitsStored, one.HighBit, one.PixelRepresentation = 16, 16, 15, 0
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SpecificCharacterSet, dataset.SOPClassUID, dataset.SOPInstanceUID = (
+        "GB18030",
+        sop_class,
+        generate_uid(),
+    )
+    dataset.PatientID, dataset.PatientName, dataset.PatientBirthDate, dataset.PatientSex = (
+        "住院 7",
+        NAME,
+        "19700102",
+        "F",
+    )
+    dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = "1.2.3.4", "1.2.3.5"
+    dataset.StudyID, dataset.StudyDate, dataset.StudyTime, dataset.AccessionNumber = (
+        "S1",
+        "20240102",
+        "101112",
+        "A1",
+    )
+    dataset.ReferringPhysicianName, dataset.StudyDescription, dataset.Modality = "", "MR 头部", "MR"
+    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel, dataset.PhotometricInterpretation = (
+        *SHAPE[1:],
+        1,
+        "MONOCHROME2",
+    )
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
     for tag, value in tags.items():
-        setattr(one, tag, value)
-    return one
+        setattr(dataset, tag, value)
+    return dataset
 
 
-def pixels(place: float) -> bytes:
-    plane = np.random.default_rng(round(100 * place)).integers(1, 900, SHAPE[1:], dtype=np.uint16)
+def create_pixels(index: float) -> bytes:
+    plane = np.random.default_rng(round(100 * index)).integers(1, 900, SHAPE[1:], dtype=np.uint16)
     return plane.tobytes()
 
 
-def write_classic(folder: Path, places: tuple[float, ...] = tuple(range(SHAPE[0]))) -> Study:
+def write_classic(folder: Path, positions: tuple[float, ...] = tuple(range(SHAPE[0]))) -> Study:
     """Write two series of single-frame images with file names unrelated to the slice order."""
     for sequence, tags in SCAN.items():
         (folder / sequence).mkdir(parents=True)
         uid = generate_uid()
-        for number, place in enumerate(places, start=1):
-            one = header(MRImageStorage, {**tags, "SeriesInstanceUID": uid, "InstanceNumber": number})
-            one.ImageOrientationPatient = [round(float(v), 8) for v in turn()[:, :2].T.ravel()]
+        for number, position in enumerate(positions, start=1):
+            one = create_header(MRImageStorage, {**tags, "SeriesInstanceUID": uid, "InstanceNumber": number})
+            one.ImageOrientationPatient = [round(float(v), 8) for v in create_rotation()[:, :2].T.ravel()]
             one.ImagePositionPatient, one.PixelSpacing, one.SliceThickness = (
-                position(place),
+                compute_position(position),
                 list(SPACING),
                 STEP,
             )
             one.SpacingBetweenSlices = 99.0  # wrong on purpose, as in many headers
-            one.PixelData = pixels(place)
+            one.PixelData = create_pixels(position)
             one.save_as(folder / sequence / f"{97 * number % 101:03d}.dcm", enforce_file_format=True)
     return read_study(folder)
 
 
 def write_enhanced(folder: Path) -> Study:
     """Write one multi-frame file with two echoes per slice, from head to neck, with the orientation in every frame."""
-    one = header(
+    one = create_header(
         EnhancedMRImageStorage, {"SeriesDescription": "protocol 5", "SeriesInstanceUID": generate_uid()}
     )
     one.EchoPulseSequence, one.InstanceNumber = "SPIN", 1
-    wanted = [(place, echo) for place in range(SHAPE[0])[::-1] for echo in (15.0, 95.0)]
-    one.SharedFunctionalGroupsSequence = item(
-        PixelMeasuresSequence=item(PixelSpacing=list(SPACING), SliceThickness=STEP),
-        MRTimingAndRelatedParametersSequence=item(RepetitionTime=3000),
+    frames = [(index, echo) for index in range(SHAPE[0])[::-1] for echo in (15.0, 95.0)]
+    one.SharedFunctionalGroupsSequence = create_sequence_item(
+        PixelMeasuresSequence=create_sequence_item(PixelSpacing=list(SPACING), SliceThickness=STEP),
+        MRTimingAndRelatedParametersSequence=create_sequence_item(RepetitionTime=3000),
     )
     one.PerFrameFunctionalGroupsSequence = [
-        item(
-            PlanePositionSequence=item(ImagePositionPatient=position(place)),
-            PlaneOrientationSequence=item(
-                ImageOrientationPatient=[round(float(v), 8) for v in turn()[:, :2].T.ravel()]
+        create_sequence_item(
+            PlanePositionSequence=create_sequence_item(ImagePositionPatient=compute_position(index)),
+            PlaneOrientationSequence=create_sequence_item(
+                ImageOrientationPatient=[round(float(v), 8) for v in create_rotation()[:, :2].T.ravel()]
             ),
-            MREchoSequence=item(EffectiveEchoTime=echo),
+            MREchoSequence=create_sequence_item(EffectiveEchoTime=echo),
         )[0]
-        for place, echo in wanted
+        for index, echo in frames
     ]
-    one.NumberOfFrames = len(wanted)
-    one.PixelData = b"".join(pixels(place) for place, _ in wanted)
+    one.NumberOfFrames = len(frames)
+    one.PixelData = b"".join(create_pixels(index) for index, _ in frames)
     folder.mkdir()
     one.save_as(folder / "frames.dcm", enforce_file_format=True)
     study = read_study(folder)
     return replace(study, series={T1C: study.series[MRSequence.T2]})
 
 
-def item(**tags: Any) -> list[Dataset]:
+def create_sequence_item(**tags: Any) -> list[Dataset]:
     dataset = Dataset()
     for tag, value in tags.items():
         setattr(dataset, tag, value)
     return [dataset]
 
 
-def predicted(make_prediction: Make, study: Study, **changes: Any) -> Prediction:
+def create_prediction(make_prediction: Make, study: Study, **changes: Any) -> Prediction:
     """The synthetic prediction, moved to the centre of a study's T1C."""
     prediction = make_prediction("volumes", study=study, **{"patient_id": study.patient_id} | changes)
     series = study.series[T1C]
@@ -165,7 +183,7 @@ def predicted(make_prediction: Make, study: Study, **changes: Any) -> Prediction
     return replace(prediction, stack=replace(prediction.stack, affine=affine))
 
 
-def without_lesion(prediction: Prediction) -> Prediction:
+def remove_lesion(prediction: Prediction) -> Prediction:
     mask = np.zeros_like(prediction.segmentation.mask)
     empty = replace(prediction.segmentation, mask=mask, probability=mask.astype(np.float32))
     markers = tuple(replace(m, probability=None, level="undetermined", slices=()) for m in prediction.markers)
@@ -195,7 +213,7 @@ def phantom_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     )
 
 
-def results_of(prediction: Prediction, language: str = "en") -> dict[str, Dataset]:
+def create_results(prediction: Prediction, language: str = "en") -> dict[str, Dataset]:
     """The DICOM results with a dummy PDF, which saves rendering."""
     return dict(create_dicom_results(prediction, language, pdf=b"%PDF-1.7 of odd length"))  # type: ignore[arg-type]
 
@@ -210,9 +228,12 @@ def check_conformance(results: dict[str, Dataset], folder: Path) -> None:
     for name, dataset in results.items():
         dataset.save_as(folder / name, enforce_file_format=True)
         found = subprocess.run(["dciodvfy", folder / name], capture_output=True, text=True, errors="replace")
-        said = found.stdout + found.stderr
-        assert [line for line in said.splitlines() if line.startswith(("Error", "Abort"))] == [], (name, said)
-        assert any(word in said for word in ("Segmentation", "Comprehensive3DSR", "EncapsulatedPDF"))
+        output = found.stdout + found.stderr
+        assert [line for line in output.splitlines() if line.startswith(("Error", "Abort"))] == [], (
+            name,
+            output,
+        )
+        assert any(word in output for word in ("Segmentation", "Comprehensive3DSR", "EncapsulatedPDF"))
 
 
 @pytest.mark.parametrize("kind", ["classic", "uneven", "enhanced"])
@@ -220,18 +241,18 @@ def test_every_kind_of_source_gives_conformant_objects(
     make_prediction: Make, tmp_path: Path, kind: str
 ) -> None:
     folder = tmp_path / "in"
-    places = (*range(5), 5.2, *range(6, 9), *range(10, 16)) if kind == "uneven" else tuple(range(16))
-    study = write_enhanced(folder) if kind == "enhanced" else write_classic(folder, places)
-    prediction = predicted(make_prediction, study)
+    positions = (*range(5), 5.2, *range(6, 9), *range(10, 16)) if kind == "uneven" else tuple(range(16))
+    study = write_enhanced(folder) if kind == "enhanced" else write_classic(folder, positions)
+    prediction = create_prediction(make_prediction, study)
     for language in ("en", "zh"):
-        check_conformance(results_of(prediction, language), tmp_path)
-    check_conformance(results_of(without_lesion(prediction)), tmp_path)
+        check_conformance(create_results(prediction, language), tmp_path)
+    check_conformance(create_results(remove_lesion(prediction)), tmp_path)
 
 
-def test_a_phantoms_export_gives_conformant_objects(
+def test_the_export_of_a_phantom_gives_conformant_objects(
     make_prediction: Make, phantom_study: Study, tmp_path: Path
 ) -> None:
-    results = results_of(predicted(make_prediction, phantom_study))
+    results = create_results(create_prediction(make_prediction, phantom_study))
     assert list(results) == ["segmentation.dcm", "report.dcm", "report_pdf.dcm"]
     check_conformance(results, tmp_path)
 
@@ -239,53 +260,53 @@ def test_a_phantoms_export_gives_conformant_objects(
 @pytest.mark.parametrize(
     "folder", ["patients/ReMIND-022-dicom", "series/siemens-xa30-enhanced-multiframe-T1"]
 )
-def test_real_series_oblique_and_enhanced(
+def test_real_oblique_and_enhanced_series_give_conformant_objects(
     make_prediction: Make, shared: Path, tmp_path: Path, folder: str
 ) -> None:
     study = read_study(shared / folder)
     if T1C not in study.series:
         study = replace(study, series={T1C: study.series[MRSequence.T1]})
-    prediction = predicted(make_prediction, study)
-    results = results_of(prediction)
-    check_place(prediction, results["segmentation.dcm"], tmp_path)
+    prediction = create_prediction(make_prediction, study)
+    results = create_results(prediction)
+    check_position(prediction, results["segmentation.dcm"], tmp_path)
     check_conformance(results, tmp_path)
 
 
 # ---- position of the segmentation -------------------------------------------------------------------
 
 
-def points(mask: NDArray[Any], affine: NDArray[np.float64]) -> Points:
+def compute_points(mask: NDArray[Any], affine: NDArray[np.float64]) -> Points:
     """Positions (LPS mm) of the voxels inside the mask."""
     found: Points = np.argwhere(mask > 0)[:, ::-1] @ affine[:3, :3].T + affine[:3, 3]
     return found
 
 
-def check_place(prediction: Prediction, segmentation: Dataset, folder: Path) -> None:
+def check_position(prediction: Prediction, segmentation: Dataset, folder: Path) -> None:
     """Our reader and highdicom's read the voxel positions of ``resample_mask_to_series`` to 0.01 mm."""
     series = prediction.study.series[T1C]
-    expected = points(
+    expected = compute_points(
         resample_mask_to_series(prediction.stack, prediction.segmentation, series), series.affine
     )
     assert len(expected) > 500
     segmentation.save_as(folder / "seg.dcm", enforce_file_format=True)
     ours = read_segmentation(folder / "seg.dcm").series
     theirs = highdicom.seg.segread(folder / "seg.dcm").get_volume(segment_numbers=[1], combine_segments=True)
-    turned = theirs.affine[:, [2, 1, 0, 3]]  # highdicom's index is (slice, row, column)
-    for found in (points(ours.image, ours.affine), points(theirs.array, turned)):
+    affine = theirs.affine[:, [2, 1, 0, 3]]  # highdicom's index is (slice, row, column)
+    for found in (compute_points(ours.image, ours.affine), compute_points(theirs.array, affine)):
         distance, nearest = cKDTree(found).query(expected)
         assert distance.max() < 0.01
         assert len(set(nearest)) == len(found) == len(expected)
 
 
 @pytest.mark.parametrize("write", [write_classic, write_enhanced])
-def test_the_segmentation_lies_where_the_mask_does(
+def test_the_segmentation_has_the_position_of_the_mask(
     make_prediction: Make, tmp_path: Path, write: Callable[[Path], Study]
 ) -> None:
-    prediction = predicted(make_prediction, write(tmp_path / "in"))
-    check_place(prediction, results_of(prediction)["segmentation.dcm"], tmp_path)
+    prediction = create_prediction(make_prediction, write(tmp_path / "in"))
+    check_position(prediction, create_results(prediction)["segmentation.dcm"], tmp_path)
 
 
-def frames_of(segmentation: Dataset) -> list[tuple[Dataset, NDArray[np.uint8], Dataset]]:
+def list_frames(segmentation: Dataset) -> list[tuple[Dataset, NDArray[np.uint8], Dataset]]:
     """Position, pixels and source image of each frame."""
     planes = segmentation.pixel_array
     groups = segmentation.PerFrameFunctionalGroupsSequence
@@ -295,52 +316,58 @@ def frames_of(segmentation: Dataset) -> list[tuple[Dataset, NDArray[np.uint8], D
     ]
 
 
-def reread(dataset: Dataset) -> Dataset:
+def save_and_read(dataset: Dataset) -> Dataset:
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
     buffer.seek(0)
     return pydicom.dcmread(buffer)
 
 
-def test_a_mended_series_keeps_the_mask_on_each_of_its_images(make_prediction: Make, tmp_path: Path) -> None:
+def test_a_repaired_series_keeps_the_mask_on_each_of_its_images(
+    make_prediction: Make, tmp_path: Path
+) -> None:
     """One slice is missing and one is off the regular grid by more than a fifth of the spacing."""
-    places = (*range(7), 7.22, *range(8, 10), *range(11, 16))
-    study = write_classic(tmp_path / "in", places)
+    positions = (*range(7), 7.22, *range(8, 10), *range(11, 16))
+    study = write_classic(tmp_path / "in", positions)
     assert len(study.series[T1C].image) == 16 and len(study.series[T1C].source_images) == 15
-    prediction = predicted(make_prediction, study)
+    prediction = create_prediction(make_prediction, study)
     sources = {
         str(one.SOPInstanceUID): one for one in map(pydicom.dcmread, (tmp_path / "in" / T1C).iterdir())
     }
-    frames = frames_of(reread(results_of(prediction)["segmentation.dcm"]))
+    frames = list_frames(save_and_read(create_results(prediction)["segmentation.dcm"]))
     found = set()
-    for place, plane, source in frames:
+    for plane_position, plane, source in frames:
         image = sources[source.ReferencedSOPInstanceUID]
-        assert list(place.ImagePositionPatient) == list(image.ImagePositionPatient)
+        assert list(plane_position.ImagePositionPatient) == list(image.ImagePositionPatient)
         affine = study.series[T1C].affine.copy()
         affine[:3, 3] = image.ImagePositionPatient
         alone = Series(np.zeros((1, *SHAPE[1:]), np.float32), affine, ("x",), Path("x"))
         expected = resample_mask_to_series(prediction.stack, prediction.segmentation, alone)[0]
         assert (plane != expected).sum() <= 2  # positions are rounded to five decimals
         found.add(source.ReferencedSOPInstanceUID)
-    off = next(uid for uid, one in sources.items() if list(one.ImagePositionPatient) == position(7.22))
-    assert off in found and len(found) == len(frames)
+    off_grid = next(
+        uid for uid, one in sources.items() if list(one.ImagePositionPatient) == compute_position(7.22)
+    )
+    assert off_grid in found and len(found) == len(frames)
 
 
-def test_frames_of_a_file_with_two_stacks_are_the_right_ones(make_prediction: Make, tmp_path: Path) -> None:
-    prediction = predicted(make_prediction, write_enhanced(tmp_path / "in"))
+def test_frames_refer_to_the_correct_stack_of_a_file_with_two_stacks(
+    make_prediction: Make, tmp_path: Path
+) -> None:
+    prediction = create_prediction(make_prediction, write_enhanced(tmp_path / "in"))
     original = pydicom.dcmread(tmp_path / "in" / "frames.dcm").PerFrameFunctionalGroupsSequence
-    frames = frames_of(reread(results_of(prediction)["segmentation.dcm"]))
+    frames = list_frames(save_and_read(create_results(prediction)["segmentation.dcm"]))
     assert len(frames) > 5
-    for place, _, source in frames:
+    for plane_position, _, source in frames:
         group = original[source.ReferencedFrameNumber - 1]
         assert group.MREchoSequence[0].EffectiveEchoTime == 95.0
-        assert group.PlanePositionSequence[0].ImagePositionPatient == place.ImagePositionPatient
+        assert group.PlanePositionSequence[0].ImagePositionPatient == plane_position.ImagePositionPatient
 
 
-def test_the_segment_says_what_it_is_and_who_drew_it(make_prediction: Make, tmp_path: Path) -> None:
-    prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
-    results = results_of(prediction)
-    segmentation = reread(results["segmentation.dcm"])
+def test_the_segment_states_its_content_and_algorithm(make_prediction: Make, tmp_path: Path) -> None:
+    prediction = create_prediction(make_prediction, write_classic(tmp_path / "in"))
+    results = create_results(prediction)
+    segmentation = save_and_read(results["segmentation.dcm"])
     assert segmentation.ImageComments.startswith("Research use only")
     assert segmentation.ContentQualification == "RESEARCH" and segmentation.SegmentationType == "BINARY"
     (segment,) = segmentation.SegmentSequence
@@ -360,35 +387,37 @@ def test_the_segment_says_what_it_is_and_who_drew_it(make_prediction: Make, tmp_
     assert lab.to_rgb() == pytest.approx(SEGMENTATION_COLOUR, abs=2)
 
 
-def test_the_networks_outline_is_known_again_and_a_readers_is_the_readers(
+def test_predicted_segmentations_are_recognised_and_corrected_ones_attributed_to_the_reader(
     make_prediction: Make, tmp_path: Path
 ) -> None:
-    prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
+    prediction = create_prediction(make_prediction, write_classic(tmp_path / "in"))
     corrected = replace(
         prediction, segmentation=replace(prediction.segmentation, rule=READER_SEGMENTATION_RULE)
     )
-    for one, known, comment, finder in (
+    for one, predicted, comment, finder in (
         (prediction, True, "not reviewed", "Lesion found by the model"),
         (corrected, False, "Outlined or corrected by a reader", "Lesion outlined by the reader"),
     ):
-        results = results_of(one)
+        results = create_results(one)
         results["segmentation.dcm"].save_as(tmp_path / "seg.dcm", enforce_file_format=True)
-        assert is_predicted(tmp_path / "seg.dcm") is known
+        assert is_predicted(tmp_path / "seg.dcm") is predicted
         assert comment in results["segmentation.dcm"].ImageComments
-        _, group, _ = read_back(results["report.dcm"])
-        assert finder in [item.name.meaning for item in group.get_qualitative_evaluations()]
+        _, group, _ = read_report(results["report.dcm"])
+        assert finder in [
+            create_sequence_item.name.meaning for create_sequence_item in group.get_qualitative_evaluations()
+        ]
         check_conformance(results, tmp_path)
 
 
 # ---- the report -------------------------------------------------------------------------------------
 
 
-def report_of(prediction: Prediction, language: str = "en") -> tuple[Any, Any, str]:
+def create_and_read_report(prediction: Prediction, language: str = "en") -> tuple[Any, Any, str]:
     """The report's dataset, its measurement group and its text."""
-    return read_back(results_of(prediction, language)["report.dcm"])
+    return read_report(create_results(prediction, language)["report.dcm"])
 
 
-def read_back(dataset: Dataset) -> tuple[Any, Any, str]:
+def read_report(dataset: Dataset) -> tuple[Any, Any, str]:
     """The measurement report as read by highdicom, its single group, and its entire text."""
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
@@ -396,43 +425,43 @@ def read_back(dataset: Dataset) -> tuple[Any, Any, str]:
     report = highdicom.sr.srread(buffer)
     root = report.content
     (group,) = [*root.get_volumetric_roi_measurement_groups(), *root.get_image_measurement_groups()]
-    return report, group, "\n".join(texts(report))
+    return report, group, "\n".join(list_texts(report))
 
 
-def said_of_lesion(group: Any) -> dict[str, Any]:
+def get_lesion_evaluations(group: Any) -> dict[str, Any]:
     """The evaluations by code; highdicom lists the algorithm family among them."""
     found = group.get_qualitative_evaluations()
     return {one.name.value: one.value for one in found if one.name.scheme_designator == "99GLIOMARK"}
 
 
-def texts(node: Dataset) -> list[str]:
-    below = [text for child in node.get("ContentSequence", []) for text in texts(child)]
+def list_texts(node: Dataset) -> list[str]:
+    below = [text for child in node.get("ContentSequence", []) for text in list_texts(child)]
     return [str(node.TextValue), *below] if "TextValue" in node else below
 
 
 def test_the_report_measures_the_lesion_it_refers_to(make_prediction: Make, tmp_path: Path) -> None:
-    prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
-    results = results_of(prediction)
+    prediction = create_prediction(make_prediction, write_classic(tmp_path / "in"))
+    results = create_results(prediction)
     segment = results["segmentation.dcm"].SegmentSequence[0]
-    _, group, _ = read_back(results["report.dcm"])
+    _, group, _ = read_report(results["report.dcm"])
     assert group.tracking_uid == segment.TrackingUID and group.tracking_identifier == segment.TrackingID
     used = group.referenced_segment
     assert used.referenced_sop_instance_uid == results["segmentation.dcm"].SOPInstanceUID
     assert used.has_source_images()
-    report, group, said = report_of(prediction)
+    report, group, text = create_and_read_report(prediction)
     measured = {one.name.meaning: (float(one.value), one.unit.value) for one in group.get_measurements()}
     largest = max(prediction.lesion_areas_mm2.values())
     assert measured["Volume"] == (round(prediction.lesion_volume_ml, 3), "ml")
     assert measured["Area"] == (round(largest, 1), "mm2")
     assert measured["Probability by the model, IDH"] == (0.3, "1")
     for text in ("what idh means", "AUC 0.7", "a warning", "Research use only. Not a medical device."):
-        assert text in said
-    seen = {str(instance) for _, _, instance, _ in report.get_evidence()}
+        assert text in text
+    evidence = {str(instance) for _, _, instance, _ in report.get_evidence()}
     files = [image.file for series in prediction.study.series.values() for image in series.source_images]
-    assert {str(pydicom.dcmread(file).SOPInstanceUID) for file in files} < seen
+    assert {str(pydicom.dcmread(file).SOPInstanceUID) for file in files} < evidence
 
 
-def ranges(group: Any) -> list[tuple[str, str, float]]:
+def list_ranges(group: Any) -> list[tuple[str, str, float]]:
     """Name, derivation and value of the measurements across the lesion slices."""
     return [
         (one.name.meaning, one.derivation.value, float(one.value))
@@ -441,37 +470,35 @@ def ranges(group: Any) -> list[tuple[str, str, float]]:
     ]
 
 
-def test_the_range_over_the_slices_is_a_minimum_and_a_maximum(make_prediction: Make, tmp_path: Path) -> None:
-    prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
-    _, group, _ = report_of(prediction)
-    assert ranges(group) == [
+def test_the_range_across_slices_is_a_minimum_and_a_maximum(make_prediction: Make, tmp_path: Path) -> None:
+    prediction = create_prediction(make_prediction, write_classic(tmp_path / "in"))
+    _, group, _ = create_and_read_report(prediction)
+    assert list_ranges(group) == [
         (f"Probability range across lesion slices, {title}", derivation, value)
         for title in ("IDH", "KI67")
         for derivation, value in (("255605001", 0.12), ("56851009", 0.52))
     ]
     alone = tuple(replace(m, slices=tuple(s for s in m.slices if s.decides)) for m in prediction.markers)
-    results = results_of(replace(prediction, markers=alone))
-    _, group, _ = read_back(results["report.dcm"])
-    assert ranges(group) == [] and len(group.get_measurements()) == 4
+    results = create_results(replace(prediction, markers=alone))
+    _, group, _ = read_report(results["report.dcm"])
+    assert list_ranges(group) == [] and len(group.get_measurements()) == 4
     check_conformance(results, tmp_path)
 
 
-def test_levels_are_predictions_by_our_own_codes_and_say_who_decided(
-    make_prediction: Make, tmp_path: Path
-) -> None:
-    prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
+def test_levels_use_private_codes_and_state_who_decided(make_prediction: Make, tmp_path: Path) -> None:
+    prediction = create_prediction(make_prediction, write_classic(tmp_path / "in"))
     idh, ki67 = prediction.markers
-    said_by_reader = {
+    reader_fields = {
         "decided_by": "reader's finding",
         "performance": READER_FINDING_ACCURACY.describe_performance(False),
     }
     markers = (
-        replace(idh, level="mutant", label=message("label-idh"), **said_by_reader),
+        replace(idh, level="mutant", label=message("label-idh"), **reader_fields),
         replace(ki67, level="undetermined"),
     )
-    _, group, said = report_of(replace(prediction, markers=markers), "zh")
-    answers = said_of_lesion(group)
-    level = answers["idh"]
+    _, group, text = create_and_read_report(replace(prediction, markers=markers), "zh")
+    evaluations = get_lesion_evaluations(group)
+    level = evaluations["idh"]
     assert (level.value, level.scheme_designator, level.meaning) == (
         "mutant",
         "99GLIOMARK",
@@ -479,39 +506,42 @@ def test_levels_are_predictions_by_our_own_codes_and_say_who_decided(
     )
     names = [one.name.meaning for one in group.get_qualitative_evaluations()]
     assert "Predicted, not measured: IDH" in names
-    unsure = answers["ki67"]
-    assert (unsure.value, unsure.scheme_designator) == ("373068000", "SCT")
+    undetermined = evaluations["ki67"]
+    assert (undetermined.value, undetermined.scheme_designator) == ("373068000", "SCT")
     decided = [
         child.ConceptCodeSequence[0].CodeValue
-        for item in group[0].ContentSequence
-        for child in item.get("ContentSequence", [])
+        for create_sequence_item in group[0].ContentSequence
+        for child in create_sequence_item.get("ContentSequence", [])
         if child.ConceptNameCodeSequence[0].CodeValue == "decided-by"
     ]
     assert decided == ["reader", "model"]
-    assert "不是医疗器械" in said and "阳性：IDH1 或 IDH2 突变" in said and "0.64" in said
+    assert "不是医疗器械" in text and "阳性：IDH1 或 IDH2 突变" in text and "0.64" in text
 
 
 def test_without_a_lesion_there_is_a_report_and_no_segmentation(
     make_prediction: Make, tmp_path: Path
 ) -> None:
-    prediction = without_lesion(predicted(make_prediction, write_classic(tmp_path / "in")))
-    assert list(results_of(prediction)) == ["report.dcm", "report_pdf.dcm"]
-    _, group, said = report_of(prediction)
-    answers = {name: level.meaning for name, level in said_of_lesion(group).items()}
-    assert answers == {"lesion": "Absent", "idh": "Undetermined", "ki67": "Undetermined"}
-    assert "the model missed it" in said
+    prediction = remove_lesion(create_prediction(make_prediction, write_classic(tmp_path / "in")))
+    assert list(create_results(prediction)) == ["report.dcm", "report_pdf.dcm"]
+    _, group, text = create_and_read_report(prediction)
+    evaluations = {name: level.meaning for name, level in get_lesion_evaluations(group).items()}
+    assert evaluations == {"lesion": "Absent", "idh": "Undetermined", "ki67": "Undetermined"}
+    assert "the model missed it" in text
     assert [one.value for one in group.get_measurements()] == [0, 0]
 
 
 # ---- all three --------------------------------------------------------------------------------------
 
 
-def test_all_are_the_patients_in_the_same_study_and_series_of_their_own(
+def test_all_results_are_in_the_patients_study_in_separate_series(
     make_prediction: Make, tmp_path: Path
 ) -> None:
-    prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
-    results = [reread(one) for one in results_of(prediction).values()]
-    sources = {header.SeriesInstanceUID for header in map(pydicom.dcmread, (tmp_path / "in" / T1C).iterdir())}
+    prediction = create_prediction(make_prediction, write_classic(tmp_path / "in"))
+    results = [save_and_read(one) for one in create_results(prediction).values()]
+    sources = {
+        create_header.SeriesInstanceUID
+        for create_header in map(pydicom.dcmread, (tmp_path / "in" / T1C).iterdir())
+    }
     for one in results:
         assert (one.PatientID, str(one.PatientName), one.PatientSex) == ("住院 7", NAME, "F")
         assert (one.StudyInstanceUID, one.AccessionNumber, one.StudyDescription) == (
@@ -527,21 +557,19 @@ def test_all_are_the_patients_in_the_same_study_and_series_of_their_own(
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value")
-def test_headers_that_hospitals_get_wrong_are_blank_in_the_results(
-    make_prediction: Make, tmp_path: Path
-) -> None:
+def test_common_invalid_headers_are_blank_in_the_results(make_prediction: Make, tmp_path: Path) -> None:
     study = write_classic(tmp_path / "in")
     for file in (tmp_path / "in").rglob("*.dcm"):
         one = pydicom.dcmread(file)
         del one.StudyID, one.ReferringPhysicianName
         one.PatientSex, one.StudyTime = "W", "9h"
         one.save_as(file)
-    results = results_of(predicted(make_prediction, study))
-    for one in map(reread, results.values()):
+    results = create_results(create_prediction(make_prediction, study))
+    for one in map(save_and_read, results.values()):
         assert (one.StudyID, one.PatientSex, one.StudyTime) == ("", "", "")
 
 
-def raw(keyword: str, content: bytes, vr: str = "") -> RawDataElement:
+def create_raw_element(keyword: str, content: bytes, vr: str = "") -> RawDataElement:
     """An element as stored in a file, not validated by pydicom."""
     tag = Tag(keyword)
     content += b" " * (len(content) % 2)
@@ -578,14 +606,14 @@ INVALID = [
 
 @pytest.mark.filterwarnings("ignore:Invalid value", "ignore:The value length", "ignore:The PN component")
 @pytest.mark.parametrize(("keyword", "content"), INVALID)
-def test_what_is_invalid_for_its_type_is_not_repeated(
+def test_values_invalid_for_their_type_are_not_copied(
     one_prediction: tuple[Prediction, Path],
     tmp_path: Path,
     keyword: str,
     content: bytes,
 ) -> None:
     """Invalid elements are empty if the result requires them, otherwise absent; the rest of the header is copied."""
-    _, results = altered(one_prediction, tmp_path, raw(keyword, content))
+    _, results = create_altered_results(one_prediction, tmp_path, create_raw_element(keyword, content))
     for one in results.values():
         assert not one.get(keyword)
         assert one.StudyInstanceUID == "1.2.3.4"
@@ -597,7 +625,7 @@ def test_what_is_invalid_for_its_type_is_not_repeated(
 
 @pytest.mark.filterwarnings("ignore:Invalid value", "ignore:The value length")
 @pytest.mark.parametrize("broken", ["ReferencedSOPInstanceUID", "CodeValue", "wrong type"])
-def test_a_sequence_with_something_invalid_is_left_out_whole(
+def test_a_sequence_with_an_invalid_value_is_left_out(
     one_prediction: tuple[Prediction, Path], tmp_path: Path, broken: str
 ) -> None:
     inner = Dataset()
@@ -610,7 +638,7 @@ def test_a_sequence_with_something_invalid_is_left_out_whole(
             element = DataElement("ProcedureCodeSequence", "SQ", [inner])
         else:
             element = DataElement("StudyDescription", "DS", "1.5")
-        _, results = altered(one_prediction, tmp_path, element)
+        _, results = create_altered_results(one_prediction, tmp_path, element)
     assert not [one for one in results.values() if element.tag in one]
     check_conformance(results, tmp_path)
 
@@ -621,64 +649,68 @@ def one_prediction(
 ) -> tuple[Prediction, Path]:
     """A patient's prediction and its input folder; tests must not change them."""
     folder = tmp_path_factory.mktemp("healthy") / "in"
-    return predicted(make_prediction, write_classic(folder)), folder
+    return create_prediction(make_prediction, write_classic(folder)), folder
 
 
-def altered(
+def create_altered_results(
     healthy: tuple[Prediction, Path], tmp_path: Path, element: DataElement | RawDataElement
 ) -> tuple[Prediction, dict[str, Dataset]]:
     """The prediction on copies of its files with one element changed in each, and its results after a round trip."""
     prediction, folder = healthy
-    own = Path(shutil.copytree(folder, tmp_path / "in"))
-    for file in own.rglob("*.dcm"):
+    copied_folder = Path(shutil.copytree(folder, tmp_path / "in"))
+    for file in copied_folder.rglob("*.dcm"):
         one = pydicom.dcmread(file)
         one[element.tag] = element
         one.save_as(file)
-    moved = {
+    copied_series = {
         name: replace(
             series,
-            source=own / series.source.relative_to(folder),
+            source=copied_folder / series.source.relative_to(folder),
             source_images=tuple(
-                replace(image, file=own / image.file.relative_to(folder)) for image in series.source_images
+                replace(image, file=copied_folder / image.file.relative_to(folder))
+                for image in series.source_images
             ),
         )
         for name, series in prediction.study.series.items()
     }
-    prediction = replace(prediction, study=replace(prediction.study, series=moved))
+    prediction = replace(prediction, study=replace(prediction.study, series=copied_series))
     results = create_dicom_results(prediction, pdf=b"%PDF-1.4 drawn before")
-    return prediction, {name: reread(one) for name, one in results.items()}
+    return prediction, {name: save_and_read(one) for name, one in results.items()}
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value")
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"])
 @pytest.mark.parametrize("uid", [b"study 7", b"1.2.abc", b"1." * 40 + b"1"])
-def test_an_identifier_that_is_none_is_refused(
+def test_an_invalid_uid_is_refused(
     one_prediction: tuple[Prediction, Path], tmp_path: Path, keyword: str, uid: bytes
 ) -> None:
     with pytest.raises(GliomarkError, match=f"has the {keyword} .* which is not a valid UID") as caught:
-        altered(one_prediction, tmp_path, raw(keyword, uid))
+        create_altered_results(one_prediction, tmp_path, create_raw_element(keyword, uid))
     assert str(tmp_path / "in") in str(caught.value)
 
 
-def test_leading_zeros_in_a_uid_are_no_reason_to_refuse(
-    one_prediction: tuple[Prediction, Path], tmp_path: Path
-) -> None:
-    _, results = altered(one_prediction, tmp_path, raw("FrameOfReferenceUID", b"1.2.003.5"))
+def test_leading_zeros_in_a_uid_are_accepted(one_prediction: tuple[Prediction, Path], tmp_path: Path) -> None:
+    _, results = create_altered_results(
+        one_prediction, tmp_path, create_raw_element("FrameOfReferenceUID", b"1.2.003.5")
+    )
     assert results["segmentation.dcm"].FrameOfReferenceUID == "1.2.003.5"
 
 
-def test_the_files_hold_the_pdf_that_stands_beside_them(make_prediction: Make, tmp_path: Path) -> None:
-    prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
+def test_the_encapsulated_pdf_equals_the_written_pdf(make_prediction: Make, tmp_path: Path) -> None:
+    prediction = create_prediction(make_prediction, write_classic(tmp_path / "in"))
     folder = write_prediction(prediction, tmp_path / "out", formats=(*list_default_formats(), "pdf", "dicom"))
     assert sorted(file.name for file in (folder / "dicom").iterdir()) == [
         "report.dcm",
         "report_pdf.dcm",
         "segmentation.dcm",
     ]
-    held = pydicom.dcmread(folder / "dicom" / "report_pdf.dcm")
+    encapsulated = pydicom.dcmread(folder / "dicom" / "report_pdf.dcm")
     pdf = (folder / "report.pdf").read_bytes()
-    assert held.EncapsulatedDocument[: held.EncapsulatedDocumentLength] == pdf
-    assert held.MIMETypeOfEncapsulatedDocument == "application/pdf" and held.BurnedInAnnotation == "YES"
+    assert encapsulated.EncapsulatedDocument[: encapsulated.EncapsulatedDocumentLength] == pdf
+    assert (
+        encapsulated.MIMETypeOfEncapsulatedDocument == "application/pdf"
+        and encapsulated.BurnedInAnnotation == "YES"
+    )
     write_prediction(prediction, tmp_path / "out")
     assert not (folder / "dicom").exists() and not (folder / "report.pdf").exists()
 
@@ -686,7 +718,7 @@ def test_the_files_hold_the_pdf_that_stands_beside_them(make_prediction: Make, t
 # ---- refusals ---------------------------------------------------------------------------------------
 
 
-def test_other_inputs_are_refused_in_one_sentence(make_prediction: Make, tmp_path: Path) -> None:
+def test_inputs_other_than_dicom_are_refused_in_one_sentence(make_prediction: Make, tmp_path: Path) -> None:
     prediction = make_prediction("volumes")
     with pytest.raises(GliomarkError, match="are not DICOM.*--dicom-out"):
         check_dicom_source(prediction.study)
@@ -696,7 +728,7 @@ def test_other_inputs_are_refused_in_one_sentence(make_prediction: Make, tmp_pat
 
 
 @pytest.mark.parametrize("keyword", ["FrameOfReferenceUID", "StudyInstanceUID"])
-def test_sources_that_state_no_study_or_frame_are_refused(tmp_path: Path, keyword: str) -> None:
+def test_sources_without_study_or_frame_uid_are_refused(tmp_path: Path, keyword: str) -> None:
     write_classic(tmp_path)
     for file in tmp_path.rglob("*.dcm"):
         one = pydicom.dcmread(file)
@@ -706,10 +738,8 @@ def test_sources_that_state_no_study_or_frame_are_refused(tmp_path: Path, keywor
         check_dicom_source(read_study(tmp_path))
 
 
-def test_a_source_that_is_gone_leaves_the_older_result_as_it_was(
-    make_prediction: Make, tmp_path: Path
-) -> None:
-    prediction = predicted(make_prediction, write_classic(tmp_path / "in"))
+def test_a_missing_source_leaves_the_older_result_unchanged(make_prediction: Make, tmp_path: Path) -> None:
+    prediction = create_prediction(make_prediction, write_classic(tmp_path / "in"))
     folder = write_prediction(prediction, tmp_path / "out", formats=(*list_default_formats(), "dicom"))
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
     prediction.study.series[T1C].source_images[9].file.unlink()
@@ -721,7 +751,7 @@ def test_a_source_that_is_gone_leaves_the_older_result_as_it_was(
 
 def test_the_patients_own_dicom_folder_is_never_replaced(make_prediction: Make, tmp_path: Path) -> None:
     study = write_classic(tmp_path / "住院 7" / "dicom")
-    prediction = predicted(make_prediction, study)
+    prediction = create_prediction(make_prediction, study)
     with pytest.raises(GliomarkError, match="not a gliomark result"):
         write_prediction(prediction, tmp_path, formats=(*list_default_formats(), "dicom"))
     assert len(list(tmp_path.rglob("*.dcm"))) == 2 * SHAPE[0]

@@ -21,7 +21,7 @@ LONG = (
 )
 
 
-def pages(prediction: Prediction, language: str = "en") -> list[str]:
+def read_pages(prediction: Prediction, language: str = "en") -> list[str]:
     """The text of each page with its lines joined."""
     document = pypdfium2.PdfDocument(render_pdf(prediction, language))  # type: ignore[arg-type]
     return [" ".join(page.get_textpage().get_text_bounded().split()) for page in document]
@@ -37,24 +37,26 @@ def pages(prediction: Prediction, language: str = "en") -> list[str]:
         ("zh", ["仅供科研使用，不是医疗器械。", "野生型", "30 %", "阈值 50 %", "51 岁", "用于预测的层面"]),
     ],
 )
-def test_it_says_what_the_page_says(make_prediction: Make, language: str, expected: list[str]) -> None:
-    said = pages(make_prediction(), language)
-    assert len(said) <= 2
+def test_the_pdf_has_the_contents_of_the_report(
+    make_prediction: Make, language: str, expected: list[str]
+) -> None:
+    page_texts = read_pages(make_prediction(), language)
+    assert len(page_texts) <= 2
     for text in (*expected, "a warning", "AUC 0.7", "what idh means", "ab" * 32, "CC BY-NC-SA 4.0", "−0.40"):
-        assert text in " ".join(said), text
-    order = [" ".join(said).index(text) for text in (*expected[:3], "AUC 0.7", "ab" * 32)]
+        assert text in " ".join(page_texts), text
+    order = [" ".join(page_texts).index(text) for text in (*expected[:3], "AUC 0.7", "ab" * 32)]
     assert order == sorted(order)
-    assert f"1 / {len(said)}" in said[0]
+    assert f"1 / {len(page_texts)}" in page_texts[0]
 
 
-def test_chinese_ids_show_in_an_english_report(make_prediction: Make) -> None:
+def test_chinese_ids_are_shown_in_an_english_report(make_prediction: Make) -> None:
     pdf = render_pdf(make_prediction(patient_id="住院号 07 王小明/龍"))
     page = pypdfium2.PdfDocument(pdf)[0]
     assert "住院号 07 王小明/龍" in page.get_textpage().get_text_bounded()
     assert pdf.count(b"/FontFile3") == pdf.count(b"/Type /FontDescriptor") == 1  # only embedded fonts
 
 
-def test_nothing_leaves_the_page_however_long(make_prediction: Make) -> None:
+def test_long_texts_stay_within_the_page(make_prediction: Make) -> None:
     prediction = make_prediction(patient_id="X" * 200, warnings=tuple([LONG] * 6))
     markers = tuple(
         replace(m, label=LONG, performance=LONG, warnings=(LONG, LONG)) for m in prediction.markers
@@ -68,7 +70,7 @@ def test_nothing_leaves_the_page_however_long(make_prediction: Make) -> None:
         assert boxes[:, 1].min() > 5 and boxes[:, 3].max() < 297 - 10
 
 
-def test_the_outline_is_in_colour_on_the_left_of_the_patient(make_prediction: Make) -> None:
+def test_the_outline_is_coloured_and_on_the_patients_left(make_prediction: Make) -> None:
     page = pypdfium2.PdfDocument(render_pdf(make_prediction()))[0]
     pictures = [one for one in page.get_objects() if isinstance(one, pypdfium2.PdfImage)]
     assert len(pictures) == 2  # the single used slice of the fixture, in two sequences
@@ -78,18 +80,22 @@ def test_the_outline_is_in_colour_on_the_left_of_the_patient(make_prediction: Ma
 
 
 @pytest.mark.parametrize(
-    ("language", "said"),
+    ("language", "expected_text"),
     [("en", "Range across lesion slices 12 % to 52 %"), ("zh", "各病灶层面的概率范围 12 % 至 52 %")],
 )
-def test_the_range_is_said_and_drawn_over_the_bar(make_prediction: Make, language: str, said: str) -> None:
+def test_the_range_is_stated_and_drawn_above_the_bar(
+    make_prediction: Make, language: str, expected_text: str
+) -> None:
     prediction = make_prediction()
-    assert " ".join(pages(prediction, language)).count(said) == 2
-    wide = (CONTENT_WIDTH - COLUMN_GAP) / 2
-    ends = (PAGE_LEFT + 0.12 * wide, PAGE_LEFT + 0.52 * wide)
-    assert [found for found in widths(prediction) if found == pytest.approx(ends, abs=0.4)]
+    assert " ".join(read_pages(prediction, language)).count(expected_text) == 2
+    bar_width = (CONTENT_WIDTH - COLUMN_GAP) / 2
+    expected_edges = (PAGE_LEFT + 0.12 * bar_width, PAGE_LEFT + 0.52 * bar_width)
+    assert [
+        found for found in list_shape_edges(prediction) if found == pytest.approx(expected_edges, abs=0.4)
+    ]
 
 
-def widths(prediction: Prediction) -> list[tuple[float, float]]:
+def list_shape_edges(prediction: Prediction) -> list[tuple[float, float]]:
     """Left and right edge in mm of every shape on the first page."""
     page = pypdfium2.PdfDocument(render_pdf(prediction))[0]
     shapes = page.get_objects(filter=[pypdfium2.raw.FPDF_PAGEOBJ_PATH])
@@ -99,31 +105,31 @@ def widths(prediction: Prediction) -> list[tuple[float, float]]:
     ]
 
 
-def test_of_one_slice_no_range_is_said(make_prediction: Make) -> None:
+def test_a_single_slice_has_no_range(make_prediction: Make) -> None:
     prediction = make_prediction()
     markers = tuple(replace(m, slices=tuple(s for s in m.slices if s.decides)) for m in prediction.markers)
-    said = " ".join(pages(replace(prediction, markers=markers)))
-    assert "30 %" in said and "Range across" not in said
+    text = " ".join(read_pages(replace(prediction, markers=markers)))
+    assert "30 %" in text and "Range across" not in text
 
 
-def test_a_readers_outline_is_not_called_the_models(make_prediction: Make) -> None:
+def test_an_outline_by_the_reader_is_not_attributed_to_the_model(make_prediction: Make) -> None:
     prediction = make_prediction()
     drawn = replace(prediction.segmentation, rule=READER_SEGMENTATION_RULE)
-    said = " ".join(pages(replace(prediction, segmentation=drawn)))
-    assert "lesion outline by the reader" in said and "outline by the model" not in said
+    text = " ".join(read_pages(replace(prediction, segmentation=drawn)))
+    assert "lesion outline by the reader" in text and "outline by the model" not in text
 
 
-def test_no_lesion_and_the_readers_finding_are_said(make_prediction: Make) -> None:
+def test_a_missing_lesion_and_the_readers_finding_are_reported(make_prediction: Make) -> None:
     prediction = make_prediction()
     idh = replace(prediction.markers[0], level="mutant", decided_by="reader's finding")
-    said = " ".join(pages(replace(prediction, markers=(idh,))))
-    assert "mutant From the reader's finding" in said
-    assert 'For comparison, the model\'s probability of "mutant" 30 %' in said
+    text = " ".join(read_pages(replace(prediction, markers=(idh,))))
+    assert "mutant From the reader's finding" in text
+    assert 'For comparison, the model\'s probability of "mutant" 30 %' in text
     empty = np.zeros_like(prediction.segmentation.mask)
     segmentation = Segmentation(empty.astype(np.float32), empty, "union")
     blank = replace(
         idh, probability=None, threshold=None, level="undetermined", slices=(), contributions=None
     )
     nothing = replace(prediction, segmentation=segmentation, lesion_areas_mm2={}, markers=(blank,))
-    said = " ".join(pages(nothing))
-    assert "No lesion was found" in said and "threshold" not in said and "undetermined" in said
+    text = " ".join(read_pages(nothing))
+    assert "No lesion was found" in text and "threshold" not in text and "undetermined" in text

@@ -39,7 +39,7 @@ Make = Callable[..., Prediction]
 SCHEMA = json.loads((files("gliomark.reporting") / "prediction.schema.json").read_text(encoding="utf-8"))
 
 
-def without_lesion(prediction: Prediction) -> Prediction:
+def remove_lesion(prediction: Prediction) -> Prediction:
     empty = np.zeros_like(prediction.segmentation.mask)
     markers = tuple(
         dataclasses.replace(marker, probability=None, level="undetermined", slices=())
@@ -54,24 +54,24 @@ def without_lesion(prediction: Prediction) -> Prediction:
     )
 
 
-def drawn_by_reader(prediction: Prediction) -> Prediction:
+def mark_as_drawn_by_reader(prediction: Prediction) -> Prediction:
     segmentation = dataclasses.replace(prediction.segmentation, rule=READER_SEGMENTATION_RULE)
     return dataclasses.replace(prediction, segmentation=segmentation)
 
 
-def page(prediction: Prediction, folder: Path, language: str = "en") -> str:
+def write_page(prediction: Prediction, folder: Path, language: str = "en") -> str:
     written = write_prediction(prediction, folder, language=language)  # type: ignore[arg-type]
     return (written / "report.html").read_text(encoding="utf-8")
 
 
-def words(html: str) -> str:
+def extract_text(html: str) -> str:
     """The visible text of a page: no style, no tags, single spaces."""
     return " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", html, flags=re.S).split())
 
 
-def test_the_document_keeps_to_its_schema(make_prediction: Make) -> None:
+def test_the_document_conforms_to_its_schema(make_prediction: Make) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    for prediction in (make_prediction(), make_prediction("volumes"), without_lesion(make_prediction())):
+    for prediction in (make_prediction(), make_prediction("volumes"), remove_lesion(make_prediction())):
         document = json.loads(json.dumps(prediction.to_dict(), allow_nan=False))
         jsonschema.Draft202012Validator(SCHEMA).validate(document)
 
@@ -86,7 +86,7 @@ def test_every_field_of_the_schema_is_described() -> None:
         check(part)
 
 
-def test_what_is_not_a_number_becomes_null(make_prediction: Make, tmp_path: Path) -> None:
+def test_non_finite_numbers_become_null(make_prediction: Make, tmp_path: Path) -> None:
     prediction = make_prediction(clinical=ClinicalData("P1", None, None), seconds=float("inf"))
     marker = dataclasses.replace(prediction.markers[0], probability=float("nan"))
     prediction = dataclasses.replace(prediction, markers=(marker,), lesion_volume_ml=float("nan"))
@@ -94,11 +94,11 @@ def test_what_is_not_a_number_becomes_null(make_prediction: Make, tmp_path: Path
     document = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator(SCHEMA).validate(document)
     assert document["age"] is document["seconds"] is document["markers"][0]["probability"] is None
-    assert "nan" not in words((folder / "report.html").read_text(encoding="utf-8")).lower().split()
+    assert "nan" not in extract_text((folder / "report.html").read_text(encoding="utf-8")).lower().split()
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_a_kept_answer_without_the_newer_fields_still_makes_a_page(
+def test_a_stored_prediction_without_newer_fields_can_be_rendered(
     make_prediction: Make, language: Language
 ) -> None:
     prediction = make_prediction()
@@ -107,12 +107,14 @@ def test_a_kept_answer_without_the_newer_fields_still_makes_a_page(
     for marker in document["markers"]:
         for name in ("borderline", "threshold_origin", "fusion_in_words", "positive"):
             del marker[name]
-    text = words(render_contents_as_html(create_report_contents(prediction, document, language), language))
+    text = extract_text(
+        render_contents_as_html(create_report_contents(prediction, document, language), language)
+    )
     assert prediction.patient_id in text and "30 %" in text
     assert {"en": "wild type", "zh": "野生型"}[language] in text and "borderline" not in text
 
 
-def test_the_document_says_which_slices_decided(make_prediction: Make) -> None:
+def test_the_document_lists_the_slices_used(make_prediction: Make) -> None:
     marker = make_prediction().to_dict()["markers"][0]
     assert marker["slices_used"] == ["006"]
     assert [score["name"] for score in marker["slices"] if score["decides"]] == ["006"]
@@ -133,24 +135,24 @@ def test_the_document_says_which_slices_decided(make_prediction: Make) -> None:
         ),
     ],
 )
-def test_the_page_says_it_in_both_languages(
+def test_the_page_is_complete_in_both_languages(
     make_prediction: Make, tmp_path: Path, language: str, tag: str, expected: list[str]
 ) -> None:
-    html = page(make_prediction(), tmp_path, language)
+    html = write_page(make_prediction(), tmp_path, language)
     assert f'<html lang="{tag}">' in html
     for text in (*expected, "AUC 0.7", "ab" * 32, "CC BY-NC-SA 4.0", "what idh means"):
-        assert text in words(html)
+        assert text in extract_text(html)
 
 
-def test_every_string_has_both_languages_with_the_same_blanks() -> None:
+def test_every_text_has_both_languages_with_the_same_placeholders() -> None:
     assert READER_REPORT_TEXTS.keys() < REPORT_TEXTS.keys()
     for english, chinese in (*REPORT_TEXTS.values(), *READER_REPORT_TEXTS.values()):
         assert english and chinese
         assert english.count("{") == chinese.count("{")
 
 
-def test_the_page_needs_nothing_else(make_prediction: Make, tmp_path: Path) -> None:
-    html = page(make_prediction(), tmp_path)
+def test_the_page_is_self_contained(make_prediction: Make, tmp_path: Path) -> None:
+    html = write_page(make_prediction(), tmp_path)
     assert "<script" not in html and "http://" not in html and "https://" not in html
     sources = re.findall(r'src="([^"]+)"', html)
     assert sources and all(source.startswith("data:image/jpeg;base64,") for source in sources)
@@ -158,35 +160,37 @@ def test_the_page_needs_nothing_else(make_prediction: Make, tmp_path: Path) -> N
     assert Image.open(io.BytesIO(base64.b64decode(sources[0].split(",")[1]))).width == 560
 
 
-def test_no_lesion_is_said_plainly(make_prediction: Make, tmp_path: Path) -> None:
-    text = words(page(without_lesion(make_prediction()), tmp_path))
+def test_a_missing_lesion_is_reported(make_prediction: Make, tmp_path: Path) -> None:
+    text = extract_text(write_page(remove_lesion(make_prediction()), tmp_path))
     assert "No lesion was found" in text and "undetermined" in text
     assert "threshold" not in text
 
 
 @pytest.mark.parametrize(
-    ("language", "told"), [("en", "lesion outline by the reader"), ("zh", "阅片者勾画的病灶")]
+    ("language", "expected_text"), [("en", "lesion outline by the reader"), ("zh", "阅片者勾画的病灶")]
 )
-def test_a_readers_outline_is_not_called_the_models(
-    make_prediction: Make, tmp_path: Path, language: str, told: str
+def test_an_outline_by_the_reader_is_not_attributed_to_the_model(
+    make_prediction: Make, tmp_path: Path, language: str, expected_text: str
 ) -> None:
-    text = words(page(drawn_by_reader(make_prediction()), tmp_path, language))
-    assert told in text and "outline by the model" not in text and "模型勾画的病灶" not in text
-    nothing = words(page(drawn_by_reader(without_lesion(make_prediction())), tmp_path, "en"))
-    assert "The reader left no outline" in nothing and "missed" not in nothing
+    text = extract_text(write_page(mark_as_drawn_by_reader(make_prediction()), tmp_path, language))
+    assert expected_text in text and "outline by the model" not in text and "模型勾画的病灶" not in text
+    no_outline = extract_text(
+        write_page(mark_as_drawn_by_reader(remove_lesion(make_prediction())), tmp_path, "en")
+    )
+    assert "The reader left no outline" in no_outline and "missed" not in no_outline
 
 
-def test_the_readers_finding_is_named_with_the_models_probability_beside(
+def test_the_readers_finding_is_shown_with_the_probability_of_the_model(
     make_prediction: Make, tmp_path: Path
 ) -> None:
     prediction = make_prediction()
     marker = dataclasses.replace(prediction.markers[0], level="mutant", decided_by="reader's finding")
-    text = words(page(dataclasses.replace(prediction, markers=(marker,)), tmp_path))
+    text = extract_text(write_page(dataclasses.replace(prediction, markers=(marker,)), tmp_path))
     assert "mutant From the reader’s finding" in text
     assert "For comparison, the model’s probability of “mutant” 30 %" in text
 
 
-def test_an_id_is_text_never_markup_and_never_a_path(make_prediction: Make, tmp_path: Path) -> None:
+def test_an_id_is_never_used_as_markup_or_path(make_prediction: Make, tmp_path: Path) -> None:
     prediction = make_prediction(patient_id="../<b>患者 01</b>")
     folder = write_prediction(prediction, tmp_path / "输出 夹")
     assert folder.parent == tmp_path / "输出 夹"
@@ -198,7 +202,7 @@ def test_an_id_is_text_never_markup_and_never_a_path(make_prediction: Make, tmp_
         encode_folder_name(" ")
 
 
-def test_the_outline_is_drawn_on_the_patients_left(make_prediction: Make) -> None:
+def test_the_outline_is_drawn_on_the_left_of_the_patient(make_prediction: Make) -> None:
     prediction = make_prediction()
     paper = create_slice_canvas(
         prediction.stack, align_probability_with_mask(prediction.segmentation), [MRSequence.FLAIR]
@@ -209,17 +213,17 @@ def test_the_outline_is_drawn_on_the_patients_left(make_prediction: Make) -> Non
     assert columns.min() > 200
 
 
-def test_a_failure_leaves_the_older_result_as_it_was(
+def test_a_failure_leaves_the_older_result_unchanged(
     make_prediction: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_prediction(make_prediction(), tmp_path)
     before = (folder / "prediction.json").read_bytes()
 
-    def full_disk(*_: object) -> None:
+    def raise_disk_full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    full = dataclasses.replace(writers.WRITERS["png"], write=full_disk)
-    monkeypatch.setattr(writers, "WRITERS", {**writers.WRITERS, "png": full})
+    failing_writer = dataclasses.replace(writers.WRITERS["png"], write=raise_disk_full)
+    monkeypatch.setattr(writers, "WRITERS", {**writers.WRITERS, "png": failing_writer})
     with pytest.raises(GliomarkError, match="the disk is full"):
         write_prediction(make_prediction(seconds=9.0), tmp_path)
     assert (folder / "prediction.json").read_bytes() == before
@@ -247,7 +251,7 @@ def test_the_patients_own_images_are_never_replaced(make_prediction: Make, tmp_p
     assert (tmp_path / "P1" / "T1C").is_dir() and (tmp_path / "P2").read_text() == "mine"
 
 
-def test_an_unwritable_folder_is_one_sentence(make_prediction: Make, tmp_path: Path) -> None:
+def test_an_unwritable_folder_gives_one_sentence(make_prediction: Make, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(GliomarkError, match="choose an output folder"):
         write_prediction(make_prediction(), tmp_path / "file" / "out")
@@ -255,7 +259,7 @@ def test_an_unwritable_folder_is_one_sentence(make_prediction: Make, tmp_path: P
         write_predictions_table([], tmp_path / "file" / "predictions.csv")
 
 
-def test_the_table_has_a_row_for_everyone(make_prediction: Make, tmp_path: Path) -> None:
+def test_the_table_has_a_row_for_every_patient(make_prediction: Make, tmp_path: Path) -> None:
     path = tmp_path / "out" / "predictions.csv"
     write_predictions_table(
         [make_prediction(patient_id="患者 01"), FailedPatient("P2", "a series is black, export it again")],
@@ -276,12 +280,12 @@ def test_the_table_has_a_row_for_everyone(make_prediction: Make, tmp_path: Path)
     assert [entry.name for entry in path.parent.iterdir()] == ["predictions.csv"]
 
 
-def table_rows(path: Path) -> dict[str, dict[str, str]]:
+def read_table_rows(path: Path) -> dict[str, dict[str, str]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         return {row["id"]: row for row in csv.DictReader(file)}
 
 
-def test_one_patient_after_the_other_into_one_table(make_prediction: Make, tmp_path: Path) -> None:
+def test_patients_written_one_by_one_share_one_table(make_prediction: Make, tmp_path: Path) -> None:
     """Other patients' rows are kept, the same patient's row is replaced, another model's columns are kept."""
     path = tmp_path / "predictions.csv"
     write_predictions_table(
@@ -291,52 +295,57 @@ def test_one_patient_after_the_other_into_one_table(make_prediction: Make, tmp_p
     marker = dataclasses.replace(other.markers[0], marker="mgmt")
     write_predictions_table([dataclasses.replace(other, markers=(marker,))], path)
     write_predictions_table([make_prediction(patient_id="B", lesion_volume_ml=7.0)], path)
-    rows = table_rows(path)
+    rows = read_table_rows(path)
     assert list(rows) == ["A", "B", "C"]
     assert (rows["A"]["idh_probability"], rows["A"]["mgmt_probability"]) == ("0.3", "")
     assert (rows["C"]["idh_probability"], rows["C"]["mgmt_probability"]) == ("", "0.3")
     assert rows["B"]["lesion_volume_ml"] == "7.0"
     write_predictions_table([FailedPatient("B", "a series is black"), FailedPatient("D", "no brain")], path)
-    rows = table_rows(path)
+    rows = read_table_rows(path)
     assert (rows["B"]["error"], rows["B"]["idh_level"], list(rows)[-1]) == ("a series is black", "", "D")
     assert [entry.name for entry in tmp_path.iterdir()] == ["predictions.csv"]
 
 
 @pytest.mark.parametrize(
-    ("examination", "said", "cell"),
+    ("examination", "expected", "cell"),
     [
         (Examination("20150302", 1, 2), {"date": "20150302", "number": 1, "of": 2}, "20150302 (1 of 2)"),
         (Examination("", 1, 1), {"date": None, "number": 1, "of": 1}, "undated (1 of 1)"),
         (None, None, ""),
     ],
 )
-def test_which_examination_was_read(
-    make_prediction: Make, tmp_path: Path, examination: Examination | None, said: object, cell: str
+def test_the_examination_read_is_recorded(
+    make_prediction: Make, tmp_path: Path, examination: Examination | None, expected: object, cell: str
 ) -> None:
-    made = make_prediction("volumes", patient_id="A")
-    made = dataclasses.replace(made, study=dataclasses.replace(made.study, examination=examination))
-    document = made.to_dict()
+    prediction = make_prediction("volumes", patient_id="A")
+    prediction = dataclasses.replace(
+        prediction, study=dataclasses.replace(prediction.study, examination=examination)
+    )
+    document = prediction.to_dict()
     jsonschema.Draft202012Validator(SCHEMA).validate(document)
-    assert document["input"]["examination"] == said
-    write_predictions_table([made, FailedPatient("B", "no brain")], tmp_path / "predictions.csv")
-    assert table_rows(tmp_path / "predictions.csv")["A"].get("examination", "") == cell
+    assert document["input"]["examination"] == expected
+    write_predictions_table([prediction, FailedPatient("B", "no brain")], tmp_path / "predictions.csv")
+    assert read_table_rows(tmp_path / "predictions.csv")["A"].get("examination", "") == cell
 
 
-def test_a_table_saved_by_a_spreadsheet_goes_on(make_prediction: Make, tmp_path: Path) -> None:
+def test_a_table_saved_by_a_spreadsheet_is_continued(make_prediction: Make, tmp_path: Path) -> None:
     path = tmp_path / "predictions.csv"
     write_predictions_table([make_prediction(patient_id="患者 A")], path)
     text = path.read_text(encoding="utf-8-sig").replace(",", ";").replace("\n", "\r\n")
     path.write_bytes(text.encode("gb18030"))
     write_predictions_table([make_prediction(patient_id="B")], path)
     assert (
-        list(table_rows(path)) == ["患者 A", "B"] and table_rows(path)["患者 A"]["idh_probability"] == "0.3"
+        list(read_table_rows(path)) == ["患者 A", "B"]
+        and read_table_rows(path)["患者 A"]["idh_probability"] == "0.3"
     )
 
 
 @pytest.mark.parametrize(
     "content", ["id,age,sex\nA,49,F\n", "name;probability\nA;0.3\n", "not a table", "<html></html>"]
 )
-def test_a_strangers_table_is_refused_and_kept(make_prediction: Make, tmp_path: Path, content: str) -> None:
+def test_a_table_from_another_program_is_refused_and_kept(
+    make_prediction: Make, tmp_path: Path, content: str
+) -> None:
     path = tmp_path / "predictions.csv"
     path.write_text(content)
     with pytest.raises(GliomarkError, match="predictions.csv"):
@@ -349,26 +358,26 @@ def test_an_id_like_a_formula_is_written_as_text(make_prediction: Make, tmp_path
     path = tmp_path / "predictions.csv"
     write_predictions_table([make_prediction(patient_id=patient)], path)
     write_predictions_table([make_prediction(patient_id=patient)], path)
-    assert list(table_rows(path)) == [f"'{patient}"]
+    assert list(read_table_rows(path)) == [f"'{patient}"]
 
 
 # ---- the range across the lesion slices ----------------------------------------------------------------
 
 
-def with_probabilities(prediction: Prediction, *probabilities: float) -> Prediction:
+def replace_probabilities(prediction: Prediction, *probabilities: float) -> Prediction:
     """Return the prediction with these probabilities of the slices of each marker."""
 
-    def scored(marker: MarkerPrediction) -> MarkerPrediction:
+    def replace_slices(marker: MarkerPrediction) -> MarkerPrediction:
         pairs = zip(marker.slices, probabilities, strict=False)
         return dataclasses.replace(
             marker, slices=tuple(dataclasses.replace(s, probability=p) for s, p in pairs)
         )
 
-    return dataclasses.replace(prediction, markers=tuple(map(scored, prediction.markers)))
+    return dataclasses.replace(prediction, markers=tuple(map(replace_slices, prediction.markers)))
 
 
 @pytest.mark.parametrize(
-    ("language", "said"),
+    ("language", "expected_text"),
     [
         (
             "en",
@@ -377,21 +386,21 @@ def with_probabilities(prediction: Prediction, *probabilities: float) -> Predict
         ("zh", "各病灶层面的概率范围 12 % 至 52 %（见条形图上方的括线）；并非置信区间。"),
     ],
 )
-def test_the_range_is_that_of_all_slices(
-    make_prediction: Make, tmp_path: Path, language: str, said: str
+def test_the_range_covers_all_slices(
+    make_prediction: Make, tmp_path: Path, language: str, expected_text: str
 ) -> None:
     prediction = make_prediction()
     assert [score.probability for score in prediction.markers[0].slices if score.decides] == [0.3]
     assert prediction.markers[0].probability_range == pytest.approx((0.12, 0.52))
-    html = page(prediction, tmp_path, language)
+    html = write_page(prediction, tmp_path, language)
     document = json.loads((tmp_path / "P1" / "prediction.json").read_text("utf-8"))
     assert [marker["probability_range"] for marker in document["markers"]] == [[0.12, 0.52]] * 2
-    assert words(html).count(said) == 2
+    assert extract_text(html).count(expected_text) == 2
     assert html.count('d="M12.0 6V1H52.0V6"') == 2
 
 
 @pytest.mark.parametrize(
-    ("probabilities", "extremes", "said"),
+    ("probabilities", "extremes", "expected_text"),
     [
         ((0.004, 0.31, 0.998), [0.004, 0.998], "< 1 % to > 99 % (bracket"),
         ((0.3, 0.3), [0.3, 0.3], "Range across lesion slices 30 % on every slice."),
@@ -400,47 +409,51 @@ def test_the_range_is_that_of_all_slices(
         ((), None, ""),
     ],
 )
-def test_ranges_at_the_edges(
-    make_prediction: Make, tmp_path: Path, probabilities: tuple[float, ...], extremes: object, said: str
+def test_extreme_and_missing_ranges(
+    make_prediction: Make,
+    tmp_path: Path,
+    probabilities: tuple[float, ...],
+    extremes: object,
+    expected_text: str,
 ) -> None:
     """A single slice has no range and no text about it; equal probabilities have no bracket."""
-    prediction = with_probabilities(make_prediction(), *probabilities)
+    prediction = replace_probabilities(make_prediction(), *probabilities)
     document = prediction.to_dict()
     jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(json.dumps(document)))
     assert document["markers"][0]["probability_range"] == extremes
-    html = page(prediction, tmp_path)
-    assert said in unescape(words(html))
+    html = write_page(prediction, tmp_path)
+    assert expected_text in unescape(extract_text(html))
     assert ("Range across" in html) is (extremes is not None)
-    assert ('class="range"' in html) is ("bracket" in said)
+    assert ('class="range"' in html) is ("bracket" in expected_text)
 
 
 # ---- contributions -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "language, said",
+    "language, expected_texts",
     [
         ("en", ("image +1.25", "age −0.30", "baseline −0.40")),
         ("zh", ("影像 +1.25", "年龄 −0.30", "基线 −0.40")),
     ],
 )
-def test_contributions_stand_in_the_report_and_the_document(
-    make_prediction, tmp_path, language, said
+def test_contributions_are_in_the_report_and_the_document(
+    make_prediction, tmp_path, language, expected_texts
 ) -> None:
     folder = write_prediction(make_prediction(), tmp_path, language=language)
     marker = json.loads((folder / "prediction.json").read_text("utf-8"))["markers"][0]
     assert marker["contributions"] == {"start": -0.4, "image": 1.25, "age": -0.301, "sex": None}
-    page = (folder / "report.html").read_text("utf-8")
-    assert all(text in page for text in said)
-    assert "sex +" not in page and "性别 +" not in page, (
+    write_page = (folder / "report.html").read_text("utf-8")
+    assert all(text in write_page for text in expected_texts)
+    assert "sex +" not in write_page and "性别 +" not in write_page, (
         "the report lists sex although the model does not use it"
     )
 
 
-def test_a_chinese_page_says_known_sentences_in_chinese(make_prediction: Make, tmp_path: Path) -> None:
+def test_a_chinese_page_has_known_sentences_in_chinese(make_prediction: Make, tmp_path: Path) -> None:
     warning = message("no-lesion")
     prediction = dataclasses.replace(make_prediction(), warnings=(warning, "a warning"))
-    text = words(page(prediction, tmp_path, "zh"))
+    text = extract_text(write_page(prediction, tmp_path, "zh"))
     assert "未发现病灶，因此未预测标志物。" in text and warning not in text and "a warning" in text
     document = json.loads((tmp_path / "P1" / "prediction.json").read_text("utf-8"))
     assert document["warnings"][0] == warning, "the document is not translated"

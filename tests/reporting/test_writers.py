@@ -75,7 +75,7 @@ def test_every_output_is_declared(make_prediction: Make, tmp_path: Path) -> None
         assert [entry.name for entry in folder.iterdir()] == list(writer.outputs)
 
 
-def test_foreign_files_are_never_replaced(make_prediction: Make, tmp_path: Path) -> None:
+def test_other_files_are_never_replaced(make_prediction: Make, tmp_path: Path) -> None:
     folder = write_prediction(make_prediction(), tmp_path)
     (folder / "notes.txt").write_text("keep")
     with pytest.raises(InputError, match=r"notes\.txt"):
@@ -83,7 +83,7 @@ def test_foreign_files_are_never_replaced(make_prediction: Make, tmp_path: Path)
     assert (folder / "notes.txt").read_text() == "keep"
 
 
-def test_contents_are_made_once(make_prediction: Make) -> None:
+def test_contents_are_created_once(make_prediction: Make) -> None:
     report_input = ReportInput(make_prediction())
     assert report_input.document is report_input.document
     assert report_input.contents is report_input.contents and report_input.pdf is report_input.pdf

@@ -29,13 +29,13 @@ from gliomark.tables.patient_ids import find_similar_ids
 PLAIN = "id,age,sex,note\nP-007,49.5,F,a\nP-008,50,M,\n"
 
 
-def written(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+def write_table(folder: Path, text: str, encoding: str = "utf-8") -> Path:
     path = folder / "表 1.csv"
     path.write_bytes(text.encode(encoding))
     return path
 
 
-def people(path: Path) -> list[tuple[str, float | None, int | None]]:
+def read_patients(path: Path) -> list[tuple[str, float | None, int | None]]:
     table = read_clinical_table(path)
     rows = [table.get_row(one, require_age_sex=False) for one in table.patient_ids]
     return [(row.patient_id, row.age, row.sex) for row in rows]
@@ -43,7 +43,7 @@ def people(path: Path) -> list[tuple[str, float | None, int | None]]:
 
 # ---- csv ---------------------------------------------------------------------------------------------
 
-SAME = {
+EQUAL_TABLES = {
     "comma": PLAIN,
     "semicolon with decimal comma": "id;age;sex;note\nP-007;49,5;F;a\nP-008;50;M;\n",
     "semicolon with commas in a cell": "id;age;sex;note\nP-007;49,5;F;a, b, c\nP-008;50;M;d, e, f\n",
@@ -68,16 +68,16 @@ SAME = {
 }
 
 
-@pytest.mark.parametrize("form", SAME)
+@pytest.mark.parametrize("form", EQUAL_TABLES)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "gb18030"])
-def test_same_table_in_every_form(tmp_path: Path, form: str, encoding: str) -> None:
-    text = SAME[form]
+def test_the_same_table_is_read_in_every_form(tmp_path: Path, form: str, encoding: str) -> None:
+    text = EQUAL_TABLES[form]
     if encoding == "gb18030":
         text = text.replace("\ufeff", "").replace("\u00a0", "")
-    assert people(written(tmp_path, text, encoding)) == [("P-007", 49.5, 1), ("P-008", 50, 0)]
+    assert read_patients(write_table(tmp_path, text, encoding)) == [("P-007", 49.5, 1), ("P-008", 50, 0)]
 
 
-@pytest.mark.parametrize("text, words", [
+@pytest.mark.parametrize("text, expected_text", [
     ("<html><table><tr><td>id</td></tr></table>", "web page or XML"),
     ('<?xml version="1.0"?>\n<Workbook/>', "web page"),
     ("id,age,sex\nA,49,5,F\n", "Row A in .* has more cells than the header"),
@@ -90,9 +90,9 @@ def test_same_table_in_every_form(tmp_path: Path, form: str, encoding: str) -> N
     ("id,sex,性别\nA,F,男\n", "several columns for sex"),
     ("id,note,Note\nA,x,y\n", "column note twice"),
 ])  # fmt: skip
-def test_refused_in_a_sentence(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(GliomarkError, match=words) as refused:
-        read_clinical_table(written(tmp_path, text))
+def test_invalid_tables_are_refused_in_one_sentence(tmp_path: Path, text: str, expected_text: str) -> None:
+    with pytest.raises(GliomarkError, match=expected_text) as refused:
+        read_clinical_table(write_table(tmp_path, text))
     assert "表 1.csv" in str(refused.value)
 
 
@@ -103,8 +103,8 @@ def test_refused_in_a_sentence(tmp_path: Path, text: str, words: str) -> None:
     "participant_id,age,sex", "MRN,Age,Sex at birth", "Patient ID,AGE,Patient's Sex",
     "case_id,age_years,gender",
 ])  # fmt: skip
-def test_headers(tmp_path: Path, header: str) -> None:
-    assert people(written(tmp_path, f"{header}\n0012,49,F\n")) == [("0012", 49, 1)]
+def test_headers_are_recognised(tmp_path: Path, header: str) -> None:
+    assert read_patients(write_table(tmp_path, f"{header}\n0012,49,F\n")) == [("0012", 49, 1)]
 
 
 @pytest.mark.parametrize("text, patient", [
@@ -113,15 +113,15 @@ def test_headers(tmp_path: Path, header: str) -> None:
     ("住院号,id,年龄\n0012,1,49\n0013,2,50\n", "0012"), ("id,MRN,age\nA1,0012,49\nA2,0013,50\n", "A1"),
     ("patient_id,MRN,age\nA,A,49\nB,B,50\n", "A"),
 ])  # fmt: skip
-def test_which_of_several_columns_is_the_id(tmp_path: Path, text: str, patient: str) -> None:
+def test_the_id_column_is_chosen_among_several(tmp_path: Path, text: str, patient: str) -> None:
     """``id`` is chosen unless it numbers the rows; row numbers come last; equal columns count as one."""
-    assert read_clinical_table(written(tmp_path, text)).get_row(patient, require_age_sex=False).age == 49
+    assert read_clinical_table(write_table(tmp_path, text)).get_row(patient, require_age_sex=False).age == 49
 
 
 # ---- workbooks ---------------------------------------------------------------------------------------
 
 
-def workbook(path: Path, rows: list[list[Any]]) -> Path:
+def write_workbook(path: Path, rows: list[list[Any]]) -> Path:
     book = Workbook()
     book.active.title = "empty"
     sheet = book.create_sheet("患者")
@@ -131,22 +131,24 @@ def workbook(path: Path, rows: list[list[Any]]) -> Path:
     return path
 
 
-def test_title_and_an_empty_first_sheet(tmp_path: Path) -> None:
+def test_a_title_and_an_empty_first_sheet_are_skipped(tmp_path: Path) -> None:
     rows = [["胶质瘤登记表"], [], ["住院号", "年龄", "性别"], ["0012", 49, "女"]]
-    assert people(workbook(tmp_path / "t.xlsx", rows)) == [("0012", 49, 1)]
+    assert read_patients(write_workbook(tmp_path / "t.xlsx", rows)) == [("0012", 49, 1)]
 
 
-@pytest.mark.parametrize("cell, words", [
+@pytest.mark.parametrize("cell, expected_text", [
     (date(1970, 1, 2), "age 1970-01-02 .* is a date"), (1970, "age 1970 .* year of birth"),
     ("=2024-1975", "without a stored"),
 ])  # fmt: skip
-def test_cells_of_a_workbook_that_are_no_age(tmp_path: Path, cell: object, words: str) -> None:
-    table = read_clinical_table(workbook(tmp_path / "t.xlsx", [["id", "age", "sex"], ["A", cell, "F"]]))
-    with pytest.raises(GliomarkError, match=words):
+def test_workbook_cells_that_are_not_an_age_are_refused(
+    tmp_path: Path, cell: object, expected_text: str
+) -> None:
+    table = read_clinical_table(write_workbook(tmp_path / "t.xlsx", [["id", "age", "sex"], ["A", cell, "F"]]))
+    with pytest.raises(GliomarkError, match=expected_text):
         table.get_row("A")
 
 
-def test_a_web_page_named_xls_and_an_old_workbook(tmp_path: Path) -> None:
+def test_a_web_page_named_xls_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "t.xls"
     file.write_text("<html><body><table><tr><td>id</td></tr></table></body></html>")
     with pytest.raises(GliomarkError, match="web page"):
@@ -167,11 +169,11 @@ def test_a_web_page_named_xls_and_an_old_workbook(tmp_path: Path) -> None:
     ("年龄：45岁", 45), ("120", 120),
     ("", None), ("NA", None), ("不详", None), ("-", None), ("000Y", None), ("#N/A", None),
 ])  # fmt: skip
-def test_ages(text: str, years: float | None) -> None:
+def test_ages_are_read_in_every_form(text: str, years: float | None) -> None:
     assert parse_age(text) == (years if years is None else pytest.approx(years))
 
 
-@pytest.mark.parametrize("text, words", [
+@pytest.mark.parametrize("text, expected_text", [
     ("-3", "outside 0 to 120"), ("150", "outside 0 to 120"), ("430", "outside"), ("120.5", "outside"),
     ("1970", "year of birth"),
     ("1970年", "year of birth"), ("1970-01-02", "a date"), ("1970/1/2", "a date"), ("19700102", "a date"),
@@ -183,8 +185,8 @@ def test_ages(text: str, years: float | None) -> None:
     ("约45", "not an age"), ("45 M", "months or the age of a man"), ("45/F", "not an age"),
     ("49%", "not an age"), ("45?", "not an age"),
 ])  # fmt: skip
-def test_impossible_ages(text: str, words: str) -> None:
-    with pytest.raises(CellError, match=words):
+def test_impossible_ages_are_refused(text: str, expected_text: str) -> None:
+    with pytest.raises(CellError, match=expected_text):
         parse_age(text)
 
 
@@ -192,12 +194,12 @@ def test_impossible_ages(text: str, words: str) -> None:
     ("Age (months)", "588", 49), ("年龄（月）", "18", 1.5), ("age_at_diagnosis (days)", "17897", 49),
     ("Age (months)", "49岁", 49),
 ])  # fmt: skip
-def test_ages_counted_in_other_units(tmp_path: Path, header: str, cell: str, years: float) -> None:
-    table = read_clinical_table(written(tmp_path, f"id,{header},sex\nA,{cell},F\n"))
+def test_ages_in_other_units_are_converted(tmp_path: Path, header: str, cell: str, years: float) -> None:
+    table = read_clinical_table(write_table(tmp_path, f"id,{header},sex\nA,{cell},F\n"))
     assert table.get_row("A").age == pytest.approx(years, abs=0.01)
 
 
-def test_a_man_of_18_beside_a_woman_is_no_infant() -> None:
+def test_an_m_may_mean_months_or_male() -> None:
     assert parse_age("18M", AgeFormat()) == 1.5
     with pytest.raises(CellError, match="months or the age of a man"):
         parse_age("18M", AgeFormat(uses_m_for_months=False))
@@ -218,58 +220,62 @@ def test_a_man_of_18_beside_a_woman_is_no_infant() -> None:
     ("sex_1male_2female", "2 1", (1, 0)), ("sex", "1", (1,)), ("sex", "M -", (0, None)),
     ("性别", "女 不详", (1, None)),
 ])  # fmt: skip
-def test_sexes(tmp_path: Path, header: str, cells: str, sexes: tuple[int | None, ...]) -> None:
+def test_sexes_are_read_in_every_form(
+    tmp_path: Path, header: str, cells: str, sexes: tuple[int | None, ...]
+) -> None:
     rows = [f"P{at},{cell}" for at, cell in enumerate(cells.split())]
     path = tmp_path / "t.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["id", header], *(row.split(",") for row in rows)])
-    assert tuple(sex for _, _, sex in people(path)) == sexes
+    assert tuple(sex for _, _, sex in read_patients(path)) == sexes
 
 
-@pytest.mark.parametrize("header, cells, words", [
+@pytest.mark.parametrize("header, cells, expected_text", [
     ("sex", "0 1 2", "neither 0 and 1"), ("sex", "1 1", "1 is the only number"),
     ("sex", "2 2", "not a valid value"), ("sex", "1 3", "not a valid value"),
     ("sex", "1 M", "mixes numbers and words"), ("sex", "2 女", "mixes"), ("sex", "M/F F", "not a valid value"),
     ("sex (1=male, 2=female)", "0 1", "name defines other codes"), ("sex", "M H", "mujer"),
     ("sex", "x M", "not a valid value"),
 ])  # fmt: skip
-def test_sexes_that_may_mean_two_things(tmp_path: Path, header: str, cells: str, words: str) -> None:
+def test_ambiguous_or_invalid_sexes_are_refused(
+    tmp_path: Path, header: str, cells: str, expected_text: str
+) -> None:
     path = tmp_path / "t.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(
             [["id", header], *([f"P{at}", cell] for at, cell in enumerate(cells.split()))]
         )
-    with pytest.raises(GliomarkError, match=words):
+    with pytest.raises(GliomarkError, match=expected_text):
         read_clinical_table(path).get_row("P0", require_age_sex=False)
 
 
 # ---- ids ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wanted, row", [
+@pytest.mark.parametrize("requested, row", [
     ("007", "7"), ("7", "007"), ("12345678901", "1.23457E+10"), ("12345678901", "1.23E+10"), ("42", "42.0"),
     ("A 42", "A42"),
     ("p-42", "P-42"), ("P42", "Ｐ４２"), ("P-007", "P7"), ("123456789012345678", "123456789012345000"),
     ("'007", "007"),
 ])  # fmt: skip
-def test_the_row_probably_meant_is_named_and_not_taken(tmp_path: Path, wanted: str, row: str) -> None:
-    table = read_clinical_table(written(tmp_path, f"id,age,sex\n{row},49,F\nother,50,M\n"))
+def test_a_similar_id_is_suggested_but_not_used(tmp_path: Path, requested: str, row: str) -> None:
+    table = read_clinical_table(write_table(tmp_path, f"id,age,sex\n{row},49,F\nother,50,M\n"))
     with pytest.raises(GliomarkError, match="no row in") as refused:
-        table.get_row(wanted)
+        table.get_row(requested)
     assert f"similar id exists ('{row}')" in str(refused.value)
 
 
-def test_strangers_are_not_alike(tmp_path: Path) -> None:
+def test_different_ids_are_not_similar(tmp_path: Path) -> None:
     assert find_similar_ids("007", ["70", "17", "0070", "7A", ""]) == []
     assert find_similar_ids("12345678901", ["1.24E+10", "1.23E+11"]) == []
     assert find_similar_ids("P1", ["p1", "P-1", "P01"]) == ["p1", "P-1", "P01"]
     with pytest.raises(GliomarkError, match="add one row with this id"):
-        read_clinical_table(written(tmp_path, "id,age,sex\n70,49,F\n")).get_row("007")
+        read_clinical_table(write_table(tmp_path, "id,age,sex\n70,49,F\n")).get_row("007")
 
 
-def test_rows_of_one_patient(tmp_path: Path) -> None:
+def test_equal_rows_of_one_patient_count_once(tmp_path: Path) -> None:
     """Equal rows count as one; different rows are an error."""
-    table = read_clinical_table(written(tmp_path, "id,age,sex\nA,49,F\nA,49,F\nB,50,M\nB,51,M\n"))
+    table = read_clinical_table(write_table(tmp_path, "id,age,sex\nA,49,F\nA,49,F\nB,50,M\nB,51,M\n"))
     assert table.get_row("A").age == 49
     with pytest.raises(GliomarkError, match="Patient B has 2 rows"):
         table.get_row("B")
@@ -278,7 +284,7 @@ def test_rows_of_one_patient(tmp_path: Path) -> None:
 # ---- the row of a prediction -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("row, words", [
+@pytest.mark.parametrize("row, expected_text", [
     (ClinicalData("B", 49, 1), "row belongs to patient B, the images to patient A"),
     (ClinicalData("a", 49, 1), "patient a"),
     (ClinicalData("A", -3, 1), "age -3 is invalid"), (ClinicalData("A", 150, 1), "age 150"),
@@ -288,8 +294,8 @@ def test_rows_of_one_patient(tmp_path: Path) -> None:
     (ClinicalData("A", 49, "F"), "sex 'F'"), (ClinicalData("A", 49, -1), "sex -1"),
     (ClinicalData("A", 49, True), "sex True"),
 ])  # fmt: skip
-def test_a_row_that_cannot_be_this_patients(row: ClinicalData, words: str) -> None:
-    with pytest.raises(GliomarkError, match=words):
+def test_a_row_that_cannot_belong_to_the_patient_is_refused(row: ClinicalData, expected_text: str) -> None:
+    with pytest.raises(GliomarkError, match=expected_text):
         check_clinical_row(row, "A")
 
 
@@ -297,7 +303,7 @@ def test_a_row_that_cannot_be_this_patients(row: ClinicalData, words: str) -> No
     ClinicalData("A", 49, 1), ClinicalData("A", None, None), ClinicalData("A", np.float32(49.5), np.int64(0)),
     ClinicalData(" A", 0.2, 0),
 ])  # fmt: skip
-def test_a_row_that_may_be(row: ClinicalData) -> None:
+def test_a_row_that_may_belong_to_the_patient_is_accepted(row: ClinicalData) -> None:
     check_clinical_row(row, "A")
 
 
@@ -327,7 +333,7 @@ def test_formulas_are_written_as_text_and_read_back(tmp_path: Path, cell: str) -
 
 
 @pytest.mark.parametrize("cell", HARMLESS)
-def test_what_is_no_formula_stays(cell: str) -> None:
+def test_other_cells_are_unchanged(cell: str) -> None:
     assert escape_formula(cell) == cell and unescape_formula(cell) == cell
 
 

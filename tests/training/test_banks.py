@@ -31,66 +31,67 @@ PAIR = (MRSequence.T1C, MRSequence.FLAIR)
 SLICES = 4  # per patient of the tiny cohort
 
 
-def bank_of(counts: list[int], lesions: list[int], scale: int = 1) -> SliceDataset:
+def create_dataset(counts: list[int], lesions: list[int], scale: int = 1) -> SliceDataset:
     """Create slices; counts: slices per patient, the first ``lesions`` of which have a lesion of 4 x 4 pixels.
 
     scale: factor by which the 40 x 40 pixels are enlarged.
     """
-    lesion, owner = [], []
+    lesion, patient_index = [], []
     for index, (count, with_lesion) in enumerate(zip(counts, lesions, strict=True)):
         for number in range(count):
             mask = torch.zeros(40, 40, dtype=torch.uint8)
             mask[12:16, 4 + 8 * index : 8 + 8 * index] = number < with_lesion
             lesion.append(mask.repeat_interleave(scale, 0).repeat_interleave(scale, 1))
-            owner.append(index)
+            patient_index.append(index)
     total = len(lesion)
     ids = tuple(str(i) for i in range(len(counts)))
     image = torch.zeros(total, 1, 40 * scale, 40 * scale, dtype=torch.float16)
     return SliceDataset(
-        image, torch.stack(lesion), torch.zeros(total, dtype=torch.long), torch.tensor(owner), ids
+        image, torch.stack(lesion), torch.zeros(total, dtype=torch.long), torch.tensor(patient_index), ids
     )
 
 
-def test_prior_is_scaled_smooth_and_has_no_side() -> None:
-    prior = compute_focus_prior(bank_of([4, 4], [4, 2], scale=6))
+def test_the_prior_is_scaled_smooth_and_symmetric() -> None:
+    prior = compute_focus_prior(create_dataset([4, 4], [4, 2], scale=6))
     assert prior.shape == (240, 240) and prior.min() == 0 and prior.max() == 1
     torch.testing.assert_close(prior, prior.flip(1))
     # the first patient's lesion begins in column 24; the prior is smoothed over nine pixels
     assert prior[80, 36] > prior[80, 20] > 0 and prior[80, 19] == 0 and prior[180, 36] == 0
 
 
-def test_prior_of_pooled_slices_is_smoothed_over_as_many_millimetres() -> None:
-    whole, pooled = (compute_focus_prior(bank_of([4, 4], [4, 2], scale)) for scale in (6, 2))
+def test_the_prior_of_pooled_slices_is_smoothed_over_the_same_distance() -> None:
+    full, pooled = (compute_focus_prior(create_dataset([4, 4], [4, 2], scale)) for scale in (6, 2))
     assert pooled.shape == (80, 80)
-    averaged = F.avg_pool2d(whole[None], 3)[0]
+    averaged = F.avg_pool2d(full[None], 3)[0]
     # 9 of 240 pixels or 3 of 80; without smoothing the edges would differ by a third
     torch.testing.assert_close(pooled, averaged / averaged.max(), atol=0.1, rtol=0)
 
 
-def test_prior_weighs_patients_not_slices() -> None:
+def test_the_prior_weights_patients_not_slices() -> None:
     # a patient with 40 thin slices has the same weight as one with 4 thick slices
     torch.testing.assert_close(
-        compute_focus_prior(bank_of([40, 4], [20, 4])), compute_focus_prior(bank_of([4, 4], [2, 4]))
+        compute_focus_prior(create_dataset([40, 4], [20, 4])),
+        compute_focus_prior(create_dataset([4, 4], [2, 4])),
     )
 
 
-def test_prior_without_any_lesion_is_zero() -> None:
-    assert not compute_focus_prior(bank_of([3], [0])).any()
+def test_the_prior_without_any_lesion_is_zero() -> None:
+    assert not compute_focus_prior(create_dataset([3], [0])).any()
 
 
-def test_epoch_shows_every_patient_alike_and_prefers_lesions() -> None:
-    bank = bank_of([40, 4, 6], [10, 4, 0])
-    sampler = EpochSampler(bank, slices_per_patient=20, lesion_share=0.6)
+def test_an_epoch_draws_patients_equally_and_prefers_lesions() -> None:
+    dataset = create_dataset([40, 4, 6], [10, 4, 0])
+    sampler = EpochSampler(dataset, slices_per_patient=20, lesion_share=0.6)
     drawn = list(sampler)
     assert len(drawn) == len(sampler) == 60
-    assert Counter(int(bank.patient[i]) for i in drawn) == {0: 20, 1: 20, 2: 20}
-    assert sum(bool(bank.lesion[i].any()) for i in drawn if bank.patient[i] == 0) >= 12
+    assert Counter(int(dataset.patient[i]) for i in drawn) == {0: 20, 1: 20, 2: 20}
+    assert sum(bool(dataset.lesion[i].any()) for i in drawn if dataset.patient[i] == 0) >= 12
     assert list(sampler) == drawn
     sampler.set_epoch(1)
     assert list(sampler) != drawn, "the second epoch has the same draws"
 
 
-def test_bank_joint_and_independent(tiny_cohort) -> None:
+def test_datasets_of_joint_and_single_sequences(tiny_cohort) -> None:
     patients = ["P02", "P05"]
     joint, each = (load_slice_dataset(tiny_cohort, patients, PAIR, is_joint=j) for j in (True, False))
     assert joint.image.shape == (8, 2, 240, 240) and each.image.shape == (16, 1, 240, 240)
@@ -108,33 +109,33 @@ def test_bank_joint_and_independent(tiny_cohort) -> None:
     assert joint.grade.tolist() == [1] * 8
 
 
-def test_lesion_bank_holds_lesion_slices_with_the_patients_label(tiny_cohort) -> None:
-    bank = load_lesion_slice_dataset(tiny_cohort, {"P01": 1, "P04": 0, "P07": 1}, PAIR)
-    assert bank.image.shape == (9, 2, 240, 240)  # three of four slices
-    assert (bank.lesion.flatten(1).sum(dim=1) == 100).all()
-    assert bank.label.tolist() == [1] * 3 + [0] * 3 + [1] * 3
-    assert bank.value.tolist() == bank.label.tolist()
+def test_a_lesion_dataset_holds_lesion_slices_with_the_label_of_the_patient(tiny_cohort) -> None:
+    dataset = load_lesion_slice_dataset(tiny_cohort, {"P01": 1, "P04": 0, "P07": 1}, PAIR)
+    assert dataset.image.shape == (9, 2, 240, 240)  # three of four slices
+    assert (dataset.lesion.flatten(1).sum(dim=1) == 100).all()
+    assert dataset.label.tolist() == [1] * 3 + [0] * 3 + [1] * 3
+    assert dataset.value.tolist() == dataset.label.tolist()
     percent = load_lesion_slice_dataset(
         tiny_cohort, {"P01": 1, "P04": 0}, PAIR, {"P01": 25.0, "P04": 3.0, "P07": 8.0}
     )
     assert percent.value.tolist() == [25.0] * 3 + [3.0] * 3
-    part = bank.select_patients(["P07", "P01"])
+    part = dataset.select_patients(["P07", "P01"])
     assert part.label.tolist() == [1] * 6 and part.image[:, 0, 0, 0].tolist() == [1] * 3 + [7] * 3
-    assert len(bank.select_patients([]).image) == 0
+    assert len(dataset.select_patients([]).image) == 0
 
 
-def test_balanced_sampler_draws_classes_alike(tiny_cohort) -> None:
+def test_the_balanced_sampler_draws_classes_equally(tiny_cohort) -> None:
     labels = {p: int(p == "P01") for p in tiny_cohort.patient_ids[:5]}
-    bank = load_lesion_slice_dataset(tiny_cohort, labels, PAIR)
+    dataset = load_lesion_slice_dataset(tiny_cohort, labels, PAIR)
     torch.manual_seed(0)
-    sampler = ClassBalancedSampler(bank, 40)
+    sampler = ClassBalancedSampler(dataset, 40)
     drawn = list(sampler)
     assert len(drawn) == len(sampler) == 200
-    assert int(bank.label[drawn].sum()) == 100
-    assert min(Counter(bank.patient[drawn].tolist()).values()) > 10
+    assert int(dataset.label[drawn].sum()) == 100
+    assert min(Counter(dataset.patient[drawn].tolist()).values()) > 10
 
 
-def test_labels(tiny_cohort) -> None:
+def test_labels_and_values_are_read_from_the_table(tiny_cohort) -> None:
     labels = read_marker_labels(tiny_cohort, "idh_mutant", 0.5, PAIR)
     assert labels == {p: int(p[1:]) % 2 for p in tiny_cohort.patient_ids}
     assert read_marker_labels(tiny_cohort, "who_grade", 4, PAIR)["P02"] == 1
@@ -159,49 +160,49 @@ def test_labels(tiny_cohort) -> None:
             read_marker_labels(tiny_cohort, column, threshold, PAIR)
 
 
-def test_bank_with_neighbours_holds_whole_slices(tiny_cohort) -> None:
+def test_a_dataset_with_neighbours_holds_full_slices(tiny_cohort) -> None:
     """Channels: previous, current and next slice of T1C, then those of FLAIR."""
     stack = tiny_cohort.read_stack("P05")
-    bank = load_slice_dataset(tiny_cohort, ["P05"], PAIR, is_joint=True, neighbour_slices=1)
+    dataset = load_slice_dataset(tiny_cohort, ["P05"], PAIR, is_joint=True, neighbour_slices=1)
     count = len(stack.brain)
-    assert bank.image.shape == (count, 6, 240, 240) and bank.lesion.shape == (count, 240, 240)
+    assert dataset.image.shape == (count, 6, 240, 240) and dataset.lesion.shape == (count, 240, 240)
     for index in range(count):
-        around = [max(index - 1, 0), index, min(index + 1, count - 1)]
+        neighbours = [max(index - 1, 0), index, min(index + 1, count - 1)]
         for number, name in enumerate(PAIR):
-            for offset, neighbour in enumerate(around):
+            for offset, neighbour in enumerate(neighbours):
                 np.testing.assert_array_equal(
-                    bank.image[index, 3 * number + offset].float(), stack.images[name][neighbour]
+                    dataset.image[index, 3 * number + offset].float(), stack.images[name][neighbour]
                 )
-    np.testing.assert_array_equal(bank.lesion, stack.reader_mask)
-    assert bank.lesion[1].sum() == 100 and not bank.lesion[0].any()
+    np.testing.assert_array_equal(dataset.lesion, stack.reader_mask)
+    assert dataset.lesion[1].sum() == 100 and not dataset.lesion[0].any()
 
 
-def test_bank_of_single_sequences_takes_neighbours_from_the_same_sequence(tiny_cohort) -> None:
+def test_neighbours_of_single_sequences_are_of_the_same_sequence(tiny_cohort) -> None:
     plain = load_slice_dataset(tiny_cohort, ["P02", "P05"], PAIR, is_joint=False)
-    bank = load_slice_dataset(tiny_cohort, ["P02", "P05"], PAIR, is_joint=False, neighbour_slices=1)
-    assert bank.image.shape == (16, 3, 240, 240)
-    torch.testing.assert_close(bank.image[:, 1:2], plain.image)
+    dataset = load_slice_dataset(tiny_cohort, ["P02", "P05"], PAIR, is_joint=False, neighbour_slices=1)
+    assert dataset.image.shape == (16, 3, 240, 240)
+    torch.testing.assert_close(dataset.image[:, 1:2], plain.image)
     for start in range(0, 16, SLICES):  # one sequence of one patient each
-        own = plain.image[start : start + SLICES, 0]
-        torch.testing.assert_close(bank.image[start : start + SLICES, 0], own[[0, 0, 1, 2]])
-        torch.testing.assert_close(bank.image[start : start + SLICES, 2], own[[1, 2, 3, 3]])
+        sequence_slices = plain.image[start : start + SLICES, 0]
+        torch.testing.assert_close(dataset.image[start : start + SLICES, 0], sequence_slices[[0, 0, 1, 2]])
+        torch.testing.assert_close(dataset.image[start : start + SLICES, 2], sequence_slices[[1, 2, 3, 3]])
 
 
-def test_an_absent_sequence_is_the_brains_mean_or_no_sample(tiny_cohort) -> None:
+def test_a_missing_sequence_is_zero_or_gives_no_sample(tiny_cohort) -> None:
     absent = (MRSequence.T1C, MRSequence.T2)
     joint, each = (load_slice_dataset(tiny_cohort, ["P03"], absent, is_joint=j) for j in (True, False))
     assert joint.image.shape == (SLICES, 2, 240, 240) and each.image.shape == (SLICES, 1, 240, 240)
     assert joint.image[:, 0].any() and not joint.image[:, 1].any()
 
 
-def test_joined_banks_keep_patients_apart(tiny_cohort) -> None:
+def test_joined_datasets_keep_patients_separate(tiny_cohort) -> None:
     first = load_slice_dataset(tiny_cohort, ["P01", "P02"], PAIR, is_joint=True)
     second = load_slice_dataset(tiny_cohort, ["P03"], PAIR, is_joint=True)
     both = join_datasets(first, second)
     assert both.patient_ids == ("P01", "P02", "P03")
     assert both.patient.tolist() == [0] * SLICES + [1] * SLICES + [2] * SLICES
-    whole = load_slice_dataset(tiny_cohort, ["P01", "P02", "P03"], PAIR, is_joint=True)
+    expected = load_slice_dataset(tiny_cohort, ["P01", "P02", "P03"], PAIR, is_joint=True)
     for name in ("image", "lesion", "grade", "patient"):
-        torch.testing.assert_close(getattr(both, name), getattr(whole, name), atol=0, rtol=0)
-    torch.testing.assert_close(compute_focus_prior(both), compute_focus_prior(whole))
+        torch.testing.assert_close(getattr(both, name), getattr(expected, name), atol=0, rtol=0)
+    torch.testing.assert_close(compute_focus_prior(both), compute_focus_prior(expected))
     assert Counter(both.patient[list(EpochSampler(both, 5, 0.6))].tolist()) == {0: 5, 1: 5, 2: 5}

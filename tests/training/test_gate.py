@@ -24,7 +24,7 @@ from gliomark.training import recipes
 from gliomark.training.recipes import TrainedMarker
 
 
-def area(positives: int, negatives: int, share_right: float = 1.0, seed: int = 0):
+def compute_interval(positives: int, negatives: int, share_right: float = 1.0, seed: int = 0):
     """Return the conservative interval for simulated patients; share_right 1: ranked perfectly."""
     random = np.random.default_rng(seed)
     label = np.repeat([1, 0], [positives, negatives])
@@ -33,22 +33,22 @@ def area(positives: int, negatives: int, share_right: float = 1.0, seed: int = 0
 
 
 @pytest.mark.parametrize(("positives", "negatives"), [(1, 9), (4, 4), (5, 5), (3, 7), (5, 80), (60, 2)])
-def test_a_handful_of_patients_ranked_without_a_fault_proves_nothing(positives, negatives) -> None:
-    found = area(positives, negatives)
+def test_few_perfectly_ranked_patients_are_no_better_than_chance(positives, negatives) -> None:
+    found = compute_interval(positives, negatives)
     assert (found.value, found.upper) == (1.0, 1.0)
     assert found.lower == pytest.approx(0.025 ** (1 / min(positives, negatives)))
     assert found.lower < 0.5
-    turned = compute_conservative_auc_interval([0, 1, 1, 1], [4, 1, 2, 3])
-    assert (turned.value, turned.lower) == (0.0, 0.0) and turned.upper > 0.5
+    reversed_interval = compute_conservative_auc_interval([0, 1, 1, 1], [4, 1, 2, 3])
+    assert (reversed_interval.value, reversed_interval.lower) == (0.0, 0.0) and reversed_interval.upper > 0.5
 
 
 @pytest.mark.parametrize(("positives", "negatives"), [(6, 6), (20, 66), (200, 200)])
-def test_enough_patients_ranked_without_a_fault_do(positives, negatives) -> None:
-    assert area(positives, negatives).lower > 0.5
+def test_enough_perfectly_ranked_patients_are_better_than_chance(positives, negatives) -> None:
+    assert compute_interval(positives, negatives).lower > 0.5
 
 
 @pytest.mark.parametrize(("positives", "negatives"), [(8, 12), (20, 66), (150, 90)])
-def test_the_cautious_interval_holds_delongs_and_the_truth(positives, negatives) -> None:
+def test_the_conservative_interval_contains_delongs_and_the_truth(positives, negatives) -> None:
     truth, inside = 0.7602, 0  # two normal distributions one standard deviation apart: Phi(1 / sqrt 2)
     for seed in range(200):
         random = np.random.default_rng(seed)
@@ -61,28 +61,28 @@ def test_the_cautious_interval_holds_delongs_and_the_truth(positives, negatives)
     assert inside >= 190
 
 
-def test_one_class_alone_has_no_area() -> None:
+def test_a_single_class_has_no_auc() -> None:
     assert np.isnan(compute_conservative_auc_interval([1, 1, 1], [0.1, 0.5, 0.9]).value)
 
 
 # ---- ten patients -----------------------------------------------------------------------------------
 
 
-def write_ten(folder: Path) -> Cohort:
+def write_ten_patients(folder: Path) -> Cohort:
     """Write a cohort of ten patients, five of either class."""
     rows = ["id,age,sex,idh_mutant,who_grade"]
     for number in range(1, 11):
         write_patient(folder, create_tiny_stack(number))
         rows.append(f"P{number:02d},{30 + 2 * number},{number % 2},{number % 2},3")
     (folder / "MetaMS.csv").write_text("\n".join(rows) + "\n", "utf-8")
-    about = {"schema_version": 1, "sequences": ["T1C", "FLAIR"], "settings": {"k": 20}}
-    write_json(folder / "cohort.json", about)
+    metadata = {"schema_version": 1, "sequences": ["T1C", "FLAIR"], "settings": {"k": 20}}
+    write_json(folder / "cohort.json", metadata)
     return Cohort(folder)
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory) -> Cohort:
-    return write_ten(tmp_path_factory.mktemp("cohort") / "ten 十例")
+    return write_ten_patients(tmp_path_factory.mktemp("cohort") / "ten 十例")
 
 
 @pytest.fixture
@@ -91,21 +91,21 @@ def train(tiny_segmentation_training, tiny_marker_training, monkeypatch, tmp_pat
     monkeypatch.setattr(recipes, "create_segmentation_config", lambda *_: tiny_segmentation_training)
     monkeypatch.setattr(recipes, "create_marker_config", lambda *_: tiny_marker_training)
 
-    def run(cohort: Cohort) -> tuple[Weights, list[str]]:
-        outline, out = tmp_path / "outline.safetensors", tmp_path / "m.safetensors"
-        call = partial(CliRunner().invoke, cli.app, catch_exceptions=False)
-        place = ["--cohort", str(cohort.folder), "--epochs", "1"]
-        call(["train", "segmentation", *place, "--rule", "joint", "--out", str(outline)])
-        markers = ["--segmentation", str(outline), "--marker", "idh", "--out", str(out)]
-        said = call(["train", "markers", *place, *markers])
-        return load_weights(out), said.stdout.splitlines()
+    def run_training(cohort: Cohort) -> tuple[Weights, list[str]]:
+        segmentation_path, out = tmp_path / "outline.safetensors", tmp_path / "m.safetensors"
+        invoke = partial(CliRunner().invoke, cli.app, catch_exceptions=False)
+        common_options = ["--cohort", str(cohort.folder), "--epochs", "1"]
+        invoke(["train", "segmentation", *common_options, "--rule", "joint", "--out", str(segmentation_path)])
+        markers = ["--segmentation", str(segmentation_path), "--marker", "idh", "--out", str(out)]
+        result = invoke(["train", "markers", *common_options, *markers])
+        return load_weights(out), result.stdout.splitlines()
 
-    return run
+    return run_training
 
 
 @pytest.fixture
-def lucky(request, monkeypatch) -> bool:
-    """Whether every patient happens to be predicted correctly."""
+def perfect_predictions(request, monkeypatch) -> bool:
+    """Whether every patient is predicted correctly."""
     if request.param:
         monkeypatch.setattr(
             TrainedMarker,
@@ -115,32 +115,32 @@ def lucky(request, monkeypatch) -> bool:
     return request.param
 
 
-@pytest.mark.parametrize("lucky", [False, True], indirect=True, ids=["as it came", "without a fault"])
-def test_ten_patients_and_one_epoch_name_no_level(cohort, train, tmp_path, lucky) -> None:
-    weights, said = train(cohort)
+@pytest.mark.parametrize("perfect_predictions", [False, True], indirect=True, ids=["as trained", "perfect"])
+def test_ten_patients_and_one_epoch_give_no_level(cohort, train, tmp_path, perfect_predictions) -> None:
+    weights, output = train(cohort)
     card = weights.card.markers["idh"]
     v = card.validation
     assert v is not None and (v.patients, v.positives) == (8, 4), "test patients were used"
-    assert v.low < 0.5 < v.high and (v.auc == 1 or not lucky)
+    assert v.low < 0.5 < v.high and (v.auc == 1 or not perfect_predictions)
     assert not card.is_level_reported
     assert card.validation_message.code == "marker-at-chance"
     assert (
         f"AUC {v.auc:.2f}" in card.validation_message and f"{v.low:.2f} to {v.high:.2f}" in card.performance
     )
-    assert said[-2:] == [f"IDH: {card.validation_message}", str(tmp_path / "m.safetensors")], (
+    assert output[-2:] == [f"IDH: {card.validation_message}", str(tmp_path / "m.safetensors")], (
         "verdict not printed"
     )
     # the report of a patient with a reader's mask states it as well
     study = read_study(write_pictures(tmp_path / "患者 01", drop_mask(draw_patient())))
     model = build_model(weights)
     prepared = prepare_study(study, model)
-    outline = prepared.stack.images[MRSequence.FLAIR] > 2
+    reader_mask = prepared.stack.images[MRSequence.FLAIR] > 2
     prediction = predict_prepared(
-        prepared, ClinicalData(study.patient_id, 50.0, 1), model, reader_mask=outline
+        prepared, ClinicalData(study.patient_id, 50.0, 1), model, reader_mask=reader_mask
     )
-    (answer,) = prediction.markers
-    assert (answer.level, answer.probability) == ("undetermined", None)
-    (why,) = answer.warnings
-    assert f"AUC {v.auc:.2f}, 95 % interval {v.low:.2f} to {v.high:.2f}; 8 patients" in why
+    (marker_prediction,) = prediction.markers
+    assert (marker_prediction.level, marker_prediction.probability) == ("undetermined", None)
+    (warning,) = marker_prediction.warnings
+    assert f"AUC {v.auc:.2f}, 95 % interval {v.low:.2f} to {v.high:.2f}; 8 patients" in warning
     page = (write_prediction(prediction, tmp_path / "out") / "report.html").read_text("utf-8")
-    assert why in page
+    assert warning in page

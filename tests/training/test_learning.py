@@ -46,17 +46,17 @@ def quiet_lightning():
         yield
 
 
-def blobs(count: int = 8, side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+def draw_blobs(count: int = 8, side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
     """Return images ``(N, 1, side, side)`` with a bright blob, a ring and noise, and the masks of the blobs."""
     torch.manual_seed(0)
     rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     images, masks = [], []
     for _ in range(count):
         row, column, radius = torch.randint(16, 48, ()), torch.randint(16, 48, ()), torch.randint(5, 11, ())
-        away = ((rows - row) ** 2 + (columns - column) ** 2).sqrt()
-        other = ((rows - (row + 28) % side) ** 2 + (columns - (column + 31) % side) ** 2).sqrt()
-        mask = away < radius
-        ring = (other < 6) & (other > 3) & ~mask
+        distance = ((rows - row) ** 2 + (columns - column) ** 2).sqrt()
+        ring_distance = ((rows - (row + 28) % side) ** 2 + (columns - (column + 31) % side) ** 2).sqrt()
+        mask = distance < radius
+        ring = (ring_distance < 6) & (ring_distance > 3) & ~mask
         images.append(torch.randn(side, side) * 0.3 + 1.5 * mask + 1.5 * ring)
         masks.append(mask)
     return torch.stack(images)[:, None], torch.stack(masks)
@@ -68,66 +68,66 @@ MIGNET = SegmentationTrainingConfig(
 )
 
 
-def test_mignet_learns_eight_slices_by_heart(tmp_path: Path) -> None:
-    image, mask = blobs()
+def test_mignet_overfits_eight_slices(tmp_path: Path) -> None:
+    image, mask = draw_blobs()
     grade = torch.arange(8) % 2
-    bank = SliceDataset(image.half(), mask.to(torch.uint8), grade, torch.arange(8), tuple("abcdefgh"))
-    trained = train_segmentation_network(bank, MIGNET, tmp_path)
+    dataset = SliceDataset(image.half(), mask.to(torch.uint8), grade, torch.arange(8), tuple("abcdefgh"))
+    trained = train_segmentation_network(dataset, MIGNET, tmp_path)
     assert trained.prior.shape == (64, 64) and not trained.network.training
     with torch.no_grad():
         logits, grades, deeper = trained.network(image, IDENTITY.expand(8, -1, -1))
-    answer = logits.argmax(dim=1) == 1
-    dice = 2 * (answer & mask).sum((1, 2)) / (answer.sum((1, 2)) + mask.sum((1, 2)))
+    predicted = logits.argmax(dim=1) == 1
+    dice = 2 * (predicted & mask).sum((1, 2)) / (predicted.sum((1, 2)) + mask.sum((1, 2)))
     assert dice.mean() > 0.98 and dice.min() > 0.9, dice
     assert deeper == ()
     assert grades.shape == (8, 2)
 
 
-def test_kinet_tells_two_kinds_of_lesion_apart(tmp_path: Path) -> None:
-    image, mask = blobs(16)
+def test_kinet_separates_two_kinds_of_lesion(tmp_path: Path) -> None:
+    image, mask = draw_blobs(16)
     label = torch.arange(16) % 2
     second = image[:, 0] - 3 * (mask & (label == 1)[:, None, None])  # dark lesion in one class
     both = torch.stack([image[:, 0], second], dim=1)
-    bank = LesionSliceDataset(
+    dataset = LesionSliceDataset(
         both.half(), mask.to(torch.uint8), label, label.float(), torch.arange(16), tuple(map(str, range(16)))
     )
     size = KiNetSize(stem=8, widths=(16, 16, 24, 32), blocks=(1, 1, 1, 1))
     settings = MarkerTrainingConfig(
         KiNetSettings(size=size), STILL, rate=3e-3, epochs=6, slices_per_patient=8
     )
-    network = train_marker_network(bank, settings, tmp_path)
+    network = train_marker_network(dataset, settings, tmp_path)
     with torch.no_grad():
         odds = network(build_mix_input(both[:, 0], both[:, 1], mask))["logits"]
     assert (odds.argmax(dim=1) == label).float().mean() >= 0.9
 
 
-def test_still_view_is_the_slice_itself() -> None:
-    image, _ = blobs(2)
+def test_a_view_without_movement_is_the_slice_itself() -> None:
+    image, _ = draw_blobs(2)
     torch.testing.assert_close(resample_view(image, IDENTITY.expand(2, -1, -1), 64), image, atol=1e-4, rtol=0)
 
 
-def test_calibration_never_turns_the_answers_round() -> None:
+def test_calibration_never_reverses_probabilities() -> None:
     random = np.random.default_rng(0)
     label = random.integers(0, 2, 400)
-    honest = expit(random.normal(2.0 * label - 1, 1.5))
-    too_sure = expit(2 * logit(honest))
-    intercept, slope = fit_platt_calibration(label, too_sure)
+    calibrated = expit(random.normal(2.0 * label - 1, 1.5))
+    overconfident = expit(2 * logit(calibrated))
+    intercept, slope = fit_platt_calibration(label, overconfident)
     before, after = (
-        fit_recalibration(label, honest),
-        fit_recalibration(label, apply_calibration(too_sure, (intercept, slope))),
+        fit_recalibration(label, calibrated),
+        fit_recalibration(label, apply_calibration(overconfident, (intercept, slope))),
     )
     assert after.slope.value == pytest.approx(1, abs=1e-3) and after.intercept.value == pytest.approx(
         0, abs=1e-3
     )
     assert slope == pytest.approx(before.slope.value / 2, rel=1e-3)
     # worse than chance: every probability is the share of positives
-    intercept, slope = fit_platt_calibration(label, 1 - honest)
-    np.testing.assert_allclose(apply_calibration(honest, (intercept, slope)), label.mean())
+    intercept, slope = fit_platt_calibration(label, 1 - calibrated)
+    np.testing.assert_allclose(apply_calibration(calibrated, (intercept, slope)), label.mean())
     # only one class: no calibration
     assert fit_platt_calibration([1, 1, 1], [0.2, 0.5, 0.9]) == (0.0, 1.0)
 
 
-def lesions(slices: tuple[int, ...], seed: int) -> LesionSliceDataset:
+def create_lesion_dataset(slices: tuple[int, ...], seed: int) -> LesionSliceDataset:
     """Create patients with these numbers of slices; every second one has a coarser texture, which is the label."""
     random = torch.Generator().manual_seed(seed)
     patient = torch.repeat_interleave(torch.arange(len(slices)), torch.tensor(slices))
@@ -142,30 +142,33 @@ def lesions(slices: tuple[int, ...], seed: int) -> LesionSliceDataset:
     )
 
 
-def test_the_light_kinets_head_is_the_logistic_regression_of_its_vectors(tmp_path: Path) -> None:
+def test_the_linear_probe_is_the_logistic_regression_of_the_lesion_pooled_features(tmp_path: Path) -> None:
     settings = replace(create_marker_config("pretrained"), augmentation=STILL)
-    bank = lesions((9, 1, 2, 4, 1, 1), 0)
-    network = train_marker_network(bank, settings, tmp_path / "one")
-    seen = compute_image_vectors(network, bank.image, bank.lesion, 64)
-    mirrored = compute_image_vectors(network, bank.image.flip(-1), bank.lesion.flip(-1), 64)
-    vectors, odds = np.concatenate([seen, mirrored])[:, :-1].astype(float), seen[:, -1]
+    dataset = create_lesion_dataset((9, 1, 2, 4, 1, 1), 0)
+    network = train_marker_network(dataset, settings, tmp_path / "one")
+    vectors_of_slices = compute_image_vectors(network, dataset.image, dataset.lesion, 64)
+    mirrored = compute_image_vectors(network, dataset.image.flip(-1), dataset.lesion.flip(-1), 64)
+    vectors, odds = (
+        np.concatenate([vectors_of_slices, mirrored])[:, :-1].astype(float),
+        vectors_of_slices[:, -1],
+    )
     # three patients of either class, all with the same weight
-    weight = np.tile([0.5 / (9, 1, 2, 4, 1, 1)[p] for p in bank.patient.tolist()], 2)
+    weight = np.tile([0.5 / (9, 1, 2, 4, 1, 1)[p] for p in dataset.patient.tolist()], 2)
     scaler = StandardScaler().fit(vectors, sample_weight=weight)
     model = LogisticRegression(C=0.01, max_iter=1000)
-    model.fit(scaler.transform(vectors), np.tile(bank.label, 2), sample_weight=weight)
+    model.fit(scaler.transform(vectors), np.tile(dataset.label, 2), sample_weight=weight)
     expected = model.decision_function(scaler.transform(vectors[: len(odds)]))
     np.testing.assert_allclose(odds, expected, atol=1e-3)
-    other = lesions((2,) * 10, 1)
+    other = create_lesion_dataset((2,) * 10, 1)
     unseen = compute_image_vectors(network, other.image, other.lesion, 64)[:, -1]
     assert auc(other.label.tolist(), unseen.tolist()) > 0.95
-    again = train_marker_network(bank, settings, tmp_path / "one")
+    again = train_marker_network(dataset, settings, tmp_path / "one")
     assert torch.equal(again.cat_head.weight, network.cat_head.weight)
     with pytest.raises(GliomarkError, match="other patients"):
-        train_marker_network(bank.select_patients("0123"), settings, tmp_path / "one")
+        train_marker_network(dataset.select_patients("0123"), settings, tmp_path / "one")
 
 
-def grained(count: int, seed: int) -> LesionSliceDataset:
+def create_textured_dataset(count: int, seed: int) -> LesionSliceDataset:
     """Create one slice per patient; the second sequence's contrast grows with a skewed number, high from 10 on."""
     random = torch.Generator().manual_seed(seed)
     number = torch.exp(1.7 + 1.2 * torch.randn(count, generator=random))
@@ -179,46 +182,49 @@ def grained(count: int, seed: int) -> LesionSliceDataset:
     return LesionSliceDataset(image.half(), lesion, (number >= 10).long(), number, torch.arange(count), names)
 
 
-def test_a_percentage_is_learnt_as_a_percentage(tmp_path: Path) -> None:
+def test_a_percentage_is_learned_as_a_number(tmp_path: Path) -> None:
     settings = replace(create_marker_config("pretrained"), augmentation=STILL)
-    bank, other = grained(60, 1), grained(200, 11)
+    dataset, other = create_textured_dataset(60, 1), create_textured_dataset(200, 11)
     odds = {}
-    for name, learnt in (("number", bank), ("class", replace(bank, value=bank.label.float()))):
-        network = train_marker_network(learnt, settings, tmp_path / name)
+    for name, training_dataset in (
+        ("number", dataset),
+        ("class", replace(dataset, value=dataset.label.float())),
+    ):
+        network = train_marker_network(training_dataset, settings, tmp_path / name)
         odds[name] = compute_image_vectors(network, other.image, other.lesion, 64)[:, -1]
     by_rank = {name: spearmanr(one, other.value).statistic for name, one in odds.items()}
     assert by_rank["number"] > by_rank["class"] + 0.02
     # as a class: calibrated, and neither class favoured although one is rare
     found = fit_recalibration(other.label.tolist(), expit(odds["number"]).tolist())
     assert 0.5 < found.slope.value < 2
-    cut = compute_threshold_metrics(other.label.numpy(), expit(odds["number"]), 0.5)
-    assert abs(cut["sensitivity"] - cut["specificity"]) < 0.15
+    threshold_metrics = compute_threshold_metrics(other.label.numpy(), expit(odds["number"]), 0.5)
+    assert abs(threshold_metrics["sensitivity"] - threshold_metrics["specificity"]) < 0.15
 
 
-def test_a_frozen_trunk_reads_a_slice_once_for_every_head() -> None:
-    bank, read = lesions((3, 2, 4), 7), []
+def test_a_frozen_trunk_processes_a_slice_once_for_all_heads() -> None:
+    dataset, batch_sizes = create_lesion_dataset((3, 2, 4), 7), []
     for seed in (0, 1):
         torch.manual_seed(seed)
         network = build_marker_network(create_marker_config("pretrained").network).eval()
         load_pretrained_weights(network)
-        network.trunk.register_forward_hook(lambda _, given, vector: read.append(len(vector)))
-        found = compute_image_vectors(network, bank.image, bank.lesion, 64)
-        assert sum(read) == 9, "cached slices were read again"
+        network.trunk.register_forward_hook(lambda _, inputs, vector: batch_sizes.append(len(vector)))
+        found = compute_image_vectors(network, dataset.image, dataset.lesion, 64)
+        assert sum(batch_sizes) == 9, "cached slices were read again"
         with torch.no_grad():
-            mix = build_mix_input(*bank.image.float().unbind(1), bank.lesion)
-            whole = network(mix)
-        read.pop()
-        np.testing.assert_allclose(found[:, :-1], whole["image_vector"], rtol=1e-4, atol=1e-5)
+            mix = build_mix_input(*dataset.image.float().unbind(1), dataset.lesion)
+            output = network(mix)
+        batch_sizes.pop()
+        np.testing.assert_allclose(found[:, :-1], output["image_vector"], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(
-            found[:, -1], whole["logits"][:, 1] - whole["logits"][:, 0], rtol=1e-4, atol=1e-5
+            found[:, -1], output["logits"][:, 1] - output["logits"][:, 0], rtol=1e-4, atol=1e-5
         )
 
 
 @pytest.mark.parametrize(
     "settings", [create_marker_config("pretrained"), MarkerTrainingConfig()], ids=["pretrained", "published"]
 )
-def test_patients_of_one_class_are_refused_before_anything_is_kept(settings, tmp_path: Path) -> None:
-    bank = lesions((2, 1, 2, 1), 0).select_patients("02")
+def test_patients_of_one_class_are_refused_before_anything_is_written(settings, tmp_path: Path) -> None:
+    dataset = create_lesion_dataset((2, 1, 2, 1), 0).select_patients("02")
     with pytest.raises(GliomarkError, match="All 2 training patients have the same class"):
-        train_marker_network(bank, settings, tmp_path)
+        train_marker_network(dataset, settings, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -22,7 +22,7 @@ from gliomark.training.losses import (
 )
 
 
-def test_prior_weight() -> None:
+def test_the_prior_weight_follows_its_equation() -> None:
     assert compute_prior_weight(torch.tensor(0.5)).item() == 1
     assert SIGMA_NEGATIVE < SIGMA_POSITIVE
     for p, sigma in ((0.3, 0.2), (0.42, 0.2), (0.6, 0.4), (0.95, 0.4)):
@@ -38,24 +38,24 @@ def test_prior_weight() -> None:
     ).all()
 
 
-def logits_for(lesion: torch.Tensor, confidence: float) -> torch.Tensor:
+def create_logits(lesion: torch.Tensor, confidence: float) -> torch.Tensor:
     return torch.stack([-confidence * (2 * lesion - 1), confidence * (2 * lesion - 1)], dim=1)
 
 
 @pytest.mark.parametrize("weighted", [True, False])
-def test_segmentation_loss_prefers_the_right_answer(weighted: bool) -> None:
+def test_segmentation_loss_is_lowest_for_the_correct_mask(weighted: bool) -> None:
     torch.manual_seed(0)
     lesion = torch.zeros(2, 16, 16)
     lesion[0, 4:9, 3:8] = 1
     weight = compute_prior_weight(torch.rand(2, 16, 16)) if weighted else None
-    near = lesion.roll(2, dims=2)
+    shifted = lesion.roll(2, dims=2)
     losses = [
-        segmentation_loss(logits_for(answer, 6.0), lesion, weight).item()
-        for answer in (lesion, near, torch.zeros_like(lesion), 1 - lesion)
+        segmentation_loss(create_logits(prediction, 6.0), lesion, weight).item()
+        for prediction in (lesion, shifted, torch.zeros_like(lesion), 1 - lesion)
     ]
     assert losses == sorted(losses) and losses[0] < 0.01 and losses[3] > 5
-    unsure = segmentation_loss(logits_for(lesion, 0.5), lesion, weight).item()
-    assert losses[0] < unsure < losses[2] + 5
+    uncertain = segmentation_loss(create_logits(lesion, 0.5), lesion, weight).item()
+    assert losses[0] < uncertain < losses[2] + 5
 
 
 def test_segmentation_loss_is_weighted_entropy_plus_soft_dice() -> None:
@@ -88,14 +88,14 @@ def test_grading_loss_counts_only_known_grades_on_lesion_slices() -> None:
     assert (logits.grad[[1, 2]] == 0).all() and (logits.grad[[0, 3]] != 0).any()
 
 
-def test_grading_loss_without_any_that_counts_is_zero_but_differentiable() -> None:
+def test_grading_loss_without_graded_lesion_slices_is_zero_but_differentiable() -> None:
     logits = torch.randn(2, 2, requires_grad=True)
     loss = grading_loss(logits, torch.tensor([-1, 1]), torch.stack([torch.ones(3, 3), torch.zeros(3, 3)]))
     loss.backward()
     assert loss.item() == 0 and (logits.grad == 0).all()
 
 
-def outputs_of_kinet(batch: int = 3) -> dict:
+def create_kinet_output(batch: int = 3) -> dict:
     torch.manual_seed(0)
     widths = (4, 6, 8, 10)
     return {
@@ -108,10 +108,10 @@ def outputs_of_kinet(batch: int = 3) -> dict:
     }
 
 
-def test_bms_loss_is_its_equations() -> None:
-    output, target = outputs_of_kinet(), torch.tensor([0, 1, 1])
+def test_bms_loss_follows_its_equations() -> None:
+    output, target = create_kinet_output(), torch.tensor([0, 1, 1])
 
-    def entropy(logits: torch.Tensor) -> float:
+    def compute_entropy(logits: torch.Tensor) -> float:
         rows = [
             -math.log(math.exp(r[t]) / (math.exp(r[0]) + math.exp(r[1])))
             for r, t in zip(logits, target, strict=True)
@@ -119,10 +119,12 @@ def test_bms_loss_is_its_equations() -> None:
         return sum(rows) / len(rows)
 
     beta = [0.025, 0.025, 0.2, 0.35, 0.4]
-    master = sum(b * entropy(s) for b, s in zip(beta, output["stage_logits"], strict=False))
-    master += beta[4] * entropy(output["logits"])  # eq. 4-5
+    master = sum(b * compute_entropy(s) for b, s in zip(beta, output["stage_logits"], strict=False))
+    master += beta[4] * compute_entropy(output["logits"])  # eq. 4-5
     loss = (
-        0.35 * entropy(output["first_logits"]) + 0.40 * master + 0.25 * entropy(output["second_logits"])
+        0.35 * compute_entropy(output["first_logits"])
+        + 0.40 * master
+        + 0.25 * compute_entropy(output["second_logits"])
     )  # eq. 4-4
     similar = 0.0
     for b, one, two in zip(
@@ -136,7 +138,7 @@ def test_bms_loss_is_its_equations() -> None:
 
 
 def test_similarity_is_zero_for_equal_branches_and_symmetric() -> None:
-    output = outputs_of_kinet()
+    output = create_kinet_output()
     one, two = output["first_stage_vectors"], output["second_stage_vectors"]
     assert similarity_loss(one, one).item() == 0
     torch.testing.assert_close(similarity_loss(one, two), similarity_loss(two, one))
@@ -160,14 +162,14 @@ def test_similarity_does_not_amplify_the_loss(size: KiNetSize) -> None:
 # ---- deep supervision and distillation ----------------------------------------------------------------
 
 
-def some_logits(count: int) -> list[torch.Tensor]:
+def create_logits_list(count: int) -> list[torch.Tensor]:
     torch.manual_seed(0)
     return [torch.randn(2, 2, 6, 6) for _ in range(count)]
 
 
 @pytest.mark.parametrize("weighted", [True, False])
 def test_deep_supervision_halves_from_level_to_level(weighted: bool) -> None:
-    logits, *deeper = some_logits(3)
+    logits, *deeper = create_logits_list(3)
     lesion = (torch.rand(2, 6, 6) > 0.6).float()
     weight = torch.rand(2, 6, 6) + 0.1 if weighted else None
     first, second, third = (segmentation_loss(one, lesion, weight) for one in (logits, *deeper))
@@ -179,19 +181,23 @@ def test_deep_supervision_halves_from_level_to_level(weighted: bool) -> None:
 
 
 def test_distillation_is_the_kullback_leibler_divergence_from_the_teacher() -> None:
-    logits, taught = some_logits(2)
+    logits, teacher_logits = create_logits_list(2)
     total = 0.0
-    for answer, teacher in zip(
-        logits.permute(0, 2, 3, 1).reshape(-1, 2), taught.permute(0, 2, 3, 1).reshape(-1, 2), strict=True
+    for student, teacher in zip(
+        logits.permute(0, 2, 3, 1).reshape(-1, 2),
+        teacher_logits.permute(0, 2, 3, 1).reshape(-1, 2),
+        strict=True,
     ):
-        q, p = 1 / (1 + math.exp(answer[0] - answer[1])), 1 / (1 + math.exp(teacher[0] - teacher[1]))
+        q, p = 1 / (1 + math.exp(student[0] - student[1])), 1 / (1 + math.exp(teacher[0] - teacher[1]))
         total += p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
-    assert distillation_loss(logits, taught).item() == pytest.approx(total / (2 * 6 * 6), rel=1e-4)
-    assert abs(distillation_loss(taught, logits).item() - total / 72) > 1e-3, "the divergence is symmetric"
+    assert distillation_loss(logits, teacher_logits).item() == pytest.approx(total / (2 * 6 * 6), rel=1e-4)
+    assert abs(distillation_loss(teacher_logits, logits).item() - total / 72) > 1e-3, (
+        "the divergence is symmetric"
+    )
 
 
 def test_distillation_is_zero_for_agreement_and_positive_otherwise() -> None:
-    logits, other = some_logits(2)
+    logits, other = create_logits_list(2)
     assert distillation_loss(logits, logits).item() == pytest.approx(0, abs=1e-6)
     # only the odds of the classes matter
     assert distillation_loss(logits, logits + 3).item() == pytest.approx(0, abs=1e-6)

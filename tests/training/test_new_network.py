@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from tests.pipeline.conftest import draw_patient, drop_mask, write_pictures
-from tests.training.test_gate import write_ten
+from tests.training.test_gate import write_ten_patients
 from typer.testing import CliRunner
 
 from gliomark import cli
@@ -77,7 +77,7 @@ ENTRY = SegmentationEntry(
 
 
 @pytest.fixture
-def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def toy_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The module of the toy network, which is registered."""
     path = tmp_path / "toy_unet.py"
     path.write_text(TOY_UNET, "utf-8")
@@ -91,10 +91,12 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def run_command(*arguments: object) -> str:
-    return CliRunner().invoke(cli.app, [str(word) for word in arguments], catch_exceptions=False).stdout
+    return (
+        CliRunner().invoke(cli.app, [str(argument) for argument in arguments], catch_exceptions=False).stdout
+    )
 
 
-def test_a_new_network_is_a_row_of_table_3_1(toy: ModuleType) -> None:
+def test_a_new_network_is_a_row_of_table_3_1(toy_module: ModuleType) -> None:
     quick, published = (
         [run.name for run in list_table_3_1_runs(SEGMENTATION_PRESETS[name])]
         for name in ("quick", "published")
@@ -102,7 +104,7 @@ def test_a_new_network_is_a_row_of_table_3_1(toy: ModuleType) -> None:
     assert quick[-2:] == ["Toy U-Net", "MIG-Net"] and quick[:-2] == published[:-1]
     assert "Toy U-Net" not in published, "it has only the small recipe"
     (run,) = (one for one in list_table_3_1_runs(SEGMENTATION_PRESETS["quick"]) if one.name == "Toy U-Net")
-    assert run.training.network == toy.ToyUNetSettings()
+    assert run.training.network == toy_module.ToyUNetSettings()
 
 
 def test_a_new_marker_network_is_a_row_of_table_4_4(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,13 +117,13 @@ def test_a_new_marker_network_is_a_row_of_table_4_4(monkeypatch: pytest.MonkeyPa
     assert run.training.network == entry.recipes["published"] and run.training.loss == entry.loss
 
 
-def test_a_new_network_is_trained_by_name_and_predicts(toy: ModuleType, tmp_path: Path) -> None:
+def test_a_new_network_is_trained_by_name_and_predicts(toy_module: ModuleType, tmp_path: Path) -> None:
     assert "Toy U-Net" in run_command("models", "networks")
-    cohort, out = write_ten(tmp_path / "cohort"), tmp_path / "toy.safetensors"
+    cohort, out = write_ten_patients(tmp_path / "cohort"), tmp_path / "toy.safetensors"
     options = ["--network", "Toy U-Net", "--recipe", "small", "--rule", "joint", "--epochs", 1]
     run_command("train", "segmentation", "--cohort", cohort.folder, "--out", out, *options)
     model = load_model(str(out))
-    assert isinstance(model.segmenter.network.network, toy.ToyUNet)
+    assert isinstance(model.segmenter.network.network, toy_module.ToyUNet)
     assert "Toy U-Net, joint" in describe_as_text(load_weights(out))
     study = read_study(write_pictures(tmp_path / "patient", drop_mask(draw_patient())))
     prediction = predict(study, ClinicalData(study.patient_id, 50.0, 1), model)

@@ -1,6 +1,6 @@
 """No patient is in both parts of any split, at any stage; deliberate leaks must be detected.
 
-The spies inspect the images that a step actually receives (``conftest`` encodes the patient in the corner pixels), so
+The spies inspect the images that each step receives (``conftest`` encodes the patient in the corner pixels), so
 that they detect leaks which the program's own checks of ids would miss.
 """
 
@@ -45,7 +45,7 @@ from gliomark.training.stacking import PatientVectors, StackingConfig, compute_h
 IDH = MARKER_DEFINITIONS["idh"]
 
 
-def patients_in(images: torch.Tensor) -> frozenset[str]:
+def read_patients(images: torch.Tensor) -> frozenset[str]:
     """Return the patients of images ``(N, C, side, side)``, from the number encoded in the corner pixel."""
     return frozenset(f"P{int(number):02d}" for number in images[:, :, 0, 0].flatten().unique())
 
@@ -55,28 +55,30 @@ class Spy:
     """Patients on whom each network and each set of trees was trained, and patients whom it predicted."""
 
     networks: list[tuple[object, frozenset[str]]] = field(default_factory=list)
-    network_judged: list[tuple[object, frozenset[str]]] = field(default_factory=list)
+    network_predictions: list[tuple[object, frozenset[str]]] = field(default_factory=list)
     trees: list[tuple[object, frozenset[str], frozenset[str]]] = field(default_factory=list)
-    trees_judged: list[tuple[object, str]] = field(default_factory=list)
+    tree_predictions: list[tuple[object, str]] = field(default_factory=list)
 
-    def leaks(self, test: tuple[str, ...]) -> list[str]:
+    def describe_leaks(self, test: tuple[str, ...]) -> list[str]:
         """Describe every leak of a patient."""
         found = []
         for network, patients in self.networks:
             found += [f"KiNet trained on test patient {p}" for p in patients & set(test)]
-            judged = frozenset().union(*(who for by, who in self.network_judged if by is network))
-            found += [f"KiNet judged {p} whom it was trained on" for p in patients & judged]
+            predicted = frozenset().union(
+                *(group for predictor, group in self.network_predictions if predictor is network)
+            )
+            found += [f"KiNet predicted {p}, on whom it was trained" for p in patients & predicted]
         for trees, train, stop in self.trees:
-            found += [f"trees saw test patient {p}" for p in (train | stop) & set(test)]
+            found += [f"trees fitted on test patient {p}" for p in (train | stop) & set(test)]
             found += [f"trees trained on and stopped by {p}" for p in train & stop]
-            judged = frozenset(p for by, p in self.trees_judged if by is trees)
-            found += [f"trees judged {p} whom they saw" for p in (train | stop) & judged]
+            predicted = frozenset(p for predictor, p in self.tree_predictions if predictor is trees)
+            found += [f"trees predicted {p}, on whom they were fitted" for p in (train | stop) & predicted]
         return found
 
 
 @pytest.fixture
 def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
-    watched = Spy()
+    recorder = Spy()
     train_marker_network, image_vectors, fit = (
         recipes.train_marker_network,
         stacking.compute_image_vectors,
@@ -84,62 +86,64 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
     )
     stacked = PatientVectors.predict_slice_probability
 
-    def spying_train(bank, settings, work):
-        network = train_marker_network(bank, settings, work)
-        watched.networks.append((network, patients_in(bank.image)))
+    def record_training(dataset, settings, work):
+        network = train_marker_network(dataset, settings, work)
+        recorder.networks.append((network, read_patients(dataset.image)))
         return network
 
-    def spying_vectors(network, images, lesion, crop):
-        watched.network_judged.append((network, patients_in(images)))
+    def record_vectors(network, images, lesion, crop):
+        recorder.network_predictions.append((network, read_patients(images)))
         return image_vectors(network, images, lesion, crop)
 
-    def spying_fit(train, validation, age_cut, settings):
+    def record_trees(train, validation, age_cut, settings):
         trees = fit(train, validation, age_cut, settings)
-        watched.trees.append((trees, frozenset(train), frozenset(validation)))
+        recorder.trees.append((trees, frozenset(train), frozenset(validation)))
         return trees
 
-    def spying_stacked(self, trees, age_cut, evidence="vector"):
-        watched.trees_judged.append((trees, self.clinical.patient_id))
+    def record_prediction(self, trees, age_cut, evidence="vector"):
+        recorder.tree_predictions.append((trees, self.clinical.patient_id))
         return stacked(self, trees, age_cut, evidence)
 
-    monkeypatch.setattr(recipes, "train_marker_network", spying_train)
-    monkeypatch.setattr(stacking, "compute_image_vectors", spying_vectors)
-    monkeypatch.setattr(recipes, "fit_trees", spying_fit)
-    monkeypatch.setattr(PatientVectors, "predict_slice_probability", spying_stacked)
-    return watched
+    monkeypatch.setattr(recipes, "train_marker_network", record_training)
+    monkeypatch.setattr(stacking, "compute_image_vectors", record_vectors)
+    monkeypatch.setattr(recipes, "fit_trees", record_trees)
+    monkeypatch.setattr(PatientVectors, "predict_slice_probability", record_prediction)
+    return recorder
 
 
 # ---- markers ----------------------------------------------------------------------------------------
 
 
-def labels_of(cohort) -> dict[str, int]:
+def get_labels(cohort) -> dict[str, int]:
     return {p: int(cohort.get_clinical(p).columns["idh_mutant"]) for p in cohort.patient_ids}
 
 
-def test_marker_training_never_judges_whom_it_trained_on(
+def test_marker_training_never_predicts_its_training_patients(
     spy, tiny_cohort, tiny_marker_training, tmp_path
 ) -> None:
-    folds, labels = load_cohort_folds(tiny_cohort), labels_of(tiny_cohort)
-    learning = TrainingFolds(folds.development_folds, folds.test)
-    trained = train_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path)
-    assert spy.leaks(folds.test) == []
+    folds, labels = load_cohort_folds(tiny_cohort), get_labels(tiny_cohort)
+    training_folds = TrainingFolds(folds.development_folds, folds.test)
+    trained = train_marker(tiny_cohort, training_folds, IDH, labels, labels, tiny_marker_training, tmp_path)
+    assert spy.describe_leaks(folds.test) == []
     # everything that should be used was used; otherwise the spy would miss leaks
-    everybody = set(folds.development)
-    assert [set(who) for _, who in spy.networks] == [
-        *(everybody - set(fold) for fold in folds.development_folds), everybody,
+    all_patients = set(folds.development)
+    assert [set(group) for _, group in spy.networks] == [
+        *(all_patients - set(fold) for fold in folds.development_folds), all_patients,
     ]  # fmt: skip
     for number, fold in enumerate(folds.development_folds):
         network = spy.networks[number][0]
-        assert set().union(*(who for by, who in spy.network_judged if by is network)) == set(fold)
-    assert set(trained.out_of_fold) == set(trained.trained_on) == everybody
+        assert set().union(
+            *(group for predictor, group in spy.network_predictions if predictor is network)
+        ) == set(fold)
+    assert set(trained.out_of_fold) == set(trained.trained_on) == all_patients
     assert all(v.clinical.patient_id == p for p, v in trained.out_of_fold.items())
     final = spy.trees[-1]
-    assert set(final[2]) == set(folds.development_folds[-1]) and set(final[1]) == everybody - set(final[2])
+    assert set(final[2]) == set(folds.development_folds[-1]) and set(final[1]) == all_patients - set(final[2])
     # once for each kind of image features of the trees
-    assert sorted(p for _, p in spy.trees_judged) == sorted([*everybody] * len(get_args(TreeFeatures)))
+    assert sorted(p for _, p in spy.tree_predictions) == sorted([*all_patients] * len(get_args(TreeFeatures)))
     # the test patients may now be predicted, by a network that was not trained on them
     classifier = trained.classifier
-    judged = compute_held_out_vectors(
+    held_out = compute_held_out_vectors(
         classifier.network,
         tiny_cohort,
         labels,
@@ -148,27 +152,29 @@ def test_marker_training_never_judges_whom_it_trained_on(
         classifier.sequences,
         classifier.crop_size,
     )
-    assert set(judged) == set(folds.test) and spy.leaks(folds.test) == []
+    assert set(held_out) == set(folds.test) and spy.describe_leaks(folds.test) == []
 
 
-def test_who_validates_a_marker_was_seen_by_no_part_of_what_judges_them(
+def test_validation_patients_of_a_marker_are_predicted_only_by_models_not_trained_on_them(
     spy, tiny_cohort, tiny_marker_training, tmp_path
 ) -> None:
-    folds, labels = load_cohort_folds(tiny_cohort), labels_of(tiny_cohort)
-    learning = TrainingFolds(folds.development_folds, folds.test)
-    found = cross_validate_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path)
+    folds, labels = load_cohort_folds(tiny_cohort), get_labels(tiny_cohort)
+    training_folds = TrainingFolds(folds.development_folds, folds.test)
+    found = cross_validate_marker(
+        tiny_cohort, training_folds, IDH, labels, labels, tiny_marker_training, tmp_path
+    )
     assert found is not None and found.patients == len(folds.development)
     assert found.positives == sum(labels[p] for p in folds.development)
     # per fold: a network for each of the other folds and one on all of them, five times
     assert len(spy.networks) == FOLD_COUNT * FOLD_COUNT
-    assert spy.leaks(folds.test) == []
+    assert spy.describe_leaks(folds.test) == []
     models = len(spy.trees) // FOLD_COUNT
-    for number, fold in enumerate(learning.folds):
+    for number, fold in enumerate(training_folds.folds):
         networks = spy.networks[number * FOLD_COUNT : (number + 1) * FOLD_COUNT]
-        assert not any(who & set(fold) for _, who in networks), "a network was trained on the fold"
+        assert not any(group & set(fold) for _, group in networks), "a network was trained on the fold"
         trees = spy.trees[number * models : (number + 1) * models]
         assert not any((train | stop) & set(fold) for _, train, stop in trees)
-        assert {p for by, p in spy.trees_judged if by is trees[-1][0]} == set(fold), (
+        assert {p for predictor, p in spy.tree_predictions if predictor is trees[-1][0]} == set(fold), (
             "not predicted by the last trees"
         )
 
@@ -183,40 +189,42 @@ def test_who_validates_a_marker_was_seen_by_no_part_of_what_judges_them(
     ],
     ids=["one positive", "two positives in two folds", "one negative", "four patients"],
 )
-def test_a_class_of_too_few_patients_is_not_measured(
+def test_a_class_with_too_few_patients_is_not_validated(
     spy, tiny_cohort, tiny_marker_training, tmp_path, labels
 ) -> None:
     patients = sorted(labels)
-    learning = TrainingFolds(tuple(tuple(patients[n::FOLD_COUNT]) for n in range(FOLD_COUNT)))
+    training_folds = TrainingFolds(tuple(tuple(patients[n::FOLD_COUNT]) for n in range(FOLD_COUNT)))
     assert (
-        cross_validate_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path)
+        cross_validate_marker(
+            tiny_cohort, training_folds, IDH, labels, labels, tiny_marker_training, tmp_path
+        )
         is None
     )
     assert not spy.networks, "trained before the check"
 
 
-def test_a_marker_of_too_few_patients_is_refused(tiny_cohort, tiny_marker_training, tmp_path) -> None:
+def test_a_marker_with_too_few_patients_is_refused(tiny_cohort, tiny_marker_training, tmp_path) -> None:
     labels = {"P01": 1, "P02": 0}
-    learning = TrainingFolds((("P01", "P03"), ("P02",), ("P04",)))
+    training_folds = TrainingFolds((("P01", "P03"), ("P02",), ("P04",)))
     with pytest.raises(GliomarkError, match="IDH: 2 patients .* too few"):
-        train_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path)
+        train_marker(tiny_cohort, training_folds, IDH, labels, labels, tiny_marker_training, tmp_path)
 
 
-def test_the_spy_bites_when_the_bank_leaks(
+def test_the_spy_detects_a_leaking_dataset(
     spy, tiny_cohort, tiny_marker_training, tmp_path, monkeypatch
 ) -> None:
     """Deliberate leak: every fold's network is trained on all patients."""
-    folds, labels = load_cohort_folds(tiny_cohort), labels_of(tiny_cohort)
+    folds, labels = load_cohort_folds(tiny_cohort), get_labels(tiny_cohort)
     monkeypatch.setattr(LesionSliceDataset, "select_patients", lambda self, patients: self)
-    learning = TrainingFolds(folds.development_folds, folds.test)
+    training_folds = TrainingFolds(folds.development_folds, folds.test)
     # work folders record the patients, and a network of all patients would be refused in a fold's folder
     monkeypatch.setattr(recipes, "build_network_folder", lambda work, *_: work / str(len(spy.networks)))
-    train_marker(tiny_cohort, learning, IDH, labels, labels, tiny_marker_training, tmp_path)
-    leaks = spy.leaks(folds.test)
-    assert {f"KiNet judged {p} whom it was trained on" for p in folds.development} == set(leaks)
+    train_marker(tiny_cohort, training_folds, IDH, labels, labels, tiny_marker_training, tmp_path)
+    describe_leaks = spy.describe_leaks(folds.test)
+    assert {f"KiNet predicted {p}, on whom it was trained" for p in folds.development} == set(describe_leaks)
 
 
-def test_a_kept_back_patient_among_those_to_learn_from_is_refused(tiny_cohort) -> None:
+def test_an_excluded_patient_among_the_training_patients_is_refused(tiny_cohort) -> None:
     """Deliberate leak: a development fold contains a test patient."""
     folds = load_cohort_folds(tiny_cohort)
     first, *rest = folds.development_folds
@@ -226,50 +234,50 @@ def test_a_kept_back_patient_among_those_to_learn_from_is_refused(tiny_cohort) -
         TrainingFolds((first, first))
 
 
-def test_the_folds_keep_their_own_patients_back(tiny_cohort) -> None:
+def test_folds_exclude_their_own_patients(tiny_cohort) -> None:
     folds = load_cohort_folds(tiny_cohort)
     for number, fold in enumerate(folds.folds):
-        learning = folds_excluding(folds, number)
-        assert learning.excluded == fold and set(learning.patients) == set(tiny_cohort.patient_ids) - set(
-            fold
-        )
+        training_folds = folds_excluding(folds, number)
+        assert training_folds.excluded == fold and set(training_folds.patients) == set(
+            tiny_cohort.patient_ids
+        ) - set(fold)
     assert set(folds_excluding(folds, None).patients) == set(tiny_cohort.patient_ids)
     assert folds_excluding(folds, 0).restrict_to(folds.folds[1]).patients == tuple(sorted(folds.folds[1]))
 
 
 @pytest.mark.parametrize("shuffle", [0, 3])
-def test_no_fold_of_the_cascade_sees_its_patients(
+def test_no_fold_of_the_cascade_is_trained_on_its_test_patients(
     spy, tiny_cohort, tiny_marker_training, tmp_path, monkeypatch, shuffle
 ) -> None:
-    folds, seen = load_cohort_folds(tiny_cohort), []
-    learn = cascade.train_marker
+    folds, calls = load_cohort_folds(tiny_cohort), []
+    original_train = cascade.train_marker
 
-    def spying(cohort, learning, definition, labels, values, settings, work):
+    def record_marker_training(cohort, training_folds, definition, labels, values, settings, work):
         before = len(spy.networks), len(spy.trees)
-        marker = learn(cohort, learning, definition, labels, values, settings, work)
-        seen.append((learning.excluded, spy.networks[before[0] :], spy.trees[before[1] :]))
+        marker = original_train(cohort, training_folds, definition, labels, values, settings, work)
+        calls.append((training_folds.excluded, spy.networks[before[0] :], spy.trees[before[1] :]))
         assert (labels, values) == cascade.load_cascade_labels(cohort, IDH, shuffle)
         return marker
 
-    def drawn(job, test):
+    def return_manual_masks(job, test):
         assert set(test) == set(folds.folds[job.fold_index])
         return {patient: tiny_cohort.read_stack(patient).reader_mask for patient in test}
 
-    def weights(job, test):
-        assert set(test) == set(folds.folds[job.fold_index]) and not seen, "trained before the check"
-        asked.append(job.fold_index)
+    def record_fold(job, test):
+        assert set(test) == set(folds.folds[job.fold_index]) and not calls, "trained before the check"
+        requested_folds.append(job.fold_index)
 
-    asked: list[int] = []
-    monkeypatch.setattr(cascade, "train_marker", spying)
-    monkeypatch.setattr(cascade, "load_fold_weights", weights)
-    monkeypatch.setattr(cascade, "segment_test_patients", drawn)
-    place = ExperimentConfig((tiny_cohort.folder,), tmp_path, "shipped", 0, None, lambda _: None)
-    table = cascade.run_cascade(IDH, None, tiny_marker_training, place, shuffle)
-    assert asked == list(range(FOLD_COUNT))
-    assert [set(kept) for kept, *_ in seen] == [set(fold) for fold in folds.folds]
-    for kept, networks, trees in seen:
-        assert len(networks) == FOLD_COUNT and not any(who & set(kept) for _, who in networks)
-        assert trees and not any((train | stop) & set(kept) for _, train, stop in trees)
+    requested_folds: list[int] = []
+    monkeypatch.setattr(cascade, "train_marker", record_marker_training)
+    monkeypatch.setattr(cascade, "load_fold_weights", record_fold)
+    monkeypatch.setattr(cascade, "segment_test_patients", return_manual_masks)
+    config = ExperimentConfig((tiny_cohort.folder,), tmp_path, "shipped", 0, None, lambda _: None)
+    table = cascade.run_cascade(IDH, None, tiny_marker_training, config, shuffle)
+    assert requested_folds == list(range(FOLD_COUNT))
+    assert [set(excluded) for excluded, *_ in calls] == [set(fold) for fold in folds.folds]
+    for excluded, networks, trees in calls:
+        assert len(networks) == FOLD_COUNT and not any(group & set(excluded) for _, group in networks)
+        assert trees and not any((train | stop) & set(excluded) for _, train, stop in trees)
     one = table[(table["outline"] == "predicted") & (table["stage"] == cascade.CASCADE_STAGE)]
     assert sorted(one[one["fusion"] == "near"]["patient"]) == sorted(tiny_cohort.patient_ids)
     assert set(table["marker"]) == {"idh" if not shuffle else "idh-shuffled-3"}
@@ -282,32 +290,30 @@ def test_no_fold_of_the_cascade_sees_its_patients(
     assert len(summary) == 12 and summary["patients"].eq(15).all()
 
 
-def test_outlines_that_are_not_there_are_missed_before_any_training(spy, tiny_cohort, tmp_path) -> None:
-    place = ExperimentConfig((tiny_cohort.folder,), tmp_path, "shipped", 0, None, lambda _: None)
-    trial = list_shipped_runs(tiny_cohort)[-1]
+def test_missing_segmentations_are_reported_before_any_training(spy, tiny_cohort, tmp_path) -> None:
+    config = ExperimentConfig((tiny_cohort.folder,), tmp_path, "shipped", 0, None, lambda _: None)
+    run = list_shipped_runs(tiny_cohort)[-1]
     with pytest.raises(GliomarkError, match="fold_1.safetensors is missing; give the output folder"):
-        cascade.run_cascade(
-            IDH, trial, demonstration.create_marker_training(), place, 1, tmp_path / "nothing"
-        )
+        cascade.run_cascade(IDH, run, demonstration.create_marker_training(), config, 1, tmp_path / "nothing")
     assert not spy.networks
 
 
-def test_shuffled_labels_are_the_same_labels_on_other_patients(tiny_cohort) -> None:
+def test_permuted_labels_are_the_same_labels_of_other_patients(tiny_cohort) -> None:
     grade = recipes.parse_marker_definition("who_grade>=3")
     true, numbers = cascade.load_cascade_labels(tiny_cohort, grade)
     assert set(numbers.values()) == {2.0, 3.0, 4.0}
-    dealings = [cascade.load_cascade_labels(tiny_cohort, grade, seed) for seed in (1, 2)]
-    (first, _), (second, _) = dealings
+    permutations = [cascade.load_cascade_labels(tiny_cohort, grade, seed) for seed in (1, 2)]
+    (first, _), (second, _) = permutations
     assert first != true != second != first
-    for labels, values in dealings:
+    for labels, values in permutations:
         assert list(labels) == list(values) == list(true)
         assert sorted(values.values()) == sorted(numbers.values())
         # a number is permuted with its label; otherwise it would reveal the true label
         assert labels == {p: int(value >= 3) for p, value in values.items()}
 
 
-def test_dealings_are_told_one_by_one_and_by_their_mean(tmp_path, monkeypatch) -> None:
-    def dealt(definition, trial, settings, place, seed, outlines):
+def test_permutations_are_listed_with_their_mean(tmp_path, monkeypatch) -> None:
+    def run_permuted(definition, run, settings, config, seed, outlines):
         random = np.random.default_rng(seed)
         rows = pd.DataFrame({"fold": np.arange(40) % FOLD_COUNT + 1, "label": np.arange(40) % 2})
         rows = rows.assign(
@@ -315,15 +321,15 @@ def test_dealings_are_told_one_by_one_and_by_their_mean(tmp_path, monkeypatch) -
         )
         return rows.assign(fusion="near", probability=random.uniform(size=40))
 
-    monkeypatch.setattr(cascade, "run_cascade", dealt)
-    place = ExperimentConfig((tmp_path,), tmp_path, "shipped", 0, None, lambda _: None)
-    path = cascade.run_permuted_labels(IDH, None, demonstration.create_marker_training(), place, 4, tmp_path)
+    monkeypatch.setattr(cascade, "run_cascade", run_permuted)
+    config = ExperimentConfig((tmp_path,), tmp_path, "shipped", 0, None, lambda _: None)
+    path = cascade.run_permuted_labels(IDH, None, demonstration.create_marker_training(), config, 4, tmp_path)
     table = pd.read_csv(path)
-    *dealings, mean = table.to_dict("records")
-    assert [r["marker"] for r in dealings] == [f"idh-shuffled-{n}" for n in (1, 2, 3, 4)]
+    *permutations, mean = table.to_dict("records")
+    assert [r["marker"] for r in permutations] == [f"idh-shuffled-{n}" for n in (1, 2, 3, 4)]
     assert mean["marker"] == "mean of 4"
     for name in ("auc", "auc_in_folds"):
-        found = [r[name] for r in dealings]
+        found = [r[name] for r in permutations]
         assert len(set(found)) == 4
         assert mean[name] == pytest.approx(np.mean(found), abs=1e-4)
         assert mean[f"{name}_sd"] == pytest.approx(np.std(found, ddof=1), abs=1e-4)
@@ -331,7 +337,7 @@ def test_dealings_are_told_one_by_one_and_by_their_mean(tmp_path, monkeypatch) -
     assert record["shuffles"] == 4 and record["marker"] == "idh"
 
 
-def test_scoring_a_trained_on_patient_is_refused(tiny_cohort, tiny_marker_training) -> None:
+def test_scoring_a_training_patient_is_refused(tiny_cohort, tiny_marker_training) -> None:
     network, labels = (
         build_marker_network(tiny_marker_training.network).eval(),
         {"P01": 1, "P02": 0, "P03": 1},
@@ -344,7 +350,7 @@ def test_scoring_a_trained_on_patient_is_refused(tiny_cohort, tiny_marker_traini
     ) == {"P03"}
 
 
-def some_vectors(patients: range) -> dict[str, PatientVectors]:
+def create_vectors(patients: range) -> dict[str, PatientVectors]:
     random = np.random.default_rng(0)
     slices = LesionSlices(tuple(range(8)), tuple(range(8)), (100.0,) * 8)
     return {
@@ -359,112 +365,116 @@ def some_vectors(patients: range) -> dict[str, PatientVectors]:
     }
 
 
-def test_trees_stopped_by_a_patient_they_are_fitted_on_are_refused() -> None:
+def test_trees_with_a_patient_in_training_and_early_stopping_are_refused() -> None:
     with pytest.raises(GliomarkError, match="P09"):
-        fit_trees(some_vectors(range(10)), some_vectors(range(9, 14)), 45.0, StackingConfig(max_rounds=15))
+        fit_trees(
+            create_vectors(range(10)), create_vectors(range(9, 14)), 45.0, StackingConfig(max_rounds=15)
+        )
     trees = fit_trees(
-        some_vectors(range(10)), some_vectors(range(10, 14)), 45.0, StackingConfig(max_rounds=15)
+        create_vectors(range(10)), create_vectors(range(10, 14)), 45.0, StackingConfig(max_rounds=15)
     )
-    judged = {
-        p: v.predict_slice_probability(trees, 45.0).mean() for p, v in some_vectors(range(10, 14)).items()
+    predicted = {
+        p: v.predict_slice_probability(trees, 45.0).mean() for p, v in create_vectors(range(10, 14)).items()
     }
-    assert judged["P11"] > judged["P10"]
+    assert predicted["P11"] > predicted["P10"]
 
 
 # ---- segmentation -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def prior_banks(monkeypatch, tiny_segmentation_training) -> list[frozenset[str]]:
+def recorded_priors(monkeypatch, tiny_segmentation_training) -> list[frozenset[str]]:
     """Patients whose masks each FPG was computed from; the training is replaced by a tiny one."""
-    seen: list[frozenset[str]] = []
+    prior_patients: list[frozenset[str]] = []
     focus_prior = segmentation.compute_focus_prior
 
-    def spying(bank):
-        seen.append(patients_in(bank.image))
-        return focus_prior(bank)
+    def record_prior(dataset):
+        prior_patients.append(read_patients(dataset.image))
+        return focus_prior(dataset)
 
-    def tiny(recipe, inputs, epochs, entry):
+    def create_tiny_config(recipe, inputs, epochs, entry):
         settings = tiny_segmentation_training
         return replace(settings, network=replace(settings.network, inputs=inputs), epochs=epochs)
 
-    monkeypatch.setattr(segmentation, "compute_focus_prior", spying)
-    monkeypatch.setattr(recipes, "create_segmentation_config", tiny)
-    return seen
+    monkeypatch.setattr(segmentation, "compute_focus_prior", record_prior)
+    monkeypatch.setattr(recipes, "create_segmentation_config", create_tiny_config)
+    return prior_patients
 
 
 @pytest.fixture
-def segmentation_banks(monkeypatch) -> list[tuple[frozenset[str], frozenset[str]]]:
+def recorded_trainings(monkeypatch) -> list[tuple[frozenset[str], frozenset[str]]]:
     """Training and validation patients of every segmentation network that was trained."""
-    seen = []
+    trainings = []
     train = segmentation.train_segmentation_network
 
-    def spying(bank, settings, work, validation=None, teacher=None):
-        stopped_by = frozenset() if validation is None else patients_in(validation.image)
-        seen.append((patients_in(bank.image), stopped_by))
-        return train(bank, settings, work, validation, teacher)
+    def record_training(dataset, settings, work, validation=None, teacher=None):
+        stopped_by = frozenset() if validation is None else read_patients(validation.image)
+        trainings.append((read_patients(dataset.image), stopped_by))
+        return train(dataset, settings, work, validation, teacher)
 
     for module in (recipes, demonstration):
-        monkeypatch.setattr(module, "train_segmentation_network", spying)
-    return seen
+        monkeypatch.setattr(module, "train_segmentation_network", record_training)
+    return trainings
 
 
-def patients_in_prior(prior: torch.Tensor, cohort, middle) -> set[str]:
+def find_patients_in_prior(prior: torch.Tensor, cohort, compute_centre) -> set[str]:
     step = 240 // len(prior)
-    places = {p: middle(p) for p in cohort.patient_ids}
-    return {p for p, (row, column) in places.items() if prior[row // step, column // step] > 0}
+    centres = {p: compute_centre(p) for p in cohort.patient_ids}
+    return {p for p, (row, column) in centres.items() if prior[row // step, column // step] > 0}
 
 
 @pytest.mark.parametrize("rule", ["joint", "union"])
-def test_segmentation_and_its_prior_see_the_training_patients_only(
-    prior_banks, segmentation_banks, tiny_cohort, compute_lesion_centre, tmp_path, rule
+def test_segmentation_and_its_prior_use_the_training_patients_only(
+    recorded_priors, recorded_trainings, tiny_cohort, compute_lesion_centre, tmp_path, rule
 ) -> None:
     folds = load_cohort_folds(tiny_cohort)
     out = run_segmentation_training(tiny_cohort.folder, tmp_path / "s.safetensors", rule, "small", 1)
-    assert segmentation_banks == [(frozenset(folds.train), frozenset(folds.validation))]
-    assert prior_banks == [frozenset(folds.train)]
+    assert recorded_trainings == [(frozenset(folds.train), frozenset(folds.validation))]
+    assert recorded_priors == [frozenset(folds.train)]
     weights = load_weights(out)
-    assert patients_in_prior(weights.tensors["prior"], tiny_cohort, compute_lesion_centre) == set(folds.train)
+    assert find_patients_in_prior(weights.tensors["prior"], tiny_cohort, compute_lesion_centre) == set(
+        folds.train
+    )
     assert weights.card.training_patients == folds.train and weights.card.folds_sha256 == folds.sha256
 
 
-def test_who_keeps_nobody_back_learns_from_the_validation_patients_too(
-    segmentation_banks, tiny_cohort, tiny_segmentation_training, monkeypatch, tmp_path
+def test_training_without_validation_includes_the_validation_patients(
+    recorded_trainings, tiny_cohort, tiny_segmentation_training, monkeypatch, tmp_path
 ) -> None:
-    everybody = replace(tiny_segmentation_training, validate_every=0)
-    everybody = replace(everybody, network=replace(everybody.network, inputs=2), epochs=1)
-    monkeypatch.setattr(recipes, "create_segmentation_config", lambda *_: everybody)
+    all_patients = replace(tiny_segmentation_training, validate_every=0)
+    all_patients = replace(all_patients, network=replace(all_patients.network, inputs=2), epochs=1)
+    monkeypatch.setattr(recipes, "create_segmentation_config", lambda *_: all_patients)
     out = run_segmentation_training(tiny_cohort.folder, tmp_path / "s.safetensors", "joint", "pretrained", 1)
     folds = load_cohort_folds(tiny_cohort)
-    learnt = {*folds.train, *folds.validation}
-    assert segmentation_banks == [(frozenset(learnt), frozenset())]
-    assert set(load_weights(out).card.training_patients) == learnt, "test patients were used"
+    expected = {*folds.train, *folds.validation}
+    assert recorded_trainings == [(frozenset(expected), frozenset())]
+    assert set(load_weights(out).card.training_patients) == expected, "test patients were used"
 
 
-def demonstration_trial(settings) -> SegmentationRun:
+def create_demonstration_run(settings) -> SegmentationRun:
     network = replace(settings.network, inputs=2)
     return SegmentationRun("shipped", replace(settings, network=network, epochs=1), "joint", flips=True)
 
 
-def test_the_shipped_network_is_everybodys_and_the_test_outlines_are_another_ones(
-    prior_banks, segmentation_banks, tiny_cohort, tiny_segmentation_training, tmp_path
+def test_the_shipped_network_is_trained_on_all_patients_and_not_used_for_test_masks(
+    recorded_priors, recorded_trainings, tiny_cohort, tiny_segmentation_training, tmp_path
 ) -> None:
     folds = load_cohort_folds(tiny_cohort)
-    trial = demonstration_trial(tiny_segmentation_training)
+    run = create_demonstration_run(tiny_segmentation_training)
     config = ExperimentConfig((tiny_cohort.folder,), tmp_path, "shipped", 0, None, lambda _: None)
-    weights = demonstration.train_final_segmentation_network(trial, config)
-    assert segmentation_banks == [(frozenset(tiny_cohort.patient_ids), frozenset())]
+    weights = demonstration.train_final_segmentation_network(run, config)
+    assert recorded_trainings == [(frozenset(tiny_cohort.patient_ids), frozenset())]
     assert set(weights.card.training_patients) == set(tiny_cohort.patient_ids)
     assert weights.card.segmentation.flips is True
-    demonstration.train_final_segmentation_network(trial, config)
-    assert len(segmentation_banks) == 1, "a network was trained again"
+    demonstration.train_final_segmentation_network(run, config)
+    assert len(recorded_trainings) == 1, "a network was trained again"
     with pytest.raises(GliomarkError, match="other settings"):
-        longer = replace(trial, training=replace(trial.training, epochs=2))
+        longer = replace(run, training=replace(run.training, epochs=2))
         demonstration.train_final_segmentation_network(longer, config)
     # the test patients' masks come from the network of the fold in which they are tested
     procedure = SegmentationProcedure()
-    complete_jobs(procedure.list_jobs([trial], FOLD_COUNT, config), procedure, config)
-    job = create_fold_job(trial, FOLD_COUNT - 1, (tiny_cohort.folder,), config.work_folder)
+    complete_jobs(procedure.list_jobs([run], FOLD_COUNT, config), procedure, config)
+    job = create_fold_job(run, FOLD_COUNT - 1, (tiny_cohort.folder,), config.work_folder)
     both = tuple(p for p in folds.test if len(tiny_cohort.get_sequences(p)) == 2)
     assert set(cascade.segment_test_patients(job, both)) == set(both)
     for number in range(FOLD_COUNT - 1):
@@ -472,13 +482,13 @@ def test_the_shipped_network_is_everybodys_and_the_test_outlines_are_another_one
             cascade.segment_test_patients(replace(job, excluded_folds=(number,)), both)
 
 
-def test_markers_on_a_segmentation_that_saw_test_patients_are_refused(
+def test_markers_on_a_segmentation_trained_on_test_patients_are_refused(
     tiny_cohort, tiny_segmentation_training, tmp_path
 ) -> None:
     folds = load_cohort_folds(tiny_cohort)
-    seen = (*folds.train, folds.test[1])
+    training_patients = (*folds.train, folds.test[1])
     card = recipes.create_segmentation_card(
-        "s", tiny_cohort, folds, seen, "joint", tiny_segmentation_training
+        "s", tiny_cohort, folds, training_patients, "joint", tiny_segmentation_training
     )
     save_weights(tmp_path / "s.safetensors", card, {"prior": torch.zeros(2, 2)})
     with pytest.raises(GliomarkError, match="test patients"):
@@ -490,13 +500,13 @@ def test_markers_on_a_segmentation_that_saw_test_patients_are_refused(
 # ---- resuming an interrupted run --------------------------------------------------------------------
 
 
-def test_a_checkpoint_of_other_patients_is_not_gone_on_from(
-    tiny_cohort, tiny_marker_training, tmp_path
-) -> None:
+def test_a_checkpoint_of_other_patients_is_not_resumed(tiny_cohort, tiny_marker_training, tmp_path) -> None:
     """With new folds and an old work folder, the checkpoint may have been trained on excluded patients."""
     labels = {p: int(p[1:]) % 2 for p in tiny_cohort.patient_ids[:8]}
-    bank = recipes.load_lesion_slice_dataset(tiny_cohort, labels, recipes.get_cohort_sequences(tiny_cohort))
-    first, other = bank.select_patients(list(labels)[:6]), bank.select_patients(list(labels)[2:])
+    dataset = recipes.load_lesion_slice_dataset(
+        tiny_cohort, labels, recipes.get_cohort_sequences(tiny_cohort)
+    )
+    first, other = dataset.select_patients(list(labels)[:6]), dataset.select_patients(list(labels)[2:])
     recipes.train_marker_network(first, tiny_marker_training, tmp_path / "work")
     recipes.train_marker_network(first, tiny_marker_training, tmp_path / "work")  # same patients: resumed
     with pytest.raises(GliomarkError, match="other patients"):

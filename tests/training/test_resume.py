@@ -79,7 +79,7 @@ def quiet_lightning() -> Iterator[None]:
         yield
 
 
-def bank() -> tuple[torch.Tensor, ...]:
+def create_slices() -> tuple[torch.Tensor, ...]:
     """Return image, lesion, label and patient of eight slices of four patients."""
     lesion = torch.zeros(8, SIDE, SIDE, dtype=torch.uint8)
     for index in range(8):
@@ -90,7 +90,7 @@ def bank() -> tuple[torch.Tensor, ...]:
 
 def train(kind: Kind, work: Path) -> nn.Module:
     """Train, or resume a training."""
-    image, lesion, label, patient = bank()
+    image, lesion, label, patient = create_slices()
     if isinstance(kind, MarkerTrainingConfig):
         names = tuple("abcd")
         return train_marker_network(
@@ -101,7 +101,7 @@ def train(kind: Kind, work: Path) -> nn.Module:
     return train_segmentation_network(slices, kind, work, validation).network
 
 
-def sha256(network: nn.Module) -> str:
+def hash_weights(network: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
@@ -109,53 +109,53 @@ def sha256(network: nn.Module) -> str:
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+def get_uninterrupted_hash(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """Return a function from kind to the hash of the weights of an uninterrupted training, which is run once."""
-    known: dict[str, str] = {}
+    hashes: dict[str, str] = {}
 
-    def of(kind: str) -> str:
-        if kind not in known:
-            known[kind] = sha256(train(KINDS[kind], tmp_path_factory.mktemp("unbroken")))
-        return known[kind]
+    def get_hash(kind: str) -> str:
+        if kind not in hashes:
+            hashes[kind] = hash_weights(train(KINDS[kind], tmp_path_factory.mktemp("unbroken")))
+        return hashes[kind]
 
-    return of
+    return get_hash
 
 
-def cut(monkeypatch: pytest.MonkeyPatch, kind: Kind, epoch: int, batch: int) -> None:
+def interrupt_training(monkeypatch: pytest.MonkeyPatch, kind: Kind, epoch: int, batch: int) -> None:
     """Simulate one power failure during that batch."""
     task = MarkerTrainingModule if isinstance(kind, MarkerTrainingConfig) else SegmentationTrainingModule
-    step, over = task.training_step, []
+    step, interrupted = task.training_step, []
 
-    def training_step(self, given, index: int):
-        if (self.current_epoch, index) == (epoch, batch) and not over:
-            over.append(True)
+    def training_step(self, batch_tensors, index: int):
+        if (self.current_epoch, index) == (epoch, batch) and not interrupted:
+            interrupted.append(True)
             raise RuntimeError("power cut")
-        return step(self, given, index)
+        return step(self, batch_tensors, index)
 
     monkeypatch.setattr(task, "training_step", training_step)
 
 
 @pytest.mark.parametrize(("epoch", "batch"), [(0, 1), (1, 0), (2, 2)])
 @pytest.mark.parametrize("name", KINDS)
-def test_the_weights_are_the_same(
-    unbroken, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, epoch: int, batch: int
+def test_a_resumed_training_gives_the_same_weights(
+    get_uninterrupted_hash, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, epoch: int, batch: int
 ) -> None:
-    expected = unbroken(name)
-    cut(monkeypatch, KINDS[name], epoch, batch)
+    expected = get_uninterrupted_hash(name)
+    interrupt_training(monkeypatch, KINDS[name], epoch, batch)
     with pytest.raises(RuntimeError, match="power cut"):
         train(KINDS[name], tmp_path)
     torch.manual_seed(99)  # another process starts with another generator state
-    assert sha256(train(KINDS[name], tmp_path)) == expected
+    assert hash_weights(train(KINDS[name], tmp_path)) == expected
     assert not list(tmp_path.rglob(".gliomark-*")) and not list(tmp_path.rglob("*-v1*"))
 
 
 @pytest.mark.parametrize("moment", ["before the last is moved", "before it is replaced", "after it"])
-def test_a_cut_while_the_checkpoint_is_written(
-    unbroken, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, moment: str
+def test_an_interruption_while_the_checkpoint_is_written_is_survived(
+    get_uninterrupted_hash, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, moment: str
 ) -> None:
     write, written = checkpoints.atomic_write, []
 
-    def cut_off(path: Path, content: bytes) -> Path:
+    def interrupt_write(path: Path, content: bytes) -> Path:
         if path.name != LAST_CHECKPOINT_NAME or written.append(path) or len(written) != 2:
             return write(path, content)
         if moment == "before the last is moved":
@@ -164,35 +164,35 @@ def test_a_cut_while_the_checkpoint_is_written(
             write(path, content)
         raise RuntimeError("power cut")
 
-    monkeypatch.setattr(checkpoints, "atomic_write", cut_off)
+    monkeypatch.setattr(checkpoints, "atomic_write", interrupt_write)
     with pytest.raises(RuntimeError, match="power cut"):
         train(SEGMENTATION, tmp_path)
-    assert sha256(train(SEGMENTATION, tmp_path)) == unbroken("MIG-Net")
+    assert hash_weights(train(SEGMENTATION, tmp_path)) == get_uninterrupted_hash("MIG-Net")
 
 
-@pytest.mark.parametrize("damage", ["cut short", "one bit", "empty", "both", "gone"])
-def test_a_damaged_checkpoint_is_noticed(
-    unbroken, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damage: str
+@pytest.mark.parametrize("harm", ["cut short", "one bit", "empty", "both", "gone"])
+def test_a_damaged_checkpoint_is_detected(
+    get_uninterrupted_hash, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, harm: str
 ) -> None:
     """The previous checkpoint is used; if that is damaged as well, training starts from the beginning."""
-    cut(monkeypatch, SEGMENTATION, 2, 1)
+    interrupt_training(monkeypatch, SEGMENTATION, 2, 1)
     with pytest.raises(RuntimeError, match="power cut"):
         train(SEGMENTATION, tmp_path)
     last, previous = tmp_path / LAST_CHECKPOINT_NAME, tmp_path / PREVIOUS_CHECKPOINT_NAME
     assert find_last_checkpoint(tmp_path) == last and is_checkpoint_complete(previous)
     content = last.read_bytes()
     middle = len(content) // 2
-    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-    for path in (last, previous) if damage == "both" else (last,):
-        path.write_bytes({"cut short": content[:-200], "one bit": flipped}.get(damage, b""))
-    if damage == "gone":
+    corrupted = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    for path in (last, previous) if harm == "both" else (last,):
+        path.write_bytes({"cut short": content[:-200], "one bit": corrupted}.get(harm, b""))
+    if harm == "gone":
         last.unlink()
-    assert find_last_checkpoint(tmp_path) == (None if damage == "both" else previous)
-    assert sha256(train(SEGMENTATION, tmp_path)) == unbroken("MIG-Net")
+    assert find_last_checkpoint(tmp_path) == (None if harm == "both" else previous)
+    assert hash_weights(train(SEGMENTATION, tmp_path)) == get_uninterrupted_hash("MIG-Net")
     assert is_checkpoint_complete(last)
 
 
-def test_what_is_drawn_depends_on_seed_epoch_and_batch_alone() -> None:
+def test_random_numbers_depend_only_on_seed_epoch_and_batch() -> None:
     assert (
         len(
             {derive_seed(seed, epoch, batch) for seed in range(3) for epoch in range(3) for batch in range(3)}
@@ -207,8 +207,8 @@ def test_what_is_drawn_depends_on_seed_epoch_and_batch_alone() -> None:
 
 
 @pytest.mark.parametrize("sampler", [EpochSampler, ClassBalancedSampler])
-def test_a_sampler_draws_anew_each_epoch_and_the_same_again(sampler) -> None:
-    image, lesion, label, patient = bank()
+def test_a_sampler_draws_differently_each_epoch_and_reproducibly(sampler) -> None:
+    image, lesion, label, patient = create_slices()
     if sampler is EpochSampler:
         drawn = EpochSampler(SliceDataset(image, lesion, label, patient, tuple("abcd")), 6, 0.5, 1)
     else:

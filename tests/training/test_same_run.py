@@ -26,7 +26,7 @@ from gliomark.training.segmentation import SegmentationTrainingConfig, train_seg
 from gliomark.training.slice_dataset import SliceDataset
 
 
-def slice_bank(number: int = 0, side: int = 240) -> SliceDataset:
+def create_slice_dataset(number: int = 0, side: int = 240) -> SliceDataset:
     """Create six slices of three patients."""
     random = torch.Generator().manual_seed(number)
     lesion = torch.zeros(6, side, side, dtype=torch.uint8)
@@ -37,17 +37,19 @@ def slice_bank(number: int = 0, side: int = 240) -> SliceDataset:
     )
 
 
-def lesion_bank() -> LesionSliceDataset:
-    bank = slice_bank(side=60)
+def create_lesion_dataset() -> LesionSliceDataset:
+    dataset = create_slice_dataset(side=60)
     label = torch.tensor([0, 0, 1, 1, 0, 0])
-    return LesionSliceDataset(bank.image, bank.lesion, label, label.float(), bank.patient, bank.patient_ids)
+    return LesionSliceDataset(
+        dataset.image, dataset.lesion, label, label.float(), dataset.patient, dataset.patient_ids
+    )
 
 
-def altered(bank, field: str):
+def change_one_value(dataset, field: str):
     """Return the data set with one value of one field changed."""
-    values = getattr(bank, field).clone()
+    values = getattr(dataset, field).clone()
     values[(1,) * values.ndim] = 1 - values[(1,) * values.ndim]
-    return replace(bank, **{field: values})
+    return replace(dataset, **{field: values})
 
 
 @pytest.fixture
@@ -56,82 +58,82 @@ def segmentation_training(tiny_segmentation_training) -> SegmentationTrainingCon
 
 
 @pytest.mark.parametrize("field", ["image", "lesion", "grade", "patient"])
-def test_a_segmentation_of_other_data_is_refused(segmentation_training, tmp_path, field) -> None:
-    bank = slice_bank()
-    first = train_segmentation_network(bank, segmentation_training, tmp_path)
-    again = train_segmentation_network(slice_bank(), segmentation_training, tmp_path)
+def test_a_segmentation_run_with_other_data_is_refused(segmentation_training, tmp_path, field) -> None:
+    dataset = create_slice_dataset()
+    first = train_segmentation_network(dataset, segmentation_training, tmp_path)
+    again = train_segmentation_network(create_slice_dataset(), segmentation_training, tmp_path)
     for name, tensor in first.network.state_dict().items():
         assert torch.equal(tensor, again.network.state_dict()[name]), (
             "the run was already finished but was trained again"
         )
     with pytest.raises(GliomarkError, match="other images, masks or labels"):
-        train_segmentation_network(altered(bank, field), segmentation_training, tmp_path)
+        train_segmentation_network(change_one_value(dataset, field), segmentation_training, tmp_path)
 
 
 @pytest.mark.parametrize(
     "change", [{"rate": 0.01}, {"seed": 1}, {"epochs": 2}, {"weight_decay": 0.0}, {"lesion_share": 0.5}]
 )
-def test_a_segmentation_with_other_settings_is_refused(segmentation_training, tmp_path, change) -> None:
-    train_segmentation_network(slice_bank(), segmentation_training, tmp_path)
+def test_a_segmentation_run_with_other_settings_is_refused(segmentation_training, tmp_path, change) -> None:
+    train_segmentation_network(create_slice_dataset(), segmentation_training, tmp_path)
     with pytest.raises(GliomarkError, match="other settings") as caught:
-        train_segmentation_network(slice_bank(), replace(segmentation_training, **change), tmp_path)
+        train_segmentation_network(create_slice_dataset(), replace(segmentation_training, **change), tmp_path)
     assert str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize("what", ["patients", "validation", "teacher", "unknown", "damaged record"])
-def test_a_segmentation_of_another_run_is_refused(segmentation_training, tmp_path, what) -> None:
-    bank = slice_bank()
-    trained = train_segmentation_network(bank, segmentation_training, tmp_path, slice_bank(1))
-    given = [bank, segmentation_training, tmp_path, slice_bank(1)]
-    said = "other images, masks or labels"
-    if what == "patients":
-        given[0], said = replace(bank, patient_ids=("a", "b", "d")), "other patients"
-    elif what == "validation":
-        given[3] = slice_bank(2)
-    elif what == "teacher":
-        given.append(trained.network)
+@pytest.mark.parametrize("difference", ["patients", "validation", "teacher", "unknown", "damaged record"])
+def test_another_segmentation_run_is_refused(segmentation_training, tmp_path, difference) -> None:
+    dataset = create_slice_dataset()
+    trained = train_segmentation_network(dataset, segmentation_training, tmp_path, create_slice_dataset(1))
+    arguments = [dataset, segmentation_training, tmp_path, create_slice_dataset(1)]
+    expected_text = "other images, masks or labels"
+    if difference == "patients":
+        arguments[0], expected_text = replace(dataset, patient_ids=("a", "b", "d")), "other patients"
+    elif difference == "validation":
+        arguments[3] = create_slice_dataset(2)
+    elif difference == "teacher":
+        arguments.append(trained.network)
     else:
-        said = "without a record of its data and settings"
+        expected_text = "without a record of its data and settings"
         record = tmp_path / "run.json"
-        record.unlink() if what == "unknown" else record.write_text("{", "utf-8")
-    with pytest.raises(GliomarkError, match=said):
-        train_segmentation_network(*given)
+        record.unlink() if difference == "unknown" else record.write_text("{", "utf-8")
+    with pytest.raises(GliomarkError, match=expected_text):
+        train_segmentation_network(*arguments)
 
 
 @pytest.mark.parametrize("kind", ["KiNet", "pretrained"])
 @pytest.mark.parametrize("change", [*(f.name for f in fields(LesionSliceDataset)), "crop", "seed"])
-def test_a_marker_of_another_run_is_refused(tiny_marker_training, tmp_path, kind, change) -> None:
+def test_another_marker_run_is_refused(tiny_marker_training, tmp_path, kind, change) -> None:
     settings: MarkerTrainingConfig = (
         create_marker_config("pretrained") if kind == "pretrained" else tiny_marker_training
     )
     settings = replace(settings, augmentation=replace(settings.augmentation, crop=48), batch=2)
-    bank = lesion_bank()
-    train_marker_network(bank, settings, tmp_path)
-    train_marker_network(lesion_bank(), settings, tmp_path)
+    dataset = create_lesion_dataset()
+    train_marker_network(dataset, settings, tmp_path)
+    train_marker_network(create_lesion_dataset(), settings, tmp_path)
     if change == "patient_ids":
-        bank = replace(bank, patient_ids=("a", "b", "d"))
+        dataset = replace(dataset, patient_ids=("a", "b", "d"))
     elif change == "crop":
         settings = replace(settings, augmentation=replace(settings.augmentation, crop=52))
     elif change == "seed":
         settings = replace(settings, seed=7)
     else:
-        bank = altered(bank, change)
+        dataset = change_one_value(dataset, change)
     with pytest.raises(GliomarkError, match="contains a training run"):
-        train_marker_network(bank, settings, tmp_path)
+        train_marker_network(dataset, settings, tmp_path)
 
 
 # ---- the command ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("change", ["rule", "epochs", "one pixel", "nothing"])
-def test_the_command_never_returns_another_runs_network(
+def test_the_command_never_returns_the_network_of_another_run(
     tiny_segmentation_training, monkeypatch, tmp_path, change
 ) -> None:
-    def settings(recipe: str, inputs: int, epochs: int, entry: object) -> SegmentationTrainingConfig:
+    def create_config(recipe: str, inputs: int, epochs: int, entry: object) -> SegmentationTrainingConfig:
         network = replace(tiny_segmentation_training.network, inputs=inputs)
         return replace(tiny_segmentation_training, network=network, epochs=epochs)
 
-    monkeypatch.setattr(recipes, "create_segmentation_config", settings)
+    monkeypatch.setattr(recipes, "create_segmentation_config", create_config)
     cohort, out = write_tiny_cohort(tmp_path / "cohort"), tmp_path / "s.safetensors"
     run_segmentation_training(cohort, out, "union", "small", 1)
     before, rule, epochs = load_weights(out).sha256, "union", 1
