@@ -10,7 +10,7 @@ URL = "127.0.0.1:8765/api/health"
 
 
 def is_healthy(scheme: str) -> bool:
-    """Whether the server answers. Its certificate is not verified: only this container is asked."""
+    """Whether the server answers. Its certificate is not verified: only this container is contacted."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -145,7 +145,7 @@ def render_table(packages: dict[str, Distribution], rules: Rules) -> str:
         text += f"| {name} | {find_licence(package, rules)} | {remark} |\n"
     text += "\n## Data inside the packages\n\n| package | files | content | licence | source |\n|---|---|---|---|---|\n"
     for row in rules.data:
-        cells = (row["package"], f"`{row['files']}`", row["what"], row["licence"], row["said"])
+        cells = (row["package"], f"`{row['files']}`", row["what"], row["licence"], row["source"])
         text += f"| {' | '.join(cells)} |\n"
     return text
 

@@ -1,4 +1,4 @@
-"""Numbers in documents are those of ``results/``, versions agree, and no file is in the repository that may not be.
+"""Numbers in documents are those of ``results/``, versions agree, and the repository contains only permitted files.
 
 Links, commands and tutorials are tested in ``tests/docs``.
 """
@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def text_of(name: str) -> str:
+def read_text(name: str) -> str:
     return (ROOT / name).read_text("utf-8")
 
 
@@ -35,9 +35,9 @@ def text_of(name: str) -> str:
         "docs/explanation/markers.md",
     ],
 )
-def test_numbers_are_those_of_the_csv_files(name: str) -> None:
+def test_numbers_in_documents_are_those_of_the_csv_files(name: str) -> None:
     tables = pytest.importorskip("gliomark.experiments.markdown_tables")
-    document, text = text_of(name), tables.DOCUMENT_FORMATTERS[name](ROOT / "results")
+    document, text = read_text(name), tables.DOCUMENT_FORMATTERS[name](ROOT / "results")
     assert tables.insert_results(document, text, ROOT / name) == document, (
         f"the tables of {name} are not those of results/: gliomark experiment tables"
     )
@@ -46,18 +46,18 @@ def test_numbers_are_those_of_the_csv_files(name: str) -> None:
 # ---- versions ---------------------------------------------------------------------------------------
 
 
-def test_version_is_the_same_everywhere() -> None:
-    version = tomllib.loads(text_of("pyproject.toml"))["project"]["version"]
-    released = re.findall(r"^## \[(\d[^\]]*)\]", text_of("CHANGELOG.md"), re.MULTILINE)
+def test_the_version_is_the_same_everywhere() -> None:
+    version = tomllib.loads(read_text("pyproject.toml"))["project"]["version"]
+    released = re.findall(r"^## \[(\d[^\]]*)\]", read_text("CHANGELOG.md"), re.MULTILINE)
     assert released[0] == version
-    assert re.search(rf'^version: "?{re.escape(version)}"?$', text_of("CITATION.cff"), re.MULTILINE)
+    assert re.search(rf'^version: "?{re.escape(version)}"?$', read_text("CITATION.cff"), re.MULTILINE)
 
 
 # ---- tracked files ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def tracked() -> list[Path]:
+def tracked_files() -> list[Path]:
     """Existing files that git tracks."""
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
@@ -72,20 +72,24 @@ AGGREGATE_FIGURES = {"figure_3_1.png", "figure_3_1_cohorts.png", "figure_guidanc
 
 def may_be_binary(path: Path) -> bool:
     """Whether a file may be binary: pictures of the documents, plots of results, weights, translations."""
-    place = path.relative_to(ROOT)
-    if place.suffix == ".png":
-        # results: only aggregate plots, listed by name, so that no plot of a single patient is added unnoticed
-        return place.parts[0] == "docs" or (place.parts[0] == "results" and place.name in AGGREGATE_FIGURES)
-    if place.suffix == ".qm":  # a test compares it with its source
-        return place.parent == Path("src/gliomark/client/translations")
-    if place == Path(
+    relative_path = path.relative_to(ROOT)
+    if relative_path.suffix == ".png":
+        # results: only aggregate plots, listed by name, so that a plot of a single patient cannot be added by mistake
+        return relative_path.parts[0] == "docs" or (
+            relative_path.parts[0] == "results" and relative_path.name in AGGREGATE_FIGURES
+        )
+    if relative_path.suffix == ".qm":  # a test compares it with its source
+        return relative_path.parent == Path("src/gliomark/client/translations")
+    if relative_path == Path(
         "tests/server/before/before.tar.xz"
-    ):  # of a synthetic patient, see make.py in the same folder
+    ):  # of a synthetic patient, see tests/server/older_version/make_archive.py
         return True
-    return place.suffix == ".safetensors" and place.parent == Path("src/gliomark/models/shipped")
+    return relative_path.suffix == ".safetensors" and relative_path.parent == Path(
+        "src/gliomark/models/shipped"
+    )
 
 
-def text_or_none(path: Path) -> str | None:
+def read_text_or_none(path: Path) -> str | None:
     """Read a file's text; None for a binary file."""
     try:
         text = path.read_text("utf-8")
@@ -94,24 +98,26 @@ def text_or_none(path: Path) -> str | None:
     return None if "\0" in text else text
 
 
-def test_no_patients_images(tracked) -> None:
+def test_no_images_of_patients_are_tracked(tracked_files) -> None:
     """Any file that is not text could be an image of a patient."""
-    odd = [path for path in tracked if text_or_none(path) is None and not may_be_binary(path)]
-    assert not odd
+    unexpected = [
+        path for path in tracked_files if read_text_or_none(path) is None and not may_be_binary(path)
+    ]
+    assert not unexpected
 
 
-def test_no_machine_paths(tracked) -> None:
+def test_no_paths_of_a_machine_are_tracked(tracked_files) -> None:
     """No file contains paths of the machine on which it was written."""
     names = "|".join(["work", "root", "home/[a-z]", "Users/[A-Za-z]"])
     absolute = re.compile(r"(?<![\w.})\]*-])/(?:" + names + ")/")
     found = {
         str(path.relative_to(ROOT)): hit.group()
-        for path in tracked
-        if (text := text_or_none(path)) is not None and (hit := absolute.search(text))
+        for path in tracked_files
+        if (text := read_text_or_none(path)) is not None and (hit := absolute.search(text))
     }
     assert not found
 
 
-def test_no_large_files(tracked) -> None:
-    large = {path.name: path.stat().st_size for path in tracked if path.suffix != ".safetensors"}
+def test_no_large_files_are_tracked(tracked_files) -> None:
+    large = {path.name: path.stat().st_size for path in tracked_files if path.suffix != ".safetensors"}
     assert max(large.values()) < 2_000_000

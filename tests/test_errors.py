@@ -33,7 +33,7 @@ def test_every_error_has_a_kind() -> None:
 
 
 @pytest.mark.parametrize(
-    ("leaf", "kind"),
+    ("error_class", "kind"),
     [
         (ReaderProcessError, errors.InputError),
         (NoExaminationError, errors.InputError),
@@ -42,8 +42,10 @@ def test_every_error_has_a_kind() -> None:
         (FileWriteError, GliomarkError),
     ],
 )
-def test_special_errors_belong_to_a_kind(leaf: type[GliomarkError], kind: type[GliomarkError]) -> None:
-    assert leaf.__mro__[1] is kind
+def test_a_special_error_has_the_right_kind(
+    error_class: type[GliomarkError], kind: type[GliomarkError]
+) -> None:
+    assert error_class.__mro__[1] is kind
 
 
 @pytest.mark.parametrize("kind", ERROR_KINDS.values())

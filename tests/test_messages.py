@@ -34,26 +34,26 @@ from gliomark.study import READER_SEGMENTATION_RULE, MRSequence
 HAN = re.compile(r"[\u4e00-\u9fff]")
 
 
-def fields(text: str) -> set[str]:
-    """The names of the parameters of a format string."""
+def find_fields(text: str) -> set[str]:
+    """Find the names of the parameters of a format string."""
     return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
 
 
 @pytest.mark.parametrize("code", MESSAGES)
-def test_both_languages_take_the_same_parameters(code: str) -> None:
+def test_both_languages_use_the_same_parameters(code: str) -> None:
     english, chinese = MESSAGES[code]
-    assert fields(english) == fields(chinese)
-    assert "" not in fields(english), "parameters are named"
+    assert find_fields(english) == find_fields(chinese)
+    assert "" not in find_fields(english), "parameters are named"
 
 
 @pytest.mark.parametrize("code", MESSAGES)
-def test_each_language_is_itself(code: str) -> None:
+def test_each_text_is_in_its_language(code: str) -> None:
     english, chinese = MESSAGES[code]
-    says_something = re.search(
+    has_words = re.search(
         "[A-Za-z]", re.sub(r"\{[^}]*\}", "", english)
-    )  # what only joins others has no words
-    assert HAN.search(chinese) or not says_something
-    assert not re.search(r"[\u4e00-\u9fff]{5,}", english), "English may quote a Chinese word, no more"
+    )  # a message that only joins others has no words
+    assert HAN.search(chinese) or not has_words
+    assert not re.search(r"[\u4e00-\u9fff]{5,}", english), "English may quote a Chinese word, not a phrase"
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", code)
 
 
@@ -65,23 +65,23 @@ def test_a_message_is_its_english_text_and_renders_in_chinese() -> None:
     assert render_message("a file's own words", "zh") == "a file's own words"
 
 
-@pytest.mark.parametrize("carry", [pickle.loads, copy.deepcopy, json.loads])
-def test_code_and_parameters_outlast_a_journey(carry) -> None:
+@pytest.mark.parametrize("transfer", [pickle.loads, copy.deepcopy, json.loads])
+def test_code_and_parameters_survive_serialisation(transfer) -> None:
     text = message("no-lesion")
-    if carry is json.loads:
-        carried = from_message_record(json.loads(json.dumps(to_message_record(text))))
+    if transfer is json.loads:
+        restored = from_message_record(json.loads(json.dumps(to_message_record(text))))
     else:
-        carried = carry(pickle.dumps(text)) if carry is pickle.loads else carry(text)
-    assert isinstance(carried, Message)
-    assert (carried, carried.code, carried.parameters) == (text, text.code, text.parameters)
+        restored = transfer(pickle.dumps(text)) if transfer is pickle.loads else transfer(text)
+    assert isinstance(restored, Message)
+    assert (restored, restored.code, restored.parameters) == (text, text.code, text.parameters)
 
 
-def test_what_a_file_says_without_end_is_cut() -> None:
-    """A cell of a megabyte does not make a sentence of a megabyte; a path is said whole."""
+def test_long_content_of_a_file_is_shortened() -> None:
+    """A cell of a megabyte does not make a sentence of a megabyte; a path is not shortened."""
     path = Path("/" + "x" * 1000)
-    said = message("age-refused", cell="9" * 5000, patient="P1", table=path, reason=message("age-nought"))
-    assert len(said) < 1600 and f"{'9' * 300}…" in said and str(path) in said
-    assert said.parameters["reason"] == message("age-nought")
+    text = message("age-refused", cell="9" * 5000, patient="P1", table=path, reason=message("age-nought"))
+    assert len(text) < 1600 and f"{'9' * 300}…" in text and str(path) in text
+    assert text.parameters["reason"] == message("age-nought")
 
 
 def test_an_unknown_code_keeps_its_text() -> None:
@@ -93,7 +93,7 @@ def test_an_unknown_code_keeps_its_text() -> None:
 
 
 @pytest.mark.parametrize("missing", [{}, {"folder": "P1"}, {"count": 3}])
-def test_what_an_older_version_kept_keeps_its_text(monkeypatch, missing: dict) -> None:
+def test_a_message_stored_by_an_older_version_keeps_its_text(monkeypatch, missing: dict) -> None:
     with monkeypatch.context() as older:
         older.setitem(MESSAGES, "since-renamed", ("Said by an older version.", "旧版本的句子。"))
         kept = pickle.dumps([message("since-renamed")])
@@ -114,27 +114,27 @@ def test_what_an_older_version_kept_keeps_its_text(monkeypatch, missing: dict) -
         ("brain-partly-shown", {"sequence": MRSequence.T2, "percent": 61.2, "part": message("brain-top")}),
     ],
 )
-def test_every_kind_of_parameter_travels_as_json(code: str, parameters: dict) -> None:
+def test_every_kind_of_parameter_is_serialised_as_json(code: str, parameters: dict) -> None:
     text = message(code, **parameters)
-    carried = from_message_record(json.loads(json.dumps(to_message_record(text), allow_nan=False)))
+    restored = from_message_record(json.loads(json.dumps(to_message_record(text), allow_nan=False)))
     assert (
-        isinstance(carried, Message)
-        and carried == text
-        and render_message(carried, "zh") == render_message(text, "zh")
+        isinstance(restored, Message)
+        and restored == text
+        and render_message(restored, "zh") == render_message(text, "zh")
     )
 
 
-def test_a_parameter_that_is_no_number_costs_the_translation_alone() -> None:
+def test_a_parameter_not_a_number_keeps_the_english_text() -> None:
     text = message("brain-small", ml=float("nan"), steps="1 x 1")
     assert from_message_record(json.loads(json.dumps(to_message_record(text), allow_nan=False))) == text
 
 
 @pytest.mark.parametrize(
-    ("probability", "said"),
+    ("probability", "text"),
     [(None, "–"), (0.0, "< 1 %"), (0.004, "< 1 %"), (0.006, "1 %"), (0.994, "99 %"), (1.0, "> 99 %")],
 )
-def test_no_probability_is_said_to_be_certain(probability: float | None, said: str) -> None:
-    assert format_percent(probability) == said
+def test_no_probability_is_shown_as_certain(probability: float | None, text: str) -> None:
+    assert format_percent(probability) == text
 
 
 @pytest.mark.parametrize(
@@ -146,25 +146,27 @@ def test_no_probability_is_said_to_be_certain(probability: float | None, said: s
         ("an author's own level", False, "an author's own level", "an author's own level"),
     ],
 )
-def test_levels_in_words(level: str, is_borderline: bool, english: str, chinese: str) -> None:
+def test_levels_are_described_in_both_languages(
+    level: str, is_borderline: bool, english: str, chinese: str
+) -> None:
     assert describe_level(level, is_borderline, "en") == english
     assert describe_level(level, is_borderline, "zh") == chinese
 
 
-def test_a_document_carries_its_messages_as_data() -> None:
-    """Texts in JSON are English; whoever reads the records beside them can say them in Chinese."""
+def test_a_document_contains_its_messages_as_data() -> None:
+    """Texts in JSON are English; the records beside them allow rendering in Chinese."""
     inner = message("level-mutant")
-    told = message("finding-contradicted", found=inner, level=inner, positive=inner, probability="90 %")
+    warning = message("finding-contradicted", found=inner, level=inner, positive=inner, probability="90 %")
     document = {
-        "warnings": [told, "an author's own words"],
+        "warnings": [warning, "an author's own words"],
         "rule": message("outline-joint", sequences="T1C, T2"),
     }
     sent = json.loads(json.dumps(document | {"messages": collect_message_records(document)}))
-    assert sent["warnings"] == [str(told), "an author's own words"]
+    assert sent["warnings"] == [str(warning), "an author's own words"]
     back = restore_messages(sent, sent["messages"])
     assert render_message(back["warnings"][0], "zh") == render_message(
-        told, "zh"
-    ) and "突变型" in render_message(told, "zh")
+        warning, "zh"
+    ) and "突变型" in render_message(warning, "zh")
     assert render_message(back["rule"], "zh") == "各序列合并为一个输入（T1C, T2）"
     assert back["warnings"][1] == "an author's own words"
 
@@ -172,7 +174,7 @@ def test_a_document_carries_its_messages_as_data() -> None:
 @pytest.mark.parametrize(
     ("text", "chinese"), [("IDH", "IDH 基因状态"), ("IDH status", "IDH status"), ("idh", "idh")]
 )
-def test_only_exactly_known_words_of_a_weights_file_are_translated(text: str, chinese: str) -> None:
+def test_only_known_words_of_a_weights_file_are_translated(text: str, chinese: str) -> None:
     assert render_message(find_message_for_text(text, "title-idh"), "zh") == chinese
     assert find_message_for_text(text, "no-such-code") == text
 
@@ -184,7 +186,7 @@ def test_only_exactly_known_words_of_a_weights_file_are_translated(text: str, ch
         ("zh", "未注明", "仅供科研使用，不是医疗器械"),
     ],
 )
-def test_what_a_model_of_ones_own_says_is_known(language: Language, licence: str, use: str) -> None:
+def test_default_texts_of_a_custom_model_are_translated(language: Language, licence: str, use: str) -> None:
     assert (
         render_message(find_message_for_text("not stated", "licence", "licence-not-stated"), language)
         == licence
@@ -195,21 +197,21 @@ def test_what_a_model_of_ones_own_says_is_known(language: Language, licence: str
     )
 
 
-def test_what_the_shipped_model_says_is_known() -> None:
+def test_texts_of_the_shipped_model_are_translated() -> None:
     model = load_model("demo")
-    card, told = model.card, model.identity
-    assert HAN.search(render_message(told.intended_use, "zh")) and HAN.search(
-        render_message(told.licence, "zh")
+    card, identity = model.card, model.identity
+    assert HAN.search(render_message(identity.intended_use, "zh")) and HAN.search(
+        render_message(identity.licence, "zh")
     )
     idh = card.markers["idh"]
     assert HAN.search(render_message(find_message_for_text(idh.label, "label-idh"), "zh"))
 
 
 @pytest.mark.parametrize("text", [*STEP_MESSAGES.values(), READER_SEGMENTATION_RULE], ids=str)
-def test_what_the_program_says_of_its_work_is_known(text: str) -> None:
+def test_names_of_steps_are_translated(text: str) -> None:
     assert HAN.search(render_message(text, "zh"))
 
 
 @pytest.mark.parametrize("rule", SEQUENCE_RULES)
-def test_each_rule_of_the_outline_has_its_words(rule: str) -> None:
+def test_each_rule_of_the_outline_has_a_message(rule: str) -> None:
     assert "T1C, T2" in render_message(message(f"outline-{rule}", sequences="T1C, T2"), "zh")

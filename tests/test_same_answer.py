@@ -64,7 +64,7 @@ class Head:
     images: Mapping[str, Grey]
     affine: NDArray[np.float64]
 
-    def series(self) -> list[tuple[str, Grey]]:
+    def list_series(self) -> list[tuple[str, Grey]]:
         """Return the sequences that the shipped model needs: T1C and FLAIR."""
         return [(name, self.images[name]) for name in PAIR]
 
@@ -76,7 +76,7 @@ class Case:
     name: str
     make: Make
     like: str = "volumes"  # the plain form whose result it must give
-    says: str = ""  # what the error message must contain
+    error_text: str = ""  # what the error message must contain
 
 
 @pytest.fixture(scope="session")
@@ -91,26 +91,26 @@ def head() -> Head:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class Predictor:
     """The model, and its predictions for each set of images so far."""
 
     model: Any
     known: dict[str, Prediction]
 
-    def ask(self, folder: Path) -> Prediction:
+    def predict_folder(self, folder: Path) -> Prediction:
         """Predict by the usual steps: find the patient, read the study, get the clinical row, predict."""
         [found] = find_patients(folder)
         study = read_study(found)
         row = read_row(folder, study.patient_id)
-        key = fingerprint(study, row)
+        key = compute_fingerprint(study, row)
         if key not in self.known:
             self.known[key] = predict(study, row, self.model)
         return self.known[key]
 
 
 @pytest.fixture(scope="session")
-def answers() -> Answers:
-    return Answers(load_model("demo"), {})
+def predictor() -> Predictor:
+    return Predictor(load_model("demo"), {})
 
 
 def read_row(folder: Path, patient_id: str) -> ClinicalData:
@@ -118,7 +118,7 @@ def read_row(folder: Path, patient_id: str) -> ClinicalData:
     return read_clinical_table(tables[0]).get_row(patient_id) if tables else ClinicalData(patient_id, 49.0, 1)
 
 
-def fingerprint(study: Study, row: ClinicalData) -> str:
+def compute_fingerprint(study: Study, row: ClinicalData) -> str:
     """Compute a hash that is equal for equal grey values and positions, independent of file names."""
     digest = hashlib.sha256(f"{row.age} {row.sex} {study.kind} {study.aligned}".encode())
     for name in PAIR:
@@ -135,12 +135,12 @@ def fingerprint(study: Study, row: ClinicalData) -> str:
 
 def to_nifti(image: NDArray[Any], affine: NDArray[np.float64], kind: Any = nib.Nifti1Image) -> Any:
     """Convert to NIfTI, which has the index order (column, row, slice) and RAS coordinates."""
-    made = kind(image.transpose(2, 1, 0), LPS_TO_RAS @ affine)
-    made.header.set_xyzt_units("mm")
-    return made
+    nifti = kind(image.transpose(2, 1, 0), LPS_TO_RAS @ affine)
+    nifti.header.set_xyzt_units("mm")
+    return nifti
 
 
-def volumes(
+def write_volumes(
     change: Callable[[Any], Any] = lambda image: image,
     name: str = "{}.nii.gz",
     dtype: Any = np.int16,
@@ -149,7 +149,7 @@ def volumes(
     """Write every sequence as NIfTI after a change."""
 
     def make(folder: Path, head: Head) -> None:
-        for sequence, image in head.series():
+        for sequence, image in head.list_series():
             file = folder / name.format(sequence)
             file.parent.mkdir(parents=True, exist_ok=True)
             nib.save(change(to_nifti(image.astype(dtype), head.affine, kind)), file)
@@ -157,18 +157,18 @@ def volumes(
     return make
 
 
-def named(t1c: str, flair: str) -> Make:
+def write_named_volumes(t1c: str, flair: str) -> Make:
     """Write plain NIfTI with other names."""
 
     def make(folder: Path, head: Head) -> None:
-        for file, (_, image) in zip((t1c, flair), head.series(), strict=True):
+        for file, (_, image) in zip((t1c, flair), head.list_series(), strict=True):
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             nib.save(to_nifti(image, head.affine), folder / file)
 
     return make
 
 
-def turned(axes: str) -> Callable[[Any], Any]:
+def reorient(axes: str) -> Callable[[Any], Any]:
     def turn(image: Any) -> Any:
         orientation = nib.orientations.axcodes2ornt(axes)
         return image.as_reoriented(
@@ -178,18 +178,18 @@ def turned(axes: str) -> Callable[[Any], Any]:
     return turn
 
 
-def in_units(unit: str, factor: float) -> Callable[[Any], Any]:
+def change_units(unit: str, factor: float) -> Callable[[Any], Any]:
     def change(image: Any) -> Any:
         affine = image.affine.copy()
         affine[:3] *= factor
-        made = nib.Nifti1Image(np.asarray(image.dataobj), affine)
-        made.header.set_xyzt_units(unit, "sec")
-        return made
+        nifti = nib.Nifti1Image(np.asarray(image.dataobj), affine)
+        nifti.header.set_xyzt_units(unit, "sec")
+        return nifti
 
     return change
 
 
-def coded(sform: int, qform: int) -> Callable[[Any], Any]:
+def set_form_codes(sform: int, qform: int) -> Callable[[Any], Any]:
     """Set the form codes; a form with code 0 is not written."""
 
     def change(image: Any) -> Any:
@@ -201,15 +201,15 @@ def coded(sform: int, qform: int) -> Callable[[Any], Any]:
     return change
 
 
-def scaled(image: Any) -> Any:
+def store_with_slope(image: Any) -> Any:
     """Store (value + 10) / 0.5, with the inverse slope and intercept."""
     stored = ((np.asarray(image.dataobj).astype(np.int32) + 10) * 2).astype(np.int16)
-    made = nib.Nifti1Image(stored, image.affine)
-    made.header.set_slope_inter(0.5, -10)
-    return made
+    nifti = nib.Nifti1Image(stored, image.affine)
+    nifti.header.set_slope_inter(0.5, -10)
+    return nifti
 
 
-def with_values(change: Callable[[NDArray[np.float32]], None]) -> Callable[[Any], Any]:
+def change_values(change: Callable[[NDArray[np.float32]], None]) -> Callable[[Any], Any]:
     """Convert to float32 ``(column, row, slice)`` and change some voxels."""
 
     def apply(image: Any) -> Any:
@@ -234,14 +234,14 @@ def set_middle(value: float) -> Callable[[NDArray[np.float32]], None]:
     return change
 
 
-def double(values: NDArray[np.float32]) -> None:
+def double_values(values: NDArray[np.float32]) -> None:
     values *= 2
 
 
-def itk(suffix: str, compress: bool = False) -> Make:
+def write_itk(suffix: str, compress: bool = False) -> Make:
     def make(folder: Path, head: Head) -> None:
         folder.mkdir(parents=True)
-        for name, image in head.series():
+        for name, image in head.list_series():
             volume = sitk.GetImageFromArray(image)
             volume.SetSpacing([float(step) for step in np.linalg.norm(head.affine[:3, :3], axis=0)])
             volume.SetOrigin([float(at) for at in head.affine[:3, 3]])
@@ -250,37 +250,37 @@ def itk(suffix: str, compress: bool = False) -> Make:
     return make
 
 
-def nnunet(channels: Mapping[str, str] | None) -> Make:
+def write_nnunet(channels: Mapping[str, str] | None) -> Make:
     def make(folder: Path, head: Head) -> None:
-        named(f"{PATIENT}_0000.nii.gz", f"{PATIENT}_0001.nii.gz")(folder, head)
+        write_named_volumes(f"{PATIENT}_0000.nii.gz", f"{PATIENT}_0001.nii.gz")(folder, head)
         if channels is not None:
-            about = {
+            description = {
                 "channel_names": channels,
                 "labels": {"background": 0, "lesion": 1},
                 "file_ending": ".nii.gz",
             }
-            (folder / "dataset.json").write_text(json.dumps(about))
+            (folder / "dataset.json").write_text(json.dumps(description))
 
     return make
 
 
-def with_others(folder: Path, head: Head) -> None:
+def write_all_sequences(folder: Path, head: Head) -> None:
     """Write all four sequences; the additional ones must not change the result."""
-    volumes()(folder, head)
+    write_volumes()(folder, head)
     for name in ("T1", "T2"):
         nib.save(to_nifti(head.images[name], head.affine), folder / f"{name}.nii.gz")
 
 
-def cropped_bytes(share: float) -> Make:
+def write_truncated_volume(fraction: float) -> Make:
     def make(folder: Path, head: Head) -> None:
-        volumes()(folder, head)
+        write_volumes()(folder, head)
         file = folder / "FLAIR.nii.gz"
-        file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+        file.write_bytes(file.read_bytes()[: int(fraction * file.stat().st_size)])
 
     return make
 
 
-def poke(folder: Path, name: str, offset: int, form: str, *values: float) -> None:
+def overwrite_header(folder: Path, name: str, offset: int, form: str, *values: float) -> None:
     """Overwrite a part of a NIfTI header with values that nibabel would not write."""
     file = folder / f"{name}.nii.gz"
     raw = bytearray(gzip.decompress(file.read_bytes()))
@@ -288,16 +288,18 @@ def poke(folder: Path, name: str, offset: int, form: str, *values: float) -> Non
     file.write_bytes(gzip.compress(bytes(raw)))
 
 
-def poked(offset: int, form: str, *values: float, names: tuple[str, ...] = PAIR, change: Any = None) -> Make:
+def write_with_header_values(
+    offset: int, form: str, *values: float, names: tuple[str, ...] = PAIR, change: Any = None
+) -> Make:
     def make(folder: Path, head: Head) -> None:
-        volumes(change or (lambda image: image))(folder, head)
+        write_volumes(change or (lambda image: image))(folder, head)
         for name in names:
-            poke(folder, name, offset, form, *values)
+            overwrite_header(folder, name, offset, form, *values)
 
     return make
 
 
-def mirrored_qform(image: Any) -> Any:
+def mirror_qform(image: Any) -> Any:
     other = image.affine.copy()
     other[0] *= -1
     image.set_sform(image.affine, 1)
@@ -305,13 +307,13 @@ def mirrored_qform(image: Any) -> Any:
     return image
 
 
-def sheared(image: Any) -> Any:
+def shear(image: Any) -> Any:
     affine = image.affine.copy()
     affine[0, 1] += 0.4 * affine[1, 1]
     return nib.Nifti1Image(np.asarray(image.dataobj), affine)
 
 
-def only(*names: str, file: str = "{}.nii.gz") -> Make:
+def write_only(*names: str, file: str = "{}.nii.gz") -> Make:
     def make(folder: Path, head: Head) -> None:
         folder.mkdir(parents=True)
         for name in names:
@@ -320,22 +322,22 @@ def only(*names: str, file: str = "{}.nii.gz") -> Make:
     return make
 
 
-def one_unoriented(folder: Path, head: Head) -> None:
-    volumes()(folder, head)
+def write_with_one_unoriented(folder: Path, head: Head) -> None:
+    write_volumes()(folder, head)
     image = nib.load(folder / "FLAIR.nii.gz")
     bare = nib.Nifti1Image(np.asarray(image.dataobj), None)
     bare.header.set_zooms(image.header.get_zooms())
     nib.save(bare, folder / "FLAIR.nii.gz")
 
 
-def colour_volume(folder: Path, head: Head) -> None:
-    volumes()(folder, head)
+def write_colour_volume(folder: Path, head: Head) -> None:
+    write_volumes()(folder, head)
     colours = np.zeros(head.images["FLAIR"].T.shape, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
     nib.save(nib.Nifti1Image(colours, np.eye(4)), folder / "FLAIR.nii.gz")
 
 
-def many_volumes(folder: Path, head: Head) -> None:
-    volumes()(folder, head)
+def write_time_series(folder: Path, head: Head) -> None:
+    write_volumes()(folder, head)
     image = np.stack([head.images["FLAIR"].transpose(2, 1, 0)] * 3, axis=3)
     nib.save(nib.Nifti1Image(image, LPS_TO_RAS @ head.affine), folder / "FLAIR.nii.gz")
 
@@ -352,7 +354,7 @@ HEADERS = {
 }  # fmt: skip
 
 
-def dicom_slice(name: str, image: Grey, affine: NDArray[np.float64], number: int, uid: str) -> Dataset:
+def create_dicom_slice(name: str, image: Grey, affine: NDArray[np.float64], number: int, uid: str) -> Dataset:
     """Create one single-frame MR object."""
     file = Dataset()
     file.file_meta = FileMetaDataset()
@@ -387,14 +389,14 @@ def set_pixels(file: Dataset, pixels: NDArray[Any], stored: int = 16) -> None:
     file["PixelData"].VR = "OW"
 
 
-def dicom(change: Callable[[Dataset], Any] = lambda file: None, syntax: str = "") -> Make:
+def write_dicom(change: Callable[[Dataset], Any] = lambda file: None, syntax: str = "") -> Make:
     """Write both sequences as single-frame files in one folder each, each file changed."""
 
     def make(folder: Path, head: Head) -> None:
-        for name, image in head.series():
+        for name, image in head.list_series():
             uid = generate_uid()
             for number in range(len(image)):
-                file = dicom_slice(name, image, head.affine, number, uid)
+                file = create_dicom_slice(name, image, head.affine, number, uid)
                 change(file)
                 save_dicom(file, folder / name / f"{number:03d}.dcm", syntax)
 
@@ -416,53 +418,53 @@ def save_dicom(file: Dataset, path: Path, syntax: str = "") -> None:
     pydicom.dcmwrite(path, file, enforce_file_format=True)
 
 
-def pixels_of(file: Dataset) -> NDArray[Any]:
+def read_pixels(file: Dataset) -> NDArray[Any]:
     return np.frombuffer(file.PixelData, "<u2").reshape(file.Rows, file.Columns).astype(np.int32)
 
 
-def inverted(file: Dataset) -> None:
+def invert_greys(file: Dataset) -> None:
     file.PhotometricInterpretation = "MONOCHROME1"
-    set_pixels(file, (4095 - pixels_of(file)).astype(np.uint16), stored=12)
+    set_pixels(file, (4095 - read_pixels(file)).astype(np.uint16), stored=12)
 
 
-def padded(file: Dataset) -> None:
+def pad_corners(file: Dataset) -> None:
     """Set the image's corners to a padding value brighter than any tissue."""
-    pixels = pixels_of(file)
+    pixels = read_pixels(file)
     corner = np.zeros(pixels.shape, bool)
     corner[:10, :10] = corner[-10:, :10] = True
     file.PixelPaddingValue = 4095
     set_pixels(file, np.where(corner, 4095, pixels).astype(np.uint16), stored=12)
 
 
-def signed(file: Dataset) -> None:
-    set_pixels(file, (pixels_of(file) - 1024).astype(np.int16))
+def store_signed(file: Dataset) -> None:
+    set_pixels(file, (read_pixels(file) - 1024).astype(np.int16))
     file.RescaleSlope, file.RescaleIntercept = 1, 1024
 
 
-def scaled_by_slice(file: Dataset) -> None:
+def scale_by_slice(file: Dataset) -> None:
     """Store every second slice twice as bright, with the matching rescale slope."""
     factor = 1 + int(file.InstanceNumber) % 2
-    set_pixels(file, (pixels_of(file) * factor).astype(np.uint16))
+    set_pixels(file, (read_pixels(file) * factor).astype(np.uint16))
     file.RescaleSlope, file.RescaleIntercept = 1 / factor, 0
 
 
-def with_overlay_bits(file: Dataset) -> None:
+def set_overlay_bits(file: Dataset) -> None:
     """Set overlay data in the bits above BitsStored."""
-    pixels = pixels_of(file)
+    pixels = read_pixels(file)
     pixels[40:60, 40:60] |= 0x3000
     set_pixels(file, pixels.astype(np.uint16), stored=12)
 
 
-def reversed_numbers(file: Dataset) -> None:
+def reverse_numbers(file: Dataset) -> None:
     file.InstanceNumber = 100 - int(file.InstanceNumber)
 
 
-def jittered(file: Dataset) -> None:
-    tremor = 1e-7 * (int(file.InstanceNumber) % 5)
-    file.ImageOrientationPatient = [1, tremor, 0, -tremor, 1, 0]
+def jitter_orientation(file: Dataset) -> None:
+    angle = 1e-7 * (int(file.InstanceNumber) % 5)
+    file.ImageOrientationPatient = [1, angle, 0, -angle, 1, 0]
 
 
-def without(*tags: str) -> Callable[[Dataset], None]:
+def remove_tags(*tags: str) -> Callable[[Dataset], None]:
     def change(file: Dataset) -> None:
         for tag in tags:
             delattr(file, tag)
@@ -470,7 +472,7 @@ def without(*tags: str) -> Callable[[Dataset], None]:
     return change
 
 
-def setting(**tags: Any) -> Callable[[Dataset], None]:
+def set_tags(**tags: Any) -> Callable[[Dataset], None]:
     def change(file: Dataset) -> None:
         for tag, value in tags.items():
             setattr(file, tag, value)
@@ -478,9 +480,9 @@ def setting(**tags: Any) -> Callable[[Dataset], None]:
     return change
 
 
-def copied(folder: Path, head: Head) -> None:
+def write_copies(folder: Path, head: Head) -> None:
     """Write T1C twice, the second time with new UIDs."""
-    dicom()(folder, head)
+    write_dicom()(folder, head)
     series = generate_uid()
     for path in sorted((folder / "T1C").iterdir()):
         file = pydicom.dcmread(path)
@@ -488,25 +490,25 @@ def copied(folder: Path, head: Head) -> None:
         save_dicom(file, folder / "again" / path.name)
 
 
-def later_examination(folder: Path, head: Head) -> None:
+def write_with_later_examination(folder: Path, head: Head) -> None:
     """Write a second examination years later, half as bright."""
-    dicom()(folder, head)
-    for name, image in head.series():
+    write_dicom()(folder, head)
+    for name, image in head.list_series():
         uid = generate_uid()
         for number in range(len(image)):
-            file = dicom_slice(name, image // 2, head.affine, number, uid)
+            file = create_dicom_slice(name, image // 2, head.affine, number, uid)
             file.StudyInstanceUID, file.StudyDate = "1.2.826.0.1.3680043.8.498.99", "20991231"
             save_dicom(file, folder / f"{name} later" / f"{number:03d}.dcm")
 
 
-def stray_object(folder: Path, head: Head) -> None:
-    dicom()(folder, head)
+def write_with_damaged_object(folder: Path, head: Head) -> None:
+    write_dicom()(folder, head)
     (folder / "PR.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\2\0\0\0UL\4\0\0\0\0\0")
 
 
-def in_one_folder(folder: Path, head: Head) -> None:
+def write_into_one_folder(folder: Path, head: Head) -> None:
     """Move all files into one folder, without suffix and order."""
-    dicom()(folder, head)
+    write_dicom()(folder, head)
     names = np.random.default_rng(1).permutation(1000)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for name, file in zip(names, files, strict=False):
@@ -515,10 +517,10 @@ def in_one_folder(folder: Path, head: Head) -> None:
         (folder / name).rmdir()
 
 
-def enhanced(folder: Path, head: Head) -> None:
+def write_enhanced(folder: Path, head: Head) -> None:
     """Write one multi-frame object per sequence."""
-    for name, image in head.series():
-        file = dicom_slice(name, image, head.affine, 0, generate_uid())
+    for name, image in head.list_series():
+        file = create_dicom_slice(name, image, head.affine, 0, generate_uid())
         file.SOPClassUID = EnhancedMRImageStorage
         file.NumberOfFrames = len(image)
         frames = []
@@ -546,21 +548,21 @@ def enhanced(folder: Path, head: Head) -> None:
         save_dicom(file, folder / f"{name}.dcm")
 
 
-def one_slice(change: Callable[[Path], None], name: str = "T1C", number: int = 9) -> Make:
+def write_with_changed_slice(change: Callable[[Path], None], name: str = "T1C", number: int = 9) -> Make:
     """Write plain DICOM with one changed file."""
 
     def make(folder: Path, head: Head) -> None:
-        dicom()(folder, head)
+        write_dicom()(folder, head)
         change(folder / name / f"{number:03d}.dcm")
 
     return make
 
 
-def cut_short(path: Path) -> None:
+def truncate_file(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:9000])
 
 
-def one_file(change: Callable[[Dataset], None]) -> Callable[[Path], None]:
+def change_object(change: Callable[[Dataset], None]) -> Callable[[Path], None]:
     def apply(path: Path) -> None:
         file = pydicom.dcmread(path)
         change(file)
@@ -569,36 +571,36 @@ def one_file(change: Callable[[Dataset], None]) -> Callable[[Path], None]:
     return apply
 
 
-def not_a_number(file: Dataset) -> None:
+def set_position_to_nan(file: Dataset) -> None:
     tag = Tag(0x00200032)
     encoding = file.original_encoding if hasattr(file, "original_encoding") else (False, True)
     file._dict[tag] = RawDataElement(tag, "DS", 12, b"nan\\nan\\nan ", 0, *encoding)
 
 
-def colour(file: Dataset) -> None:
-    pixels = np.repeat(pixels_of(file)[:, :, None] // 8, 3, axis=2).astype(np.uint8)
+def convert_to_colour(file: Dataset) -> None:
+    pixels = np.repeat(read_pixels(file)[:, :, None] // 8, 3, axis=2).astype(np.uint8)
     pixels[:20, :20] = (255, 0, 0)
     file.SamplesPerPixel, file.PhotometricInterpretation, file.PlanarConfiguration = 3, "RGB", 0
     file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 8, 8, 7, 0
     file.PixelData = pixels.tobytes()
 
 
-def three_missing(folder: Path, head: Head) -> None:
-    dicom()(folder, head)
+def write_without_three_slices(folder: Path, head: Head) -> None:
+    write_dicom()(folder, head)
     for number in (9, 10, 11):
         (folder / "T1C" / f"{number:03d}.dcm").unlink()
 
 
-def same_uid(folder: Path, head: Head) -> None:
+def write_with_duplicate_uid(folder: Path, head: Head) -> None:
     """Write two objects with the same SOP Instance UID and different pixels."""
-    dicom()(folder, head)
+    write_dicom()(folder, head)
     first, second = (pydicom.dcmread(folder / "T1C" / f"{number:03d}.dcm") for number in (9, 10))
     second.SOPInstanceUID = first.SOPInstanceUID
     save_dicom(second, folder / "T1C" / "010.dcm")
 
 
-def two_people(folder: Path, head: Head) -> None:
-    in_one_folder(folder, head)
+def write_two_patients(folder: Path, head: Head) -> None:
+    write_into_one_folder(folder, head)
     for path in folder.iterdir():
         file = pydicom.dcmread(path)
         if file.SeriesNumber == 4:
@@ -609,41 +611,41 @@ def two_people(folder: Path, head: Head) -> None:
 # ---- pictures ---------------------------------------------------------------------------------------
 
 
-def windowed(image: Grey) -> NDArray[np.uint8]:
+def apply_window(image: Grey) -> NDArray[np.uint8]:
     return np.rint(np.clip(image / np.percentile(image, 99.7), 0, 1) * 255).astype(np.uint8)
 
 
-def pictures(
+def write_pictures(
     save: Callable[[NDArray[np.uint8], Path], Any] = lambda grey, path: Image.fromarray(grey).save(path),
     name: Callable[[int], str] = lambda number: f"{number + 1:03d}.png",
     folders: Mapping[str, str] | None = None,
 ) -> Make:
     def make(folder: Path, head: Head) -> None:
-        for sequence, image in head.series():
-            place = folder / (folders or {}).get(sequence, sequence)
-            place.mkdir(parents=True)
-            for number, grey in enumerate(windowed(image)):
-                save(grey, place / name(number))
+        for sequence, image in head.list_series():
+            sequence_folder = folder / (folders or {}).get(sequence, sequence)
+            sequence_folder.mkdir(parents=True)
+            for number, grey in enumerate(apply_window(image)):
+                save(grey, sequence_folder / name(number))
 
     return make
 
 
-def as_rgba(grey: NDArray[np.uint8], path: Path) -> None:
+def save_as_rgba(grey: NDArray[np.uint8], path: Path) -> None:
     Image.fromarray(grey).convert("RGBA").save(path)
 
 
-def as_sixteen_bit(grey: NDArray[np.uint8], path: Path) -> None:
+def save_as_sixteen_bit(grey: NDArray[np.uint8], path: Path) -> None:
     Image.fromarray(grey.astype(np.uint16) * 257).save(path)
 
 
-def as_reversed_palette(grey: NDArray[np.uint8], path: Path) -> None:
+def save_as_reversed_palette(grey: NDArray[np.uint8], path: Path) -> None:
     """Save with a palette in which index i is the grey value 255 - i."""
     picture = Image.fromarray(255 - grey, mode="P")
     picture.putpalette([level for index in range(256) for level in [255 - index] * 3])
     picture.save(path)
 
 
-def as_min_is_white(grey: NDArray[np.uint8], path: Path) -> None:
+def save_as_min_is_white(grey: NDArray[np.uint8], path: Path) -> None:
     """Write a TIFF in which 0 is white; Pillow cannot write one."""
     rows, columns = grey.shape
     tags = [(256, 3, columns), (257, 3, rows), (258, 3, 8), (259, 3, 1), (262, 3, 0), (273, 4, 122), (277, 3, 1),
@@ -653,9 +655,9 @@ def as_min_is_white(grey: NDArray[np.uint8], path: Path) -> None:
     path.write_bytes(header.ljust(122, b"\0") + (255 - grey).tobytes())
 
 
-def picture_of(name: str, number: int, change: Callable[[Path], None]) -> Make:
+def write_with_changed_picture(name: str, number: int, change: Callable[[Path], None]) -> Make:
     def make(folder: Path, head: Head) -> None:
-        pictures()(folder, head)
+        write_pictures()(folder, head)
         change(folder / name / f"{number:03d}.png")
 
     return make
@@ -671,8 +673,8 @@ def flatten(path: Path) -> None:
     Image.new("L", Image.open(path).size, 90).save(path)
 
 
-def to_sixteen_bit(path: Path) -> None:
-    as_sixteen_bit(np.asarray(Image.open(path)), path)
+def convert_to_sixteen_bit(path: Path) -> None:
+    save_as_sixteen_bit(np.asarray(Image.open(path)), path)
 
 
 def turn_by_exif(path: Path) -> None:
@@ -686,8 +688,8 @@ def shrink(path: Path) -> None:
     Image.open(path).resize((80, 80)).save(path)
 
 
-def all_black(folder: Path, head: Head) -> None:
-    pictures()(folder, head)
+def write_black_flair(folder: Path, head: Head) -> None:
+    write_pictures()(folder, head)
     for path in (folder / "FLAIR").iterdir():
         Image.new("L", (160, 160)).save(path)
 
@@ -695,11 +697,11 @@ def all_black(folder: Path, head: Head) -> None:
 # ---- tables -----------------------------------------------------------------------------------------
 
 
-def table(content: bytes | Callable[[Path], None], suffix: str = ".csv") -> Make:
+def write_table(content: bytes | Callable[[Path], None], suffix: str = ".csv") -> Make:
     """Write plain volumes with this table next to them."""
 
     def make(folder: Path, head: Head) -> None:
-        volumes()(folder, head)
+        write_volumes()(folder, head)
         path = folder.parent / f"clinical{suffix}"
         if callable(content):
             content(path)
@@ -709,7 +711,7 @@ def table(content: bytes | Callable[[Path], None], suffix: str = ".csv") -> Make
     return make
 
 
-def workbook(*rows: tuple[Any, ...]) -> Callable[[Path], None]:
+def create_workbook_writer(*rows: tuple[Any, ...]) -> Callable[[Path], None]:
     def write(path: Path) -> None:
         openpyxl = pytest.importorskip("openpyxl")
         book = openpyxl.Workbook()
@@ -721,151 +723,158 @@ def workbook(*rows: tuple[Any, ...]) -> Callable[[Path], None]:
 
 
 HARMLESS = [
-    Case("uncompressed", volumes(name="{}.nii")),
-    Case("float", volumes(dtype=np.float32)),
-    Case("slope and intercept", volumes(scaled)),
-    Case("NIfTI-2", volumes(kind=nib.Nifti2Image)),
-    Case("a fourth axis of length 1", volumes(lambda i: nib.Nifti1Image(np.asarray(i.dataobj)[..., None], i.affine))),
-    Case("left to right reversed", volumes(turned("RAS"))),
-    Case("axes in another order", volumes(turned("PSR"))),
-    Case("sform alone", volumes(coded(1, 0))),
-    Case("qform alone", volumes(coded(0, 1))),
-    Case("template codes", volumes(coded(4, 1))),
-    Case("metres", volumes(in_units("meter", 0.001))),
-    Case("micrometres", volumes(in_units("micron", 1000.0))),
-    Case("not a number in a corner", volumes(with_values(set_corner(np.nan)))),
-    Case("twice as bright", volumes(with_values(double))),
-    Case("one voxel of value 1e6", volumes(with_values(lambda v: v.__setitem__((3, 3, 3), 1e6)))),
-    Case("BIDS names", named("sub-7_ce-gd_T1w.nii.gz", "sub-7_space-T1w_FLAIR.nii.gz")),
-    Case("registered names", named("T1C.nii.gz", "FLAIR_to_T1C.nii.gz")),
-    Case("Chinese names", named("T1增强.nii.gz", "T2_FLAIR平扫.nii.gz")),
-    Case("BraTS names", named("P7_t1ce.nii.gz", "P7_flair.nii.gz")),
-    Case("nnU-Net channels", nnunet({"0": "T1Gd", "1": "FLAIR"})),
-    Case("all four sequences", with_others),
-    Case("MetaImage", itk(".mha")),
-    Case("MetaImage in two files, compressed", itk(".mhd", compress=True)),
-    Case("NRRD", itk(".nrrd")),
-    Case("DICOM", dicom()),
-    Case("MONOCHROME1", dicom(inverted)),
-    Case("bright padding", dicom(padded)),
-    Case("signed with an intercept", dicom(signed)),
-    Case("different slopes of slices", dicom(scaled_by_slice)),
-    Case("overlay in the high bits", dicom(with_overlay_bits)),
-    Case("no PhotometricInterpretation", dicom(without("PhotometricInterpretation"))),
-    Case("no window, no thickness", dicom(without("SliceThickness"))),
-    Case("RLE", dicom(syntax=RLELossless)),
-    Case("implicit", dicom(syntax=ImplicitVRLittleEndian)),
-    Case("big endian", dicom(syntax=ExplicitVRBigEndian)),
-    Case("numbered backwards", dicom(reversed_numbers)),
-    Case("no order, no suffix", in_one_folder),
-    Case("rounding errors in orientations", dicom(jittered)),
-    Case("copies under new UIDs", copied),
-    Case("a later examination", later_examination),
-    Case("an additional damaged object", stray_object),
-    Case("multi-frame", enhanced),
-    Case("16 bits", pictures(as_sixteen_bit), "pictures"),
-    Case("opaque alpha", pictures(as_rgba), "pictures"),
-    Case("reversed palette", pictures(as_reversed_palette), "pictures"),
-    Case("0 is white", pictures(as_min_is_white, lambda n: f"{n + 1:03d}.tif"), "pictures"),
-    Case("bitmaps", pictures(name=lambda n: f"{n + 1:03d}.bmp"), "pictures"),
-    Case("named by position", pictures(name=lambda n: f"{-71.5 + 7.5 * n:.1f}.png"), "pictures"),
-    Case("numbers without zeros", pictures(name=lambda n: f"slice{n + 1}.png"), "pictures"),
-    Case("Chinese folders", pictures(folders={"T1C": "T1增强", "FLAIR": "FLAIR序列"}), "pictures"),
-    Case("semicolons, GB18030", table(f"编号;年龄;性别\n{PATIENT};49岁;女\n".encode("gb18030"))),
-    Case("tabs, UTF-16", table(f"ID\tAge\tGender\n{PATIENT}\t049Y\tF\n".encode("utf-16"))),
-    Case("two byte order marks, sep=", table(f"\ufeff\ufeffsep=;\nid;age;sex\n{PATIENT};49,0;1\n".encode())),
-    Case("workbook", table(workbook(("住院号", "年龄", "性别"), (PATIENT, 49, "女")), ".xlsx")),
+    Case("uncompressed", write_volumes(name="{}.nii")),
+    Case("float", write_volumes(dtype=np.float32)),
+    Case("slope and intercept", write_volumes(store_with_slope)),
+    Case("NIfTI-2", write_volumes(kind=nib.Nifti2Image)),
+    Case("a fourth axis of length 1",
+         write_volumes(lambda i: nib.Nifti1Image(np.asarray(i.dataobj)[..., None], i.affine))),
+    Case("left to right reversed", write_volumes(reorient("RAS"))),
+    Case("axes in another order", write_volumes(reorient("PSR"))),
+    Case("sform alone", write_volumes(set_form_codes(1, 0))),
+    Case("qform alone", write_volumes(set_form_codes(0, 1))),
+    Case("template codes", write_volumes(set_form_codes(4, 1))),
+    Case("metres", write_volumes(change_units("meter", 0.001))),
+    Case("micrometres", write_volumes(change_units("micron", 1000.0))),
+    Case("not a number in a corner", write_volumes(change_values(set_corner(np.nan)))),
+    Case("twice as bright", write_volumes(change_values(double_values))),
+    Case("one voxel of value 1e6", write_volumes(change_values(lambda v: v.__setitem__((3, 3, 3), 1e6)))),
+    Case("BIDS names", write_named_volumes("sub-7_ce-gd_T1w.nii.gz", "sub-7_space-T1w_FLAIR.nii.gz")),
+    Case("registered names", write_named_volumes("T1C.nii.gz", "FLAIR_to_T1C.nii.gz")),
+    Case("Chinese names", write_named_volumes("T1增强.nii.gz", "T2_FLAIR平扫.nii.gz")),
+    Case("BraTS names", write_named_volumes("P7_t1ce.nii.gz", "P7_flair.nii.gz")),
+    Case("nnU-Net channels", write_nnunet({"0": "T1Gd", "1": "FLAIR"})),
+    Case("all four sequences", write_all_sequences),
+    Case("MetaImage", write_itk(".mha")),
+    Case("MetaImage in two files, compressed", write_itk(".mhd", compress=True)),
+    Case("NRRD", write_itk(".nrrd")),
+    Case("DICOM", write_dicom()),
+    Case("MONOCHROME1", write_dicom(invert_greys)),
+    Case("bright padding", write_dicom(pad_corners)),
+    Case("signed with an intercept", write_dicom(store_signed)),
+    Case("different slopes of slices", write_dicom(scale_by_slice)),
+    Case("overlay in the high bits", write_dicom(set_overlay_bits)),
+    Case("no PhotometricInterpretation", write_dicom(remove_tags("PhotometricInterpretation"))),
+    Case("no window, no thickness", write_dicom(remove_tags("SliceThickness"))),
+    Case("RLE", write_dicom(syntax=RLELossless)),
+    Case("implicit", write_dicom(syntax=ImplicitVRLittleEndian)),
+    Case("big endian", write_dicom(syntax=ExplicitVRBigEndian)),
+    Case("numbered backwards", write_dicom(reverse_numbers)),
+    Case("no order, no suffix", write_into_one_folder),
+    Case("rounding errors in orientations", write_dicom(jitter_orientation)),
+    Case("copies under new UIDs", write_copies),
+    Case("a later examination", write_with_later_examination),
+    Case("an additional damaged object", write_with_damaged_object),
+    Case("multi-frame", write_enhanced),
+    Case("16 bits", write_pictures(save_as_sixteen_bit), "pictures"),
+    Case("opaque alpha", write_pictures(save_as_rgba), "pictures"),
+    Case("reversed palette", write_pictures(save_as_reversed_palette), "pictures"),
+    Case("0 is white", write_pictures(save_as_min_is_white, lambda n: f"{n + 1:03d}.tif"), "pictures"),
+    Case("bitmaps", write_pictures(name=lambda n: f"{n + 1:03d}.bmp"), "pictures"),
+    Case("named by position", write_pictures(name=lambda n: f"{-71.5 + 7.5 * n:.1f}.png"), "pictures"),
+    Case("numbers without zeros", write_pictures(name=lambda n: f"slice{n + 1}.png"), "pictures"),
+    Case("Chinese folders", write_pictures(folders={"T1C": "T1增强", "FLAIR": "FLAIR序列"}), "pictures"),
+    Case("semicolons, GB18030", write_table(f"编号;年龄;性别\n{PATIENT};49岁;女\n".encode("gb18030"))),
+    Case("tabs, UTF-16", write_table(f"ID\tAge\tGender\n{PATIENT}\t049Y\tF\n".encode("utf-16"))),
+    Case("two byte order marks, sep=", write_table(f"\ufeff\ufeffsep=;\nid;age;sex\n{PATIENT};49,0;1\n".encode())),
+    Case("workbook", write_table(create_workbook_writer(("住院号", "年龄", "性别"), (PATIENT, 49, "女")), ".xlsx")),
 ]  # fmt: skip
 
 HARMFUL = [
-    Case("millimetres declared as metres", volumes(lambda i: i.header.set_xyzt_units("meter") or i), says="T1C"),
-    Case("mirrored qform", volumes(mirrored_qform), says="T1C.nii.gz"),
-    Case("spacing of zero", poked(80, "<fff", 1.4, 1.4, 0.0, change=coded(0, 1)), says="T1C.nii.gz"),
-    Case("sheared", volumes(sheared), says="T1C.nii.gz"),
-    Case("spacing too small by ten", volumes(in_units("mm", 0.1)), says="T1C"),
-    Case("not a number in the brain", volumes(with_values(set_middle(np.nan))), says="T1C"),
-    Case("infinite in the brain", volumes(with_values(set_middle(np.inf))), says="T1C"),
-    Case("constant", volumes(with_values(lambda v: v.fill(7))), says="T1C"),
-    Case("truncated", cropped_bytes(0.6), says="FLAIR.nii.gz"),
-    Case("in colour", colour_volume, says="FLAIR.nii.gz"),
-    Case("a time series", many_volumes, says="FLAIR.nii.gz"),
-    Case("only one has an orientation", one_unoriented, says="FLAIR.nii.gz"),
-    Case("T1 alone registered to T1C", named("T1_to_T1C.nii.gz", "FLAIR.nii.gz"), says="T1C"),
-    Case("T1 in the space of FLAIR", named("sub-7_ce-gd_T1w.nii.gz", "sub-7_space-FLAIR_T1w.nii.gz"), says="FLAIR"),
-    Case("T1 without contrast", named("T1_without_contrast.nii.gz", "FLAIR.nii.gz"), says="T1C"),
-    Case("T1 plain in Chinese", named("T1平扫.nii.gz", "FLAIR.nii.gz"), says="T1C"),
-    Case("channels without names", nnunet(None), says="_0000"),
-    Case("no FLAIR", only("T1C", "T1"), says="FLAIR"),
-    Case("no sequence in the names", named("a.nii.gz", "b.nii.gz"), says="a.nii.gz"),
-    Case("a truncated slice", one_slice(cut_short), says="009.dcm"),
-    Case("three slices missing", three_missing, says="008.dcm"),
-    Case("colour slices", dicom(colour), says="000.dcm"),
-    Case("BitsStored above BitsAllocated", dicom(setting(BitsStored=20, HighBit=19)), says="BitsStored"),
-    Case("two patients", two_people, says="two patients"),
-    Case("positions not a number", dicom(not_a_number), says="ImagePositionPatient"),
-    Case("pixel size of zero", dicom(setting(PixelSpacing=[0.0, 0.0])), says="PixelSpacing"),
-    Case("no pixel size", dicom(without("PixelSpacing")), says="PixelSpacing"),
-    Case("rows and columns not orthogonal", dicom(setting(ImageOrientationPatient=[1, 0, 0, 0.5, 0.866, 0])),
-         says="ImageOrientationPatient"),
-    Case("same UID for two images", same_uid, says="010.dcm"),
-    Case("computed tomography", dicom(setting(Modality="CT")), says="MR"),
-    Case("mixed bit depth", picture_of("T1C", 9, to_sixteen_bit), says="009.png"),
-    Case("a red mark", picture_of("T1C", 9, paint_red), says="009.png"),
-    Case("a constant slice in the brain", picture_of("T1C", 9, flatten), says="009"),
-    Case("a smaller slice", picture_of("FLAIR", 9, shrink), says="009.png"),
-    Case("rotated by EXIF", picture_of("FLAIR", 9, turn_by_exif), says="009.png"),
-    Case("a truncated picture", picture_of("T1C", 9, lambda p: p.write_bytes(p.read_bytes()[:700])), says="009.png"),
-    Case("a slice missing in one sequence", picture_of("T1C", 9, Path.unlink), says="009"),
-    Case("all black", all_black, says="FLAIR"),
-    Case("no row", table(b"id,age,sex\nOTHER,49,1\n"), says=PATIENT),
-    Case("two rows", table(f"id,age,sex\n{PATIENT},49,1\n{PATIENT},50,1\n".encode()), says=PATIENT),
-    Case("too old", table(f"id,age,sex\n{PATIENT},149,1\n".encode()), says="149"),
-    Case("a birth year", table(f"id,age,sex\n{PATIENT},1971,1\n".encode()), says="1971"),
-    Case("unknown sex code", table(f"id,age,sex\n{PATIENT},49,3\n".encode()), says="3"),
-    Case("no id column", table(b"age,sex\n49,1\n"), says="clinical.csv"),
-    Case("an id changed by a spreadsheet", table(b"id,age,sex\n7,49,1\n"), says=PATIENT),
+    Case("millimetres declared as metres", write_volumes(lambda i: i.header.set_xyzt_units("meter") or i),
+         error_text="T1C"),
+    Case("mirrored qform", write_volumes(mirror_qform), error_text="T1C.nii.gz"),
+    Case("spacing of zero", write_with_header_values(80, "<fff", 1.4, 1.4, 0.0, change=set_form_codes(0, 1)),
+         error_text="T1C.nii.gz"),
+    Case("sheared", write_volumes(shear), error_text="T1C.nii.gz"),
+    Case("spacing too small by ten", write_volumes(change_units("mm", 0.1)), error_text="T1C"),
+    Case("not a number in the brain", write_volumes(change_values(set_middle(np.nan))), error_text="T1C"),
+    Case("infinite in the brain", write_volumes(change_values(set_middle(np.inf))), error_text="T1C"),
+    Case("constant", write_volumes(change_values(lambda v: v.fill(7))), error_text="T1C"),
+    Case("truncated", write_truncated_volume(0.6), error_text="FLAIR.nii.gz"),
+    Case("in colour", write_colour_volume, error_text="FLAIR.nii.gz"),
+    Case("a time series", write_time_series, error_text="FLAIR.nii.gz"),
+    Case("only one has an orientation", write_with_one_unoriented, error_text="FLAIR.nii.gz"),
+    Case("T1 alone registered to T1C", write_named_volumes("T1_to_T1C.nii.gz", "FLAIR.nii.gz"), error_text="T1C"),
+    Case("T1 in the space of FLAIR", write_named_volumes("sub-7_ce-gd_T1w.nii.gz", "sub-7_space-FLAIR_T1w.nii.gz"),
+         error_text="FLAIR"),
+    Case("T1 without contrast", write_named_volumes("T1_without_contrast.nii.gz", "FLAIR.nii.gz"), error_text="T1C"),
+    Case("T1 plain in Chinese", write_named_volumes("T1平扫.nii.gz", "FLAIR.nii.gz"), error_text="T1C"),
+    Case("channels without names", write_nnunet(None), error_text="_0000"),
+    Case("no FLAIR", write_only("T1C", "T1"), error_text="FLAIR"),
+    Case("no sequence in the names", write_named_volumes("a.nii.gz", "b.nii.gz"), error_text="a.nii.gz"),
+    Case("a truncated slice", write_with_changed_slice(truncate_file), error_text="009.dcm"),
+    Case("three slices missing", write_without_three_slices, error_text="008.dcm"),
+    Case("colour slices", write_dicom(convert_to_colour), error_text="000.dcm"),
+    Case("BitsStored above BitsAllocated", write_dicom(set_tags(BitsStored=20, HighBit=19)), error_text="BitsStored"),
+    Case("two patients", write_two_patients, error_text="two patients"),
+    Case("positions not a number", write_dicom(set_position_to_nan), error_text="ImagePositionPatient"),
+    Case("pixel size of zero", write_dicom(set_tags(PixelSpacing=[0.0, 0.0])), error_text="PixelSpacing"),
+    Case("no pixel size", write_dicom(remove_tags("PixelSpacing")), error_text="PixelSpacing"),
+    Case("rows and columns not orthogonal", write_dicom(set_tags(ImageOrientationPatient=[1, 0, 0, 0.5, 0.866, 0])),
+         error_text="ImageOrientationPatient"),
+    Case("same UID for two images", write_with_duplicate_uid, error_text="010.dcm"),
+    Case("computed tomography", write_dicom(set_tags(Modality="CT")), error_text="MR"),
+    Case("mixed bit depth", write_with_changed_picture("T1C", 9, convert_to_sixteen_bit), error_text="009.png"),
+    Case("a red mark", write_with_changed_picture("T1C", 9, paint_red), error_text="009.png"),
+    Case("a constant slice in the brain", write_with_changed_picture("T1C", 9, flatten), error_text="009"),
+    Case("a smaller slice", write_with_changed_picture("FLAIR", 9, shrink), error_text="009.png"),
+    Case("rotated by EXIF", write_with_changed_picture("FLAIR", 9, turn_by_exif), error_text="009.png"),
+    Case("a truncated picture", write_with_changed_picture("T1C", 9, lambda p: p.write_bytes(p.read_bytes()[:700])),
+         error_text="009.png"),
+    Case("a slice missing in one sequence", write_with_changed_picture("T1C", 9, Path.unlink), error_text="009"),
+    Case("all black", write_black_flair, error_text="FLAIR"),
+    Case("no row", write_table(b"id,age,sex\nOTHER,49,1\n"), error_text=PATIENT),
+    Case("two rows", write_table(f"id,age,sex\n{PATIENT},49,1\n{PATIENT},50,1\n".encode()), error_text=PATIENT),
+    Case("too old", write_table(f"id,age,sex\n{PATIENT},149,1\n".encode()), error_text="149"),
+    Case("a birth year", write_table(f"id,age,sex\n{PATIENT},1971,1\n".encode()), error_text="1971"),
+    Case("unknown sex code", write_table(f"id,age,sex\n{PATIENT},49,3\n".encode()), error_text="3"),
+    Case("no id column", write_table(b"age,sex\n49,1\n"), error_text="clinical.csv"),
+    Case("an id changed by a spreadsheet", write_table(b"id,age,sex\n7,49,1\n"), error_text=PATIENT),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("form", ["volumes", "pictures"])
-def test_the_plain_patient_has_a_lesion_and_an_answer(
-    form: str, head: Head, answers: Answers, tmp_path: Path
+def test_the_plain_patient_has_a_lesion_and_a_prediction(
+    form: str, head: Head, predictor: Predictor, tmp_path: Path
 ):
-    plain = ask_plain(form, head, answers, tmp_path)
+    plain = predict_plain(form, head, predictor, tmp_path)
     truth = head.images["mask"].sum() * abs(np.linalg.det(head.affine[:3, :3])) / 1000
     assert plain.lesion_volume_ml == pytest.approx(truth, rel=0.35)
-    assert idh(plain) is not None
+    assert find_idh_probability(plain) is not None
 
 
 @pytest.mark.parametrize("case", HARMLESS, ids=lambda case: case.name)
-def test_harmless_disguises_give_the_same_answer(case: Case, head: Head, answers: Answers, tmp_path: Path):
-    plain = ask_plain(case.like, head, answers, tmp_path / "plain")
+def test_harmless_variants_give_the_same_result(case: Case, head: Head, predictor: Predictor, tmp_path: Path):
+    plain = predict_plain(case.like, head, predictor, tmp_path / "plain")
     folder = tmp_path / "data" / PATIENT
     case.make(folder, head)
-    disguised = answers.ask(folder)
-    assert dice(plain, disguised) >= 0.97
-    assert idh(disguised) == pytest.approx(idh(plain), abs=0.02)
-    assert disguised.patient_id == PATIENT
+    variant = predictor.predict_folder(folder)
+    assert dice(plain, variant) >= 0.97
+    assert find_idh_probability(variant) == pytest.approx(find_idh_probability(plain), abs=0.02)
+    assert variant.patient_id == PATIENT
 
 
 @pytest.mark.parametrize("case", HARMFUL, ids=lambda case: case.name)
-def test_harmful_disguises_are_refused_by_name(case: Case, head: Head, answers: Answers, tmp_path: Path):
+def test_harmful_variants_are_refused_with_the_problem_named(
+    case: Case, head: Head, predictor: Predictor, tmp_path: Path
+):
     folder = tmp_path / "data" / PATIENT
     case.make(folder, head)
     with pytest.raises(GliomarkError) as refused:
-        answers.ask(folder)
+        predictor.predict_folder(folder)
     sentence = str(refused.value)
-    assert case.says in sentence
+    assert case.error_text in sentence
     assert "\n" not in sentence and sentence.endswith((".", "?"))
 
 
-def ask_plain(form: str, head: Head, answers: Answers, where: Path) -> Prediction:
-    folder = where / "data" / PATIENT
-    {"volumes": volumes(), "pictures": pictures()}[form](folder, head)
-    return answers.ask(folder)
+def predict_plain(form: str, head: Head, predictor: Predictor, parent: Path) -> Prediction:
+    folder = parent / "data" / PATIENT
+    {"volumes": write_volumes(), "pictures": write_pictures()}[form](folder, head)
+    return predictor.predict_folder(folder)
 
 
-def idh(prediction: Prediction) -> float | None:
+def find_idh_probability(prediction: Prediction) -> float | None:
     [answer] = [marker for marker in prediction.markers if marker.marker == "idh"]
     return answer.probability
 

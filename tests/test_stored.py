@@ -31,7 +31,7 @@ class Everything:
 
     text: str
     number: float
-    whole: int
+    integer: int
     truth: bool
     path: Path
     kind: Literal["pictures", "volumes"]
@@ -41,29 +41,29 @@ class Everything:
     maps: Mapping[MRSequence, NDArray[np.float64]]
     counts: Mapping[str, int]
     texts: tuple[str, ...]
-    place: tuple[float, float, float]
+    position: tuple[float, float, float]
     rows: tuple[tuple[float, ...], ...]
     age: float | None = None
     inner: Examination | None = None
 
 
-def same(one: Any, other: Any) -> None:
+def check_same(one: Any, other: Any) -> None:
     """Assert equal types and equal bits in all fields."""
     if is_dataclass(one):
         assert type(one) is type(other)
         for field in fields(one):
-            same(getattr(one, field.name), getattr(other, field.name))
+            check_same(getattr(one, field.name), getattr(other, field.name))
     elif isinstance(one, np.ndarray):
         assert one.dtype == other.dtype and one.shape == other.shape
         assert one.tobytes() == other.tobytes()
     elif isinstance(one, Mapping):
         assert list(one) == list(other)
         for name in one:
-            same(one[name], other[name])
+            check_same(one[name], other[name])
     elif isinstance(one, tuple):
         assert isinstance(other, tuple) and len(one) == len(other)
         for a, b in zip(one, other, strict=True):
-            same(a, b)
+            check_same(a, b)
     elif isinstance(one, Message):
         assert isinstance(other, Message) and one.code == other.code and str(one) == str(other)
         assert render_message(one, "zh") == render_message(other, "zh")
@@ -73,11 +73,11 @@ def same(one: Any, other: Any) -> None:
         assert type(one) is type(other) and one == other
 
 
-def example(**changed: Any) -> Everything:
+def create_example(**changed: Any) -> Everything:
     values: dict[str, Any] = {
         "text": "左额叶",
         "number": 0.1,
-        "whole": 2,
+        "integer": 2,
         "truth": True,
         "path": Path("/elsewhere/患者"),
         "kind": "pictures",
@@ -87,22 +87,22 @@ def example(**changed: Any) -> Everything:
         "maps": {MRSequence.T1C: np.eye(4)},
         "counts": {"a": 1},
         "texts": ("x", message("mask-not-used", file="m.nii")),
-        "place": (0.0, -0.0, 1e-300),
+        "position": (0.0, -0.0, 1e-300),
         "rows": ((1.0,), ()),
     }
     return Everything(**values | changed)
 
 
-words = st.text(st.characters(codec="utf-8"), max_size=20)
-told = st.one_of(
-    words,
-    st.builds(lambda file: message("mask-not-used", file=file), words),
+plain_texts = st.text(st.characters(codec="utf-8"), max_size=20)
+message_texts = st.one_of(
+    plain_texts,
+    st.builds(lambda file: message("mask-not-used", file=file), plain_texts),
     st.builds(
         lambda file, inner: message(
             "mask-unreadable", file=file, reason=message("mask-not-used", file=inner)
         ),
-        words,
-        words,
+        plain_texts,
+        plain_texts,
     ),
 )
 floats = st.floats(allow_nan=False) | st.sampled_from([float("nan"), float("inf"), float("-inf"), -0.0])
@@ -114,9 +114,9 @@ numbers = hnp.floating_dtypes() | hnp.integer_dtypes() | hnp.unsigned_integer_dt
 @given(
     record=st.builds(
         Everything,
-        text=told,
+        text=message_texts,
         number=floats,
-        whole=st.integers(),
+        integer=st.integers(),
         truth=st.booleans(),
         path=st.sampled_from(
             [Path("/a/b"), Path("ein/Ordner"), Path("."), Path("C:\\x"), Path("/患者/01 – ä")]
@@ -126,17 +126,17 @@ numbers = hnp.floating_dtypes() | hnp.integer_dtypes() | hnp.unsigned_integer_dt
         image=hnp.arrays(numbers, shapes),
         mask=st.none() | hnp.arrays(np.bool_, shapes),
         maps=st.dictionaries(st.sampled_from(MRSequence), hnp.arrays(np.float64, shapes)),
-        counts=st.dictionaries(words, st.integers()),
-        texts=st.lists(told).map(tuple),
-        place=st.tuples(floats, floats, floats),
+        counts=st.dictionaries(plain_texts, st.integers()),
+        texts=st.lists(message_texts).map(tuple),
+        position=st.tuples(floats, floats, floats),
         rows=st.lists(st.lists(floats).map(tuple)).map(tuple),
         age=st.none() | floats,
-        inner=st.none() | st.builds(Examination, words, st.integers(), st.integers()),
+        inner=st.none() | st.builds(Examination, plain_texts, st.integers(), st.integers()),
     )
 )
-def test_every_value_comes_back_bit_equal(record: Everything, tmp_path: Path) -> None:
+def test_every_value_is_restored_bit_by_bit(record: Everything, tmp_path: Path) -> None:
     write_record(tmp_path, "record", record)
-    same(record, read_record(tmp_path, "record", Everything))
+    check_same(record, read_record(tmp_path, "record", Everything))
 
 
 @pytest.mark.parametrize(
@@ -155,11 +155,11 @@ def test_every_value_comes_back_bit_equal(record: Everything, tmp_path: Path) ->
     ids="nan-inf payloads empty scalar columns strided big-endian half long".split(),
 )
 def test_an_array_keeps_every_bit(array: NDArray[Any], tmp_path: Path) -> None:
-    write_record(tmp_path, "record", example(image=array))
-    same(array, read_record(tmp_path, "record", Everything).image)
+    write_record(tmp_path, "record", create_example(image=array))
+    check_same(array, read_record(tmp_path, "record", Everything).image)
 
 
-def a_study(folder: Path) -> Study:
+def create_study(folder: Path) -> Study:
     files = tuple(
         SourceImage(folder / "input" / f"{n}.dcm", n % 2 or None, (0.0, 1.0, n * 1.5), n) for n in range(3)
     )
@@ -174,8 +174,8 @@ def a_study(folder: Path) -> Study:
     )
 
 
-def test_a_study_and_its_stack_come_back(tmp_path: Path) -> None:
-    study = a_study(tmp_path)
+def test_a_study_and_its_stack_are_restored(tmp_path: Path) -> None:
+    study = create_study(tmp_path)
     image = study.series[MRSequence.T1C].image
     stack = SliceStack(
         "患者 01",
@@ -189,17 +189,17 @@ def test_a_study_and_its_stack_come_back(tmp_path: Path) -> None:
     )
     for name, record in {"study": study, "stack": stack}.items():
         write_record(tmp_path, name, record)
-        same(record, read_record(tmp_path, name, type(record)))
+        check_same(record, read_record(tmp_path, name, type(record)))
 
 
-def test_an_array_in_two_places_is_kept_once(tmp_path: Path) -> None:
-    write_record(tmp_path, "study", a_study(tmp_path))
+def test_an_array_used_twice_is_stored_once(tmp_path: Path) -> None:
+    write_record(tmp_path, "study", create_study(tmp_path))
     study = read_record(tmp_path, "study", Study)
     assert study.series[MRSequence.T1C].image is study.series[MRSequence.FLAIR].image
 
 
-def test_what_lies_in_the_folder_moves_with_it(tmp_path: Path) -> None:
-    write_record(tmp_path / "old", "study", a_study(tmp_path / "old"))
+def test_paths_inside_a_moved_folder_are_adjusted(tmp_path: Path) -> None:
+    write_record(tmp_path / "old", "study", create_study(tmp_path / "old"))
     (tmp_path / "old").rename(tmp_path / "new")
     study = read_record(tmp_path / "new", "study", Study)
     assert study.source == tmp_path / "new"
@@ -209,48 +209,48 @@ def test_what_lies_in_the_folder_moves_with_it(tmp_path: Path) -> None:
 
 def test_a_later_record_replaces_the_earlier_one(tmp_path: Path) -> None:
     for value in (1.0, 2.0):
-        write_record(tmp_path, "record", example(image=np.full((1, 1), value, np.float32)))
+        write_record(tmp_path, "record", create_example(image=np.full((1, 1), value, np.float32)))
     assert read_record(tmp_path, "record", Everything).image[0, 0] == 2
     assert len(list(tmp_path.iterdir())) == 2
-    write_record(tmp_path, "record.more", example(text="another name"))
-    write_record(tmp_path, "record", example(text="again"))
+    write_record(tmp_path, "record.more", create_example(text="another name"))
+    write_record(tmp_path, "record", create_example(text="again"))
     assert read_record(tmp_path, "record.more", Everything).text == "another name"
     remove_record(tmp_path, "record")
     assert not has_record(tmp_path, "record") and has_record(tmp_path, "record.more")
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_writer_that_is_stopped_leaves_the_earlier_record(
+def test_an_interrupted_writer_leaves_the_earlier_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_record(tmp_path, "record", example(text="first"))
+    write_record(tmp_path, "record", create_example(text="first"))
 
-    def full(*_: object) -> None:
+    def raise_disk_full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gliomark.files.os.fsync", full)
+    monkeypatch.setattr("gliomark.files.os.fsync", raise_disk_full)
     with pytest.raises(GliomarkError, match="the disk is full"):
-        write_record(tmp_path, "record", example(text="second", number=3))
+        write_record(tmp_path, "record", create_example(text="second", number=3))
     assert read_record(tmp_path, "record", Everything).text == "first"
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_whoever_reads_while_it_is_written_gets_one_or_the_other(tmp_path: Path) -> None:
-    written = [example(text=str(n), image=np.full((64, 64), n, np.float32)) for n in range(2)]
+def test_reading_during_writing_returns_a_complete_record(tmp_path: Path) -> None:
+    written = [create_example(text=str(n), image=np.full((64, 64), n, np.float32)) for n in range(2)]
     write_record(tmp_path, "record", written[0])
-    over = threading.Event()
+    finished = threading.Event()
 
     def keep_writing() -> None:
         for turn in range(60):
             write_record(tmp_path, "record", written[turn % 2])
-        over.set()
+        finished.set()
 
     thread = threading.Thread(target=keep_writing)
     thread.start()
     seen = 0
-    while not over.is_set():
+    while not finished.is_set():
         record = read_record(tmp_path, "record", Everything)
-        same(written[int(record.text)], record)
+        check_same(written[int(record.text)], record)
         seen += 1
     thread.join()
     assert seen > 5
@@ -275,11 +275,13 @@ def test_whoever_reads_while_it_is_written_gets_one_or_the_other(tmp_path: Path)
     ],
     ids=repr,
 )
-def test_what_differs_is_not_the_same_record(changed: dict[str, Any]) -> None:
-    assert not is_same_record(example(), example(**changed)) and not is_same_record(
-        example(**changed), example()
+def test_records_that_differ_are_not_the_same(changed: dict[str, Any]) -> None:
+    assert not is_same_record(create_example(), create_example(**changed)) and not is_same_record(
+        create_example(**changed), create_example()
     )
-    assert is_same_record(example(), example()) and is_same_record(example(**changed), example(**changed))
+    assert is_same_record(create_example(), create_example()) and is_same_record(
+        create_example(**changed), create_example(**changed)
+    )
 
 
 @pytest.mark.parametrize(
@@ -288,40 +290,40 @@ def test_what_differs_is_not_the_same_record(changed: dict[str, Any]) -> None:
         {"text": 3},
         {"number": "0.5"},
         {"number": True},
-        {"whole": 1.5},
+        {"integer": 1.5},
         {"truth": 1},
         {"path": "text"},
         {"image": [1, 2]},
         {"image": np.array([None])},
         {"image": np.array(["text"])},
         {"mask": np.zeros(3, np.float32)},
-        {"place": (1, "2", 3)},
+        {"position": (1, "2", 3)},
     ],
     ids=repr,
 )
 def test_a_value_of_another_type_is_not_written(changed: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(TypeError):
-        write_record(tmp_path, "record", example(**changed))
+        write_record(tmp_path, "record", create_example(**changed))
     assert not list(tmp_path.iterdir())
 
 
 # ---- untrusted files on disk ------------------------------------------------------------------------
 
 
-def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+def edit_record(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     content = json.loads((folder / "record.json").read_text())
     change(content)
     (folder / "record.json").write_text(json.dumps(content))
 
 
-def arrays_file(folder: Path) -> Path:
+def find_arrays_file(folder: Path) -> Path:
     (file,) = folder.glob("record.*.npz")
     return file
 
 
 def repack(folder: Path, content: bytes, name: str = "0.npy", kind: int = zipfile.ZIP_STORED) -> None:
     """Replace one of the arrays."""
-    file = arrays_file(folder)
+    file = find_arrays_file(folder)
     with zipfile.ZipFile(file) as archive:
         entries = {one: archive.read(one) for one in archive.namelist()} | {name: content}
     with zipfile.ZipFile(file, "w", kind) as archive:
@@ -329,11 +331,11 @@ def repack(folder: Path, content: bytes, name: str = "0.npy", kind: int = zipfil
             archive.writestr(one, data)
 
 
-def npy(header: str, data: bytes = b"\0" * 24) -> bytes:
+def encode_npy(header: str, data: bytes = b"\0" * 24) -> bytes:
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + data
 
 
-def pickled() -> bytes:
+def pickle_array() -> bytes:
     buffer = BytesIO()
     np.save(buffer, np.array([print], object), allow_pickle=True)
     return buffer.getvalue()
@@ -349,44 +351,48 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "a list": lambda f: (f / "record.json").write_text("[]"),
     "deep": lambda f: (f / "record.json").write_text("[" * 200_000),
     "a pickle": lambda f: (f / "record.json").write_bytes(pickle.dumps([1])),
-    "no version": lambda f: edit(f, lambda c: c.pop("schema_version")),
-    "version as text": lambda f: edit(f, lambda c: c.update(schema_version="1")),
-    "more keys": lambda f: edit(f, lambda c: c.update(type="os.system")),
-    "number as text": lambda f: edit(f, lambda c: c["record"].update(number="0.5")),
-    "number as truth": lambda f: edit(f, lambda c: c["record"].update(number=True)),
-    "truth as number": lambda f: edit(f, lambda c: c["record"].update(truth=1)),
-    "text as number": lambda f: edit(f, lambda c: c["record"].update(text=3)),
-    "unknown word": lambda f: edit(f, lambda c: c["record"].update(kind="films")),
-    "unknown sequence": lambda f: edit(f, lambda c: c["record"].update(sequence="PET")),
-    "short tuple": lambda f: edit(f, lambda c: c["record"].update(place=[1, 2])),
-    "field missing": lambda f: edit(f, lambda c: c["record"].pop("text")),
-    "field too many": lambda f: edit(f, lambda c: c["record"].update(__class__="os.system")),
-    "no such array": lambda f: edit(f, lambda c: c["record"].update(image=99)),
-    "array by truth": lambda f: edit(f, lambda c: c["record"].update(image=True)),
-    "array as mask": lambda f: edit(f, lambda c: c["record"].update(mask=0)),
-    "way out": lambda f: edit(f, lambda c: c["record"].update(path={"inside": "../../etc/passwd"})),
-    "absolute inside": lambda f: edit(f, lambda c: c["record"].update(path={"inside": "/etc/passwd"})),
-    "arrays elsewhere": lambda f: edit(f, lambda c: c.update(arrays="../record.0123456789abcdef.npz")),
-    "cut arrays": lambda f: arrays_file(f).write_bytes(arrays_file(f).read_bytes()[:-100]),
-    "empty arrays": lambda f: arrays_file(f).write_bytes(b""),
-    "turned bit": lambda f: arrays_file(f).write_bytes(turn_bit(arrays_file(f).read_bytes())),
-    "array is a pickle": lambda f: repack(f, pickled()),
+    "no version": lambda f: edit_record(f, lambda c: c.pop("schema_version")),
+    "version as text": lambda f: edit_record(f, lambda c: c.update(schema_version="1")),
+    "more keys": lambda f: edit_record(f, lambda c: c.update(type="os.system")),
+    "number as text": lambda f: edit_record(f, lambda c: c["record"].update(number="0.5")),
+    "number as truth": lambda f: edit_record(f, lambda c: c["record"].update(number=True)),
+    "truth as number": lambda f: edit_record(f, lambda c: c["record"].update(truth=1)),
+    "text as number": lambda f: edit_record(f, lambda c: c["record"].update(text=3)),
+    "unknown word": lambda f: edit_record(f, lambda c: c["record"].update(kind="films")),
+    "unknown sequence": lambda f: edit_record(f, lambda c: c["record"].update(sequence="PET")),
+    "short tuple": lambda f: edit_record(f, lambda c: c["record"].update(position=[1, 2])),
+    "field missing": lambda f: edit_record(f, lambda c: c["record"].pop("text")),
+    "field too many": lambda f: edit_record(f, lambda c: c["record"].update(__class__="os.system")),
+    "no such array": lambda f: edit_record(f, lambda c: c["record"].update(image=99)),
+    "array by truth": lambda f: edit_record(f, lambda c: c["record"].update(image=True)),
+    "array as mask": lambda f: edit_record(f, lambda c: c["record"].update(mask=0)),
+    "path outside": lambda f: edit_record(
+        f, lambda c: c["record"].update(path={"inside": "../../etc/passwd"})
+    ),
+    "absolute inside": lambda f: edit_record(f, lambda c: c["record"].update(path={"inside": "/etc/passwd"})),
+    "arrays elsewhere": lambda f: edit_record(f, lambda c: c.update(arrays="../record.0123456789abcdef.npz")),
+    "cut arrays": lambda f: find_arrays_file(f).write_bytes(find_arrays_file(f).read_bytes()[:-100]),
+    "empty arrays": lambda f: find_arrays_file(f).write_bytes(b""),
+    "flipped bit": lambda f: find_arrays_file(f).write_bytes(flip_bit(find_arrays_file(f).read_bytes())),
+    "array is a pickle": lambda f: repack(f, pickle_array()),
     "array is empty": lambda f: repack(f, b""),
-    "impossible size": lambda f: repack(f, npy(HUGE)),
-    "negative size": lambda f: repack(f, npy(NEGATIVE)),
-    "header with code": lambda f: repack(f, npy(CODE)),
-    "array of text": lambda f: repack(f, npy("{'descr': '<U6', 'fortran_order': False, 'shape': (1,)}\n")),
+    "impossible size": lambda f: repack(f, encode_npy(HUGE)),
+    "negative size": lambda f: repack(f, encode_npy(NEGATIVE)),
+    "header with code": lambda f: repack(f, encode_npy(CODE)),
+    "array of text": lambda f: repack(
+        f, encode_npy("{'descr': '<U6', 'fortran_order': False, 'shape': (1,)}\n")
+    ),
 }
 
 
-def turn_bit(content: bytes) -> bytes:
-    at = content.index(np.float32(5).tobytes())
-    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+def flip_bit(content: bytes) -> bytes:
+    offset = content.index(np.float32(5).tobytes())
+    return content[:offset] + bytes([content[offset] ^ 1]) + content[offset + 1 :]
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
-def test_damage_is_said_in_a_sentence(damage: Callable[[Path], object], tmp_path: Path) -> None:
-    write_record(tmp_path, "record", example())
+def test_damage_is_reported_in_one_sentence(damage: Callable[[Path], object], tmp_path: Path) -> None:
+    write_record(tmp_path, "record", create_example())
     damage(tmp_path)
     with pytest.raises(GliomarkError, match="damaged") as refused:
         read_record(tmp_path, "record", Everything)
@@ -394,32 +400,32 @@ def test_damage_is_said_in_a_sentence(damage: Callable[[Path], object], tmp_path
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 400
 
 
-def test_a_size_that_was_never_packed_is_refused_before_room_is_made(tmp_path: Path) -> None:
+def test_a_false_size_is_refused_before_memory_is_allocated(tmp_path: Path) -> None:
     """The zip directory and the array's header both state a terabyte."""
-    write_record(tmp_path, "record", example())
-    file, size = arrays_file(tmp_path), 1 << 40
+    write_record(tmp_path, "record", create_example())
+    file, size = find_arrays_file(tmp_path), 1 << 40
     header = f"{{'descr': '|b1', 'fortran_order': False, 'shape': ({size},)}}\n"
-    repack(tmp_path, npy(header, bytes(1000)), kind=zipfile.ZIP_DEFLATED)
+    repack(tmp_path, encode_npy(header, bytes(1000)), kind=zipfile.ZIP_DEFLATED)
     with zipfile.ZipFile(file, "a") as archive:
-        archive.getinfo("0.npy").file_size = size + len(npy(header, b""))
-        archive.comment = b"written anew"
+        archive.getinfo("0.npy").file_size = size + len(encode_npy(header, b""))
+        archive.comment = b"rewritten"
     with pytest.raises(GliomarkError, match="states 1099511"):
         read_record(tmp_path, "record", Everything)
 
 
-@pytest.mark.parametrize("gone", ["record.json", "record.*.npz"])
-def test_what_is_missing_is_named(gone: str, tmp_path: Path) -> None:
-    write_record(tmp_path, "record", example())
-    (file,) = tmp_path.glob(gone)
+@pytest.mark.parametrize("missing", ["record.json", "record.*.npz"])
+def test_a_missing_file_is_named(missing: str, tmp_path: Path) -> None:
+    write_record(tmp_path, "record", create_example())
+    (file,) = tmp_path.glob(missing)
     file.unlink()
     with pytest.raises(GliomarkError, match=f"^{file.name}, which") as refused:
         read_record(tmp_path, "record", Everything)
     assert refused.value.message.code == "stored-missing"  # type: ignore[attr-defined]
 
 
-def test_a_newer_schema_is_not_guessed_at(tmp_path: Path) -> None:
-    write_record(tmp_path, "record", example())
-    edit(tmp_path, lambda content: content.update(schema_version=2, shape="new"))
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    write_record(tmp_path, "record", create_example())
+    edit_record(tmp_path, lambda content: content.update(schema_version=2, shape="new"))
     with pytest.raises(GliomarkError, match=r"record\.json was written by a newer version"):
         read_record(tmp_path, "record", Everything)
 
@@ -431,8 +437,8 @@ def test_a_record_of_another_type_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_message_of_a_later_version_keeps_its_text(tmp_path: Path) -> None:
-    write_record(tmp_path, "record", example(text=message("mask-not-used", file="m")))
-    edit(
+    write_record(tmp_path, "record", create_example(text=message("mask-not-used", file="m")))
+    edit_record(
         tmp_path, lambda content: content["record"]["text"].update(code="not-known-here", text="Said later.")
     )
     assert read_record(tmp_path, "record", Everything).text == "Said later."

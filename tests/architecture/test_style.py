@@ -1,4 +1,4 @@
-"""The package keeps the style rules of CONTRIBUTING.md, measured over its syntax trees."""
+"""The package follows the style rules of CONTRIBUTING.md, measured over its syntax trees."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def functions() -> list[measure.Function]:
     return found
 
 
-def test_no_function_is_longer_than_a_screen(functions: list[measure.Function]) -> None:
+def test_functions_are_not_too_long(functions: list[measure.Function]) -> None:
     assert measure.find_long_functions(functions) == []
 
 
@@ -26,8 +26,12 @@ def test_public_functions_state_shapes_and_errors(functions: list[measure.Functi
     assert measure.find_undocumented(functions) == []
 
 
-def test_no_banned_words() -> None:
+def test_the_package_contains_no_banned_words() -> None:
     assert measure.find_banned_words() == []
+
+
+def test_tests_and_scripts_contain_no_banned_words() -> None:
+    assert measure.find_banned_words_in_tests() == []
 
 
 @pytest.mark.parametrize(
@@ -38,7 +42,7 @@ def test_no_banned_words() -> None:
         ("def read_table(path: Path) -> None:\n    pass", "no docstring"),
     ],
 )
-def test_what_is_missing_is_found(tmp_path, monkeypatch, source: str, finding: str) -> None:
+def test_missing_documentation_is_found(tmp_path, monkeypatch, source: str, finding: str) -> None:
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "module.py").write_text(source, "utf-8")
     monkeypatch.setattr(measure, "SOURCE", tmp_path / "package")

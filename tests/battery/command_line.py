@@ -55,7 +55,7 @@ class PreparationError(Exception):
 def run_case(case: Case, ground: Path, folder: Path) -> tuple[ProcessResult, str]:
     """Prepare a case in a new folder and run its command; the result, and the answer's error ("" if it is right)."""
     folder.mkdir(parents=True)
-    scene, output_file = CaseFolders(folder, ground), folder.with_suffix(".said")
+    scene, output_file = CaseFolders(folder, ground), folder.with_suffix(".output")
     preparation = run_in_fork(lambda: case.prepare(scene), folder, output_file, limit_s=300)
     if preparation.status or preparation.timed_out:
         raise PreparationError(preparation.output[-2000:])

@@ -27,8 +27,8 @@ from pathlib import Path
 COMMAND = (sys.executable, "-m", "tests.battery.fuzz")
 HANG_S = 20.0
 POLL_INTERVAL_S = 0.2
-ODD_NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-ODD_WORDS = (
+UNUSUAL_NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+UNUSUAL_TEXTS = (
     b"nan", b"inf", b"-1", b"1e999", b"99999999999", b"\0", b"\xff\xfe", b"../../x", b"\n", b"%s", b"[" * 50, b'"',
     b"{}", b"null", b"True", b"/etc/passwd", b"=1+1", b"<!DOCTYPE x>",
 )  # fmt: skip
@@ -67,7 +67,7 @@ def _apply_damage(content: bytearray, kind: int, position: int, value: int) -> N
     if kind == 0:
         content[position : position + 1] = bytes([value])
     elif kind == 1:
-        number = ODD_NUMBERS[value % len(ODD_NUMBERS)]
+        number = UNUSUAL_NUMBERS[value % len(UNUSUAL_NUMBERS)]
         form = ("<I", ">I", "<H", ">H")[value % 4]
         packed = struct.pack(form, number & (0xFFFFFFFF if form[1] == "I" else 0xFFFF))
         content[position : position + len(packed)] = packed
@@ -76,9 +76,9 @@ def _apply_damage(content: bytearray, kind: int, position: int, value: int) -> N
     elif kind == 3:
         del content[position : position + 1 + value % 16]
     elif kind == 4:
-        content[position:position] = ODD_WORDS[value % len(ODD_WORDS)]
+        content[position:position] = UNUSUAL_TEXTS[value % len(UNUSUAL_TEXTS)]
     elif kind == 5:
-        word = ODD_WORDS[value % len(ODD_WORDS)]
+        word = UNUSUAL_TEXTS[value % len(UNUSUAL_TEXTS)]
         content[position : position + len(word)] = word
     elif kind == 6:
         content[position:position] = content[position : position + value]
@@ -164,7 +164,7 @@ def fuzz_reader(name: str, seconds: float, engine: str) -> FuzzRow:
                 crashes += 1
                 recipe_by_failure.setdefault(f"ended with {status}", recipe)
             if status and not recipe:
-                raise RuntimeError(f"{name} cannot be fuzzed: {(home / 'said').read_text()[-2000:]}")
+                raise RuntimeError(f"{name} cannot be fuzzed: {(home / 'output').read_text()[-2000:]}")
         failures = [json.loads(line) for line in _read_lines(home / "wrong")]
     for kind, recipe in failures:
         recipe_by_failure.setdefault(kind, recipe)
@@ -180,7 +180,7 @@ def _run_one_child(
     """Run one child process: exit status, whether it hung, number of inputs, and its last recipe."""
     (home / "at").unlink(missing_ok=True)
     arguments = ["--child", str(home), "--reader", name, "--minutes", str(seconds / 60), "--seed", str(seed)]
-    with (home / "said").open("wb") as output:
+    with (home / "output").open("wb") as output:
         process = subprocess.Popen(
             [*COMMAND, *arguments, "--engine", engine],
             stdout=output, stderr=output, start_new_session=True,

@@ -46,11 +46,11 @@ def run_case(case: Case, live: LiveServer) -> ResultRow:
         log.seek(log_position)
         log_text = log.read().decode("utf-8", "replace")
     files_left = sorted(live.find_study_files() - before)
-    verdict, why = judge_reply(case, live, reply, log_text, seconds, peak_mb, files_left)
-    return ResultRow.from_case(case, verdict, why, seconds, peak_mb)
+    verdict, reason = evaluate_reply(case, live, reply, log_text, seconds, peak_mb, files_left)
+    return ResultRow.from_case(case, verdict, reason, seconds, peak_mb)
 
 
-def judge_reply(
+def evaluate_reply(
     case: Case,
     live: LiveServer,
     reply: Reply,
@@ -72,7 +72,7 @@ def judge_reply(
         return "memory", f"{peak_mb:.0f} MB"
     if isinstance(case.expectation, ExpectedAnswer):
         wrong = "" if reply.refused else case.expectation.find_error(reply)
-        return ("wrong refusal", reply.text[:300]) if reply.refused else _judge_answer(wrong)
+        return ("wrong refusal", reply.text[:300]) if reply.refused else _evaluate_answer(wrong)
     if not reply.refused:
         return "wrong acceptance", f"{reply.status} {reply.text[:300]}"
     if files_left:
@@ -88,7 +88,7 @@ def judge_reply(
     return "ok", ""
 
 
-def _judge_answer(answer_error: str) -> tuple[Verdict, str]:
+def _evaluate_answer(answer_error: str) -> tuple[Verdict, str]:
     return ("wrong acceptance", answer_error) if answer_error else ("ok", "")
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tests.battery.case_table import collect_cases
 from tests.battery.cases_and_results import Case, ResultRow
-from tests.battery.verdict import VERDICTS, find_last_line, judge_result
+from tests.battery.verdict import VERDICTS, evaluate_result, find_last_line
 
 PRELOADED_MODULES = (
     "batch",
@@ -55,11 +55,11 @@ def run_at_command_line(key: str, ground: Path, work: Path) -> list[ResultRow]:
         result, answer_error = run_case(case, ground, folder)
     except PreparationError as error:
         return [ResultRow.from_case(case, "not laid out", str(error), 0.0, 0.0)]
-    verdict, why = judge_result(case, result, answer_error, create_leftover_filter(case.door))
+    verdict, reason = evaluate_result(case, result, answer_error, create_leftover_filter(case.door))
     if verdict == "ok":
         remove_folder(folder)
-        folder.with_suffix(".said").unlink()
-    return [ResultRow.from_case(case, verdict, why, result.seconds, result.peak_mb)]
+        folder.with_suffix(".output").unlink()
+    return [ResultRow.from_case(case, verdict, reason, result.seconds, result.peak_mb)]
 
 
 def run_at_network(keys: Sequence[str], ground: Path, work: Path) -> list[ResultRow]:
@@ -111,22 +111,20 @@ def write_table(rows: Sequence[ResultRow], path: Path) -> None:
     part = path.with_name(f"{path.name}.part")
     with part.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        names = [name for name in asdict(rows[0]) if name != "why"]
+        names = [name for name in asdict(rows[0]) if name != "reason"]
         table.writerow(names)
         table.writerows([getattr(row, name) for name in names] for row in rows)
     part.replace(path)
 
 
-def kept_rows(path: Path, cases: Sequence[Case]) -> list[ResultRow]:
+def read_kept_rows(path: Path, cases: Sequence[Case]) -> list[ResultRow]:
     """Read from an existing table the rows of current cases that are not run again."""
     if not path.exists():
         return []
     again = {case.key for case in cases}
     with path.open(encoding="utf-8", newline="") as file:
         rows = [
-            ResultRow(
-                **row | {"seconds": float(row["seconds"]), "parent_mb": float(row["parent_mb"]), "why": ""}
-            )
+            ResultRow(**row | {"seconds": float(row["seconds"]), "parent_mb": float(row["parent_mb"])})
             for row in csv.DictReader(file)
         ]
     return [row for row in rows if (key := f"{row.door}: {row.case}") in collect_cases() and key not in again]
@@ -135,8 +133,8 @@ def kept_rows(path: Path, cases: Sequence[Case]) -> list[ResultRow]:
 def summarise(rows: Sequence[ResultRow]) -> str:
     """Summarise the numbers of verdicts; all except "ok" must be 0."""
     count = Counter(row.verdict for row in rows)
-    odd = sum(row.expectation.startswith("answered") for row in rows)
-    lines = [f"{len(rows)} cases ({odd} of them odd but healthy), {count['ok']} as they must be"]
+    healthy_count = sum(row.expectation.startswith("answered") for row in rows)
+    lines = [f"{len(rows)} cases ({healthy_count} of them unusual but healthy), {count['ok']} as expected"]
     lines += [f"{count[name]:4d} {name}" for name in VERDICTS]
     return "\n".join(lines)
 
@@ -169,8 +167,8 @@ def main() -> int:
                 flush=True,
             )
     if options.out and (options.door or options.only):
-        rows += kept_rows(options.out, cases)
-    order = {key: at for at, key in enumerate(collect_cases())}
+        rows += read_kept_rows(options.out, cases)
+    order = {key: index for index, key in enumerate(collect_cases())}
     rows.sort(key=lambda row: order[f"{row.door}: {row.case}"])
     print(summarise(rows))
     if options.out:
@@ -181,17 +179,17 @@ def main() -> int:
     return int(any(row.verdict != "ok" for row in rows))
 
 
-def write_record(table: Path, rows: Sequence[ResultRow], asked: argparse.Namespace, seconds: float) -> None:
+def write_record(table: Path, rows: Sequence[ResultRow], options: argparse.Namespace, seconds: float) -> None:
     from gliomark.experiments.result_files import create_run_record
 
     counts = Counter(row.verdict for row in rows)
     counts_and_time = {
         "cases": len(rows),
-        "workers": asked.workers,
+        "workers": options.workers,
         "seconds": round(seconds),
         "verdicts": dict(counts),
     }
-    counts_and_time["run_last"] = {"door": asked.door, "only": asked.only}
+    counts_and_time["run_last"] = {"door": options.door, "only": options.only}
     record = create_run_record(table.stem, **counts_and_time)
     table.with_name(f"{table.stem}_run_record.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 

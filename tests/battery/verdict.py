@@ -42,7 +42,7 @@ MAX_MEMORY_MB = 2000.0
 REFUSAL_STATUSES = (1, 2)  # of gliomark, and of Typer for wrong options
 
 
-def judge_result(
+def evaluate_result(
     case: Case, result: ProcessResult, answer_error: str, is_allowed_leftover: Callable[[str], bool]
 ) -> tuple[Verdict, str]:
     """Judge a result: verdict and reason. answer_error: what is wrong with the answer, "" if it is right."""
@@ -68,10 +68,10 @@ def judge_result(
                 f"status {result.status}, missing messages {missing_messages}: {find_last_line(result.output)}",
             )
         return ("wrong acceptance", answer_error) if answer_error else ("ok", "")
-    return judge_refusal(case.expectation, result, is_allowed_leftover)
+    return evaluate_refusal(case.expectation, result, is_allowed_leftover)
 
 
-def judge_refusal(
+def evaluate_refusal(
     expects: ExpectedRefusal, result: ProcessResult, is_allowed_leftover: Callable[[str], bool]
 ) -> tuple[Verdict, str]:
     if result.status == 0:

@@ -39,7 +39,7 @@ def patients(packed: Path) -> list[packed_cohort.PackedPatient]:
     return packed_cohort.read_pack(packed, ("FLAIR",))
 
 
-def test_a_pack_gives_the_patients_back(packed: Path, tiny_cohort) -> None:
+def test_packed_patients_are_read_back(packed: Path, tiny_cohort) -> None:
     patients = packed_cohort.read_pack(packed, ("T1C", "FLAIR"))
     assert [p.record.patient for p in patients] == list(tiny_cohort.patient_ids)
     folds = load_cohort_folds(tiny_cohort).folds
@@ -50,69 +50,71 @@ def test_a_pack_gives_the_patients_back(packed: Path, tiny_cohort) -> None:
         np.testing.assert_array_equal(patient.lesion, stack.reader_mask)
         np.testing.assert_allclose(patient.record.spacing_mm, stack.spacing_mm)
         for name, image in patient.images.items():
-            whole = stack.images[MRSequence(name)]
-            step = float(np.ptp(whole)) / packed_cohort.LEVELS
+            expected = stack.images[MRSequence(name)]
+            step = float(np.ptp(expected)) / packed_cohort.LEVELS
             inside = stack.brain
             np.testing.assert_allclose(
-                image.astype(np.float32)[inside], whole[inside], atol=0.51 * step + 4e-3
+                image.astype(np.float32)[inside], expected[inside], atol=0.51 * step + 4e-3
             )
 
 
-def test_every_network_sees_the_same_stream_and_no_test_patient(patients) -> None:
+def test_every_network_is_trained_on_the_same_slices_and_no_test_patient(patients) -> None:
     bank = fold_training.build_slice_bank(patients, "FLAIR")
-    learning = fold_training.build_training_fold(
+    training_fold = fold_training.build_training_fold(
         bank, [p.record.patient for p in patients if p.record.fold != 2]
     )
     settings = [SegmentationTrainingConfig(network=n, batch=4) for n in (TINY, UNetSettings(width=4))]
-    one, two = (fold_training.draw_schedule(learning, s, 9, 1, 2) for s in settings)
+    one, two = (fold_training.draw_schedule(training_fold, s, 9, 1, 2) for s in settings)
     for name in ("rows", "thetas", "noise", "rates"):
         torch.testing.assert_close(getattr(one, name), getattr(two, name), atol=0, rtol=0)
     shown = {bank.patient_ids[i] for i in bank.patient[one.rows.flatten()].tolist()}
     assert shown and not shown & {p.record.patient for p in patients if p.record.fold == 2}
-    other = fold_training.draw_schedule(learning, settings[0], 9, 2, 2)
+    other = fold_training.draw_schedule(training_fold, settings[0], 9, 2, 2)
     assert not torch.equal(other.rows, one.rows)
     assert one.rates.argmax() < 2 and one.rates[-1] < 1e-3 * settings[0].rate
 
 
 @pytest.fixture(scope="module")
-def lane(patients) -> fold_training.FoldTrainer:
+def trainer(patients) -> fold_training.FoldTrainer:
     bank = fold_training.build_slice_bank(patients, "FLAIR")
-    still = replace(SegmentationTrainingConfig().augmentation, crop=64, shift=4)
-    settings = SegmentationTrainingConfig(network=TINY, augmentation=still, rate=3e-3, batch=8)
+    augmentation = replace(SegmentationTrainingConfig().augmentation, crop=64, shift=4)
+    settings = SegmentationTrainingConfig(network=TINY, augmentation=augmentation, rate=3e-3, batch=8)
     return fold_training.FoldTrainer(bank, settings, 24, CPU, compiled=False)
 
 
-def test_a_lane_starts_again_from_the_seed(patients, lane) -> None:
-    learning = fold_training.build_training_fold(
-        lane.bank, [p.record.patient for p in patients if p.record.fold]
+def test_a_reset_trainer_repeats_the_training(patients, trainer) -> None:
+    training_fold = fold_training.build_training_fold(
+        trainer.bank, [p.record.patient for p in patients if p.record.fold]
     )
-    fresh, fields = fold_training.create_start(lane.settings, 1)
-    course = fold_training.draw_schedule(learning, lane.settings, 6, 1, 0)
+    start, fields = fold_training.create_start(trainer.settings, 1)
+    schedule = fold_training.draw_schedule(training_fold, trainer.settings, 6, 1, 0)
     runs = []
     for _ in range(2):
-        lane.reset_to(course, fresh, fields)
+        trainer.reset_to(schedule, start, fields)
         torch.testing.assert_close(
-            lane.network.guidance.alpha.max(), torch.tensor(5.0), msg="alpha must start from the fold's prior"
+            trainer.network.guidance.alpha.max(),
+            torch.tensor(5.0),
+            msg="alpha must start from the fold's prior",
         )
         for _ in range(6):
-            lane.run_next_step()
-        runs.append(lane.losses[:6].clone())
+            trainer.run_next_step()
+        runs.append(trainer.losses[:6].clone())
     torch.testing.assert_close(*runs, atol=1e-3, rtol=1e-3)
-    assert int(lane.counter) == 6
+    assert int(trainer.counter) == 6
 
 
-def test_an_outline_is_read_as_the_segmenter_reads_it(patients, lane) -> None:
+def test_segmentations_equal_those_of_the_segmenter(patients, trainer) -> None:
     patient = patients[0]
-    ((name, mask, grade),) = fold_training.predict_segmentations(lane, [patient], "FLAIR")
+    ((name, mask, grade),) = fold_training.predict_segmentations(trainer, [patient], "FLAIR")
     image = torch.from_numpy(patient.images["FLAIR"]).float()[:, None]
-    expected = predict_lesion_probability(lane.network.eval(), image, patient.brain, 64)
+    expected = predict_lesion_probability(trainer.network.eval(), image, patient.brain, 64)
     expected[~patient.brain] = 0
     assert name == patient.record.patient and 0 < grade < 1
-    sure = np.abs(expected - 0.5) > 0.1  # bf16
-    np.testing.assert_array_equal(mask[sure], (expected >= 0.5)[sure])
+    is_certain = np.abs(expected - 0.5) > 0.1  # bf16
+    np.testing.assert_array_equal(mask[is_certain], (expected >= 0.5)[is_certain])
 
 
-def test_the_most_valuable_groups_come_first() -> None:
+def test_the_first_networks_are_trained_first() -> None:
     for order in ("seeds", "parts"):
         listed = segmentation_benchmark.list_groups(order)
         assert [g.network for g in listed[:4]] == list(segmentation_benchmark.FIRST_NETWORKS) and {
@@ -125,7 +127,7 @@ def test_the_most_valuable_groups_come_first() -> None:
         )
 
 
-def test_pieces_become_the_tables(tmp_path: Path) -> None:
+def test_results_of_folds_are_merged_into_tables(tmp_path: Path) -> None:
     random, out, results = np.random.default_rng(0), tmp_path / "out", tmp_path / "results"
     out.mkdir()
     results.mkdir()
@@ -166,8 +168,10 @@ def test_pieces_become_the_tables(tmp_path: Path) -> None:
         (n, s) for n in segmentation_benchmark.REPEATED_NETWORKS for s in (1, 2)
     ]
     assert (table["patients"] == 20).all()
-    own = [r["dice"] for x in lines if (x["network"], x["seed"]) == ("MIG-Net", 1) for r in x["patients"]]
-    assert table["dice"][0] == pytest.approx(np.mean(own), abs=1e-4)
+    dice_values = [
+        r["dice"] for x in lines if (x["network"], x["seed"]) == ("MIG-Net", 1) for r in x["patients"]
+    ]
+    assert table["dice"][0] == pytest.approx(np.mean(dice_values), abs=1e-4)
     seeds = merge_results.pd.read_csv(results / "gpu_segmentation_seeds.csv")
     assert (
         list(seeds["network"]) == list(segmentation_benchmark.REPEATED_NETWORKS)

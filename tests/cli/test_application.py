@@ -34,36 +34,36 @@ def list_commands(group: str) -> dict[str, typer.core.TyperCommand]:
 
 
 @pytest.mark.parametrize("group", COMMANDS)
-def test_commands_of_each_group(group: str) -> None:
+def test_each_group_has_its_commands(group: str) -> None:
     assert set(COMMANDS[group].split()) <= set(list_commands(group))
 
 
 @pytest.mark.parametrize("group", COMMANDS)
-def test_help_of_every_command(group: str) -> None:
-    """Every command and option has a help text, and no option says what is not done."""
+def test_every_command_and_option_has_a_help_text(group: str) -> None:
+    """Every command and option has a help text, and no option is negative."""
     for name, command in list_commands(group).items():
-        words = [*filter(None, [group]), name]
-        shown = CliRunner().invoke(cli.app, [*words, "--help"])
-        assert shown.exit_code == 0 and command.help and command.help.endswith("."), words
+        arguments = [*filter(None, [group]), name]
+        result = CliRunner().invoke(cli.app, [*arguments, "--help"])
+        assert result.exit_code == 0 and command.help and command.help.endswith("."), arguments
         for parameter in command.params:
-            assert getattr(parameter, "help", None), (words, parameter.name)
+            assert getattr(parameter, "help", None), (arguments, parameter.name)
             options = (*parameter.opts, *parameter.secondary_opts)
-            assert not [one for one in options if one.startswith(("--without", "--no-no"))], words
-            assert not parameter.secondary_opts, (words, options)
+            assert not [one for one in options if one.startswith(("--without", "--no-no"))], arguments
+            assert not parameter.secondary_opts, (arguments, options)
 
 
-def test_version(run_command) -> None:
-    shown = run_command("--version")
-    assert (shown.status, shown.stdout, shown.stderr) == (0, f"gliomark {version('gliomark')}\n", "")
+def test_the_version_is_printed(run_command) -> None:
+    result = run_command("--version")
+    assert (result.status, result.stdout, result.stderr) == (0, f"gliomark {version('gliomark')}\n", "")
 
 
 def test_completion_is_offered(run_command) -> None:
-    shown = run_command("--help")
-    assert "--install-completion" in shown.stdout and "--show-completion" in shown.stdout
+    result = run_command("--help")
+    assert "--install-completion" in result.stdout and "--show-completion" in result.stdout
 
 
 @pytest.mark.parametrize(
-    ("words", "suggestion"),
+    ("arguments", "suggestion"),
     [
         (["predikt"], "Did you mean 'predict'?"),
         (["cohort", "biuld"], "Did you mean 'build'?"),
@@ -76,14 +76,16 @@ def test_completion_is_offered(run_command) -> None:
         (["models", "keygen", "x", "--nopassword"], "--no-password"),
     ],
 )
-def test_mistyped_command_or_option(run_command, words: list[str], suggestion: str) -> None:
-    shown = run_command(*words)
-    assert (shown.status, shown.stdout) == (2, "")
-    assert suggestion in shown.stderr and "Traceback" not in shown.stderr
+def test_a_mistyped_command_or_option_gets_a_suggestion(
+    run_command, arguments: list[str], suggestion: str
+) -> None:
+    result = run_command(*arguments)
+    assert (result.status, result.stdout) == (2, "")
+    assert suggestion in result.stderr and "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("predict", "FOLDER", "--out", "out", "--allow-missing-clinical", "--model", "Dmo"),
         ("explain", "FOLDER", "--out", "out", "--model", "demoo"),
@@ -91,35 +93,37 @@ def test_mistyped_command_or_option(run_command, words: list[str], suggestion: s
         ("models", "verify", "demos", "--key", "KEY"),
     ],
 )
-def test_mistyped_model(run_command, picture_folder, working_folder, words: tuple[str, ...]) -> None:
+def test_a_mistyped_model_gets_a_suggestion(
+    run_command, picture_folder, working_folder, arguments: tuple[str, ...]
+) -> None:
     key = working_folder / "group"
     assert run_command("models", "keygen", key, "--no-password").status == 0
-    places = {"FOLDER": picture_folder, "out": working_folder / "out", "KEY": f"{key}.pub"}
-    shown = run_command(*(places.get(word, word) for word in words))
-    assert (shown.status, shown.stdout) == (1, "")
-    assert shown.stderr.endswith("Did you mean 'demo'?\n") and shown.stderr.count("\n") == 1
+    paths = {"FOLDER": picture_folder, "out": working_folder / "out", "KEY": f"{key}.pub"}
+    result = run_command(*(paths.get(argument, argument) for argument in arguments))
+    assert (result.status, result.stdout) == (1, "")
+    assert result.stderr.endswith("Did you mean 'demo'?\n") and result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("part", ["segmentation", "markers"])
-def test_mistyped_network(run_command, working_folder, part: str) -> None:
-    words = ("--cohort", working_folder, "--out", working_folder / "out.safetensors")
+def test_a_mistyped_network_is_refused(run_command, working_folder, part: str) -> None:
+    arguments = ("--cohort", working_folder, "--out", working_folder / "out.safetensors")
     if part == "markers":
-        words += ("--segmentation", working_folder / "s.safetensors", "--marker", "idh")
-    shown = run_command(
-        "train", part, *words, "--network", {"segmentation": "Unet", "markers": "kinet"}[part]
+        arguments += ("--segmentation", working_folder / "s.safetensors", "--marker", "idh")
+    result = run_command(
+        "train", part, *arguments, "--network", {"segmentation": "Unet", "markers": "kinet"}[part]
     )
-    assert (shown.status, shown.stdout) == (1, "") and shown.stderr.count("\n") == 1
+    assert (result.status, result.stdout) == (1, "") and result.stderr.count("\n") == 1
     if part == "segmentation":
-        assert "did you mean 'U-Net'?" in shown.stderr
+        assert "did you mean 'U-Net'?" in result.stderr
 
 
-def test_a_missing_file_is_not_a_mistyped_model(run_command, working_folder) -> None:
-    shown = run_command("models", "show", working_folder / "weights.safetensors")
-    assert shown.status == 1 and "does not exist" in shown.stderr and "Did you mean" not in shown.stderr
+def test_a_missing_file_gets_no_suggestion(run_command, working_folder) -> None:
+    result = run_command("models", "show", working_folder / "weights.safetensors")
+    assert result.status == 1 and "does not exist" in result.stderr and "Did you mean" not in result.stderr
 
 
-def test_help_imports_no_heavy_library() -> None:
+def test_help_imports_no_large_library() -> None:
     """Packages are imported when their command runs, so that the help appears at once."""
     check = f"import sys, gliomark.cli; print([name for name in {HEAVY_MODULES!r} if name in sys.modules])"
-    shown = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

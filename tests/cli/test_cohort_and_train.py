@@ -13,7 +13,7 @@ from gliomark.cli.progress import ProgressLine, show_log
 
 
 @pytest.fixture
-def verbose() -> Iterator[None]:
+def reset_log() -> Iterator[None]:
     """The log as ``--verbose`` configures it; reset after the test."""
     logger = logging.getLogger("gliomark")
     yield
@@ -22,7 +22,7 @@ def verbose() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("words", "steps"),
+    ("arguments", "steps"),
     [
         (("cohort", "check", "COHORT"), "writing quality pages: P01"),
         (("cohort", "describe", "COHORT", "--out", "OUT"), "describing the cohort: P01"),
@@ -31,24 +31,30 @@ def verbose() -> Iterator[None]:
         (("cohort", "export", "COHORT", "--to", "structured-pictures", "--out", "OUT"), "exporting: P15"),
     ],
 )
-def test_cohort_commands(verbose, run_command, tiny_cohort_folder, tmp_path: Path, words, steps: str) -> None:
+def test_cohort_commands_log_their_steps_if_verbose(
+    reset_log, run_command, tiny_cohort_folder, tmp_path: Path, arguments, steps: str
+) -> None:
     cohort = shutil.copytree(tiny_cohort_folder, tmp_path / "cohort")
-    places = {"COHORT": cohort, "OUT": tmp_path / "out"}
-    words = [places.get(word, word) for word in words]
-    quiet = run_command(*words)
-    assert (quiet.status, quiet.stderr) == (0, "") and str(tmp_path) in quiet.stdout
+    paths = {"COHORT": cohort, "OUT": tmp_path / "out"}
+    arguments = [paths.get(argument, argument) for argument in arguments]
+    quiet_result = run_command(*arguments)
+    assert (quiet_result.status, quiet_result.stderr) == (0, "") and str(tmp_path) in quiet_result.stdout
     shutil.rmtree(tmp_path / "out", ignore_errors=True)
-    shown = run_command("-v", *words)
-    assert shown.status == 0 and shown.stdout == quiet.stdout and steps in shown.stderr
+    verbose_result = run_command("-v", *arguments)
+    assert (
+        verbose_result.status == 0
+        and verbose_result.stdout == quiet_result.stdout
+        and steps in verbose_result.stderr
+    )
 
 
-def test_phantom(run_command, verbose, tmp_path: Path) -> None:
-    words = ("cohort", "phantom", "--out", tmp_path, "--patients", "1", "--workers", "1")
-    shown = run_command("--verbose", *words)
-    assert shown.status == 0 and "generating patients: PHANTOM-0001" in shown.stderr
+def test_generating_phantoms_logs_its_steps_if_verbose(run_command, reset_log, tmp_path: Path) -> None:
+    arguments = ("cohort", "phantom", "--out", tmp_path, "--patients", "1", "--workers", "1")
+    verbose_result = run_command("--verbose", *arguments)
+    assert verbose_result.status == 0 and "generating patients: PHANTOM-0001" in verbose_result.stderr
 
 
-def test_masks_are_required_unless_told(run_command, tmp_path: Path) -> None:
+def test_masks_are_required_unless_allowed_to_be_missing(run_command, tmp_path: Path) -> None:
     run_command("cohort", "phantom", "--out", tmp_path / "all", "--workers", "1")
     for mask in (tmp_path / "all").rglob("mask"):
         shutil.rmtree(mask)
@@ -62,7 +68,7 @@ def test_masks_are_required_unless_told(run_command, tmp_path: Path) -> None:
     assert built.status == 0 and "1 patients prepared" in built.stdout, built.stderr
 
 
-def test_steps_of_a_training_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_steps_of_training_are_logged_as_lines(capsys: pytest.CaptureFixture[str]) -> None:
     log = logging.getLogger("gliomark.training")
     with show_log("gliomark.training"):
         log.info("training on %d patients", 8)
@@ -70,7 +76,7 @@ def test_steps_of_a_training_are_lines(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr() == ("", "training on 8 patients\n")
 
 
-def test_no_progress_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_progress_is_shown_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressLine() as progress:
         progress.count("exporting")("P01", 1, 2)
     assert capsys.readouterr() == ("", "")

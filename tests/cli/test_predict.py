@@ -28,35 +28,37 @@ LESION_ML = 33.5
 def predict(run_command: Callable, working_folder: Path, tiny_weights: Path) -> Callable:
     """Return predict(folder, *options), which runs the command with the small model."""
 
-    def run(folder: Path, *options: object):
+    def run_predict(folder: Path, *options: object):
         out = working_folder / "out"
         return run_command("predict", folder, "--out", out, "--model", tiny_weights, *options)
 
-    return run
+    return run_predict
 
 
-def document_of(out: Path) -> dict:
+def read_document(out: Path) -> dict:
     return json.loads((out / "out" / PATIENT / "prediction.json").read_text("utf-8"))
 
 
 # ---- table ------------------------------------------------------------------------------------------
 
 
-def test_table_of_one_patient(monkeypatch, predict, picture_folder, clinical_table, working_folder) -> None:
+def test_a_table_is_printed_for_one_patient(
+    monkeypatch, predict, picture_folder, clinical_table, working_folder
+) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    shown = predict(picture_folder, "--clinical", clinical_table)
-    assert (shown.status, shown.stderr) == (0, "")
-    document = document_of(working_folder)
+    result = predict(picture_folder, "--clinical", clinical_table)
+    assert (result.status, result.stderr) == (0, "")
+    document = read_document(working_folder)
     for word in ("Patient", "Lesion", "Marker", "Prediction", "Probability", "IDH", "Ki-67", PATIENT):
-        assert word in shown.stdout
-    assert f"{document['lesion']['volume_ml']:.1f} ml" in shown.stdout
+        assert word in result.stdout
+    assert f"{document['lesion']['volume_ml']:.1f} ml" in result.stdout
     for marker in document["markers"]:
-        assert marker["level"] in shown.stdout
-        assert f"{marker['positive']} {100 * marker['probability']:.0f} % (threshold 50 %)" in shown.stdout
+        assert marker["level"] in result.stdout
+        assert f"{marker['positive']} {100 * marker['probability']:.0f} % (threshold 50 %)" in result.stdout
         for warning in marker["warnings"]:
-            assert warning in shown.stdout
-    assert "Not a medical device" in shown.stdout
-    assert shown.stdout.splitlines()[-1] == str(working_folder / "out" / PATIENT / "report.html")
+            assert warning in result.stdout
+    assert "Not a medical device" in result.stdout
+    assert result.stdout.splitlines()[-1] == str(working_folder / "out" / PATIENT / "report.html")
 
 
 @pytest.mark.parametrize(
@@ -73,29 +75,33 @@ def test_every_warning_is_printed(
 
     monkeypatch.setenv("COLUMNS", "400")
     options = ("--fusion", "large", "--enhancing", "yes", "--language", language)
-    shown = predict(picture_folder, "--allow-missing-clinical", *options)
-    document = document_of(working_folder)
+    result = predict(picture_folder, "--allow-missing-clinical", *options)
+    document = read_document(working_folder)
     document = restore_messages(document, document["messages"])
     warnings = [*document["warnings"], *(w for one in document["markers"] for w in one["warnings"])]
     assert len(warnings) >= 3
     for warning in warnings:
-        assert render_message(warning, language) in shown.stdout
-    text = shown.stdout.lower()
-    assert all(word.lower() in text for word in words if word != "rule 'large'"), shown.stdout
+        assert render_message(warning, language) in result.stdout
+    text = result.stdout.lower()
+    assert all(word.lower() in text for word in words if word != "rule 'large'"), result.stdout
 
 
-def test_no_lesion(run_command, picture_folder, clinical_table, working_folder, lesion_free_weights) -> None:
-    words = ("--clinical", clinical_table, "--out", working_folder / "out", "--model", lesion_free_weights)
-    shown = run_command("predict", picture_folder, *words)
-    assert (shown.status, shown.stderr) == (0, "")
-    assert "No lesion was found" in shown.stdout and "undetermined" in shown.stdout
-    assert " ml" not in shown.stdout.partition("Please note")[0]
+def test_a_missing_lesion_is_printed(
+    run_command, picture_folder, clinical_table, working_folder, lesion_free_weights
+) -> None:
+    options = ("--clinical", clinical_table, "--out", working_folder / "out", "--model", lesion_free_weights)
+    result = run_command("predict", picture_folder, *options)
+    assert (result.status, result.stderr) == (0, "")
+    assert "No lesion was found" in result.stdout and "undetermined" in result.stdout
+    assert " ml" not in result.stdout.partition("Please note")[0]
 
 
-def test_quiet(predict, picture_folder, clinical_table, working_folder) -> None:
-    shown = predict(picture_folder, "--clinical", clinical_table, "--quiet")
+def test_quiet_prints_only_the_path_of_the_report(
+    predict, picture_folder, clinical_table, working_folder
+) -> None:
+    result = predict(picture_folder, "--clinical", clinical_table, "--quiet")
     report = working_folder / "out" / PATIENT / "report.html"
-    assert (shown.status, shown.stdout, shown.stderr) == (0, f"{report}\n", "")
+    assert (result.status, result.stdout, result.stderr) == (0, f"{report}\n", "")
 
 
 # ---- several patients, JSON -------------------------------------------------------------------------
@@ -113,36 +119,36 @@ def patients(working_folder, picture_folder, volume_folder) -> Path:
     return folder
 
 
-def test_json_of_several_patients(predict, patients) -> None:
-    shown = predict(patients, "--allow-missing-clinical", "--json")
-    assert shown.status == 1
-    answer = json.loads(shown.stdout)
-    assert set(answer) == {"predictions", "failures"}
-    assert {one["patient_id"] for one in answer["predictions"]} == {"甲 1", "丙 3"}
+def test_json_contains_predictions_and_failures(predict, patients) -> None:
+    result = predict(patients, "--allow-missing-clinical", "--json")
+    assert result.status == 1
+    output = json.loads(result.stdout)
+    assert set(output) == {"predictions", "failures"}
+    assert {one["patient_id"] for one in output["predictions"]} == {"甲 1", "丙 3"}
     schema = json.loads((resources.files("gliomark") / "reporting/prediction.schema.json").read_text("utf-8"))
-    for document in answer["predictions"]:
+    for document in output["predictions"]:
         jsonschema.validate(document, schema)
-    (failure,) = answer["failures"]
+    (failure,) = output["failures"]
     assert failure["patient_id"] == "乙 2" and "truncated" in failure["error"]
-    assert shown.stderr == f"乙 2: {failure['error']}\n"
+    assert result.stderr == f"乙 2: {failure['error']}\n"
 
 
-def test_json_of_one_patient(predict, picture_folder, working_folder) -> None:
-    shown = predict(picture_folder, "--allow-missing-clinical", "--json")
-    (document,) = json.loads(shown.stdout)["predictions"]
-    written = document_of(working_folder)
+def test_json_equals_the_written_document(predict, picture_folder, working_folder) -> None:
+    result = predict(picture_folder, "--allow-missing-clinical", "--json")
+    (document,) = json.loads(result.stdout)["predictions"]
+    written = read_document(working_folder)
     assert {**document, "created": ""} == {**written, "created": ""}
-    assert (shown.status, shown.stderr) == (0, "")
+    assert (result.status, result.stderr) == (0, "")
 
 
-def test_table_of_several_patients(monkeypatch, predict, patients, working_folder) -> None:
+def test_a_table_is_printed_for_several_patients(monkeypatch, predict, patients, working_folder) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    shown = predict(patients, "--allow-missing-clinical")
-    assert shown.status == 1 and shown.stderr.startswith("乙 2: ") and shown.stderr.count("\n") == 1
-    warned = shown.stdout.partition("Please note")[2]
+    result = predict(patients, "--allow-missing-clinical")
+    assert result.status == 1 and result.stderr.startswith("乙 2: ") and result.stderr.count("\n") == 1
+    notes = result.stdout.partition("Please note")[2]
     for name in ("甲 1", "丙 3"):
-        assert name in shown.stdout and re.search(rf"{name}\s+Age or sex is unknown", warned)
-        assert f"{working_folder / 'out' / name / 'report.html'}\n" in shown.stdout
+        assert name in result.stdout and re.search(rf"{name}\s+Age or sex is unknown", notes)
+        assert f"{working_folder / 'out' / name / 'report.html'}\n" in result.stdout
 
 
 # ---- progress ---------------------------------------------------------------------------------------
@@ -161,7 +167,7 @@ STEPS = [
 
 
 @pytest.fixture
-def restored_log() -> Iterator[None]:
+def reset_log() -> Iterator[None]:
     """Stop logging after the test."""
     yield
     logger = logging.getLogger("gliomark")
@@ -170,12 +176,12 @@ def restored_log() -> Iterator[None]:
 
 
 def test_verbose_logs_every_step(
-    restored_log, run_command, picture_folder, tiny_weights, working_folder
+    reset_log, run_command, picture_folder, tiny_weights, working_folder
 ) -> None:
-    words = ("--allow-missing-clinical", "--out", working_folder / "out", "--model", tiny_weights)
-    shown = run_command("--verbose", "predict", picture_folder, *words, "--json")
-    assert shown.status == 0 and json.loads(shown.stdout)["failures"] == []
-    lines = shown.stderr.splitlines()
+    options = ("--allow-missing-clinical", "--out", working_folder / "out", "--model", tiny_weights)
+    result = run_command("--verbose", "predict", picture_folder, *options, "--json")
+    assert result.status == 0 and json.loads(result.stdout)["failures"] == []
+    lines = result.stderr.splitlines()
     assert all(re.match(r"\d\d:\d\d:\d\d \S", line) for line in lines), lines
     texts = [line.partition(" ")[2] for line in lines]
     assert texts == ["reading the images", *STEPS]
@@ -183,25 +189,31 @@ def test_verbose_logs_every_step(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize("options", [[], ["--quiet"]])
-def test_progress_in_a_terminal(picture_folder, tiny_weights, working_folder, options: list[str]) -> None:
+def test_progress_is_shown_in_a_terminal(
+    picture_folder, tiny_weights, working_folder, options: list[str]
+) -> None:
     """Standard error is a terminal, standard output is not: one patient's steps, and the table without colours."""
     controller, terminal = pty.openpty()
-    words = ["predict", picture_folder, "--out", working_folder / "out", "--model", tiny_weights]
+    arguments = ["predict", picture_folder, "--out", working_folder / "out", "--model", tiny_weights]
     environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "gliomark", *map(str, words), "--allow-missing-clinical", *options],
+        [sys.executable, "-m", "gliomark", *map(str, arguments), "--allow-missing-clinical", *options],
         stdout=subprocess.PIPE,
         stderr=terminal,
         env=environment | {"PYTHONUTF8": "1", "TERM": "xterm", "COLUMNS": "120"},
     )
     os.close(terminal)
-    shown = b"".join(iter(lambda: read_terminal(controller), b""))
+    terminal_output = b"".join(iter(lambda: read_terminal(controller), b""))
     printed, _ = process.communicate()
     assert process.returncode == 0 and b"\x1b" not in printed
     if options:
-        assert shown == b""
+        assert terminal_output == b""
     else:
-        assert b"extracting the brain" in shown and b"predicting" in shown and b" %" in shown
+        assert (
+            b"extracting the brain" in terminal_output
+            and b"predicting" in terminal_output
+            and b" %" in terminal_output
+        )
 
 
 def read_terminal(controller: int) -> bytes:
@@ -224,11 +236,11 @@ def volumes_and_mask(working_folder, drawn_images) -> tuple[Path, Path]:
     return folder, mask
 
 
-def test_given_segmentation(predict, volumes_and_mask, working_folder, drawn_images) -> None:
+def test_a_given_segmentation_is_used(predict, volumes_and_mask, working_folder, drawn_images) -> None:
     folder, mask = volumes_and_mask
-    shown = predict(folder, "--allow-missing-clinical", "--mask", mask)
-    assert (shown.status, shown.stderr) == (0, "")
-    document = document_of(working_folder)
+    result = predict(folder, "--allow-missing-clinical", "--mask", mask)
+    assert (result.status, result.stderr) == (0, "")
+    document = read_document(working_folder)
     assert document["lesion"]["volume_ml"] == pytest.approx(drawn_images["mask"].sum() * 0.0375, rel=0.03)
     assert any("drawn.nii.gz" in note for note in document["notes"])
     assert "reader" in document["lesion"]["rule"]
@@ -238,25 +250,25 @@ def test_given_segmentation(predict, volumes_and_mask, working_folder, drawn_ima
     assert written.shape == native.shape
 
 
-def test_given_segmentation_differs_from_the_networks(predict, volumes_and_mask, working_folder) -> None:
+def test_a_given_segmentation_replaces_that_of_the_network(predict, volumes_and_mask, working_folder) -> None:
     folder, mask = volumes_and_mask
     assert predict(folder, "--allow-missing-clinical").status == 0
-    network = document_of(working_folder)
+    network_document = read_document(working_folder)
     image = nib.load(mask)
-    half = np.asarray(image.dataobj).copy()
-    half[half.shape[0] * 3 // 5 :] = 0
-    nib.save(nib.Nifti1Image(half, image.affine), mask)
+    half_mask = np.asarray(image.dataobj).copy()
+    half_mask[half_mask.shape[0] * 3 // 5 :] = 0
+    nib.save(nib.Nifti1Image(half_mask, image.affine), mask)
     assert predict(folder, "--allow-missing-clinical", "--mask", mask).status == 0
-    assert document_of(working_folder)["lesion"]["volume_ml"] != network["lesion"]["volume_ml"]
+    assert read_document(working_folder)["lesion"]["volume_ml"] != network_document["lesion"]["volume_ml"]
 
 
-def test_empty_segmentation(predict, volumes_and_mask, working_folder) -> None:
+def test_an_empty_segmentation_means_no_lesion(predict, volumes_and_mask, working_folder) -> None:
     folder, mask = volumes_and_mask
     image = nib.load(mask)
     nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), mask)
-    shown = predict(folder, "--allow-missing-clinical", "--mask", mask)
-    assert shown.status == 0 and "undetermined" in shown.stdout
-    assert document_of(working_folder)["lesion"]["found"] is False
+    result = predict(folder, "--allow-missing-clinical", "--mask", mask)
+    assert result.status == 0 and "undetermined" in result.stdout
+    assert read_document(working_folder)["lesion"]["found"] is False
 
 
 def write_shifted(mask: Path) -> None:
@@ -278,7 +290,7 @@ def write_text(mask: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "sentence"),
+    ("damage_mask", "sentence"),
     [
         (Path.unlink, "does not exist: check the path"),
         (write_text, "drawn.nii.gz"),
@@ -286,32 +298,32 @@ def write_text(mask: Path) -> None:
         (write_far_away, "lies outside all series"),
     ],
 )
-def test_segmentation_that_does_not_fit(
-    predict, volumes_and_mask, working_folder, spoil: Callable[[Path], None], sentence: str
+def test_a_segmentation_on_another_grid_is_refused(
+    predict, volumes_and_mask, working_folder, damage_mask: Callable[[Path], None], sentence: str
 ) -> None:
     folder, mask = volumes_and_mask
-    spoil(mask)
-    shown = predict(folder, "--allow-missing-clinical", "--mask", mask)
-    assert (shown.status, shown.stdout) == (1, "")
-    assert sentence in shown.stderr and shown.stderr.count("\n") == 1
+    damage_mask(mask)
+    result = predict(folder, "--allow-missing-clinical", "--mask", mask)
+    assert (result.status, result.stdout) == (1, "")
+    assert sentence in result.stderr and result.stderr.count("\n") == 1
     assert not (working_folder / "out" / PATIENT).exists()
 
 
-def test_segmentation_of_another_kind(predict, volumes_and_mask, clinical_table) -> None:
-    shown = predict(volumes_and_mask[0], "--allow-missing-clinical", "--mask", clinical_table)
-    assert shown.status == 1 and "is not a segmentation" in shown.stderr and shown.stderr.count("\n") == 1
+def test_a_file_that_is_no_segmentation_is_refused(predict, volumes_and_mask, clinical_table) -> None:
+    result = predict(volumes_and_mask[0], "--allow-missing-clinical", "--mask", clinical_table)
+    assert result.status == 1 and "is not a segmentation" in result.stderr and result.stderr.count("\n") == 1
 
 
-def test_segmentation_of_several_patients(predict, patients, volumes_and_mask) -> None:
-    shown = predict(patients, "--allow-missing-clinical", "--mask", volumes_and_mask[1])
-    assert (shown.status, shown.stdout) == (1, "")
-    assert "has 3 patients, but --mask is the segmentation of one" in shown.stderr
+def test_a_segmentation_for_several_patients_is_refused(predict, patients, volumes_and_mask) -> None:
+    result = predict(patients, "--allow-missing-clinical", "--mask", volumes_and_mask[1])
+    assert (result.status, result.stdout) == (1, "")
+    assert "has 3 patients, but --mask is the segmentation of one" in result.stderr
 
 
-def test_segmentation_of_pictures(predict, picture_folder, volumes_and_mask) -> None:
+def test_a_volume_as_segmentation_of_pictures_is_refused(predict, picture_folder, volumes_and_mask) -> None:
     """Pictures have no position in space, so a volume cannot be placed on them."""
-    shown = predict(picture_folder, "--allow-missing-clinical", "--mask", volumes_and_mask[1])
-    assert shown.status == 1 and "geometry" in shown.stderr and shown.stderr.count("\n") == 1
+    result = predict(picture_folder, "--allow-missing-clinical", "--mask", volumes_and_mask[1])
+    assert result.status == 1 and "geometry" in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_masks_of_a_patient_in_pictures(predict, drawn_images, working_folder) -> None:
@@ -319,7 +331,7 @@ def test_masks_of_a_patient_in_pictures(predict, drawn_images, working_folder) -
     picture_folder = write_pictures(working_folder / "all" / PATIENT, drawn_images)
     shown = predict(picture_folder, "--allow-missing-clinical", "--mask", picture_folder / "mask")
     assert (shown.status, shown.stderr) == (0, "")
-    document = document_of(working_folder)
+    document = read_document(working_folder)
     assert "reader" in document["lesion"]["rule"] and any(
         "given in mask" in note for note in document["notes"]
     )
@@ -328,22 +340,24 @@ def test_masks_of_a_patient_in_pictures(predict, drawn_images, working_folder) -
     assert other.status == 1 and "is not a segmentation" in other.stderr and other.stderr.count("\n") == 1
 
 
-def test_dicom_segmentation(predict, working_folder, drawn_images, tiny_weights, run_command) -> None:
+def test_a_dicom_segmentation_of_the_patient_is_accepted(
+    predict, working_folder, drawn_images, tiny_weights, run_command
+) -> None:
     """The SEG that a prediction writes is accepted again; that of another patient is refused."""
     import pydicom
 
     images = {name: image for name, image in drawn_images.items() if name != "mask"}
     folder = write_dicom(working_folder / "dicom", images)
     assert predict(folder, "--allow-missing-clinical", "--dicom-out").status == 0
-    before = document_of(working_folder)
+    before = read_document(working_folder)
     (written,) = (working_folder / "out" / PATIENT / "dicom").glob("*seg*")
     mask = Path(shutil.copy(written, working_folder / "mask.dcm"))
     assert predict(folder, "--allow-missing-clinical", "--mask", mask).status == 0
-    after = document_of(working_folder)
+    after = read_document(working_folder)
     assert after["lesion"]["volume_ml"] == pytest.approx(before["lesion"]["volume_ml"], rel=0.05)
     assert any("mask.dcm" in note for note in after["notes"])
     dataset = pydicom.dcmread(mask)
     dataset.PatientID = "another"
     dataset.save_as(mask)
-    shown = predict(folder, "--allow-missing-clinical", "--mask", mask)
-    assert shown.status == 1 and "belongs to another patient" in shown.stderr
+    result = predict(folder, "--allow-missing-clinical", "--mask", mask)
+    assert result.status == 1 and "belongs to another patient" in result.stderr

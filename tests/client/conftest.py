@@ -132,7 +132,7 @@ def predicted_window(connected_window: MainWindow, phantom_folder: Path) -> Main
 
 @pytest.fixture
 def restored_window(predicted_window: MainWindow) -> Iterator[MainWindow]:
-    """``desk``, restored to its initial state after each test."""
+    """The window with a prediction, restored to its initial state after each test."""
     yield predicted_window
     predicted_window.switch_language("en")
     predicted_window.session.dismiss_error()

@@ -13,7 +13,7 @@ from gliomark.errors import GliomarkError
 TABLE = "ID,Age,Sex,备注\n患者 1,53.5,男,\nP2,40,F,x\nP3,,,\nP4,abc,1,\nP5,30,5,\nP6,1,0,\nP6,2,1,\n"
 
 
-def written(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+def write_table(folder: Path, text: str, encoding: str = "utf-8") -> Path:
     path = folder / "clinical.csv"
     path.write_bytes(text.encode(encoding))
     return path
@@ -21,8 +21,8 @@ def written(folder: Path, text: str, encoding: str = "utf-8") -> Path:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_row_is_found_as_the_server_would(tmp_path: Path, encoding: str, delimiter: str) -> None:
-    path = written(tmp_path, TABLE.replace(",", delimiter), encoding)
+def test_a_row_is_found_as_on_the_server(tmp_path: Path, encoding: str, delimiter: str) -> None:
+    path = write_table(tmp_path, TABLE.replace(",", delimiter), encoding)
     for patient, expected in (("患者 1", (53.5, 0)), ("P2", (40, 1)), ("P3", (None, None))):
         found = read_age_and_sex(path, patient)
         assert (found.age, found.sex) == expected
@@ -30,12 +30,12 @@ def test_row_is_found_as_the_server_would(tmp_path: Path, encoding: str, delimit
 
 @pytest.mark.parametrize("patient, row", [("sub-01", "01"), ("sub-P7", "P7"), ("sub-01", "sub-01")])
 def test_a_subject_is_found_without_its_prefix(tmp_path: Path, patient: str, row: str) -> None:
-    found = read_age_and_sex(written(tmp_path, f"id,age,sex\n{row},61,F\n"), patient)
+    found = read_age_and_sex(write_table(tmp_path, f"id,age,sex\n{row},61,F\n"), patient)
     assert (found.patient_id, found.age, found.sex) == (patient, 61, 1)
 
 
 @pytest.mark.parametrize(
-    "patient, said",
+    "patient, error_text",
     [
         ("P4", "age abc of patient P4 in .*clinical.csv is not an age"),
         ("P5", "sex 5 of patient P5 in .*clinical.csv is not a valid value"),
@@ -43,18 +43,18 @@ def test_a_subject_is_found_without_its_prefix(tmp_path: Path, patient: str, row
         ("P9", "no row in .*clinical.csv"),
     ],
 )
-def test_wrong_rows_say_what_to_do(tmp_path: Path, patient: str, said: str) -> None:
-    with pytest.raises(GliomarkError, match=said):
-        read_age_and_sex(written(tmp_path, TABLE), patient)
+def test_invalid_rows_are_refused(tmp_path: Path, patient: str, error_text: str) -> None:
+    with pytest.raises(GliomarkError, match=error_text):
+        read_age_and_sex(write_table(tmp_path, TABLE), patient)
 
 
-@pytest.mark.parametrize("text, said", [("a,b\n1,2\n", "no id column"), ("", "no id column")])
-def test_no_table(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(GliomarkError, match=said):
-        read_age_and_sex(written(tmp_path, text), "P1")
+@pytest.mark.parametrize("text, error_text", [("a,b\n1,2\n", "no id column"), ("", "no id column")])
+def test_a_file_without_an_id_column_is_refused(tmp_path: Path, text: str, error_text: str) -> None:
+    with pytest.raises(GliomarkError, match=error_text):
+        read_age_and_sex(write_table(tmp_path, text), "P1")
 
 
-def test_no_text_and_no_file(tmp_path: Path) -> None:
+def test_an_unreadable_or_missing_file_is_refused(tmp_path: Path) -> None:
     broken = tmp_path / "broken.csv"
     broken.write_bytes(b"id,age\n\xff\xff,5\n")
     with pytest.raises(GliomarkError, match="not UTF-8"):
@@ -63,7 +63,7 @@ def test_no_text_and_no_file(tmp_path: Path) -> None:
         read_age_and_sex(tmp_path / "nowhere.csv", "P1")
 
 
-def test_age_as_typed() -> None:
+def test_typed_ages_are_parsed() -> None:
     assert [parse_typed_age(text) for text in ("", " 53 ", "53,5", "120", "53岁")] == [
         None,
         53,
@@ -76,7 +76,7 @@ def test_age_as_typed() -> None:
             parse_typed_age(wrong)
 
 
-def test_workbook_and_chinese_sentence(tmp_path: Path, qapp: object) -> None:
+def test_a_workbook_is_read_and_errors_are_translated(tmp_path: Path, qapp: object) -> None:
     """A workbook is read like a csv file, and error messages follow the language of the window."""
     from openpyxl import Workbook
 

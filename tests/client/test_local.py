@@ -20,7 +20,7 @@ from gliomark.client.main_window import MainWindow
 from gliomark.client.response_time import is_idle, wait_until
 
 
-def alive(process_id: int) -> bool:
+def is_alive(process_id: int) -> bool:
     try:
         os.kill(process_id, 0)
     except ProcessLookupError:
@@ -28,7 +28,7 @@ def alive(process_id: int) -> bool:
     return True
 
 
-def test_local_server_killed_in_the_middle_goes_on(
+def test_work_continues_after_the_local_server_was_killed(
     open_window: Callable[[], MainWindow], phantom_folder: Path
 ) -> None:
     window = open_window()
@@ -51,7 +51,7 @@ def test_local_server_killed_in_the_middle_goes_on(
     assert not window.error_banner.isVisible() and window.session.state.prediction["lesion"]["found"]
     process_id = window.session.local_server.process.processId()
     window.close()
-    assert window.session.local_server.process.state() == QProcess.ProcessState.NotRunning and not alive(
+    assert window.session.local_server.process.state() == QProcess.ProcessState.NotRunning and not is_alive(
         process_id
     )
 
@@ -59,11 +59,11 @@ def test_local_server_killed_in_the_middle_goes_on(
 @pytest.fixture
 def impostor() -> Iterator[list[bytes]]:
     """Another user's program that listens on many ports and responds like a server; records what it receives."""
-    heard: list[bytes] = []
+    received: list[bytes] = []
 
-    class Answering(BaseHTTPRequestHandler):
+    class RequestHandler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # noqa: N802 - the library's name
-            heard.append(self.path.encode() + str(self.headers).encode())
+            received.append(self.path.encode() + str(self.headers).encode())
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b'{"status": "ok", "version": "0"}')
@@ -73,16 +73,16 @@ def impostor() -> Iterator[list[bytes]]:
         def log_message(self, *_: object) -> None:
             pass
 
-    servers = [ThreadingHTTPServer(("127.0.0.1", 0), Answering) for _ in range(20)]
+    servers = [ThreadingHTTPServer(("127.0.0.1", 0), RequestHandler) for _ in range(20)]
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield heard
+    yield received
     for server in servers:
         server.shutdown()
         server.server_close()
 
 
-def test_only_the_port_that_its_own_child_told_is_asked(
+def test_only_the_port_reported_by_the_local_server_is_contacted(
     open_window: Callable[[], MainWindow], impostor: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Token (environment) and port (pipe) are not passed in the command line, which all users can read."""
@@ -93,10 +93,10 @@ def test_only_the_port_that_its_own_child_told_is_asked(
     command = Path(f"/proc/{local.process.processId()}/cmdline").read_bytes().split(b"\0")
     assert command[command.index(b"--port") + 1] == b"0"
     assert local._token and local._token.encode() not in b" ".join(command)
-    told = urlsplit(local._http_client.address)
-    listening = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True).stdout
-    own = [line for line in listening.splitlines() if f"pid={local.process.processId()}," in line]
-    assert not listening or any(line.split()[3].endswith(f":{told.port}") for line in own)
+    address = urlsplit(local._http_client.address)
+    listeners = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True).stdout
+    lines = [line for line in listeners.splitlines() if f"pid={local.process.processId()}," in line]
+    assert not listeners or any(line.split()[3].endswith(f":{address.port}") for line in lines)
     assert not impostor, "a foreign program received a request"
     local.process.kill()
     wait_until(lambda: window.session.state.server_status == "gone")
@@ -106,7 +106,7 @@ def test_only_the_port_that_its_own_child_told_is_asked(
 
 
 @pytest.mark.parametrize(
-    ("words", "address"),
+    ("output", "address"),
     [
         (
             b'gliomark listens on http://127.0.0.1:1\n{"address": "http://127.0.0.1:2"}\n',
@@ -119,11 +119,11 @@ def test_only_the_port_that_its_own_child_told_is_asked(
         (b"\xff\xfe\n" + b"x" * 10_000, ""),
     ],
 )
-def test_the_address_is_taken_from_its_own_line_alone(words: bytes, address: str) -> None:
-    assert parse_address(words) == address
+def test_the_address_is_read_from_a_complete_json_line(output: bytes, address: str) -> None:
+    assert parse_address(output) == address
 
 
-def test_two_clients_have_a_server_and_a_folder_each(open_window: Callable[[], MainWindow]) -> None:
+def test_each_client_has_its_own_server_and_folder(open_window: Callable[[], MainWindow]) -> None:
     first, second = open_window(), open_window()
     for window in (first, second):
         window.connect_server()
@@ -135,17 +135,17 @@ def test_two_clients_have_a_server_and_a_folder_each(open_window: Callable[[], M
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a display")
-def test_without_a_screen_one_sentence() -> None:
-    bare = {name: value for name, value in os.environ.items() if name not in DISPLAY_VARIABLES}
+def test_a_missing_display_is_reported_in_one_sentence() -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in DISPLAY_VARIABLES}
     command = [sys.executable, "-m", "gliomark", "client"]
-    done = subprocess.run(command, env=bare, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
-    assert done.stderr == "gliomark: No display is available; start 'gliomark client' on a desktop.\n"
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert result.stderr == "gliomark: No display is available; start 'gliomark client' on a desktop.\n"
 
 
 def test_the_program_starts_and_ends(phantom_folder: Path, tmp_path: Path) -> None:
     """The command with an unreachable server, ended by a signal."""
-    own = {"XDG_CONFIG_HOME": str(tmp_path), "QT_QPA_PLATFORM": "offscreen"}
+    environment = {"XDG_CONFIG_HOME": str(tmp_path), "QT_QPA_PLATFORM": "offscreen"}
     command = [
         sys.executable,
         "-m",
@@ -155,19 +155,21 @@ def test_the_program_starts_and_ends(phantom_folder: Path, tmp_path: Path) -> No
         "--server",
         "http://127.0.0.1:9",
     ]
-    process = subprocess.Popen(command, env=os.environ | own, stderr=subprocess.PIPE, text=True)
-    kept = tmp_path / "gliomark" / "client.ini"
+    process = subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
+    settings_file = tmp_path / "gliomark" / "client.ini"
     try:
-        wait_until(kept.exists)  # the folder is stored once the window is open
+        wait_until(settings_file.exists)  # the folder is stored once the window is open
         process.terminate()
-        _, said = process.communicate(timeout=60)
+        _, error_text = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 0 and "Traceback" not in said
-    assert "recent" in kept.read_text("utf-8") and kept.stat().st_mode & 0o077 == 0
+    assert process.returncode == 0 and "Traceback" not in error_text
+    assert "recent" in settings_file.read_text("utf-8") and settings_file.stat().st_mode & 0o077 == 0
 
 
-def test_local_server_that_cannot_start(open_window: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_server_that_cannot_start_is_reported(
+    open_window: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without gliomark's server the message contains the last line of the process and offers the settings."""
     window = open_window()
     monkeypatch.setattr(sys, "executable", "/usr/bin/false" if Path("/usr/bin/false").exists() else "false")

@@ -9,23 +9,25 @@ from gliomark.client.mask_editor import MaskEditor, compute_contour, compute_str
 from gliomark.client.png import ImageDecodeError, decode_slice, decode_slices, encode_mask
 
 
-def disc(radius: float) -> np.ndarray:
+def paint_disc(radius: float) -> np.ndarray:
     return compute_stroke_mask((60, 60), (30.0, 30.0), (30.0, 30.0), radius)
 
 
 @pytest.mark.parametrize("radius", [1, 5, 20])
-def test_brush_is_round(radius: float) -> None:
-    assert disc(radius).sum() == pytest.approx(np.pi * radius**2, rel=0.35 if radius == 1 else 0.05)
+def test_the_brush_is_round(radius: float) -> None:
+    assert paint_disc(radius).sum() == pytest.approx(np.pi * radius**2, rel=0.35 if radius == 1 else 0.05)
 
 
-def test_stroke_has_no_gaps() -> None:
+def test_a_stroke_has_no_gaps() -> None:
     mask = compute_stroke_mask((60, 60), (5.0, 10.0), (55.0, 40.0), 3)
     length = np.hypot(50, 30)
     assert mask.sum() == pytest.approx(6 * length + np.pi * 9, rel=0.05)
 
 
-@pytest.mark.parametrize("mask", [disc(12), disc(20) & ~disc(8), np.eye(60, dtype=bool), disc(40)])
-def test_contour_is_closed_and_encloses_the_mask(mask: np.ndarray) -> None:
+@pytest.mark.parametrize(
+    "mask", [paint_disc(12), paint_disc(20) & ~paint_disc(8), np.eye(60, dtype=bool), paint_disc(40)]
+)
+def test_the_contour_is_closed_and_encloses_the_mask(mask: np.ndarray) -> None:
     """The segments form closed lines that enclose the mask with its corners cut."""
     segments = compute_contour(mask)
     begins, ends = (sorted(map(tuple, part.tolist())) for part in (segments[:, :2], segments[:, 2:]))
@@ -36,11 +38,11 @@ def test_contour_is_closed_and_encloses_the_mask(mask: np.ndarray) -> None:
     assert abs(area - mask.sum()) <= slanted / 8
 
 
-def test_empty_mask_has_no_contour() -> None:
+def test_an_empty_mask_has_no_contour() -> None:
     assert compute_contour(np.zeros((9, 9), bool)).shape == (0, 4)
 
 
-def test_undo_and_redo_strokes() -> None:
+def test_strokes_can_be_undone_and_redone() -> None:
     outline = MaskEditor()
     outline.load_mask(np.zeros((3, 60, 60), bool))
     assert not outline.is_edited and outline.undo() is None and outline.redo() is None
@@ -59,7 +61,7 @@ def test_undo_and_redo_strokes() -> None:
     assert not outline.can_redo and outline.redo() is None
 
 
-def test_a_stroke_that_changes_nothing_is_none() -> None:
+def test_a_stroke_without_effect_is_not_an_edit() -> None:
     outline = MaskEditor()
     outline.load_mask(np.ones((1, 60, 60), bool))
     outline.paint_segment(0, (30.0, 30.0), (30.0, 30.0), 5, True)
@@ -67,7 +69,7 @@ def test_a_stroke_that_changes_nothing_is_none() -> None:
     assert not outline.is_edited
 
 
-def test_loading_forgets_strokes_and_copies() -> None:
+def test_loading_discards_strokes_and_copies_the_mask() -> None:
     outline, mask = MaskEditor(), np.zeros((1, 60, 60), bool)
     outline.load_mask(mask)
     outline.paint_segment(0, (30.0, 30.0), (30.0, 30.0), 5, True)
@@ -76,7 +78,7 @@ def test_loading_forgets_strokes_and_copies() -> None:
     assert not outline.is_edited and not outline.mask.any()
 
 
-def test_masks_survive_the_way_to_the_server() -> None:
+def test_masks_are_unchanged_by_encoding() -> None:
     mask = np.random.default_rng(0).random((4, 30, 241)) > 0.5
     np.testing.assert_array_equal(decode_slices(encode_mask(mask), 4) > 127, mask)
     with pytest.raises(ImageDecodeError):
@@ -85,7 +87,7 @@ def test_masks_survive_the_way_to_the_server() -> None:
         decode_slices(b"no picture", 4)
 
 
-def test_sixteen_bits_survive() -> None:
+def test_sixteen_bit_slices_are_unchanged_by_encoding() -> None:
     from gliomark.server.study_store import encode_slice_png  # the server's encoder
 
     grey = np.linspace(0, 65535, 240 * 240).reshape(240, 240).astype(np.uint16)

@@ -34,24 +34,26 @@ NAMES = re.compile(
 )
 
 
-def cards(window: MainWindow) -> dict[str, MarkerCard]:
+def find_cards(window: MainWindow) -> dict[str, MarkerCard]:
     return {card.marker: card for card in window.result_panel.findChildren(MarkerCard) if not card.isHidden()}
 
 
-def stroke(window: MainWindow, number: int, start: tuple[int, int], end: tuple[int, int]) -> None:
+def draw_stroke(window: MainWindow, number: int, start: tuple[int, int], end: tuple[int, int]) -> None:
     """Draw with the left button in one of the views; points are pixels of the image."""
     view = window.image_panel.views[number]
     first, last = (view.compute_screen_transform().map(QPointF(*point)).toPoint() for point in (start, end))
     QTest.mousePress(view, Qt.MouseButton.LeftButton, pos=first)
-    for share in np.linspace(0, 1, 12):
-        QTest.mouseMove(view, first + (last - first) * float(share))
+    for fraction in np.linspace(0, 1, 12):
+        QTest.mouseMove(view, first + (last - first) * float(fraction))
     QTest.mouseRelease(view, Qt.MouseButton.LeftButton, pos=last)
 
 
 # ---- the four steps ---------------------------------------------------------------------------------
 
 
-def test_patient_is_found_around_the_picked_folder(restored_window: MainWindow, phantom_folder: Path) -> None:
+def test_the_patient_is_found_from_a_sequence_folder(
+    restored_window: MainWindow, phantom_folder: Path
+) -> None:
     state = restored_window.session.state
     assert state.patient_folder == phantom_folder and state.patient_id == "患者 7"
     assert restored_window.input_panel.patient_label.text() == "患者 7"
@@ -59,7 +61,7 @@ def test_patient_is_found_around_the_picked_folder(restored_window: MainWindow, 
     assert restored_window.settings.recent_folders[0] == phantom_folder
 
 
-def test_table_fills_age_and_sex(restored_window: MainWindow) -> None:
+def test_the_table_fills_in_age_and_sex(restored_window: MainWindow) -> None:
     assert (
         restored_window.input_panel.age_field.text() == "49"
         and restored_window.input_panel.sex_control.value == 1
@@ -68,10 +70,10 @@ def test_table_fills_age_and_sex(restored_window: MainWindow) -> None:
     assert restored_window.session.state.job["request"]["age"] == 49
 
 
-def test_answer_says_all_of_it(restored_window: MainWindow) -> None:
+def test_all_fields_of_a_prediction_are_shown(restored_window: MainWindow) -> None:
     """Every marker of prediction.json is shown with level, probability, threshold, slices and validation."""
     markers = restored_window.session.state.prediction["markers"]
-    shown = cards(restored_window)
+    shown = find_cards(restored_window)
     assert list(shown) == [marker["marker"] for marker in markers] == ["idh"]
     for marker in markers:
         card = shown[marker["marker"]]
@@ -94,44 +96,52 @@ def test_answer_says_all_of_it(restored_window: MainWindow) -> None:
     )
 
 
-def test_range_over_the_slices_is_said_and_drawn(restored_window: MainWindow) -> None:
-    answer = restored_window.session.state.prediction["markers"][0]
-    every = [score["probability"] for score in answer["slices"]]
-    assert answer["probability_range"] == [min(every), max(every)] and min(every) < max(every)
-    card = cards(restored_window)["idh"]
-    low, high = (f"{100 * share:.0f} %" for share in answer["probability_range"])
+def test_the_range_over_slices_is_written_and_drawn(restored_window: MainWindow) -> None:
+    marker = restored_window.session.state.prediction["markers"][0]
+    probabilities = [score["probability"] for score in marker["slices"]]
+    assert marker["probability_range"] == [min(probabilities), max(probabilities)] and min(
+        probabilities
+    ) < max(probabilities)
+    card = find_cards(restored_window)["idh"]
+    low, high = (f"{100 * fraction:.0f} %" for fraction in marker["probability_range"])
     assert card.range_label.text() == f"Range across lesion slices: {low} to {high}"
     assert card.range_label.text() in card.probability_bar.accessibleName()
     assert "Not a confidence interval" in card.probability_bar.toolTip() == card.range_label.toolTip()
-    wide = card.probability_bar.width()
-    left, right = bracket(card)
-    assert (left / wide, right / wide) == pytest.approx(answer["probability_range"], abs=0.02)
+    width = card.probability_bar.width()
+    left, right = find_range_bracket(card)
+    assert (left / width, right / width) == pytest.approx(marker["probability_range"], abs=0.02)
     restored_window.switch_language("zh")
     wait_until(lambda: card.range_label.text() == f"各病灶层面的概率范围：{low} 至 {high}")
 
 
 @pytest.mark.parametrize("older", [False, True])
-def test_no_range_of_one_slice_or_of_an_older_answer(restored_window: MainWindow, older: bool) -> None:
-    state, card = restored_window.session.state, cards(restored_window)["idh"]
-    answer = dict(state.prediction["markers"][0])
-    shown = answer.pop("probability_range")
-    card.render_marker(answer if older else answer | {"probability_range": None}, state)
-    assert card.range_label.isHidden() and bracket(card) is None and card.probability_bar.toolTip() == ""
-    card.render_marker(answer | {"probability_range": [0.3, 0.3]}, state)
-    assert card.range_label.text() == "30 % on every lesion slice" and bracket(card) is None
-    card.render_marker(answer | {"probability_range": shown}, state)
-    assert card.range_label.isVisible() and bracket(card)
+def test_no_range_is_shown_for_one_slice_or_an_older_prediction(
+    restored_window: MainWindow, older: bool
+) -> None:
+    state, card = restored_window.session.state, find_cards(restored_window)["idh"]
+    marker = dict(state.prediction["markers"][0])
+    slice_range = marker.pop("probability_range")
+    card.render_marker(marker if older else marker | {"probability_range": None}, state)
+    assert (
+        card.range_label.isHidden()
+        and find_range_bracket(card) is None
+        and card.probability_bar.toolTip() == ""
+    )
+    card.render_marker(marker | {"probability_range": [0.3, 0.3]}, state)
+    assert card.range_label.text() == "30 % on every lesion slice" and find_range_bracket(card) is None
+    card.render_marker(marker | {"probability_range": slice_range}, state)
+    assert card.range_label.isVisible() and find_range_bracket(card)
 
 
-def bracket(card: MarkerCard) -> tuple[int, int] | None:
-    """First and last column of the bracket above the bar; None without one."""
+def find_range_bracket(card: MarkerCard) -> tuple[int, int] | None:
+    """Find first and last column of the bracket above the bar; None without one."""
     row = card.probability_bar.grab().toImage().convertToFormat(QImage.Format.Format_Grayscale8)
     grey = np.array([row.pixelColor(x, 1).value() for x in range(row.width())])
     drawn = np.flatnonzero(grey > 100)
     return (int(drawn[0]), int(drawn[-1])) if drawn.size else None
 
 
-def test_outline_lies_on_the_lesion(restored_window: MainWindow) -> None:
+def test_the_outline_is_on_the_lesion(restored_window: MainWindow) -> None:
     """Slices, masks and areas have the correct order and orientation: FLAIR is bright inside the outline."""
     images, state = restored_window.image_panel, restored_window.session.state
     flair, mask = np.stack(images._slices["FLAIR"]), images.mask_editor.mask
@@ -141,17 +151,17 @@ def test_outline_lies_on_the_lesion(restored_window: MainWindow) -> None:
     assert state.collect_used_slice_indices() <= set(np.flatnonzero(mask.any(axis=(1, 2))))
 
 
-def test_finding_decides_idh_and_says_so(restored_window: MainWindow) -> None:
-    own = restored_window.session.state.prediction["markers"][0]["probability"]
+def test_the_readers_finding_decides_idh_and_is_named(restored_window: MainWindow) -> None:
+    model_probability = restored_window.session.state.prediction["markers"][0]["probability"]
     restored_window.input_panel.enhancing_control.buttons[1].click()  # no
     assert not restored_window.result_panel.stale_label.isHidden()
     restored_window.input_panel.predict_button.click()
     wait_until(lambda: is_idle(restored_window))
-    card = cards(restored_window)["idh"]
+    card = find_cards(restored_window)["idh"]
     assert card.level_label.text() == "mutant" and not card.reader_tag.isHidden()
     assert card.reader_tag.text() == "from the reader's finding"
     assert card.question_label.text() == "For comparison, the model's probability of “mutant”"
-    assert card.probability_bar.probability == own and card.probability_bar.is_muted
+    assert card.probability_bar.probability == model_probability and card.probability_bar.is_muted
     assert restored_window.result_panel.stale_label.isHidden()
     assert (
         "Accuracy of the reader's finding" in card.performance_label.text()
@@ -159,7 +169,7 @@ def test_finding_decides_idh_and_says_so(restored_window: MainWindow) -> None:
     )
 
 
-def test_prediction_waits_for_age_and_sex(restored_window: MainWindow) -> None:
+def test_a_prediction_requires_age_and_sex(restored_window: MainWindow) -> None:
     steps = restored_window.input_panel
     steps.age_field.setText("")
     steps.input_changed.emit()
@@ -176,7 +186,7 @@ def test_prediction_waits_for_age_and_sex(restored_window: MainWindow) -> None:
     assert steps.predict_button.isEnabled()
 
 
-def test_cancelled_prediction_leaves_the_answer(restored_window: MainWindow) -> None:
+def test_a_cancelled_prediction_keeps_the_earlier_result(restored_window: MainWindow) -> None:
     before = restored_window.session.state.job["id"]
     restored_window.input_panel.predict_button.click()
     wait_until(lambda: restored_window.session.state.running_job_id)
@@ -189,7 +199,7 @@ def test_cancelled_prediction_leaves_the_answer(restored_window: MainWindow) -> 
     )
 
 
-# ---- looking ----------------------------------------------------------------------------------------
+# ---- viewing ---------------------------------------------------------------------------------------
 
 
 def test_paging_moves_both_views(restored_window: MainWindow, qtbot) -> None:
@@ -212,10 +222,10 @@ def test_paging_moves_both_views(restored_window: MainWindow, qtbot) -> None:
         assert images.index == expected
     assert not images.previous_button.isEnabled() and images.next_button.isEnabled()
     images.next_button.click()
-    at = QPointF(50, 50)
-    turn = QWheelEvent(
-        at,
-        at,
+    position = QPointF(50, 50)
+    wheel_event = QWheelEvent(
+        position,
+        position,
         QPoint(),
         QPoint(0, 120),
         Qt.MouseButton.NoButton,
@@ -223,7 +233,7 @@ def test_paging_moves_both_views(restored_window: MainWindow, qtbot) -> None:
         Qt.ScrollPhase.NoScrollPhase,
         False,
     )
-    QApplication.sendEvent(images.views[1], turn)
+    QApplication.sendEvent(images.views[1], wheel_event)
     assert images.index == 2
     qtbot.mouseClick(
         images.slice_strip, Qt.MouseButton.LeftButton, pos=QPoint(images.slice_strip.width() - 2, 20)
@@ -234,7 +244,7 @@ def test_paging_moves_both_views(restored_window: MainWindow, qtbot) -> None:
     assert f"({last + 1} of {last + 1})" in images.position_label.text()
 
 
-def test_keys_of_a_text_field_stay_in_it(restored_window: MainWindow, qtbot) -> None:
+def test_keys_in_a_text_field_do_not_change_the_slice(restored_window: MainWindow, qtbot) -> None:
     restored_window.image_panel.slice_strip.setValue(5)
     restored_window.input_panel.age_field.setFocus()
     qtbot.keyClick(restored_window.input_panel.age_field, Qt.Key.Key_Home)
@@ -242,7 +252,7 @@ def test_keys_of_a_text_field_stay_in_it(restored_window: MainWindow, qtbot) -> 
     assert restored_window.image_panel.index == 5
 
 
-def test_contrast_by_dragging_and_back(restored_window: MainWindow) -> None:
+def test_contrast_is_changed_by_dragging_and_can_be_reset(restored_window: MainWindow) -> None:
     view = restored_window.image_panel.views[0]
     before = view.grey_window
     for button in (Qt.MouseButton.RightButton, Qt.MouseButton.LeftButton):
@@ -254,30 +264,30 @@ def test_contrast_by_dragging_and_back(restored_window: MainWindow) -> None:
         assert view.grey_window == before
 
 
-def test_outline_can_be_hidden_and_thinned(restored_window: MainWindow) -> None:
+def test_the_outline_can_be_hidden_and_made_transparent(restored_window: MainWindow) -> None:
     images = restored_window.image_panel
     images.slice_strip.setValue(int(np.argmax(restored_window.session.state.list_lesion_areas())))
 
-    def yellow() -> int:
+    def count_yellow_pixels() -> int:
         picture = images.views[1].grab().toImage().convertToFormat(QImage.Format.Format_RGB888)
         raw = np.frombuffer(picture.constBits(), np.uint8).reshape(picture.height(), -1)
         pixels = raw[:, : 3 * picture.width()].reshape(picture.height(), -1, 3).astype(int)
         return int(((pixels[..., 0] - pixels[..., 2]) > 100).sum())
 
     images.opacity_slider.setValue(100)
-    bright = yellow()
+    bright = count_yellow_pixels()
     images.opacity_slider.setValue(30)
-    faint = yellow()
+    faint = count_yellow_pixels()
     images.segmentation_toggle.click()
-    hidden = yellow()
+    hidden = count_yellow_pixels()
     images.segmentation_toggle.click()
     images.opacity_slider.setValue(85)
     assert bright > 100 and faint < bright / 2 and hidden == 0
 
 
-def test_grad_cam_only_on_slices_that_decided(restored_window: MainWindow) -> None:
+def test_grad_cam_is_shown_only_on_deciding_slices(restored_window: MainWindow) -> None:
     restored_window.image_panel.slice_strip.setValue(0)
-    card = cards(restored_window)["idh"]
+    card = find_cards(restored_window)["idh"]
     card.heatmap_button.click()
     wait_until(lambda: restored_window.image_panel._heatmap is not None)
     deciding = restored_window.session.state.collect_used_slice_indices("idh")
@@ -288,8 +298,8 @@ def test_grad_cam_only_on_slices_that_decided(restored_window: MainWindow) -> No
     assert restored_window.image_panel._heatmap is None and restored_window.session.state.heatmap_marker == ""
 
 
-def test_slices_of_the_answer_are_links(restored_window: MainWindow) -> None:
-    card = cards(restored_window)["idh"]
+def test_slices_of_a_prediction_are_links(restored_window: MainWindow) -> None:
+    card = find_cards(restored_window)["idh"]
     links = re.findall(r'href="(\d+)"', card.slices_label.text())
     card.slices_label.linkActivated.emit(links[1])
     names = restored_window.session.state.study["slice_names"]
@@ -299,34 +309,34 @@ def test_slices_of_the_answer_are_links(restored_window: MainWindow) -> None:
     )
 
 
-# ---- correcting -------------------------------------------------------------------------------------
+# ---- correction -------------------------------------------------------------------------------------
 
 
-def test_own_outline_and_back(restored_window: MainWindow) -> None:
+def test_the_outline_can_be_corrected_and_reverted(restored_window: MainWindow) -> None:
     images, session = restored_window.image_panel, restored_window.session
-    of_model, volume = images.mask_editor.mask.copy(), session.state.prediction["lesion"]["volume_ml"]
+    model_mask, volume = images.mask_editor.mask.copy(), session.state.prediction["lesion"]["volume_ml"]
     images.slice_strip.setValue(int(np.argmax(session.state.list_lesion_areas())))
     index = images.index
     images.brush_button.click()
-    stroke(restored_window, 0, (80, 60), (110, 60))
+    draw_stroke(restored_window, 0, (80, 60), (110, 60))
     images.eraser_button.click()
-    stroke(restored_window, 1, (105, 60), (112, 60))
+    draw_stroke(restored_window, 1, (105, 60), (112, 60))
     assert not images.brush_button.isChecked()
     drawn = images.mask_editor.mask.copy()
     images.undo_button.click()
     assert images.mask_editor.mask.sum() > drawn.sum()
     images.redo_button.click()
     np.testing.assert_array_equal(images.mask_editor.mask, drawn)
-    changed = drawn.sum() - of_model.sum()
-    assert changed > 100 and (drawn != of_model).any(axis=(1, 2)).nonzero()[0].tolist() == [index]
+    changed = drawn.sum() - model_mask.sum()
+    assert changed > 100 and (drawn != model_mask).any(axis=(1, 2)).nonzero()[0].tolist() == [index]
     assert images.predict_button.isVisible() and images.hint_label.text() == "You have changed the outline."
     images.predict_button.click()
     wait_until(lambda: is_idle(restored_window))
     assert session.state.error is None
     assert session.state.job["request"]["outline"] == "corrected"
-    millilitres = float(np.prod(session.state.study["spacing_mm"])) / 1000
+    voxel_volume_ml = float(np.prod(session.state.study["spacing_mm"])) / 1000
     assert session.state.prediction["lesion"]["volume_ml"] == pytest.approx(
-        volume + changed * millilitres, abs=0.01
+        volume + changed * voxel_volume_ml, abs=0.01
     )
     np.testing.assert_array_equal(images.mask_editor.mask, drawn)
     assert (
@@ -335,38 +345,40 @@ def test_own_outline_and_back(restored_window: MainWindow) -> None:
     )
     images.revert_button.click()
     wait_until(lambda: is_idle(restored_window))
-    np.testing.assert_array_equal(images.mask_editor.mask, of_model)
+    np.testing.assert_array_equal(images.mask_editor.mask, model_mask)
     assert session.state.job["request"]["outline"] == "model" and not images.revert_button.isVisible()
 
 
-def test_strokes_are_not_lost_unasked(restored_window: MainWindow, phantom_folder: Path, monkeypatch) -> None:
-    asked = []
+def test_strokes_are_discarded_only_after_a_question(
+    restored_window: MainWindow, phantom_folder: Path, monkeypatch
+) -> None:
+    questions = []
 
-    def no(*words: object) -> QMessageBox.StandardButton:
-        asked.append(words[2])
+    def answer_no(*arguments: object) -> QMessageBox.StandardButton:
+        questions.append(arguments[2])
         return QMessageBox.StandardButton.No
 
-    monkeypatch.setattr(QMessageBox, "question", no)
+    monkeypatch.setattr(QMessageBox, "question", answer_no)
     restored_window.image_panel.brush_button.click()
-    stroke(restored_window, 0, (80, 60), (90, 60))
+    draw_stroke(restored_window, 0, (80, 60), (90, 60))
     drawn = restored_window.image_panel.mask_editor.mask.copy()
     restored_window.open_patient(phantom_folder)
     assert not restored_window.close() and restored_window.isVisible()
-    assert len(asked) == 2 and "Discard your changes?" in str(asked[0])
+    assert len(questions) == 2 and "Discard your changes?" in str(questions[0])
     np.testing.assert_array_equal(restored_window.image_panel.mask_editor.mask, drawn)
 
 
-def test_strokes_can_be_given_up(restored_window: MainWindow) -> None:
-    of_model = restored_window.image_panel.mask_editor.mask.copy()
+def test_strokes_can_be_reverted(restored_window: MainWindow) -> None:
+    model_mask = restored_window.image_panel.mask_editor.mask.copy()
     restored_window.image_panel.eraser_button.click()
     restored_window.image_panel.slice_strip.setValue(
         int(np.argmax(restored_window.session.state.list_lesion_areas()))
     )
-    stroke(restored_window, 0, (100, 60), (160, 110))
+    draw_stroke(restored_window, 0, (100, 60), (160, 110))
     assert restored_window.image_panel.revert_button.isVisible()
     restored_window.image_panel.revert_button.click()
     wait_until(lambda: is_idle(restored_window))
-    np.testing.assert_array_equal(restored_window.image_panel.mask_editor.mask, of_model)
+    np.testing.assert_array_equal(restored_window.image_panel.mask_editor.mask, model_mask)
     assert not restored_window.image_panel.mask_editor.is_edited
 
 
@@ -374,7 +386,7 @@ def test_strokes_can_be_given_up(restored_window: MainWindow) -> None:
 
 
 @pytest.mark.parametrize("language, word", [("en", "Research use only"), ("zh", "仅供科研使用")])
-def test_report_is_saved(
+def test_an_html_report_is_saved(
     restored_window: MainWindow, tmp_path: Path, monkeypatch, language: str, word: str
 ) -> None:
     target = tmp_path / "报告.html"
@@ -386,7 +398,7 @@ def test_report_is_saved(
     wait_until(lambda: str(target) in restored_window.server_label.text())
 
 
-def test_pdf_is_saved(restored_window: MainWindow, tmp_path: Path, monkeypatch) -> None:
+def test_a_pdf_report_is_saved(restored_window: MainWindow, tmp_path: Path, monkeypatch) -> None:
     target = tmp_path / "report.pdf"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
     restored_window.save_report("report.pdf")
@@ -397,7 +409,9 @@ def test_pdf_is_saved(restored_window: MainWindow, tmp_path: Path, monkeypatch) 
     )  # image files have no DICOM results
 
 
-def test_report_that_cannot_be_written(restored_window: MainWindow, tmp_path: Path, monkeypatch) -> None:
+def test_a_report_that_cannot_be_saved_is_reported(
+    restored_window: MainWindow, tmp_path: Path, monkeypatch
+) -> None:
     target = tmp_path / "nowhere" / "report.html"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
     restored_window.save_report("report.html")
@@ -411,8 +425,8 @@ def test_report_that_cannot_be_written(restored_window: MainWindow, tmp_path: Pa
 # ---- language ---------------------------------------------------------------------------------------
 
 
-def words_in(window: QWidget) -> list[str]:
-    """All texts, tool tips and accessible names of a window."""
+def list_texts(window: QWidget) -> list[str]:
+    """List all texts, tool tips and accessible names of a window."""
     found = []
     for part in window.findChildren(QWidget):
         if isinstance(part, QLabel | QAbstractButton | QLineEdit):
@@ -421,30 +435,32 @@ def words_in(window: QWidget) -> list[str]:
     return [re.sub(r"<[^>]*>", "", text) for text in found if text]
 
 
-def level_of(window: MainWindow) -> dict[str, Any]:
-    answer = window.session.state.prediction["markers"][0]
-    return {"level": answer["level"], "is_borderline": answer["borderline"]}
+def read_level(window: MainWindow) -> dict[str, Any]:
+    marker = window.session.state.prediction["markers"][0]
+    return {"level": marker["level"], "is_borderline": marker["borderline"]}
 
 
-def test_language_is_switched_at_once(restored_window: MainWindow) -> None:
-    english = [text for text in words_in(restored_window) if text != "中文"]
-    assert not any("\u4e00" <= sign <= "\u9fff" for text in english for sign in text.replace("患者 7", ""))
+def test_switching_the_language_translates_all_texts(restored_window: MainWindow) -> None:
+    english = [text for text in list_texts(restored_window) if text != "中文"]
+    assert not any(
+        "\u4e00" <= character <= "\u9fff" for text in english for character in text.replace("患者 7", "")
+    )
     restored_window.chinese_button.click()
     wait_until(lambda: restored_window.research_notice_label.text().startswith("仅"))
-    left = {text: NAMES.sub("", text) for text in words_in(restored_window)}
-    assert [text for text, rest in left.items() if re.search("[A-Za-z]", rest)] == []
-    assert cards(restored_window)["idh"].level_label.text() == describe_level(
-        **level_of(restored_window), language="zh"
+    remaining = {text: NAMES.sub("", text) for text in list_texts(restored_window)}
+    assert [text for text, untranslated in remaining.items() if re.search("[A-Za-z]", untranslated)] == []
+    assert find_cards(restored_window)["idh"].level_label.text() == describe_level(
+        **read_level(restored_window), language="zh"
     )
     assert restored_window.research_notice_label.text() == "仅供科研使用，不是医疗器械。"
     dialog = ServerDialog("", "")
-    assert [t for t in words_in(dialog) if re.search("[A-Za-z]", NAMES.sub("", t))] == []
+    assert [t for t in list_texts(dialog) if re.search("[A-Za-z]", NAMES.sub("", t))] == []
     restored_window.english_button.click()
     wait_until(lambda: restored_window.research_notice_label.text().startswith("R"))
-    assert [text for text in words_in(restored_window) if text != "中文"] == english
+    assert [text for text in list_texts(restored_window) if text != "中文"] == english
 
 
-def test_caution_is_always_there(restored_window: MainWindow) -> None:
+def test_the_research_notice_is_always_visible(restored_window: MainWindow) -> None:
     assert restored_window.research_notice_label.isVisible()
     assert restored_window.research_notice_label.text() == "Research use only. Not a medical device."
 
@@ -452,7 +468,7 @@ def test_caution_is_always_there(restored_window: MainWindow) -> None:
 # ---- errors -----------------------------------------------------------------------------------------
 
 
-def test_wrong_token_then_the_right_one(open_window, server, phantom_folder: Path) -> None:
+def test_a_wrong_token_can_be_corrected(open_window, server, phantom_folder: Path) -> None:
     window = open_window()
     window.session.connect_to_server(server.address, "wrong")
     wait_until(lambda: window.session.state.error)
@@ -469,7 +485,7 @@ def test_wrong_token_then_the_right_one(open_window, server, phantom_folder: Pat
     window.close()
 
 
-def test_nobody_at_the_address(open_window) -> None:
+def test_an_unreachable_server_is_reported(open_window) -> None:
     window = open_window()
     window.session.connect_to_server("http://127.0.0.1:9", "")
     wait_until(lambda: window.session.state.error)
@@ -480,7 +496,9 @@ def test_nobody_at_the_address(open_window) -> None:
     window.close()
 
 
-def test_folder_without_images(connected_window: MainWindow, open_window, server, tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused(
+    connected_window: MainWindow, open_window, server, tmp_path: Path
+) -> None:
     window = open_window()
     window.session.connect_to_server(server.address, server.token)
     (tmp_path / "空").mkdir()
@@ -499,24 +517,24 @@ def test_folder_without_images(connected_window: MainWindow, open_window, server
     window.close()
 
 
-def test_missing_row_can_be_typed_instead(
+def test_a_missing_row_in_the_table_is_reported(
     restored_window: MainWindow, tmp_path: Path, phantom_folder: Path
 ) -> None:
     table = tmp_path / "other.csv"
-    table.write_text("id,age,sex\nsomebody,50,1\n", "utf-8")
+    table.write_text("id,age,sex\nother,50,1\n", "utf-8")
     steps = restored_window.input_panel
     steps.open_path(table)
-    problem = steps.table_error_label
-    assert problem.isVisible() and "no row in" in problem.text() and "other.csv" in problem.text()
+    error_label = steps.table_error_label
+    assert error_label.isVisible() and "no row in" in error_label.text() and "other.csv" in error_label.text()
     assert not steps.predict_button.isEnabled()
     restored_window.switch_language("zh")
-    wait_until(lambda: "没有患者 患者 7" in problem.text() and "other.csv" in problem.text())
+    wait_until(lambda: "没有患者 患者 7" in error_label.text() and "other.csv" in error_label.text())
     restored_window.switch_language("en")
     steps.open_path(phantom_folder.parent / "clinical.csv")
     assert steps.table_error_label.isHidden() and steps.predict_button.isEnabled()
 
 
-def test_closing_in_the_middle_is_safe(open_window, server, phantom_folder: Path) -> None:
+def test_closing_during_preparation_cancels_it(open_window, server, phantom_folder: Path) -> None:
     window = open_window()
     window.session.connect_to_server(server.address, server.token)
     window.open_patient(phantom_folder)
@@ -529,9 +547,9 @@ def test_closing_in_the_middle_is_safe(open_window, server, phantom_folder: Path
 # ---- a real patient ---------------------------------------------------------------------------------
 
 
-def test_real_patient(connected_again: MainWindow, shared: Path) -> None:
+def test_a_real_patient_is_predicted(second_connected_window: MainWindow, shared: Path) -> None:
     cohort = shared / "cohorts" / "tcga-lgg"
-    window = connected_again
+    window = second_connected_window
     window.open_patient(cohort / "TCGA-CS-4941" / "T1C")
     wait_until(lambda: is_idle(window) and window.session.state.is_study_ready, 2 * TIMEOUT_S)
     window.input_panel.open_path(cohort / "clinical.csv")
@@ -539,11 +557,11 @@ def test_real_patient(connected_again: MainWindow, shared: Path) -> None:
     window.input_panel.predict_button.click()
     wait_until(lambda: is_idle(window))
     assert window.session.state.prediction["lesion"]["volume_ml"] > 1
-    assert cards(window)["idh"].level_label.text() in ("mutant", "wild type")
+    assert find_cards(window)["idh"].level_label.text() in ("mutant", "wild type")
 
 
 @pytest.fixture
-def connected_again(open_window, server) -> MainWindow:
+def second_connected_window(open_window, server) -> MainWindow:
     window = open_window()
     window.session.connect_to_server(server.address, server.token)
     return window

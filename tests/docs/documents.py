@@ -63,8 +63,8 @@ def find_anchors(name: str) -> set[str]:
     """Return the anchors of a document's headings, as GitHub and the site form them."""
     anchors: set[str] = set()
     for heading in re.findall(r"^#{1,6} (.+?)\s*$", FENCE.sub("", read_document(name)), re.MULTILINE):
-        words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
-        anchors.add(re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", words).strip()))
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        anchors.add(re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", text).strip()))
     return anchors
 
 
@@ -88,8 +88,8 @@ def find_page_source(address: str) -> str:
     from scripts.docs_hooks import NOTEBOOKS, PROJECT_PAGES
 
     page = f"{address.rstrip('/')}.md".removeprefix(".md")
-    sources = {there: here for here, there in PROJECT_PAGES.items()}
-    sources |= {there: f"docs/{here}" for here, there in NOTEBOOKS.items()}
+    sources = {page_path: path for path, page_path in PROJECT_PAGES.items()}
+    sources |= {page_path: f"docs/{path}" for path, page_path in NOTEBOOKS.items()}
     if page in sources:
         return sources[page]
     folder = ROOT / "docs" / address.rstrip("/")

@@ -22,7 +22,7 @@ FOREIGN_OPTIONS = {"--platform", "--python-version", "--only-binary", "--nthread
 
 
 @pytest.fixture
-def parses(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], bool]:
+def is_parsed(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], bool]:
     """Whether the app's own parser would run the command of a line."""
     reached: list[str] = []
 
@@ -39,19 +39,19 @@ def parses(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], bool]:
 
     def parse(line: str) -> bool:
         reached.clear()
-        words = shlex.split(line, comments=True)[1:]
+        arguments = shlex.split(line, comments=True)[1:]
         try:
-            APP(words)
+            APP(arguments)
         except SystemExit as end:
-            return not end.code and (len(reached) == 1 or words == ["--version"])
+            return not end.code and (len(reached) == 1 or arguments == ["--version"])
         return False
 
     return parse
 
 
 @pytest.mark.parametrize("name, line", COMMANDS, ids=[f"{name} {line[:60]}" for name, line in COMMANDS])
-def test_a_gliomark_command_parses(parses, name: str, line: str) -> None:
-    assert parses(line)
+def test_a_gliomark_command_is_valid(is_parsed, name: str, line: str) -> None:
+    assert is_parsed(line)
 
 
 def test_the_important_commands_are_documented() -> None:
@@ -60,16 +60,16 @@ def test_the_important_commands_are_documented() -> None:
     assert {line.split()[1] for _, line in COMMANDS} >= {"predict", "explain", "evaluate", "serve", "client"}
 
 
-def test_commands_of_the_makefile_parse(parses) -> None:
+def test_commands_of_the_makefile_are_valid(is_parsed) -> None:
     lines = re.findall(r"^\t@?\$\(BIN\)/(gliomark .*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
-    assert lines and all(map(parses, lines))
+    assert lines and all(map(is_parsed, lines))
 
 
 @pytest.mark.parametrize(
     "line", ["gliomark predict P", "gliomark predict P --out o --spacing 1", "gliomark x"]
 )
-def test_a_wrong_command_would_be_noticed(parses, line: str) -> None:
-    assert not parses(line)
+def test_an_invalid_command_is_detected(is_parsed, line: str) -> None:
+    assert not is_parsed(line)
 
 
 def test_options_in_the_text_exist() -> None:

@@ -42,7 +42,7 @@ def test_links_of_notebooks_exist(path) -> None:
     assert targets and all((path.parent / target).exists() for target in targets)
 
 
-def test_the_readme_works_on_a_package_index() -> None:
+def test_the_readme_has_only_absolute_links() -> None:
     """A package index shows README.md alone: relative links would lead nowhere."""
     relative = [one for one in list_links("README.md") if not one.startswith(("https://", "#"))]
     assert not relative
@@ -58,7 +58,7 @@ def test_addresses_are_those_of_the_package() -> None:
     assert f"site_url: {SITE}\n" in configuration and f"repo_url: {REPOSITORY}\n" in configuration
 
 
-def test_the_readme_says_first_how_to_install() -> None:
+def test_the_readme_starts_with_the_installation() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     first = re.search(r"^```sh\n(.*)$", text, re.MULTILINE)
     assert first is not None and first[1].startswith("pip install gliomark")

@@ -20,7 +20,7 @@ def list_names(cell: str) -> list[str]:
 
 
 @pytest.mark.parametrize("part, code, remark", ROWS, ids=[row[0].strip() for row in ROWS])
-def test_a_row_names_what_exists(part: str, code: str, remark: str) -> None:
+def test_a_row_names_existing_code(part: str, code: str, remark: str) -> None:
     paths: list = []
     for name in [*list_names(code), *list_names(remark)]:
         if name.endswith((".py", "/")):
@@ -33,8 +33,8 @@ def test_a_row_names_what_exists(part: str, code: str, remark: str) -> None:
                 for path in paths or [SOURCE]
                 for file in (path.rglob("*.py") if path.is_dir() else [path])
             ]
-            everywhere = files if paths else list(SOURCE.rglob("*.py"))
-            found = any(re.search(rf"\b{word}\b", file.read_text("utf-8")) for file in everywhere)
+            searched = files if paths else list(SOURCE.rglob("*.py"))
+            found = any(re.search(rf"\b{word}\b", file.read_text("utf-8")) for file in searched)
             assert found or any(
                 re.search(rf"\b{word}\b", file.read_text("utf-8"))
                 for file in (SOURCE / "experiments").rglob("*.py")

@@ -91,7 +91,7 @@ def read_instructions() -> list[tuple[str, str]]:
     return [(line.split(None, 1)[0].upper(), line.split(None, 1)[1]) for line in lines]
 
 
-def test_the_image_is_not_run_by_root_and_has_a_health_check() -> None:
+def test_the_image_does_not_run_as_root_and_has_a_health_check() -> None:
     instructions = read_instructions()
     known = {
         "ARG",
@@ -133,8 +133,8 @@ def test_hadolint_finds_nothing() -> None:
     hadolint = shutil.which("hadolint")
     if hadolint is None:
         pytest.skip("hadolint is not installed")
-    done = subprocess.run([hadolint, str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
+    result = subprocess.run([hadolint, str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
 
 
 def test_the_apptainer_definition_has_its_sections() -> None:
@@ -149,7 +149,7 @@ def test_an_image_copies_files_that_exist(name: str) -> None:
     text = (ROOT / name).read_text("utf-8")
     if name == "Dockerfile":
         copies = [arg.split() for kind, arg in read_instructions() if kind == "COPY" and "--from" not in arg]
-        sources = [word for words in copies for word in words[:-1] if not word.startswith("--")]
+        sources = [word for arguments in copies for word in arguments[:-1] if not word.startswith("--")]
     else:
         section = text.split("%files\n")[1].split("\n%")[0]
         sources = [line.split()[0] for line in section.splitlines() if line.strip()]
@@ -160,7 +160,7 @@ def test_an_image_copies_files_that_exist(name: str) -> None:
 
 
 def test_the_source_distribution_contains_every_file_of_the_repository(tmp_path: Path) -> None:
-    """So its own tests pass from it."""
+    """Its own tests can then be run from it."""
     pytest.importorskip("hatchling")
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
@@ -174,6 +174,6 @@ def test_the_source_distribution_contains_every_file_of_the_repository(tmp_path:
     assert tracked <= packed
 
 
-def test_the_source_distribution_lists_what_exists() -> None:
+def test_paths_of_the_source_distribution_exist() -> None:
     included = read_pyproject()["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
     assert not [name for name in included if not (ROOT / name.lstrip("/")).exists()]

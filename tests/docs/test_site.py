@@ -59,7 +59,7 @@ def test_pages_load_nothing_from_other_servers(site: Path) -> None:
         assert not loaded, path
 
 
-def test_results_and_project_pages_are_part_of_it(site: Path) -> None:
+def test_results_and_project_pages_are_part_of_the_site(site: Path) -> None:
     for name in (
         "results/figure_4_6_idh.png",
         "project/changelog/index.html",

@@ -1,4 +1,4 @@
-"""The tutorials do what they say: their commands are run, in order, in an empty folder, on phantoms."""
+"""The tutorials are correct: their commands are run, in order, in an empty folder, on phantoms."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ import pytest
 from tests.docs.documents import ROOT, list_commands
 
 TUTORIALS = ROOT / "docs" / "tutorial"
-# stand-ins for what a reader brings along
+# placeholders for the reader's own files
 PLACEHOLDERS = ("PATIENT", "PATIENTS", "EXPORT", "lesion.nii.gz", "predictions.csv")
 
 
 def run_commands(document: str, folder: Path) -> list[list[str]]:
     """Run the gliomark commands of a tutorial in a folder, those with placeholders excepted."""
-    done = []
+    commands = []
     for line in list_commands(document, "gliomark"):
-        words = shlex.split(line, comments=True)[1:]
-        if not set(words) & set(PLACEHOLDERS):
-            run_gliomark(words, folder)
-            done.append(words)
-    return done
+        arguments = shlex.split(line, comments=True)[1:]
+        if not set(arguments) & set(PLACEHOLDERS):
+            run_gliomark(arguments, folder)
+            commands.append(arguments)
+    return commands
 
 
-def run_gliomark(words: list[str], folder: Path) -> str:
-    """Run one command; its standard output. Fails with its standard error."""
-    command = [sys.executable, "-m", "gliomark", *words]
+def run_gliomark(arguments: list[str], folder: Path) -> str:
+    """Run one command and return its standard output; fail with its standard error."""
+    command = [sys.executable, "-m", "gliomark", *arguments]
     process = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert process.returncode == 0, f"gliomark {shlex.join(words)}\n{process.stderr}"
+    assert process.returncode == 0, f"gliomark {shlex.join(arguments)}\n{process.stderr}"
     return process.stdout
 
 
@@ -50,7 +50,7 @@ def run_notebook(path: Path, folder: Path) -> None:
     assert process.returncode == 0, process.stderr
 
 
-def test_the_first_prediction(tmp_path: Path) -> None:
+def test_the_first_prediction_of_the_tutorial_works(tmp_path: Path) -> None:
     """The first two commands of the first tutorial, a phantom and its prediction."""
     lines = list(list_commands("docs/tutorial/first-prediction.md", "gliomark"))
     chosen = [line for line in lines if line.split()[1] in ("cohort", "predict")][:2]
@@ -64,8 +64,8 @@ def test_the_first_prediction(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["first-prediction.md", "cohort-to-model.md"])
 def test_a_tutorial_runs_from_beginning_to_end(name: str, tmp_path: Path) -> None:
-    done = run_commands(f"docs/tutorial/{name}", tmp_path)
-    assert len(done) >= 5
+    commands = run_commands(f"docs/tutorial/{name}", tmp_path)
+    assert len(commands) >= 5
 
 
 @pytest.mark.slow

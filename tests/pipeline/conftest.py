@@ -76,9 +76,9 @@ class KeptReaderPool(ReaderPool):
 
 @pytest.fixture(scope="session")
 def reader_pool() -> Iterator[KeptReaderPool]:
-    with KeptReaderPool() as reading:
-        yield reading
-    reading.close()
+    with KeptReaderPool() as pool:
+        yield pool
+    pool.close()
 
 
 @pytest.fixture
@@ -88,8 +88,8 @@ def run_command(
     """Return command("predict", folder, "--out", out), which runs the command line in this process."""
     monkeypatch.setattr("gliomark.isolation.ReaderPool", lambda *_: reader_pool)
 
-    def run_words(*words: object) -> CommandResult:
-        monkeypatch.setattr(sys, "argv", ["gliomark", *map(str, words)])
+    def run_with_arguments(*arguments: object) -> CommandResult:
+        monkeypatch.setattr(sys, "argv", ["gliomark", *map(str, arguments)])
         capfd.readouterr()
         status: object = 0
         try:
@@ -101,7 +101,7 @@ def run_command(
             status if isinstance(status, int) else int(status is not None), captured.out, captured.err
         )
 
-    return run_words
+    return run_with_arguments
 
 
 # ---- patients ---------------------------------------------------------------------------------------
@@ -330,7 +330,7 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory, drawn_images: dict[st
 def lesion_free_weights(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Path:
     """The same model with a last layer that never detects a lesion."""
     loaded = load_weights(tiny_weights)
-    path = tmp_path_factory.mktemp("模型 夹") / "blind.safetensors"
+    path = tmp_path_factory.mktemp("模型 夹") / "no_lesion.safetensors"
     last = {"segmentation/decoder.classify.bias": torch.tensor([0.0, -1e4])}
     save_weights(path, loaded.card, {**loaded.tensors, **last})
     return path
@@ -346,7 +346,7 @@ def _create_segmentation_network(stack: SliceStack) -> MIGNet:
     brain = torch.from_numpy(stack.brain.astype(np.float32))[inner][:, None]
     hooked_inputs: list[torch.Tensor] = []
     classify = network.decoder.classify
-    handle = classify.register_forward_hook(lambda _, given, __: hooked_inputs.append(given[0]))
+    handle = classify.register_forward_hook(lambda _, inputs, __: hooked_inputs.append(inputs[0]))
     with torch.inference_mode():
         images = torch.nn.functional.avg_pool2d(images, POOL)
         network(images, compute_tile_theta(margin, margin, TILE, 240, 240).expand(len(images), -1, -1))

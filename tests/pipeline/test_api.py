@@ -1,4 +1,4 @@
-"""``gliomark.predict`` gives the same answer for every kind of source and refuses wrong arguments with one sentence."""
+"""``gliomark.predict`` gives the same result for every kind of source and refuses wrong arguments with one sentence."""
 
 from __future__ import annotations
 
@@ -63,15 +63,17 @@ def load_array(file: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(image.dataobj), image.affine
 
 
-def load_turned(axes: str) -> Callable[[Path], tuple[np.ndarray, np.ndarray]]:
+def create_reoriented_loader(axes: str) -> Callable[[Path], tuple[np.ndarray, np.ndarray]]:
     """Return a loader of an array whose axes run in other directions, with its affine."""
 
     def load(file: Path) -> tuple[np.ndarray, np.ndarray]:
         image = nib.load(file)
-        wanted = nib.orientations.axcodes2ornt(tuple(axes))
-        turn = nib.orientations.ornt_transform(nib.orientations.io_orientation(image.affine), wanted)
-        turned = image.as_reoriented(turn)
-        return np.asarray(turned.dataobj), turned.affine
+        orientation = nib.orientations.axcodes2ornt(tuple(axes))
+        orientation_transform = nib.orientations.ornt_transform(
+            nib.orientations.io_orientation(image.affine), orientation
+        )
+        reoriented = image.as_reoriented(orientation_transform)
+        return np.asarray(reoriented.dataobj), reoriented.affine
 
     return load
 
@@ -95,17 +97,17 @@ SOURCES: Mapping[str, Callable[[Path], Any]] = {
     "nibabel from files": lambda folder: load_each(folder, nib.load),
     "nibabel in memory": lambda folder: load_each(folder, load_in_memory),
     "nibabel of another format": lambda folder: load_each(
-        folder, lambda file: nib.MGHImage(*load_turned("RAS")(file))
+        folder, lambda file: nib.MGHImage(*create_reoriented_loader("RAS")(file))
     ),
     "SimpleITK": lambda folder: load_each(folder, lambda file: sitk.ReadImage(str(file))),
     "arrays": lambda folder: load_each(folder, load_array),
     "arrays of float64": lambda folder: load_each(
         folder, lambda file: (load_array(file)[0].astype(np.float64), load_array(file)[1])
     ),
-    "mirrored arrays": lambda folder: load_each(folder, load_turned("RAS")),
-    "arrays upside down": lambda folder: load_each(folder, load_turned("LPI")),
-    "permuted arrays": lambda folder: load_each(folder, load_turned("SLA")),
-    "sagittal arrays": lambda folder: load_each(folder, load_turned("PSR")),
+    "mirrored arrays": lambda folder: load_each(folder, create_reoriented_loader("RAS")),
+    "arrays upside down": lambda folder: load_each(folder, create_reoriented_loader("LPI")),
+    "permuted arrays": lambda folder: load_each(folder, create_reoriented_loader("SLA")),
+    "sagittal arrays": lambda folder: load_each(folder, create_reoriented_loader("PSR")),
     "file and image": lambda folder: {
         "T1C": find_file(folder, "T1C"),
         "FLAIR": sitk.ReadImage(str(find_file(folder, "FLAIR"))),
@@ -115,7 +117,7 @@ SOURCES: Mapping[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("create_source", SOURCES.values(), ids=SOURCES.keys())
-def test_every_source_gives_the_answer_of_the_folder(
+def test_every_source_gives_the_prediction_of_the_folder(
     create_source: Callable[[Path], Any], volume_folder: Path, model: Model, expected: Prediction
 ) -> None:
     prediction = gliomark.predict(create_source(volume_folder), model=model, **PERSON)
@@ -125,7 +127,7 @@ def test_every_source_gives_the_answer_of_the_folder(
         assert prediction.markers[name].level == marker.level
         assert prediction.markers[name].slices_used == marker.slices_used
     assert prediction.lesion_volume_ml == pytest.approx(expected.lesion_volume_ml, abs=1e-6)
-    # in patient coordinates the mask lies where it lies in the folder's images
+    # in patient coordinates the mask has the same position as for the folder
     np.testing.assert_allclose(
         compute_centre(prediction.segmentation_image()),
         compute_centre(expected.segmentation_image()),
@@ -138,21 +140,21 @@ def compute_centre(mask: nib.Nifti1Image) -> np.ndarray:
     return (mask.affine @ np.append(np.argwhere(np.asarray(mask.dataobj)).mean(axis=0), 1))[:3]
 
 
-def test_dicom_folders_per_sequence_give_the_answer_of_the_whole_folder(
+def test_dicom_folders_per_sequence_give_the_prediction_of_the_complete_folder(
     tmp_path: Path, drawn_images, model: Model
 ) -> None:
     images = drop_mask(drawn_images)
-    whole = write_dicom(tmp_path / "whole", images)
+    complete_folder = write_dicom(tmp_path / "whole", images)
     split = {name: write_dicom(tmp_path / name, {name: image}) for name, image in images.items()}
-    from_folder = gliomark.predict(whole, model=model, **PERSON)
+    from_folder = gliomark.predict(complete_folder, model=model, **PERSON)
     from_parts = gliomark.predict(split, model=model, patient_id=PATIENT, **PERSON)
     assert [m.probability for m in from_parts.markers] == [m.probability for m in from_folder.markers]
     assert from_parts.study.series[MRSequence.T1C].source_images
     with pytest.raises(InputError, match=r"whole contains 2 DICOM series of MR images instead of one"):
-        Study.from_images({"T1C": whole})
+        Study.from_images({"T1C": complete_folder})
 
 
-def test_images_are_not_changed(volume_folder: Path, model: Model) -> None:
+def test_predicting_does_not_change_the_images(volume_folder: Path, model: Model) -> None:
     images = load_each(volume_folder, load_array)
     copies = {name: (array.copy(), affine.copy()) for name, (array, affine) in images.items()}
     gliomark.predict(images, model=model)
@@ -167,7 +169,9 @@ def test_images_are_not_changed(volume_folder: Path, model: Model) -> None:
 @pytest.mark.parametrize(
     "sex, code", [("male", 0), ("M", 0), ("男", 0), ("female", 1), ("w", 1), (1, 1), (None, None)]
 )
-def test_sex_and_age(sex: Any, code: int | None, expected: Prediction, model: Model) -> None:
+def test_forms_of_sex_and_age_are_understood(
+    sex: Any, code: int | None, expected: Prediction, model: Model
+) -> None:
     prediction = gliomark.predict(expected.study, model=model, age=50, sex=sex)
     assert (prediction.clinical.age, prediction.clinical.sex) == (50, code)
     assert prediction.clinical.patient_id == PATIENT
@@ -175,14 +179,16 @@ def test_sex_and_age(sex: Any, code: int | None, expected: Prediction, model: Mo
     assert len(unknown) == (code is None)
 
 
-def test_todays_form_stays(expected: Prediction, model: Model, tiny_weights: Path) -> None:
+def test_a_clinical_row_and_a_model_may_be_positional(
+    expected: Prediction, model: Model, tiny_weights: Path
+) -> None:
     row = ClinicalData(PATIENT, 50.0, 0)
     for loaded in (model, tiny_weights, str(tiny_weights)):
         prediction = gliomark.predict(expected.study, row, loaded, fusion="all", enhancing=True)
         assert (prediction.markers["idh"].fusion, prediction.markers["idh"].level) == ("all", "wild type")
 
 
-def test_patient_id(volume_folder: Path, model: Model) -> None:
+def test_the_patient_id_is_taken_from_argument_row_or_default(volume_folder: Path, model: Model) -> None:
     images = load_each(volume_folder, str)
     assert gliomark.predict(images, model=model).patient_id == "patient"
     assert gliomark.predict(images, ClinicalData("P7", 50, 0), model).patient_id == "P7"
@@ -228,11 +234,11 @@ OBLIQUE_ROW = AFFINE + np.array([*np.zeros((3, 4)), [0.1, 0, 0, 0]])
         ({"T1C": Path(__file__).parent}, "is not a NIfTI, MetaImage, NRRD or DICOM image"),
     ],
 )  # fmt: skip
-def test_wrong_images_are_refused(images: Any, text: str) -> None:
+def test_invalid_images_are_refused(images: Any, text: str) -> None:
     check_sentence(lambda: Study.from_images(images), InputError, text)
 
 
-def test_no_affine_for_an_array() -> None:
+def test_an_array_without_affine_is_refused() -> None:
     check_sentence(
         lambda: Study.from_arrays({"T1C": GREY, "FLAIR": GREY}, {"T1C": AFFINE}),
         InputError,
@@ -265,7 +271,7 @@ def test_no_affine_for_an_array() -> None:
     ],
     ids=lambda value: str(value)[:40],
 )  # fmt: skip
-def test_wrong_arguments_are_refused(
+def test_invalid_arguments_are_refused(
     arguments: dict[str, Any], kind: type[GliomarkError], text: str, expected: Prediction, model: Model
 ) -> None:
     check_sentence(
@@ -283,7 +289,9 @@ def check_sentence(call: Callable[[], object], kind: type[GliomarkError], text: 
 # ---- device and progress ------------------------------------------------------------------------------
 
 
-def test_device(model: Model, expected: Prediction, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_is_checked_and_replaced_if_it_cannot_compute(
+    model: Model, expected: Prediction, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert model.device == "cpu" and model.to_device("cpu") is model
     for name in ("cpu:0", "gpu", "cuda:x", "", 0):
         check_sentence(lambda name=name: select_device(name), ConfigurationError, "is unknown")  # type: ignore[misc]
@@ -296,7 +304,7 @@ def test_device(model: Model, expected: Prediction, monkeypatch: pytest.MonkeyPa
     assert {find_device(one.network).type for one in moved.classifiers.values()} == {"meta"}
 
 
-def test_progress(expected: Prediction, model: Model) -> None:
+def test_progress_is_reported_and_can_cancel(expected: Prediction, model: Model) -> None:
     steps: list[str] = []
     gliomark.predict(expected.study, model=model, progress=steps.append, **PERSON)
     assert [one.code for one in steps if isinstance(one, Message)] == [
@@ -331,13 +339,13 @@ def test_representations_are_one_short_line(expected: Prediction, model: Model) 
     assert repr(study) == f"Study({PATIENT!r}: T1C 96 x 96 x 20, FLAIR 20 x 96 x 96; volumes)"
 
 
-def test_markers_by_name_and_number(expected: Prediction) -> None:
+def test_markers_are_accessed_by_name_and_number(expected: Prediction) -> None:
     assert expected.markers["idh"] is expected.markers[0] and expected.markers[:1] == (expected.markers[0],)
     with pytest.raises(KeyError, match="'mgmt' is not among the markers of this model: idh, ki67"):
         expected.markers["mgmt"]
 
 
-def test_document(expected: Prediction) -> None:
+def test_the_document_follows_the_schema(expected: Prediction) -> None:
     document = expected.to_dict()
     schema = json.loads((resources.files("gliomark") / "reporting/prediction.schema.json").read_text("utf-8"))
     jsonschema.validate(json.loads(json.dumps(document, allow_nan=False)), schema)
@@ -345,7 +353,7 @@ def test_document(expected: Prediction) -> None:
 
 
 @pytest.mark.parametrize("sequence", [None, "T1C", "FLAIR", MRSequence.FLAIR])
-def test_segmentation_images(
+def test_segmentation_images_are_on_the_grid_of_the_sequence(
     sequence: str | None, expected: Prediction, volume_folder: Path, tmp_path: Path
 ) -> None:
     source = find_file(volume_folder, sequence or "T1C")
@@ -356,12 +364,12 @@ def test_segmentation_images(
         np.testing.assert_allclose(affine, nib.load(source).affine, atol=1e-4)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(itk_image), mask.transpose(2, 1, 0))
     read = sitk.ReadImage(str(source))
-    for got, wanted in (
+    for actual, expected_value in (
         (itk_image.GetOrigin(), read.GetOrigin()),
         (itk_image.GetSpacing(), read.GetSpacing()),
         (itk_image.GetDirection(), read.GetDirection()),
     ):
-        np.testing.assert_allclose(got, wanted, atol=1e-4)
+        np.testing.assert_allclose(actual, expected_value, atol=1e-4)
     if sequence is None:
         written = gliomark.write_prediction(expected, tmp_path) / "segmentation.nii.gz"
         np.testing.assert_array_equal(np.asarray(nib.load(written).dataobj), mask)
@@ -377,7 +385,7 @@ def test_model_segments_a_prepared_study(expected: Prediction, model: Model) -> 
     np.testing.assert_array_equal(model.segment(stack).mask, expected.segmentation.mask)
 
 
-def test_a_folder_of_patients(
+def test_a_folder_of_patients_is_predicted(
     volume_folder: Path, clinical_table: Path, tiny_weights: Path, tmp_path: Path, expected: Prediction
 ) -> None:
     reports: list[str] = []
@@ -394,7 +402,7 @@ def test_a_folder_of_patients(
 # ---- the package --------------------------------------------------------------------------------------
 
 
-def test_importing_is_light() -> None:
+def test_importing_the_package_loads_no_large_library() -> None:
     """The data classes, errors and the version need no library of images, networks or files."""
     code = """
 import sys
@@ -407,9 +415,9 @@ for name in gliomark.__all__:
     getattr(gliomark, name)
 print(gliomark.__version__)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().count(".") >= 2
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip().count(".") >= 2
 
 
 def test_unknown_names_are_attribute_errors() -> None:

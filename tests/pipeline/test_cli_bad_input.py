@@ -23,8 +23,8 @@ PATIENT = "患者 01"
 
 
 @pytest.fixture
-def refused(run_command: Callable, working_folder: Path, tiny_weights: Path) -> Callable[..., str]:
-    """Return refused(folder, table, *options), which checks the refusal and returns its line on standard error."""
+def predict_refused(run_command: Callable, working_folder: Path, tiny_weights: Path) -> Callable[..., str]:
+    """Return predict_refused(folder, table, *options), which checks the refusal and returns its error line."""
 
     def run(folder: Path, table: Path | None, *options: object, model: Path = tiny_weights) -> str:
         out = working_folder / "结果 夹"
@@ -35,166 +35,176 @@ def refused(run_command: Callable, working_folder: Path, tiny_weights: Path) -> 
     return run
 
 
-def check_refusal(status: int, said: str, err: str, out: Path) -> str:
+def check_refusal(status: int, stdout: str, stderr: str, out: Path) -> str:
     """Check for status 1, one sentence on standard error, and at most the table with the failure in ``out``."""
     assert status == 1
-    assert said == ""
-    assert "Traceback" not in err
-    assert err.endswith((".\n", "?\n")) and err.count("\n") == 1, err
-    left = {str(path.relative_to(out)) for path in out.rglob("*")} if out.is_dir() else set()
-    assert left <= {"predictions.csv"}
-    if left:
+    assert stdout == ""
+    assert "Traceback" not in stderr
+    assert stderr.endswith((".\n", "?\n")) and stderr.count("\n") == 1, stderr
+    remaining = {str(path.relative_to(out)) for path in out.rglob("*")} if out.is_dir() else set()
+    assert remaining <= {"predictions.csv"}
+    if remaining:
         written = (out / "predictions.csv").read_text("utf-8-sig")
         assert written.startswith("id,") and len(written.splitlines()) == 2
-    return err.strip()
+    return stderr.strip()
 
 
-def pictures_of(folder: Path, sequence: str) -> list[Path]:
+def list_pictures(folder: Path, sequence: str) -> list[Path]:
     return sorted((folder / sequence).iterdir())
 
 
 # ---- the folder -------------------------------------------------------------------------------------
 
 
-def test_empty_folder(refused, working_folder, clinical_table) -> None:
+def test_an_empty_folder_is_refused(predict_refused, working_folder, clinical_table) -> None:
     (working_folder / "空 夹").mkdir()
-    assert "空 夹 is empty" in refused(working_folder / "空 夹", clinical_table)
-    assert "does not exist" in refused(working_folder / "nowhere", clinical_table)
-    assert "is a file" in refused(clinical_table, clinical_table)
+    assert "空 夹 is empty" in predict_refused(working_folder / "空 夹", clinical_table)
+    assert "does not exist" in predict_refused(working_folder / "nowhere", clinical_table)
+    assert "is a file" in predict_refused(clinical_table, clinical_table)
 
 
-def test_missing_sequence(refused, copied_pictures, clinical_table) -> None:
+def test_a_missing_sequence_of_pictures_is_refused(predict_refused, copied_pictures, clinical_table) -> None:
     shutil.rmtree(copied_pictures / "FLAIR")
-    said = refused(copied_pictures, clinical_table)
-    assert "FLAIR is missing" in said and "found: T1C" in said and PATIENT in said
+    error_text = predict_refused(copied_pictures, clinical_table)
+    assert "FLAIR is missing" in error_text and "found: T1C" in error_text and PATIENT in error_text
 
 
-def test_results_as_dicom_of_what_is_no_dicom(monkeypatch, refused, copied_pictures, clinical_table) -> None:
-    def too_late(*_: object, **__: object) -> None:
+def test_dicom_results_of_pictures_are_refused(
+    monkeypatch, predict_refused, copied_pictures, clinical_table
+) -> None:
+    def fail_if_called(*_: object, **__: object) -> None:
         raise AssertionError("the prediction was computed before the refusal")
 
-    monkeypatch.setattr(batch, "prepare_study", too_late)
-    said = refused(copied_pictures, clinical_table, "--dicom-out")
-    assert PATIENT in said and "are not DICOM" in said
+    monkeypatch.setattr(batch, "prepare_study", fail_if_called)
+    error_text = predict_refused(copied_pictures, clinical_table, "--dicom-out")
+    assert PATIENT in error_text and "are not DICOM" in error_text
 
 
-def test_missing_sequence_of_volumes(refused, copied_volumes, clinical_table) -> None:
+def test_a_missing_sequence_of_volumes_is_refused(predict_refused, copied_volumes, clinical_table) -> None:
     (copied_volumes / "某人 T1C.nii.gz").unlink()
-    said = refused(copied_volumes, clinical_table)
-    assert "T1C is missing" in said and "found: FLAIR" in said
+    error_text = predict_refused(copied_volumes, clinical_table)
+    assert "T1C is missing" in error_text and "found: FLAIR" in error_text
 
 
-def test_slice_names_do_not_match(refused, copied_pictures, clinical_table) -> None:
-    file = pictures_of(copied_pictures, "FLAIR")[3]
+def test_slice_names_that_do_not_match_are_refused(predict_refused, copied_pictures, clinical_table) -> None:
+    file = list_pictures(copied_pictures, "FLAIR")[3]
     file.rename(file.with_name("另 一.png"))
-    said = refused(copied_pictures, clinical_table)
-    assert "do not match" in said and file.stem in said and "另 一" in said
+    error_text = predict_refused(copied_pictures, clinical_table)
+    assert "do not match" in error_text and file.stem in error_text and "另 一" in error_text
 
 
-def test_pictures_of_different_sizes(refused, copied_pictures, clinical_table) -> None:
-    file = pictures_of(copied_pictures, "T1C")[5]
+def test_pictures_of_different_sizes_are_refused(predict_refused, copied_pictures, clinical_table) -> None:
+    file = list_pictures(copied_pictures, "T1C")[5]
     Image.open(file).resize((80, 96)).save(file)
-    said = refused(copied_pictures, clinical_table)
-    assert "80 x 96" in said and "96 x 96" in said and file.name in said
+    error_text = predict_refused(copied_pictures, clinical_table)
+    assert "80 x 96" in error_text and "96 x 96" in error_text and file.name in error_text
 
 
-def test_sequences_of_different_sizes(refused, copied_pictures, clinical_table) -> None:
-    for file in pictures_of(copied_pictures, "T1C"):
+def test_sequences_of_different_sizes_are_refused(predict_refused, copied_pictures, clinical_table) -> None:
+    for file in list_pictures(copied_pictures, "T1C"):
         Image.open(file).resize((80, 80)).save(file)
-    said = refused(copied_pictures, clinical_table)
-    assert "80 x 80" in said and "96 x 96" in said
+    error_text = predict_refused(copied_pictures, clinical_table)
+    assert "80 x 80" in error_text and "96 x 96" in error_text
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.5, 0.97])
-def test_truncated_jpeg(refused, copied_pictures, clinical_table, kept: float) -> None:
-    for file in pictures_of(copied_pictures, "T1C"):
+@pytest.mark.parametrize("fraction", [0.0, 0.5, 0.97])
+def test_a_truncated_jpeg_is_refused(
+    predict_refused, copied_pictures, clinical_table, fraction: float
+) -> None:
+    for file in list_pictures(copied_pictures, "T1C"):
         Image.open(file).save(file.with_suffix(".jpg"), quality=95)
         file.unlink()
-    cut = pictures_of(copied_pictures, "T1C")[7]
-    cut.write_bytes(cut.read_bytes()[: int(kept * cut.stat().st_size)])
-    said = refused(copied_pictures, clinical_table)
-    assert "truncated" in said and cut.name in said
+    truncated = list_pictures(copied_pictures, "T1C")[7]
+    truncated.write_bytes(truncated.read_bytes()[: int(fraction * truncated.stat().st_size)])
+    error_text = predict_refused(copied_pictures, clinical_table)
+    assert "truncated" in error_text and truncated.name in error_text
 
 
-def test_colour_pictures(refused, copied_pictures, clinical_table) -> None:
-    for file in pictures_of(copied_pictures, "FLAIR"):
+def test_colour_pictures_are_refused(predict_refused, copied_pictures, clinical_table) -> None:
+    for file in list_pictures(copied_pictures, "FLAIR"):
         grey = np.asarray(Image.open(file))
         Image.fromarray(np.stack([grey, grey // 2, grey // 3], axis=-1)).save(file)
-    assert "colour picture" in refused(copied_pictures, clinical_table)
+    assert "colour picture" in predict_refused(copied_pictures, clinical_table)
 
 
-def test_all_black_pictures(refused, copied_pictures, clinical_table) -> None:
-    for file in pictures_of(copied_pictures, "FLAIR"):
+def test_black_pictures_are_refused(predict_refused, copied_pictures, clinical_table) -> None:
+    for file in list_pictures(copied_pictures, "FLAIR"):
         Image.new("L", (96, 96)).save(file)
-    said = refused(copied_pictures, clinical_table)
-    assert "black" in said and "FLAIR" in said
+    error_text = predict_refused(copied_pictures, clinical_table)
+    assert "black" in error_text and "FLAIR" in error_text
 
 
-def test_all_black_volume(refused, copied_volumes, clinical_table) -> None:
-    change(copied_volumes / "某人 FLAIR.nii.gz", lambda image: image * 0)
-    said = refused(copied_volumes, clinical_table)
-    assert "same grey value everywhere" in said and "某人 FLAIR.nii.gz" in said
+def test_a_black_volume_is_refused(predict_refused, copied_volumes, clinical_table) -> None:
+    change_volume(copied_volumes / "某人 FLAIR.nii.gz", lambda image: image * 0)
+    error_text = predict_refused(copied_volumes, clinical_table)
+    assert "same grey value everywhere" in error_text and "某人 FLAIR.nii.gz" in error_text
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_nan_within_the_brain_in_nifti(refused, copied_volumes, clinical_table, value: float) -> None:
-    def spoil(image: np.ndarray) -> np.ndarray:
+def test_nan_within_the_brain_is_refused(
+    predict_refused, copied_volumes, clinical_table, value: float
+) -> None:
+    def set_centre(image: np.ndarray) -> np.ndarray:
         image[tuple(extent // 2 for extent in image.shape)] = value
         return image
 
-    change(copied_volumes / "某人 FLAIR.nii.gz", spoil)
-    said = refused(copied_volumes, clinical_table)
-    assert "within the brain, in slice" in said and "某人 FLAIR.nii.gz" in said
+    change_volume(copied_volumes / "某人 FLAIR.nii.gz", set_centre)
+    error_text = predict_refused(copied_volumes, clinical_table)
+    assert "within the brain, in slice" in error_text and "某人 FLAIR.nii.gz" in error_text
 
 
-def change(file: Path, how: Callable[[np.ndarray], np.ndarray]) -> None:
+def change_volume(file: Path, function: Callable[[np.ndarray], np.ndarray]) -> None:
     image = nib.load(file)
-    changed = how(np.array(image.dataobj, dtype=np.float32))
+    changed = function(np.array(image.dataobj, dtype=np.float32))
     nib.save(nib.Nifti1Image(changed, image.affine), file)
 
 
-def test_truncated_nifti(refused, copied_volumes, clinical_table) -> None:
+def test_a_truncated_nifti_file_is_refused(predict_refused, copied_volumes, clinical_table) -> None:
     file = copied_volumes / "某人 T1C.nii.gz"
     file.write_bytes(file.read_bytes()[:2000])
-    assert "damaged" in refused(copied_volumes, clinical_table)
+    assert "damaged" in predict_refused(copied_volumes, clinical_table)
 
 
-def test_no_brain_in_the_images(refused, copied_volumes, clinical_table) -> None:
+def test_images_without_a_brain_are_refused(predict_refused, copied_volumes, clinical_table) -> None:
     for file in copied_volumes.iterdir():
-        change(file, lambda image: np.where(np.arange(image.size).reshape(image.shape) == 5000, 9, image * 0))
-    assert "No slice shows enough brain" in refused(copied_volumes, clinical_table)
+        change_volume(
+            file, lambda image: np.where(np.arange(image.size).reshape(image.shape) == 5000, 9, image * 0)
+        )
+    assert "No slice shows enough brain" in predict_refused(copied_volumes, clinical_table)
 
 
-def test_too_few_slices(refused, copied_volumes, clinical_table) -> None:
+def test_too_few_slices_are_refused(predict_refused, copied_volumes, clinical_table) -> None:
     """Registration refuses them with another message, which is also one sentence."""
     for file in copied_volumes.iterdir():
         volume = nib.as_closest_canonical(nib.load(file)).slicer[:, :, 9:11]
         nib.save(volume, file)
-    assert PATIENT in refused(copied_volumes, clinical_table)
+    assert PATIENT in predict_refused(copied_volumes, clinical_table)
 
 
 # ---- two patients -----------------------------------------------------------------------------------
 
 
-def test_volumes_of_two_patients(refused, copied_volumes, clinical_table) -> None:
+def test_volumes_of_two_patients_are_refused(predict_refused, copied_volumes, clinical_table) -> None:
     shutil.copy(copied_volumes / "某人 T1C.nii.gz", copied_volumes / "别人 T1C.nii.gz")
-    said = refused(copied_volumes, clinical_table)
-    assert "别人 T1C.nii.gz" in said and "某人 T1C.nii.gz" in said and "two patients" in said
+    error_text = predict_refused(copied_volumes, clinical_table)
+    assert (
+        "别人 T1C.nii.gz" in error_text and "某人 T1C.nii.gz" in error_text and "two patients" in error_text
+    )
 
 
-def test_pictures_of_two_patients(refused, copied_pictures, clinical_table) -> None:
+def test_pictures_of_two_patients_are_refused(predict_refused, copied_pictures, clinical_table) -> None:
     shutil.copytree(copied_pictures / "T1C", copied_pictures / "t1ce 别人")
-    said = refused(copied_pictures, clinical_table)
-    assert "t1ce 别人" in said and "two patients" in said
+    error_text = predict_refused(copied_pictures, clinical_table)
+    assert "t1ce 别人" in error_text and "two patients" in error_text
 
 
-def test_dicom_of_two_patients(refused, working_folder, clinical_table) -> None:
+def test_dicom_files_of_two_patients_are_refused(predict_refused, working_folder, clinical_table) -> None:
     folder = working_folder / PATIENT
     folder.mkdir()
     for number in range(8):
         write_dicom(folder / f"图 {number}.dcm", number, owner=f"P-{number // 4}")
-    said = refused(folder, clinical_table)
-    assert "two patients" in said and "different patient ids" in said
+    error_text = predict_refused(folder, clinical_table)
+    assert "two patients" in error_text and "different patient ids" in error_text
 
 
 def write_dicom(file: Path, number: int, owner: str) -> None:
@@ -217,7 +227,7 @@ def write_dicom(file: Path, number: int, owner: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "rows, says",
+    "rows, expected",
     [
         ([("患者 02", "50", "0")], "has no row"),
         ([(PATIENT, "50", "0"), (PATIENT, "51", "0")], "has 2 rows"),
@@ -229,107 +239,117 @@ def write_dicom(file: Path, number: int, owner: str) -> None:
         ([(PATIENT, "50", "2")], "not a valid value"),
     ],
 )
-def test_bad_row(refused, picture_folder, write_clinical_table, rows, says: str) -> None:
-    said = refused(picture_folder, write_clinical_table(rows))
-    assert says in said and PATIENT in said
-
-
-@pytest.mark.parametrize("rows, says", [([(PATIENT, "430", "0")], "outside"), ([("P", "1", "0")], "no row")])
-def test_nonsense_stays_nonsense_without_clinical(
-    refused, picture_folder, write_clinical_table, rows, says: str
+def test_an_invalid_row_is_refused(
+    predict_refused, picture_folder, write_clinical_table, rows, expected: str
 ) -> None:
-    assert says in refused(picture_folder, write_clinical_table(rows), "--allow-missing-clinical")
+    error_text = predict_refused(picture_folder, write_clinical_table(rows))
+    assert expected in error_text and PATIENT in error_text
 
 
-def test_no_age_column(refused, picture_folder, write_clinical_table) -> None:
-    said = refused(picture_folder, write_clinical_table([(PATIENT, "0")], header=("id", "sex")))
-    assert "The age" in said and "is missing" in said
+@pytest.mark.parametrize(
+    "rows, expected", [([(PATIENT, "430", "0")], "outside"), ([("P", "1", "0")], "no row")]
+)
+def test_an_invalid_row_is_refused_even_if_clinical_data_may_be_missing(
+    predict_refused, picture_folder, write_clinical_table, rows, expected: str
+) -> None:
+    assert expected in predict_refused(picture_folder, write_clinical_table(rows), "--allow-missing-clinical")
 
 
-def test_no_id_column(refused, picture_folder, write_clinical_table) -> None:
-    said = refused(picture_folder, write_clinical_table(header=("name", "age", "sex")))
-    assert "no id column" in said and "name, age, sex" in said
+def test_a_table_without_ages_is_refused(predict_refused, picture_folder, write_clinical_table) -> None:
+    error_text = predict_refused(picture_folder, write_clinical_table([(PATIENT, "0")], header=("id", "sex")))
+    assert "The age" in error_text and "is missing" in error_text
+
+
+def test_a_table_without_ids_is_refused(predict_refused, picture_folder, write_clinical_table) -> None:
+    error_text = predict_refused(picture_folder, write_clinical_table(header=("name", "age", "sex")))
+    assert "no id column" in error_text and "name, age, sex" in error_text
 
 
 @pytest.mark.parametrize("encoding", ["utf-32-le", "utf-32-be"])
-def test_table_in_the_wrong_encoding(refused, picture_folder, write_clinical_table, encoding: str) -> None:
-    said = refused(picture_folder, write_clinical_table(encoding=encoding))
-    assert "not UTF-8, UTF-16 or GB18030" in said and "临床 表.csv" in said
+def test_a_table_in_an_unknown_encoding_is_refused(
+    predict_refused, picture_folder, write_clinical_table, encoding: str
+) -> None:
+    error_text = predict_refused(picture_folder, write_clinical_table(encoding=encoding))
+    assert "not UTF-8, UTF-16 or GB18030" in error_text and "临床 表.csv" in error_text
 
 
-def test_a_strangers_predictions_are_found_before_the_work(
+def test_a_foreign_table_of_predictions_is_refused_before_predicting(
     run_command, working_folder, picture_folder, write_clinical_table, tiny_weights
 ) -> None:
-    strange = working_folder / "out" / "predictions.csv"
-    strange.parent.mkdir()
-    strange.write_text("name,mine\na,1\n")
+    foreign_table = working_folder / "out" / "predictions.csv"
+    foreign_table.parent.mkdir()
+    foreign_table.write_text("name,mine\na,1\n")
     outcome = run_command(
         "predict",
         picture_folder,
         "--out",
-        strange.parent,
+        foreign_table.parent,
         "--model",
         tiny_weights,
         "--clinical",
         write_clinical_table(),
     )
     assert outcome.status == 1 and "not a table of gliomark predictions" in outcome.stderr
-    assert [path.name for path in strange.parent.iterdir()] == ["predictions.csv"]
-    assert strange.read_text() == "name,mine\na,1\n"
+    assert [path.name for path in foreign_table.parent.iterdir()] == ["predictions.csv"]
+    assert foreign_table.read_text() == "name,mine\na,1\n"
 
 
-def test_no_table(refused, picture_folder, working_folder) -> None:
-    assert "--allow-missing-clinical" in refused(picture_folder, None)
-    assert "cannot be opened" in refused(picture_folder, working_folder / "没有.csv")
-    assert "cannot be opened" in refused(picture_folder, working_folder)
+def test_a_missing_table_is_refused(predict_refused, picture_folder, working_folder) -> None:
+    assert "--allow-missing-clinical" in predict_refused(picture_folder, None)
+    assert "cannot be opened" in predict_refused(picture_folder, working_folder / "没有.csv")
+    assert "cannot be opened" in predict_refused(picture_folder, working_folder)
 
 
 # ---- the weights ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.1, 0.999])
-def test_weights_cut_short(
-    refused, picture_folder, clinical_table, working_folder, tiny_weights, kept: float
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.999])
+def test_truncated_weights_are_refused(
+    predict_refused, picture_folder, clinical_table, working_folder, tiny_weights, fraction: float
 ) -> None:
-    cut = working_folder / "模型 短.safetensors"
+    truncated = working_folder / "模型 短.safetensors"
     content = tiny_weights.read_bytes()
-    cut.write_bytes(content[: int(kept * len(content))])
-    said = refused(picture_folder, clinical_table, model=cut)
-    assert "damaged or truncated" in said and "模型 短" in said
+    truncated.write_bytes(content[: int(fraction * len(content))])
+    error_text = predict_refused(picture_folder, clinical_table, model=truncated)
+    assert "damaged or truncated" in error_text and "模型 短" in error_text
 
 
-def test_one_byte_of_a_tensor_altered(
-    refused, picture_folder, clinical_table, working_folder, tiny_weights
+def test_weights_with_a_modified_tensor_are_refused(
+    predict_refused, picture_folder, clinical_table, working_folder, tiny_weights
 ) -> None:
     altered = working_folder / "模型 改.safetensors"
     content = bytearray(tiny_weights.read_bytes())
     content[-100] ^= 1
     altered.write_bytes(content)
-    assert "was modified" in refused(picture_folder, clinical_table, model=altered)
+    assert "was modified" in predict_refused(picture_folder, clinical_table, model=altered)
 
 
-def test_card_edited(refused, picture_folder, clinical_table, working_folder, tiny_weights) -> None:
+def test_weights_with_a_modified_card_are_refused(
+    predict_refused, picture_folder, clinical_table, working_folder, tiny_weights
+) -> None:
     edited = working_folder / "模型 改.safetensors"
     content = tiny_weights.read_bytes()
     assert content.count(b"research use only") == 1
     edited.write_bytes(content.replace(b"research use only", b"clinical use only"))
-    assert "was modified" in refused(picture_folder, clinical_table, model=edited)
+    assert "was modified" in predict_refused(picture_folder, clinical_table, model=edited)
 
 
-def test_weights_missing_or_something_else(refused, picture_folder, clinical_table, working_folder) -> None:
-    assert "does not exist" in refused(
+def test_missing_or_foreign_weights_are_refused(
+    predict_refused, picture_folder, clinical_table, working_folder
+) -> None:
+    assert "does not exist" in predict_refused(
         picture_folder, clinical_table, model=working_folder / "没有.safetensors"
     )
-    assert "does not exist" in refused(picture_folder, clinical_table, model=working_folder)
-    assert "damaged or truncated" in refused(picture_folder, clinical_table, model=clinical_table)
+    assert "does not exist" in predict_refused(picture_folder, clinical_table, model=working_folder)
+    assert "damaged or truncated" in predict_refused(picture_folder, clinical_table, model=clinical_table)
 
 
 # ---- the output folder ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("inside", ["文件 甲", "文件 甲/下 面"])
-def test_out_not_writable(
-    run_command, picture_folder, clinical_table, tiny_weights, working_folder, inside: str
+@pytest.mark.parametrize("subfolder", ["文件 甲", "文件 甲/下 面"])
+def test_an_output_folder_that_is_not_writable_is_refused(
+    run_command, picture_folder, clinical_table, tiny_weights, working_folder, subfolder: str
 ) -> None:
     (working_folder / "文件 甲").write_text("a file, no folder", "utf-8")
     before = sorted(working_folder.rglob("*"))
@@ -339,17 +359,17 @@ def test_out_not_writable(
         "--clinical",
         clinical_table,
         "--out",
-        working_folder / inside,
+        working_folder / subfolder,
         "--model",
         tiny_weights,
     )
     assert "Could not write" in check_refusal(
-        outcome.status, outcome.stdout, outcome.stderr, working_folder / inside
+        outcome.status, outcome.stdout, outcome.stderr, working_folder / subfolder
     )
     assert sorted(working_folder.rglob("*")) == before
 
 
-def test_results_never_replace_a_patients_images(
+def test_results_do_not_replace_the_images_of_a_patient(
     run_command, copied_pictures, clinical_table, tiny_weights, working_folder
 ) -> None:
     before = {path: path.stat().st_size for path in sorted(copied_pictures.rglob("*"))}
@@ -369,10 +389,10 @@ def test_results_never_replace_a_patients_images(
     assert not list(working_folder.glob(".gliomark-*"))
 
 
-def test_a_failure_leaves_the_older_result(
+def test_a_failure_leaves_the_older_result_unchanged(
     run_command, copied_pictures, clinical_table, tiny_weights, working_folder
 ) -> None:
-    words = (
+    arguments = (
         "predict",
         copied_pictures,
         "--clinical",
@@ -382,10 +402,10 @@ def test_a_failure_leaves_the_older_result(
         "--model",
         tiny_weights,
     )
-    assert run_command(*words).status == 0
+    assert run_command(*arguments).status == 0
     older = (working_folder / "out" / PATIENT / "prediction.json").read_bytes()
     shutil.rmtree(copied_pictures / "FLAIR")
-    assert run_command(*words).status == 1
+    assert run_command(*arguments).status == 1
     assert (working_folder / "out" / PATIENT / "prediction.json").read_bytes() == older
 
 
@@ -393,7 +413,7 @@ def test_a_failure_leaves_the_older_result(
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("--fusion", "median"),
         ("--enhancing", "perhaps"),
@@ -401,16 +421,18 @@ def test_a_failure_leaves_the_older_result(
         ("--nonsense",),
     ],
 )
-def test_unknown_options(run_command, picture_folder, clinical_table, working_folder, words) -> None:
+def test_unknown_options_are_refused(
+    run_command, picture_folder, clinical_table, working_folder, arguments
+) -> None:
     outcome = run_command(
-        "predict", picture_folder, "--clinical", clinical_table, "--out", working_folder / "out", *words
+        "predict", picture_folder, "--clinical", clinical_table, "--out", working_folder / "out", *arguments
     )
     assert outcome.status == 2
-    assert words[0] in outcome.stderr and "Traceback" not in outcome.stderr
+    assert arguments[0] in outcome.stderr and "Traceback" not in outcome.stderr
     assert not (working_folder / "out").exists()
 
 
-def test_input_or_out_left_out(run_command, picture_folder) -> None:
+def test_the_output_folder_is_required(run_command, picture_folder) -> None:
     assert run_command("predict", picture_folder).status == 2
     assert "--out" in run_command("predict", picture_folder).stderr
 
@@ -418,40 +440,53 @@ def test_input_or_out_left_out(run_command, picture_folder) -> None:
 # ---- in a separate process, to include what libraries print -----------------------------------------
 
 
-def test_in_a_process_of_its_own(copied_pictures, clinical_table, tiny_weights, working_folder) -> None:
+def test_only_one_sentence_is_printed_in_a_separate_process(
+    copied_pictures, clinical_table, tiny_weights, working_folder
+) -> None:
     shutil.rmtree(copied_pictures / "FLAIR")
     out = working_folder / "结果 夹"
-    words = ["predict", copied_pictures, "--clinical", clinical_table, "--out", out, "--model", tiny_weights]
-    ended = subprocess.run(
-        [sys.executable, "-c", "from gliomark.cli import run; run()", *map(str, words)],
+    arguments = [
+        "predict",
+        copied_pictures,
+        "--clinical",
+        clinical_table,
+        "--out",
+        out,
+        "--model",
+        tiny_weights,
+    ]
+    result = subprocess.run(
+        [sys.executable, "-c", "from gliomark.cli import run; run()", *map(str, arguments)],
         capture_output=True,
         encoding="utf-8",
         env=os.environ | {"PYTHONUTF8": "1"},
         check=False,
     )
-    assert "FLAIR is missing" in check_refusal(ended.returncode, ended.stdout, ended.stderr, out)
+    assert "FLAIR is missing" in check_refusal(result.returncode, result.stdout, result.stderr, out)
 
 
 @pytest.mark.parametrize(
-    "words, about",
+    "arguments, expected",
     [
         (["segmentation", "--rule", "both"], "rule 'both'"),
         (["segmentation"], "not a prepared cohort"),
         (["markers", "--segmentation", "s.safetensors", "--marker", "idh"], "not a prepared cohort"),
     ],
 )
-def test_training_refuses_before_it_starts(run_command, working_folder, words: list[str], about: str) -> None:
+def test_training_refuses_invalid_input_before_it_starts(
+    run_command, working_folder, arguments: list[str], expected: str
+) -> None:
     outcome = run_command(
-        "train", *words, "--cohort", working_folder, "--out", working_folder / "out.safetensors"
+        "train", *arguments, "--cohort", working_folder, "--out", working_folder / "out.safetensors"
     )
     assert outcome.status == 1
-    assert about in outcome.stderr
+    assert expected in outcome.stderr
     assert len(outcome.stderr.strip().splitlines()) == 1
     assert not (working_folder / "out.safetensors").exists()
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         [
             "cohort",
@@ -467,17 +502,17 @@ def test_training_refuses_before_it_starts(run_command, working_folder, words: l
         ["experiment", "tables", "--results", "nowhere"],
     ],
 )
-def test_paths_that_do_not_work(
-    run_command, working_folder, clinical_table, copied_pictures, words: list[str]
+def test_unusable_paths_are_refused(
+    run_command, working_folder, clinical_table, copied_pictures, arguments: list[str]
 ) -> None:
     (working_folder / "file").write_text("a file, not a folder")
-    places = {
+    paths = {
         "patients": copied_pictures,
         "table.csv": clinical_table,
         "file/out": working_folder / "file" / "out",
         "nowhere": working_folder / "no",
     }
-    outcome = run_command(*(places.get(word, word) for word in words))
+    outcome = run_command(*(paths.get(argument, argument) for argument in arguments))
     assert outcome.status == 1
     assert "Traceback" not in outcome.stderr
     assert "check the path" in outcome.stderr or "choose an output folder" in outcome.stderr

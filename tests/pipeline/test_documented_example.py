@@ -11,7 +11,7 @@ from gliomark import pipeline
 README = Path(__file__).resolve().parents[2] / "README.md"
 
 
-def test_readme_example_runs(picture_folder, working_folder, tiny_weights, monkeypatch) -> None:
+def test_the_example_of_the_readme_runs(picture_folder, working_folder, tiny_weights, monkeypatch) -> None:
     (example,) = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     assert sum(bool(line.strip()) for line in example.splitlines()) == 5
     shutil.copytree(picture_folder, working_folder / "patient folder")

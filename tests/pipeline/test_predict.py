@@ -30,12 +30,12 @@ LESION_ML = 33.5  # a ball of 20 mm
 
 
 @pytest.fixture
-def run(
+def predict_patient(
     run_command: Callable, clinical_table: Path, working_folder: Path, tiny_weights: Path
 ) -> Callable[..., Path]:
-    """Return run(folder, *options), which predicts successfully and returns the patient's result folder."""
+    """Return predict_patient(folder, *options), which predicts successfully and returns the patient's result folder."""
 
-    def predicted(
+    def run_predict(
         folder: Path,
         *options: object,
         model: Path = tiny_weights,
@@ -58,10 +58,10 @@ def run(
         assert outcome.stdout.strip() == str(working_folder / out / PATIENT / "report.html")
         return working_folder / out / PATIENT
 
-    return predicted
+    return run_predict
 
 
-def document_of(result: Path) -> dict:
+def read_document(result: Path) -> dict:
     """Return prediction.json after validation against the shipped schema."""
     document = json.loads((result / "prediction.json").read_text("utf-8"))
     schema = json.loads((resources.files("gliomark") / "reporting/prediction.schema.json").read_text("utf-8"))
@@ -69,11 +69,11 @@ def document_of(result: Path) -> dict:
     return document
 
 
-def marker_of(document: dict, name: str = "idh") -> dict:
+def find_marker(document: dict, name: str = "idh") -> dict:
     return next(marker for marker in document["markers"] if marker["marker"] == name)
 
 
-def table_of(out: Path) -> list[dict[str, str]]:
+def read_table(out: Path) -> list[dict[str, str]]:
     with (out / "predictions.csv").open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -81,12 +81,12 @@ def table_of(out: Path) -> list[dict[str, str]]:
 # ---- the files --------------------------------------------------------------------------------------
 
 
-def test_pictures(run, picture_folder, drawn_images) -> None:
-    result = run(picture_folder)
+def test_pictures_are_predicted(predict_patient, picture_folder, drawn_images) -> None:
+    result = predict_patient(picture_folder)
     assert {path.name for path in result.iterdir()} == {"prediction.json", "report.html", "masks"}
     assert {path.name for path in result.parent.iterdir()} == {PATIENT, "predictions.csv"}
 
-    document = document_of(result)
+    document = read_document(result)
     assert (document["patient_id"], document["age"], document["sex"]) == (PATIENT, 50, 0)
     assert document["input"] == {"kind": "pictures", "spacing_assumed": True, "examination": None}
     pair = ["T1C", "FLAIR"]
@@ -110,14 +110,14 @@ def test_pictures(run, picture_folder, drawn_images) -> None:
     assert dice(drawn_images["mask"] > 0, planes > 0) > 0.7
 
 
-def test_volumes(run, volume_folder, drawn_images) -> None:
-    result = run(volume_folder)
+def test_volumes_are_predicted(predict_patient, volume_folder, drawn_images) -> None:
+    result = predict_patient(volume_folder)
     assert {path.name for path in result.iterdir()} == {
         "prediction.json",
         "report.html",
         "segmentation.nii.gz",
     }
-    assert document_of(result)["input"] == {
+    assert read_document(result)["input"] == {
         "kind": "volumes",
         "spacing_assumed": False,
         "examination": None,
@@ -128,28 +128,31 @@ def test_volumes(run, volume_folder, drawn_images) -> None:
     np.testing.assert_allclose(written.affine, native.affine, atol=1e-4)
     mask = np.asarray(written.dataobj)
     assert set(np.unique(mask)) == {0, 1}
-    assert dice(in_drawing_order(written), drawn_images["mask"]) > 0.7
+    assert dice(reorient_to_drawing(written), drawn_images["mask"]) > 0.7
 
 
-def in_drawing_order(image: nib.Nifti1Image) -> np.ndarray:
+def reorient_to_drawing(image: nib.Nifti1Image) -> np.ndarray:
     """Return a volume as ``(slice, row, column)`` with axes to superior, posterior, left."""
     return np.asarray(nib.as_closest_canonical(image).dataobj)[::-1, ::-1].transpose(2, 1, 0) > 0
 
 
-def test_left_stays_left(run, picture_folder, volume_folder) -> None:
+def test_left_and_right_are_kept(predict_patient, picture_folder, volume_folder) -> None:
     """The lesion is left and anterior: right and up in a picture, RAS x < 0 < y."""
-    planes = [np.asarray(Image.open(file)) for file in (run(picture_folder, out="a") / "masks").iterdir()]
+    planes = [
+        np.asarray(Image.open(file))
+        for file in (predict_patient(picture_folder, out="a") / "masks").iterdir()
+    ]
     row, column = np.argwhere(np.sum(planes, axis=0)).mean(axis=0)
     assert column > 96 / 2 + 5 and row < 96 / 2 - 3
-    image = nib.load(run(volume_folder, out="b") / "segmentation.nii.gz")
-    at = image.affine @ np.append(np.argwhere(np.asarray(image.dataobj)).mean(axis=0), 1)
-    np.testing.assert_allclose(at[:3], (-32, 20, 12), atol=4)
+    image = nib.load(predict_patient(volume_folder, out="b") / "segmentation.nii.gz")
+    centre = image.affine @ np.append(np.argwhere(np.asarray(image.dataobj)).mean(axis=0), 1)
+    np.testing.assert_allclose(centre[:3], (-32, 20, 12), atol=4)
 
 
-def test_table_of_predictions(run, picture_folder) -> None:
-    result = run(picture_folder, "--fusion", "all")
-    (row,) = table_of(result.parent)
-    document = document_of(result)
+def test_the_table_of_predictions_equals_the_document(predict_patient, picture_folder) -> None:
+    result = predict_patient(picture_folder, "--fusion", "all")
+    (row,) = read_table(result.parent)
+    document = read_document(result)
     assert (row["id"], row["error"], row["model"]) == (PATIENT, "", "tiny")
     assert row["sha256"] == document["model"]["sha256"]
     assert float(row["lesion_volume_ml"]) == document["lesion"]["volume_ml"]
@@ -160,24 +163,26 @@ def test_table_of_predictions(run, picture_folder) -> None:
         assert (row[f"{name}_fusion"], row[f"{name}_decided_by"]) == ("all", "model")
 
 
-def test_report_is_self_contained_and_says_the_answer(run, picture_folder) -> None:
-    result = run(picture_folder)
+def test_the_report_is_self_contained_and_states_the_result(predict_patient, picture_folder) -> None:
+    result = predict_patient(picture_folder)
     page = (result / "report.html").read_text("utf-8")
     assert PATIENT in page and "what idh 标签 means" in page and "data:image/" in page
     assert 'src="http' not in page and 'href="http' not in page and "<script src" not in page
     assert "mutant" in page or "wild type" in page
 
 
-def test_report_in_chinese(run, picture_folder) -> None:
-    assert '<html lang="zh' in (run(picture_folder, "--language", "zh") / "report.html").read_text("utf-8")
+def test_a_report_can_be_in_chinese(predict_patient, picture_folder) -> None:
+    assert '<html lang="zh' in (
+        predict_patient(picture_folder, "--language", "zh") / "report.html"
+    ).read_text("utf-8")
 
 
 # ---- options ----------------------------------------------------------------------------------------
 
 
-def test_dicom_in_and_dicom_out(run, working_folder, drawn_images) -> None:
+def test_dicom_results_are_written_for_dicom_images(predict_patient, working_folder, drawn_images) -> None:
     folder = write_dicom(working_folder / "检查", drop_mask(drawn_images))
-    result = run(folder, "--dicom-out", "--pdf", "--language", "zh")
+    result = predict_patient(folder, "--dicom-out", "--pdf", "--language", "zh")
     assert (result / "report.pdf").read_bytes().startswith(b"%PDF")
     assert {file.name for file in (result / "dicom").iterdir()} == {
         "segmentation.dcm",
@@ -185,58 +190,64 @@ def test_dicom_in_and_dicom_out(run, working_folder, drawn_images) -> None:
         "report_pdf.dcm",
     }
     outline = read_segmentation(result / "dicom" / "segmentation.dcm").series
-    at = np.argwhere(outline.image > 0).mean(axis=0)[::-1]
+    centre = np.argwhere(outline.image > 0).mean(axis=0)[::-1]
     written = nib.load(result / "segmentation.nii.gz")
     assert outline.image.sum() == np.asarray(written.dataobj).sum()
     assert dice(drawn_images["mask"] > 0, np.asarray(written.dataobj).transpose(2, 1, 0) > 0) > 0.8
-    np.testing.assert_allclose((outline.affine @ [*at, 1])[:3], LESION_MM, atol=2)
+    np.testing.assert_allclose((outline.affine @ [*centre, 1])[:3], LESION_MM, atol=2)
 
 
-def test_fusion_decides_which_slices_count(run, picture_folder) -> None:
+def test_the_fusion_rule_selects_the_slices_used(predict_patient, picture_folder) -> None:
     markers = {
-        rule: marker_of(document_of(run(picture_folder, "--fusion", rule)))
+        rule: find_marker(read_document(predict_patient(picture_folder, "--fusion", rule)))
         for rule in ("near", "all", "large")
     }
     slices = markers["all"]["slices"]
     names = [score["name"] for score in slices]
-    largest = max(range(len(slices)), key=lambda place: slices[place]["lesion_area_mm2"])
+    largest = max(range(len(slices)), key=lambda index: slices[index]["lesion_area_mm2"])
     assert len(names) > 3 and 0 < largest < len(names) - 1
     assert markers["large"]["slices_used"] == [names[largest]]
     assert markers["near"]["slices_used"] == names[largest - 1 : largest + 2]
     assert markers["all"]["slices_used"] == names
     for rule, marker in markers.items():
         assert marker["fusion"] == rule
-        decide = [score["probability"] for score in marker["slices"] if score["decides"]]
-        assert len(decide) == len(marker["slices_used"])
-        assert marker["probability"] == pytest.approx(np.mean(decide), abs=1e-5)
-        every = [score["probability"] for score in marker["slices"]]
-        assert marker["probability_range"] == [min(every), max(every)] and min(every) < max(every)
+        deciding = [score["probability"] for score in marker["slices"] if score["decides"]]
+        assert len(deciding) == len(marker["slices_used"])
+        assert marker["probability"] == pytest.approx(np.mean(deciding), abs=1e-5)
+        all_probabilities = [score["probability"] for score in marker["slices"]]
+        assert marker["probability_range"] == [min(all_probabilities), max(all_probabilities)] and min(
+            all_probabilities
+        ) < max(all_probabilities)
     assert len({marker["probability"] for marker in markers.values()}) > 1
 
 
 @pytest.mark.parametrize("seen, level", [("yes", "wild type"), ("no", "mutant")])
-def test_the_readers_finding_decides_idh(run, picture_folder, seen: str, level: str) -> None:
-    result = run(picture_folder, "--enhancing", seen)
-    document = document_of(result)
-    idh, other = marker_of(document), marker_of(document, "ki67")
+def test_the_readers_finding_decides_idh(predict_patient, picture_folder, seen: str, level: str) -> None:
+    result = predict_patient(picture_folder, "--enhancing", seen)
+    document = read_document(result)
+    idh, other = find_marker(document), find_marker(document, "ki67")
     assert (idh["level"], idh["decided_by"]) == (level, "reader's finding")
     assert 0 < idh["probability"] < 1
     assert other["decided_by"] == "model"
-    (row,) = table_of(result.parent)
+    (row,) = read_table(result.parent)
     assert (row["idh_level"], row["idh_decided_by"]) == (level, "reader's finding")
 
 
-def test_age_and_sex_reach_the_answer(run, picture_folder, write_clinical_table) -> None:
+def test_age_and_sex_are_read_from_the_table(predict_patient, picture_folder, write_clinical_table) -> None:
     write_clinical_table([(PATIENT, "44.9", "女")])
-    young = document_of(run(picture_folder))
+    young = read_document(predict_patient(picture_folder))
     assert (young["age"], young["sex"]) == (44.9, 1)
 
 
 @pytest.mark.parametrize("row", [(PATIENT, "", "0"), (PATIENT, "50", "NA"), None])
-def test_without_clinical(run, picture_folder, write_clinical_table, row) -> None:
+def test_clinical_data_may_be_missing_if_allowed(
+    predict_patient, picture_folder, write_clinical_table, row
+) -> None:
     if row:
         write_clinical_table([row])
-    document = document_of(run(picture_folder, "--allow-missing-clinical", clinical=row is not None))
+    document = read_document(
+        predict_patient(picture_folder, "--allow-missing-clinical", clinical=row is not None)
+    )
     assert [w for w in document["warnings"] if "unknown" in w and "Age or sex" in w]
     assert document["age"] is None or document["sex"] is None
     assert all(0 < marker["probability"] < 1 for marker in document["markers"])
@@ -245,9 +256,11 @@ def test_without_clinical(run, picture_folder, write_clinical_table, row) -> Non
 # ---- no lesion, another sequence --------------------------------------------------------------------
 
 
-def test_no_lesion_no_marker(run, picture_folder, lesion_free_weights) -> None:
-    result = run(picture_folder, model=lesion_free_weights)
-    document = document_of(result)
+def test_no_marker_is_predicted_without_a_lesion(
+    predict_patient, picture_folder, lesion_free_weights
+) -> None:
+    result = predict_patient(picture_folder, model=lesion_free_weights)
+    document = read_document(result)
     assert document["lesion"] == {
         "found": False, "volume_ml": 0, "areas_mm2": {}, "rule": document["lesion"]["rule"],
     }  # fmt: skip
@@ -260,10 +273,10 @@ def test_no_lesion_no_marker(run, picture_folder, lesion_free_weights) -> None:
     assert len(masks) == 20 and not np.any(masks)
 
 
-def test_t2_in_flairs_place(run, copied_pictures) -> None:
+def test_t2_is_used_if_flair_is_missing(predict_patient, copied_pictures) -> None:
     (copied_pictures / "FLAIR").rename(copied_pictures / "T2")
-    result = run(copied_pictures)
-    document = document_of(result)
+    result = predict_patient(copied_pictures)
+    document = read_document(result)
     assert document["sequences"]["found"] == ["T1C", "T2"]
     assert len(document["warnings"]) == 1
     assert "FLAIR is missing; T2 was used" in document["warnings"][0]
@@ -277,57 +290,60 @@ def test_t2_in_flairs_place(run, copied_pictures) -> None:
         assert "T2 in place of FLAIR" in marker["warnings"][0]
     page = (result / "report.html").read_text("utf-8")
     assert "FLAIR is missing; T2 was used" in page and 'alt="FLAIR' not in page and ">FLAIR<" not in page
-    (row,) = table_of(result.parent)
+    (row,) = read_table(result.parent)
     assert "FLAIR is missing" in row["warnings"]
     assert (row["idh_probability"], row["idh_level"]) == ("", "undetermined")
 
 
-def test_flair_is_preferred_to_its_stand_in(run, copied_pictures, picture_folder) -> None:
+def test_flair_is_preferred_to_t2(predict_patient, copied_pictures, picture_folder) -> None:
     """An additional T2 changes only the list of sequences found."""
     shutil.copytree(copied_pictures / "T1C", copied_pictures / "T2")
-    with_t2, without = document_of(run(copied_pictures, out="a")), document_of(run(picture_folder, out="b"))
+    with_t2, without_t2 = (
+        read_document(predict_patient(copied_pictures, out="a")),
+        read_document(predict_patient(picture_folder, out="b")),
+    )
     assert with_t2["sequences"]["found"] == ["T1C", "T2", "FLAIR"]
-    assert with_t2["warnings"] == [] and with_t2["markers"] == without["markers"]
+    assert with_t2["warnings"] == [] and with_t2["markers"] == without_t2["markers"]
 
 
-# ---- the same answer every way ----------------------------------------------------------------------
+# ---- reproducibility -----------------------------------------------------------------------
 
 
-def lasting(document: dict) -> dict:
+def remove_times(document: dict) -> dict:
     """Return the document without date and computing time."""
     return {key: value for key, value in document.items() if key not in ("created", "seconds")}
 
 
-def test_twice_the_same(run, volume_folder) -> None:
-    first, second = (document_of(run(volume_folder, out=name)) for name in ("一", "二"))
-    assert lasting(first) == lasting(second)
+def test_repeated_predictions_are_identical(predict_patient, volume_folder) -> None:
+    first, second = (read_document(predict_patient(volume_folder, out=name)) for name in ("一", "二"))
+    assert remove_times(first) == remove_times(second)
     assert list(first) == list(second)
 
 
 def test_python_and_command_line_agree(
-    run, picture_folder, clinical_table, tiny_weights, working_folder
+    predict_patient, picture_folder, clinical_table, tiny_weights, working_folder
 ) -> None:
     study = read_study(picture_folder)
     prediction = predict(
         study, read_clinical_table(clinical_table).get_row(study.patient_id), load_model(tiny_weights)
     )
     written = write_prediction(prediction, working_folder / "python")
-    by_command = run(picture_folder)
-    assert lasting(document_of(written)) == lasting(document_of(by_command))
+    by_command = predict_patient(picture_folder)
+    assert remove_times(read_document(written)) == remove_times(read_document(by_command))
     for mask in (written / "masks").iterdir():
         assert mask.read_bytes() == (by_command / "masks" / mask.name).read_bytes()
 
 
-@pytest.mark.parametrize("changed, words", [
+@pytest.mark.parametrize("changed, error_text", [
     ({"patient_id": "P-8"}, "row belongs to patient P-8"), ({"age": -3.0}, "age -3.0 is invalid"),
     ({"age": 150.0}, "age 150.0 is invalid"), ({"sex": 2}, "sex 2 is invalid"),
 ])  # fmt: skip
-def test_python_refuses_a_row_that_cannot_be_the_patients(
-    picture_folder, clinical_table, tiny_weights, changed, words
+def test_an_impossible_row_is_refused_in_python(
+    picture_folder, clinical_table, tiny_weights, changed, error_text
 ) -> None:
     study = read_study(picture_folder)
     row = replace(read_clinical_table(clinical_table).get_row(study.patient_id), **changed)
-    with pytest.raises(GliomarkError, match=words):
+    with pytest.raises(GliomarkError, match=error_text):
         predict(study, row, load_model(tiny_weights))
 
 
@@ -335,7 +351,7 @@ def test_python_refuses_a_row_that_cannot_be_the_patients(
 
 
 @pytest.fixture
-def three(
+def three_patients(
     working_folder: Path, picture_folder: Path, volume_folder: Path, write_clinical_table: Callable
 ) -> Path:
     """A patient with pictures, one with volumes, and between them by name one with a truncated file."""
@@ -349,10 +365,19 @@ def three(
     return folder
 
 
-def test_one_failure_does_not_stop_the_rest(run_command, three, tiny_weights, working_folder) -> None:
+def test_a_failure_does_not_stop_the_other_patients(
+    run_command, three_patients, tiny_weights, working_folder
+) -> None:
     out = working_folder / "out"
     outcome = run_command(
-        "predict", three, "--clinical", working_folder / "临床 表.csv", "--out", out, "--model", tiny_weights
+        "predict",
+        three_patients,
+        "--clinical",
+        working_folder / "临床 表.csv",
+        "--out",
+        out,
+        "--model",
+        tiny_weights,
     )
     assert outcome.status == 1
     assert (
@@ -362,14 +387,14 @@ def test_one_failure_does_not_stop_the_rest(run_command, three, tiny_weights, wo
     )
     assert {path.name for path in out.iterdir()} == {"甲 1", "丙 3", "predictions.csv"}
     assert (out / "甲 1" / "masks").is_dir() and (out / "丙 3" / "segmentation.nii.gz").is_file()
-    rows = {row["id"]: row for row in table_of(out)}
+    rows = {row["id"]: row for row in read_table(out)}
     assert set(rows) == {"甲 1", "乙 2", "丙 3"}
     assert "truncated" in rows["乙 2"]["error"] and rows["乙 2"]["idh_level"] == ""
     assert rows["甲 1"]["error"] == rows["丙 3"]["error"] == ""
     assert rows["甲 1"]["idh_level"] in ("mutant", "wild type")
     for name in ("甲 1", "丙 3"):
         assert f"{out / name / 'report.html'}" in outcome.stdout
-        assert document_of(out / name)["patient_id"] == name
+        assert read_document(out / name)["patient_id"] == name
 
 
 def test_two_folders_of_one_patient_do_not_overwrite_each_other(
@@ -380,27 +405,27 @@ def test_two_folders_of_one_patient_do_not_overwrite_each_other(
     for name in ("甲", "乙"):
         shutil.copytree(picture_folder, folder / name)
 
-    def read(subject, function, *given, **named):
-        found = run_in_this_process(subject, function, *given, **named)
+    def read_with_same_id(subject, function, *arguments, **options):
+        found = run_in_this_process(subject, function, *arguments, **options)
         return replace(found, patient_id="P-7") if function is read_study else found
 
     table, out = write_clinical_table([("P-7", "50", "0")]), working_folder / "out"
     request = batch.PredictionOptions(str(tiny_weights))
-    (failure,) = batch.predict_folder(folder, table, out, request, lambda _: None, read)
+    (failure,) = batch.predict_folder(folder, table, out, request, lambda _: None, read_with_same_id)
     assert failure.message.code == "patient-twice" and "are both patient P-7" in failure.message
     assert {path.name for path in out.iterdir()} == {"P-7", "predictions.csv"}
 
 
-def test_a_patient_nobody_foresaw_does_not_stop_the_rest(
-    monkeypatch, run_command, three, tiny_weights, working_folder
+def test_an_unexpected_error_does_not_stop_the_other_patients(
+    monkeypatch, run_command, three_patients, tiny_weights, working_folder
 ):
-    def break_down(prepared, *given, **named):
+    def fail_for_one_patient(prepared, *arguments, **options):
         if prepared.study.patient_id == "丙 3":
             raise ZeroDivisionError("division\nby zero")
-        return predict_prepared(prepared, *given, **named)
+        return predict_prepared(prepared, *arguments, **options)
 
-    monkeypatch.setattr(batch, "predict_prepared", break_down)
-    words = (
+    monkeypatch.setattr(batch, "predict_prepared", fail_for_one_patient)
+    options = (
         "--clinical",
         working_folder / "临床 表.csv",
         "--out",
@@ -408,14 +433,14 @@ def test_a_patient_nobody_foresaw_does_not_stop_the_rest(
         "--model",
         tiny_weights,
     )
-    outcome = run_command("predict", three, *words)
+    outcome = run_command("predict", three_patients, *options)
     assert outcome.status == 1 and len(outcome.stderr.splitlines()) == 2
     assert "ZeroDivisionError: division by zero" in outcome.stderr and "Traceback" not in outcome.stderr
     assert {path.name for path in (working_folder / "out").iterdir()} == {"甲 1", "predictions.csv"}
 
 
 @pytest.mark.parametrize(
-    ("validation", "why"),
+    ("validation", "reason"),
     [
         (None, "not been validated"),
         (
@@ -426,23 +451,30 @@ def test_a_patient_nobody_foresaw_does_not_stop_the_rest(
         (MarkerValidation(1.0, 0.4, 1.0, 8, 4, "eight"), "8 patients, 4 positive"),
     ],
 )
-def test_a_marker_no_better_than_chance_names_no_level_and_no_probability(
-    run, picture_folder, working_folder, tiny_weights, validation, why
+def test_a_marker_no_better_than_chance_has_no_level_and_no_probability(
+    predict_patient, picture_folder, working_folder, tiny_weights, validation, reason
 ) -> None:
     """The other marker is as before; a reader's finding still decides."""
     weights = load_weights(tiny_weights)
     card = weights.card
-    blind = {**card.markers, "idh": replace(card.markers["idh"], validation=validation)}
-    save_weights(working_folder / "blind.safetensors", replace(card, markers=blind), weights.tensors)
-    before = document_of(run(picture_folder))
-    after = document_of(run(picture_folder, model=working_folder / "blind.safetensors", out="blind"))
-    idh = marker_of(after)
-    assert idh["level"] == "undetermined" != marker_of(before)["level"]
-    assert idh["probability"] is None and idh["slices"] == [] and idh["contributions"] is None
-    assert len(idh["warnings"]) == 1 and why in idh["warnings"][0]
-    assert why in (working_folder / "blind" / PATIENT / "report.html").read_text("utf-8")
-    assert marker_of(after, "ki67") == marker_of(before, "ki67")
-    found = document_of(
-        run(picture_folder, "--enhancing", "yes", model=working_folder / "blind.safetensors", out="finding")
+    unvalidated = {**card.markers, "idh": replace(card.markers["idh"], validation=validation)}
+    save_weights(working_folder / "blind.safetensors", replace(card, markers=unvalidated), weights.tensors)
+    before = read_document(predict_patient(picture_folder))
+    after = read_document(
+        predict_patient(picture_folder, model=working_folder / "blind.safetensors", out="blind")
     )
-    assert (marker_of(found)["level"], marker_of(found)["decided_by"]) == ("wild type", "reader's finding")
+    idh = find_marker(after)
+    assert idh["level"] == "undetermined" != find_marker(before)["level"]
+    assert idh["probability"] is None and idh["slices"] == [] and idh["contributions"] is None
+    assert len(idh["warnings"]) == 1 and reason in idh["warnings"][0]
+    assert reason in (working_folder / "blind" / PATIENT / "report.html").read_text("utf-8")
+    assert find_marker(after, "ki67") == find_marker(before, "ki67")
+    found = read_document(
+        predict_patient(
+            picture_folder, "--enhancing", "yes", model=working_folder / "blind.safetensors", out="finding"
+        )
+    )
+    assert (find_marker(found)["level"], find_marker(found)["decided_by"]) == (
+        "wild type",
+        "reader's finding",
+    )

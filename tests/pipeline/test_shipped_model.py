@@ -31,16 +31,16 @@ LARGEST_BYTES = 15_000_000
 
 @pytest.fixture(scope="module")
 def card() -> ModelCard:
-    return load_weights(shipped()).card
+    return load_weights(find_shipped_weights()).card
 
 
 @pytest.fixture(scope="module")
 def demo() -> Model:
-    shipped()
+    find_shipped_weights()
     return load_model("demo")
 
 
-def shipped() -> Path:
+def find_shipped_weights() -> Path:
     """Return the path of the demo weights; skip the test if they are missing."""
     path = FOLDER / SHIPPED_MODELS["demo"]
     if not path.is_file():
@@ -50,16 +50,16 @@ def shipped() -> Path:
     return path
 
 
-def test_all_weights_together_are_small() -> None:
-    shipped()
+def test_the_shipped_weights_are_small() -> None:
+    find_shipped_weights()
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < LARGEST_BYTES
     assert {file.name for file in FOLDER.glob("*.safetensors")} == set(SHIPPED_MODELS.values())
 
 
-def test_card_is_complete(card) -> None:
+def test_the_card_is_complete(card) -> None:
     for field in fields(card):
-        assert getattr(card, field.name), f"the card says nothing under {field.name}"
-    assert not [text for text in every_text(card) if text in ("not measured", "not stated")]
+        assert getattr(card, field.name), f"the card has no {field.name}"
+    assert not [text for text in list_texts(card) if text in ("not measured", "not stated")]
     assert card.sequences == ("T1C", "FLAIR")
     assert len(set(card.training_patients)) == len(card.training_patients) > 10
     assert len(card.folds_sha256) == 64
@@ -68,12 +68,12 @@ def test_card_is_complete(card) -> None:
     assert "TCGA-LGG" in card.training_cohort
 
 
-def every_text(card: ModelCard) -> list[str]:
+def list_texts(card: ModelCard) -> list[str]:
     markers = [value for marker in card.markers.values() for value in vars(marker).values()]
     return [value for value in (*vars(card).values(), *markers) if isinstance(value, str)]
 
 
-def test_markers(card) -> None:
+def test_only_validated_markers_are_shipped(card) -> None:
     assert set(card.markers) == {"idh"}, "the proxy is no better than chance"
     assert (card.markers["idh"].positive, card.markers["idh"].negative) == ("mutant", "wild type")
     for marker in card.markers.values():
@@ -81,7 +81,7 @@ def test_markers(card) -> None:
         assert "AUC" in marker.performance and "95 %" in marker.performance
 
 
-def test_the_figures_are_those_of_the_results(card) -> None:
+def test_the_card_states_the_committed_results(card) -> None:
     with (RESULTS / "markers.csv").open(encoding="utf-8") as file:
         rows = [
             row for row in csv.DictReader(file) if row["outline"] == "predicted" and row["fusion"] == "near"
@@ -94,11 +94,11 @@ def test_the_figures_are_those_of_the_results(card) -> None:
         v = card.markers[name].validation
         assert (v.auc, v.low, v.high) == tuple(float(row[key]) for key in ("auc", "low_95", "high_95"))
         assert (v.patients, v.positives) == (int(row["patients"]), int(row["positive"]))
-        words = f"AUC {v.auc:.2f} (95 % interval {v.low:.2f} to {v.high:.2f})"
-        assert card.markers[name].performance.startswith(words)
+        expected = f"AUC {v.auc:.2f} (95 % interval {v.low:.2f} to {v.high:.2f})"
+        assert card.markers[name].performance.startswith(expected)
         assert card.markers[name].is_level_reported and not card.markers[name].warning
     record = json.loads((RESULTS / "run_record.json").read_text("utf-8"))
-    assert record["weights_sha256"] == load_weights(shipped()).sha256
+    assert record["weights_sha256"] == load_weights(find_shipped_weights()).sha256
     assert record["folds_sha256"] == card.folds_sha256
 
 
@@ -109,29 +109,29 @@ def test_the_figures_are_those_of_the_results(card) -> None:
         ("idh", "f1b326d76739516cef6d588a3c10b3a238f605e48c749e93aa8c6fb53b998f68"),
     ],
 )
-def test_the_networks_are_those_that_the_results_tell_of(part, sha256) -> None:
-    tensors = load_weights(shipped()).tensors
+def test_the_networks_are_those_of_the_results(part, sha256) -> None:
+    tensors = load_weights(find_shipped_weights()).tensors
     assert {name.partition("/")[0] for name in tensors} == {"segmentation", "idh", "prior"}
     assert (
         _compute_digest("", {name: t for name, t in tensors.items() if name.startswith(f"{part}/")}) == sha256
     )
 
 
-def test_a_file_with_both_markers_is_brought_to_the_same(tmp_path) -> None:
+def test_applying_the_validation_reproduces_the_shipped_file(tmp_path) -> None:
     """Run the last step of ``experiment demonstration`` on a file that still contains the proxy."""
-    now = load_weights(shipped())
-    idh = replace(now.card.markers["idh"], validation=None, performance="not measured", warning="old")
+    weights = load_weights(find_shipped_weights())
+    idh = replace(weights.card.markers["idh"], validation=None, performance="not measured", warning="old")
     proxy = replace(idh, title="Proliferation proxy")
-    tensors = {f"proliferation/{name}": tensor.clone() for name, tensor in now.get_tensors("idh").items()}
+    tensors = {f"proliferation/{name}": tensor.clone() for name, tensor in weights.get_tensors("idh").items()}
     path = tmp_path / "before.safetensors"
-    card = replace(now.card, markers={"idh": idh, "proliferation": proxy}, training_cohort="at least 81")
-    save_weights(path, card, {**now.tensors, **tensors})
+    card = replace(weights.card, markers={"idh": idh, "proliferation": proxy}, training_cohort="at least 81")
+    save_weights(path, card, {**weights.tensors, **tensors})
     record = json.loads((RESULTS / "run_record.json").read_text("utf-8"))["folds"]
     nested = {name: tuple(map(tuple, record[name])) for name in ("development_folds", "folds")}
     flat = {name: tuple(record[name]) for name in ("train", "validation", "test")}
     folds = CohortFolds(**flat, **nested, seed=record["seed"])
     apply_marker_validation(path, pd.read_csv(RESULTS / "markers.csv"), folds)
-    assert load_weights(path).sha256 == now.sha256
+    assert load_weights(path).sha256 == weights.sha256
 
 
 def test_the_proxy_is_never_called_ki67() -> None:
@@ -142,12 +142,12 @@ def test_the_proxy_is_never_called_ki67() -> None:
     assert "not a stained ki-67" in proxy.label.lower()
 
 
-def test_licence_and_use(card) -> None:
+def test_licence_and_intended_use_are_stated(card) -> None:
     assert "non-commercial" in card.licence and "share-alike" in card.licence
     assert "not a medical device" in card.intended_use
 
 
-def test_outlines_a_phantoms_lesion(demo, tmp_path) -> None:
+def test_the_lesion_of_a_phantom_is_segmented(demo, tmp_path) -> None:
     phantom = create_phantom(7)
     folder = write_pictures(phantom.study, tmp_path / "幻 影")
     shutil.rmtree(folder / "mask", ignore_errors=True)
@@ -164,12 +164,12 @@ def test_outlines_a_phantoms_lesion(demo, tmp_path) -> None:
     assert all(marker.probability is not None for marker in prediction.markers)
 
 
-def test_a_real_patient(run_command, tmp_path, shared) -> None:
-    shipped()
+def test_a_real_patient_is_predicted(run_command, tmp_path, shared) -> None:
+    find_shipped_weights()
     cohort = shared / "cohorts" / "tcga-lgg"
     out = tmp_path / "结果 夹"
-    words = ("predict", cohort / "TCGA-CS-4941", "--clinical", cohort / "clinical.csv", "--out", out)
-    outcome = run_command(*words)
+    arguments = ("predict", cohort / "TCGA-CS-4941", "--clinical", cohort / "clinical.csv", "--out", out)
+    outcome = run_command(*arguments)
     assert outcome.status == 0, outcome.stderr
     result = out / "TCGA-CS-4941"
     assert {path.name for path in result.iterdir()} == {"prediction.json", "report.html", "masks"}

@@ -17,22 +17,20 @@ from gliomark.study import ClinicalData, MRSequence
 
 
 @pytest.fixture(scope="module")
-def remind(shared: Path) -> Prediction:
+def remind_prediction(shared: Path) -> Prediction:
     model = load_model("demo")
     study = read_study(shared / "patients/ReMIND-022-dicom", required_sequences=model.sequences)
     prepared = prepare_study(study, model)
     assert prepared.found is not None and prepared.found.files == "Tumor_segmentation.dcm"
     assert prepared.found.mask is not None and prepared.found.mask.shape == prepared.stack.brain.shape
-    millilitres = prepared.found.mask.sum() * prepared.stack.voxel_volume_ml
-    assert millilitres == pytest.approx(0.762, abs=0.05), (
-        "as in the file, so that it can be offered as an outline"
-    )
+    volume_ml = prepared.found.mask.sum() * prepared.stack.voxel_volume_ml
+    assert volume_ml == pytest.approx(0.762, abs=0.05), "the volume in the file"
     return predict_prepared(prepared, ClinicalData(study.patient_id, 40, 1), model)
 
 
-def test_t2_is_called_t2_and_no_number_is_shown(remind: Prediction, tmp_path: Path) -> None:
-    assert remind.stand_ins == {MRSequence.FLAIR: MRSequence.T2}
-    written = write_prediction(remind, tmp_path)
+def test_t2_keeps_its_name_and_no_number_is_shown(remind_prediction: Prediction, tmp_path: Path) -> None:
+    assert remind_prediction.stand_ins == {MRSequence.FLAIR: MRSequence.T2}
+    written = write_prediction(remind_prediction, tmp_path)
     document = json.loads((written / "prediction.json").read_text("utf-8"))
     assert document["sequences"]["used"] == ["T1C", "T2"]
     (marker,) = document["markers"]
@@ -41,12 +39,12 @@ def test_t2_is_called_t2_and_no_number_is_shown(remind: Prediction, tmp_path: Pa
     page = unescape(
         re.sub(r"<style>.*?</style>|<[^>]+>", " ", (written / "report.html").read_text("utf-8"), flags=re.S)
     )
-    about = [line for line in page.splitlines() if "FLAIR" in line]
-    assert about and all("T2" in line or "T1C and FLAIR" in line or "Buda" in line for line in about)
+    lines = [line for line in page.splitlines() if "FLAIR" in line]
+    assert lines and all("T2" in line or "T1C and FLAIR" in line or "Buda" in line for line in lines)
     assert "Probability of" not in page
 
 
-def test_the_segmentation_among_the_images_is_named_and_not_used(remind: Prediction) -> None:
-    assert not remind.segmentation.is_drawn_by_reader
-    (said,) = (note for note in remind.all_notes if "lesion mask was found with" in note)
-    assert "Tumor_segmentation.dcm" in said and "not used" in said
+def test_the_segmentation_among_the_images_is_named_and_not_used(remind_prediction: Prediction) -> None:
+    assert not remind_prediction.segmentation.is_drawn_by_reader
+    (note,) = (one for one in remind_prediction.all_notes if "lesion mask was found with" in one)
+    assert "Tumor_segmentation.dcm" in note and "not used" in note

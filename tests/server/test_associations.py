@@ -49,7 +49,7 @@ class Node:
         for kind in (Verification, MRImageStorage):
             entity.add_supported_context(kind)
         handlers = [
-            (evt.EVT_C_STORE, self.keep),
+            (evt.EVT_C_STORE, self.store_object),
             (evt.EVT_CONN_CLOSE, lambda e: e.assoc.dimse.discard_unfinished_files()),
         ]
         self.server = entity.make_server(
@@ -63,17 +63,17 @@ class Node:
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
         self.port = self.server.server_address[1]
 
-    def keep(self, event: evt.Event) -> int:
-        came = event.request._dataset_file
-        if not came.name:
+    def store_object(self, event: evt.Event) -> int:
+        file = event.request._dataset_file
+        if not file.name:
             return 0xA700
-        came.close()
-        self.kept[event.request.AffectedSOPInstanceUID] = Path(came.name).read_bytes()
+        file.close()
+        self.kept[event.request.AffectedSOPInstanceUID] = Path(file.name).read_bytes()
         return 0
 
 
 @contextmanager
-def noded(folder: Path, **other: float) -> Iterator[Node]:
+def run_node(folder: Path, **other: float) -> Iterator[Node]:
     node = Node(folder, replace(QUICK, **other))
     yield node
     node.server.shutdown()
@@ -81,14 +81,14 @@ def noded(folder: Path, **other: float) -> Iterator[Node]:
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
-    with noded(tmp_path) as one:
+    with run_node(tmp_path) as one:
         yield one
 
 
-def reach(node: Node, sent: bytes = b"") -> socket.socket:
-    line = socket.create_connection(("127.0.0.1", node.port), timeout=20)
-    line.sendall(sent)
-    return line
+def connect(node: Node, sent: bytes = b"") -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", node.port), timeout=20)
+    connection.sendall(sent)
+    return connection
 
 
 def associate(node: Node, title: str = "SENDER") -> Association:
@@ -99,7 +99,7 @@ def associate(node: Node, title: str = "SENDER") -> Association:
     return entity.associate("127.0.0.1", node.port)
 
 
-def image(size: int = 100_000) -> Dataset:
+def create_image(size: int = 100_000) -> Dataset:
     one = Dataset()
     one.SOPClassUID, one.SOPInstanceUID, one.StudyInstanceUID = MRImageStorage, generate_uid(), "1.2.3"
     one.BitsAllocated, one.PixelRepresentation = 8, 0
@@ -111,15 +111,15 @@ def image(size: int = 100_000) -> Dataset:
 
 def is_served(node: Node, within: float = 2.0) -> bool:
     """Whether a valid sender is accepted and its image stored unchanged."""
-    started, one = time.monotonic(), image()
-    line = associate(node)
-    while line.is_rejected and time.monotonic() - started < within:  # a transient rejection: try again
+    started, one = time.monotonic(), create_image()
+    association = associate(node)
+    while association.is_rejected and time.monotonic() - started < within:  # a transient rejection: try again
         time.sleep(0.1)
-        line = associate(node)
-    assert line.is_established and line.send_c_echo().Status == 0
-    assert line.send_c_store(one).Status == 0
+        association = associate(node)
+    assert association.is_established and association.send_c_echo().Status == 0
+    assert association.send_c_store(one).Status == 0
     seconds = time.monotonic() - started
-    line.release()
+    association.release()
     (node.folder / "kept.dcm").write_bytes(node.kept[one.SOPInstanceUID])
     assert dcmread(node.folder / "kept.dcm").PixelData == one.PixelData
     (node.folder / "kept.dcm").unlink()
@@ -128,40 +128,40 @@ def is_served(node: Node, within: float = 2.0) -> bool:
 
 
 def wait_for_end_of_association(node: Node, title: str) -> None:
-    ends = time.monotonic() + 10
+    deadline = time.monotonic() + 10
     while any(one.requestor.ae_title.strip() == title for one in node.server.active_associations):
-        assert time.monotonic() < ends
+        assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def seconds_until_end(line: socket.socket) -> float:
+def measure_seconds_until_end(connection: socket.socket) -> float:
     started = time.monotonic()
     try:
-        while line.recv(1 << 16):
+        while connection.recv(1 << 16):
             pass
     except ConnectionError:
         pass
     return time.monotonic() - started
 
 
-def request() -> bytes:
+def record_request() -> bytes:
     """A complete A-ASSOCIATE-RQ as written by pynetdicom."""
-    heard: list[bytes] = []
+    received: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         entity = AE("SENDER")
         entity.acse_timeout = 0.5
         entity.add_requested_context(Verification)
         entity.add_requested_context(MRImageStorage, ImplicitVRLittleEndian)
-        asking = threading.Thread(target=entity.associate, args=listener.getsockname())
-        asking.start()
-        line, _ = listener.accept()
-        heard.append(line.recv(1 << 16))
-        line.close()
-        asking.join()
-    return heard[0]
+        thread = threading.Thread(target=entity.associate, args=listener.getsockname())
+        thread.start()
+        connection, _ = listener.accept()
+        received.append(connection.recv(1 << 16))
+        connection.close()
+        thread.join()
+    return received[0]
 
 
-RQ = request()
+RQ = record_request()
 # ten presentation contexts without an abstract syntax
 NOTHING = RQ[6:74] + bytes.fromhex("20000004 03000000") * 10
 NO_SYNTAX = struct.pack(">BxL", 1, len(NOTHING)) + NOTHING
@@ -189,13 +189,13 @@ NO_SYNTAX = struct.pack(">BxL", 1, len(NOTHING)) + NOTHING
         RQ,
     ],
     ids="nothing,a byte,a head,half a request,http,4 GB request,request over 1 MB,data first,4 GB data,"
-    "data over the agreed,half data,long release,empty command,empty fragment,noise,empty contexts,silent after".split(
+    "data over the limit,half data,long release,empty command,empty fragment,noise,empty contexts,silent after".split(
         ","
     ),
 )
-def test_what_is_no_conversation_ends(node: Node, sent: bytes) -> None:
-    with reach(node, sent) as line:
-        assert seconds_until_end(line) < 8
+def test_an_invalid_conversation_is_ended(node: Node, sent: bytes) -> None:
+    with connect(node, sent) as connection:
+        assert measure_seconds_until_end(connection) < 8
     assert is_served(node)
 
 
@@ -212,83 +212,83 @@ def test_what_is_no_conversation_ends(node: Node, sent: bytes) -> None:
     ],
     ids="a head,half a request,empty request,protocol version 0,unknown,data first,http".split(","),
 )
-def test_who_has_hung_up_holds_no_place(tmp_path: Path, sent: bytes) -> None:
+def test_a_closed_connection_frees_its_slot(tmp_path: Path, sent: bytes) -> None:
     """A closed connection frees its slot long before the request timeout, whatever was sent before."""
-    with noded(tmp_path, pdu_timeout_s=30, evictable_after_s=30) as node:
+    with run_node(tmp_path, pdu_timeout_s=30, evictable_after_s=30) as node:
         for _ in range(8):
-            with reach(node, sent) as line:
-                line.shutdown(socket.SHUT_WR)
+            with connect(node, sent) as connection:
+                connection.shutdown(socket.SHUT_WR)
                 time.sleep(0.1)
         assert is_served(node)
 
 
-def test_a_request_that_trickles_ends(node: Node) -> None:
-    with reach(node) as line:
+def test_a_request_sent_byte_by_byte_is_ended(node: Node) -> None:
+    with connect(node) as connection:
         started = time.monotonic()
         with pytest.raises(OSError):
             for byte in RQ:
-                line.sendall(bytes([byte]))
+                connection.sendall(bytes([byte]))
                 time.sleep(0.02)
         assert time.monotonic() - started < 8
 
 
 @pytest.mark.parametrize("sent", [b"", RQ[:20], RQ], ids=["nothing", "half a request", "associated"])
-def test_silent_ones_keep_nobody_out(tmp_path: Path, sent: bytes) -> None:
+def test_silent_connections_do_not_block_a_valid_sender(tmp_path: Path, sent: bytes) -> None:
     """Many more silent connections than slots, from the same address as the valid sender."""
-    with noded(tmp_path, pdu_timeout_s=30, network_timeout_s=60) as node, ExitStack() as lines:
+    with run_node(tmp_path, pdu_timeout_s=30, network_timeout_s=60) as node, ExitStack() as connections:
         for _ in range(20):
-            lines.enter_context(reach(node, sent))
+            connections.enter_context(connect(node, sent))
         time.sleep(0.5)
         for _ in range(3):
             assert is_served(node)
 
 
-def test_who_was_served_before_gets_a_place_at_once(tmp_path: Path) -> None:
+def test_a_known_sender_gets_a_slot_at_once(tmp_path: Path) -> None:
     """Silent associations from the same address hold all slots; a known peer gets one at once, an unknown one must
     wait."""
     silent = RQ.replace(b"SENDER".ljust(16), b"SILENT".ljust(16))
     with (
-        noded(tmp_path, pdu_timeout_s=30, network_timeout_s=60, evictable_after_s=30) as node,
-        ExitStack() as lines,
+        run_node(tmp_path, pdu_timeout_s=30, network_timeout_s=60, evictable_after_s=30) as node,
+        ExitStack() as connections,
     ):
         assert is_served(node)
         wait_for_end_of_association(
             node, "SENDER"
-        )  # otherwise its slot is freed after the silent ones have asked
+        )  # otherwise its slot is freed after the silent senders' requests
         for _ in range(2):
             for _ in range(8):
-                lines.enter_context(reach(node, silent))
+                connections.enter_context(connect(node, silent))
             time.sleep(0.5)
             assert associate(node, "STRANGER").is_rejected
             assert is_served(node, 0.5)
             wait_for_end_of_association(node, "SENDER")
 
 
-def test_who_is_at_work_keeps_the_place_from_who_was_served_before(tmp_path: Path) -> None:
-    with noded(tmp_path, pdu_timeout_s=30, network_timeout_s=60, evictable_after_s=30) as node:
+def test_an_active_sender_keeps_its_slot_when_a_known_sender_connects(tmp_path: Path) -> None:
+    with run_node(tmp_path, pdu_timeout_s=30, network_timeout_s=60, evictable_after_s=30) as node:
         good = [associate(node) for _ in range(4)]
         assert all(one.send_c_echo().Status == 0 for one in good)
         assert associate(node).is_rejected
-        assert all(one.send_c_store(image()).Status == 0 for one in good)
+        assert all(one.send_c_store(create_image()).Status == 0 for one in good)
         for one in good:
             one.release()
 
 
-def test_who_has_said_something_useful_stays(tmp_path: Path) -> None:
-    with noded(tmp_path, network_timeout_s=60) as node, ExitStack() as lines:
+def test_a_sender_of_a_valid_message_stays_connected(tmp_path: Path) -> None:
+    with run_node(tmp_path, network_timeout_s=60) as node, ExitStack() as connections:
         good = associate(node)
         assert good.send_c_echo().Status == 0
         for _ in range(10):
-            lines.enter_context(reach(node, RQ))
+            connections.enter_context(connect(node, RQ))
             time.sleep(0.1)
-        assert good.send_c_store(image()).Status == 0
+        assert good.send_c_store(create_image()).Status == 0
         good.release()
 
 
-def test_where_all_are_busy_the_newcomer_is_told(tmp_path: Path) -> None:
-    with noded(tmp_path, evictable_after_s=60, pdu_timeout_s=30) as node, ExitStack() as lines:
+def test_a_new_sender_is_rejected_as_transient_while_all_slots_are_busy(tmp_path: Path) -> None:
+    with run_node(tmp_path, evictable_after_s=60, pdu_timeout_s=30) as node, ExitStack() as connections:
         for _ in range(QUICK.max_associations):
-            lines.enter_context(reach(node, RQ))
+            connections.enter_context(connect(node, RQ))
         time.sleep(0.3)
         refused = associate(node)
         assert (
@@ -296,74 +296,76 @@ def test_where_all_are_busy_the_newcomer_is_told(tmp_path: Path) -> None:
         )  # rejected-transient: it may try again
 
 
-def store(node: Node, feed: Callable[[Association], None]) -> None:
+def check_violation_ends_association(node: Node, feed: Callable[[Association], None]) -> None:
     """Let a sender violate C-STORE; its connection must end and the next sender be served."""
-    line = associate(node)
-    assert line.is_established
-    feed(line)
-    ends = time.monotonic() + 10
-    while line.is_established and time.monotonic() < ends:
+    association = associate(node)
+    assert association.is_established
+    feed(association)
+    deadline = time.monotonic() + 10
+    while association.is_established and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not line.is_established
+    assert not association.is_established
     assert is_served(node)
-    ends = time.monotonic() + 5
-    while list(node.folder.iterdir()) and time.monotonic() < ends:
+    deadline = time.monotonic() + 5
+    while list(node.folder.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not list(node.folder.iterdir()), "nothing is left of what was not whole"
+    assert not list(node.folder.iterdir()), "no incomplete object is left"
 
 
-def send_raw(line: Association, context: int, control: int, data: bytes) -> None:
+def send_raw(association: Association, context: int, control: int, data: bytes) -> None:
     body = struct.pack(">LBB", len(data) + 2, context, control) + data
-    line.dul.socket.send(struct.pack(">BxL", 4, len(body)) + body)
+    association.dul.socket.send(struct.pack(">BxL", 4, len(body)) + body)
 
 
-def store_command(line: Association) -> tuple[int, bytes]:
+def encode_store_command(association: Association) -> tuple[int, bytes]:
     """The command set of a C-STORE-RQ as sent over the network."""
     from pynetdicom.dimse_messages import C_STORE_RQ
     from pynetdicom.dsutils import encode
 
-    asked = C_STORE()
-    asked.MessageID, asked.Priority = 1, 2
-    asked.AffectedSOPClassUID, asked.AffectedSOPInstanceUID = MRImageStorage, "1.2.3.4"
-    told = C_STORE_RQ()
-    told.primitive_to_message(asked)
-    told.command_set.CommandDataSetType = 1
-    told.command_set.CommandGroupLength = 0
-    context = next(one.context_id for one in line.accepted_contexts if one.abstract_syntax == MRImageStorage)
-    return context, encode(told.command_set, True, True)
+    primitive = C_STORE()
+    primitive.MessageID, primitive.Priority = 1, 2
+    primitive.AffectedSOPClassUID, primitive.AffectedSOPInstanceUID = MRImageStorage, "1.2.3.4"
+    message = C_STORE_RQ()
+    message.primitive_to_message(primitive)
+    message.command_set.CommandDataSetType = 1
+    message.command_set.CommandGroupLength = 0
+    context = next(
+        one.context_id for one in association.accepted_contexts if one.abstract_syntax == MRImageStorage
+    )
+    return context, encode(message.command_set, True, True)
 
 
-def endless_object(line: Association) -> None:
-    context, command = store_command(line)
-    send_raw(line, context, 3, command)
+def send_endless_object(association: Association) -> None:
+    context, command = encode_store_command(association)
+    send_raw(association, context, 3, command)
     for _ in range(2000):
-        if not line.is_established:
+        if not association.is_established:
             return
-        send_raw(line, context, 0, bytes(16_000))
+        send_raw(association, context, 0, bytes(16_000))
 
 
-def endless_command(line: Association) -> None:
-    context, command = store_command(line)
+def send_endless_command(association: Association) -> None:
+    context, command = encode_store_command(association)
     for _ in range(100):
-        send_raw(line, context, 1, bytes(2) + command)
+        send_raw(association, context, 1, bytes(2) + command)
 
 
-def half_an_object(line: Association) -> None:
-    context, command = store_command(line)
-    send_raw(line, context, 3, command)
-    send_raw(line, context, 0, bytes(10_000))
+def send_half_an_object(association: Association) -> None:
+    context, command = encode_store_command(association)
+    send_raw(association, context, 3, command)
+    send_raw(association, context, 0, bytes(10_000))
 
 
-def no_command(line: Association) -> None:
-    context, _ = store_command(line)
-    send_raw(line, context, 3, bytes.fromhex("00000001020000000000"))
+def send_without_command(association: Association) -> None:
+    context, _ = encode_store_command(association)
+    send_raw(association, context, 3, bytes.fromhex("00000001020000000000"))
 
 
-def a_query(line: Association) -> None:
+def send_query(association: Association) -> None:
     """C-FIND, which is not supported, with a data set that pynetdicom would keep in memory."""
-    context, command = store_command(line)
+    context, command = encode_store_command(association)
     send_raw(
-        line,
+        association,
         context,
         3,
         command.replace(
@@ -371,51 +373,58 @@ def a_query(line: Association) -> None:
         ),
     )
     for _ in range(10):
-        send_raw(line, context, 0, bytes(16_000))
+        send_raw(association, context, 0, bytes(16_000))
 
 
 @pytest.mark.parametrize(
-    "feed", [endless_object, endless_command, half_an_object, no_command, a_query], ids=lambda f: f.__name__
+    "feed",
+    [send_endless_object, send_endless_command, send_half_an_object, send_without_command, send_query],
+    ids=lambda f: f.__name__,
 )
-def test_messages_that_are_none(node: Node, feed: Callable[[Association], None]) -> None:
-    store(node, feed)
+def test_invalid_messages_end_the_association(node: Node, feed: Callable[[Association], None]) -> None:
+    check_violation_ends_association(node, feed)
 
 
-def test_objects_wait_on_disk_not_in_memory(tmp_path: Path) -> None:
-    with noded(tmp_path) as node:
-        line = associate(node)
-        context, command = store_command(line)
-        send_raw(line, context, 3, command)
+def test_unfinished_objects_are_kept_on_disk_not_in_memory(tmp_path: Path) -> None:
+    with run_node(tmp_path) as node:
+        association = associate(node)
+        context, command = encode_store_command(association)
+        send_raw(association, context, 3, command)
         for _ in range(20):
-            send_raw(line, context, 0, bytes(16_000))
-        ends = time.monotonic() + 5
+            send_raw(association, context, 0, bytes(16_000))
+        deadline = time.monotonic() + 5
         while (
-            not any(file.stat().st_size > 300_000 for file in tmp_path.iterdir()) and time.monotonic() < ends
+            not any(file.stat().st_size > 300_000 for file in tmp_path.iterdir())
+            and time.monotonic() < deadline
         ):
             time.sleep(0.02)
         assert any(file.stat().st_size > 300_000 for file in tmp_path.iterdir())
-        line.abort()
+        association.abort()
 
 
-def test_a_full_disk_is_told_and_the_line_stays_open(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = associate(node)
+def test_a_full_disk_is_reported_and_the_association_stays_open(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    association = associate(node)
     monkeypatch.setattr(associations, "has_free_space", lambda *_: False)
-    assert line.send_c_store(image()).Status == 0xA700
+    assert association.send_c_store(create_image()).Status == 0xA700
     monkeypatch.undo()
-    assert line.send_c_store(image()).Status == 0
-    line.release()
+    assert association.send_c_store(create_image()).Status == 0
+    association.release()
 
 
-def test_a_disk_that_fills_in_the_middle(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    line, seen = associate(node), list[int]()
+def test_an_object_is_refused_when_the_disk_fills_during_its_transfer(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    association, seen = associate(node), list[int]()
     monkeypatch.setattr(associations, "DISK_CHECK_INTERVAL_BYTES", 1 << 20)
     monkeypatch.setattr(associations, "has_free_space", lambda *_: (seen.append(0), len(seen) < 3)[1])
-    assert line.send_c_store(image(3 << 20)).Status == 0xA700
-    line.release()
+    assert association.send_c_store(create_image(3 << 20)).Status == 0xA700
+    association.release()
     assert not list(node.folder.iterdir())
 
 
-def test_a_file_is_discarded_once(tmp_path: Path) -> None:
+def test_discarding_a_file_twice_is_harmless(tmp_path: Path) -> None:
     with (tmp_path / "one").open("wb") as file:
         discard_object_file(file)
     discard_object_file(file)

@@ -31,7 +31,7 @@ Files = dict[str, bytes]
 
 
 @dataclass
-class Serving:
+class ServerProcess:
     """A running ``gliomark serve``; usual_s: seconds from upload to result of a valid study before any attack."""
 
     data: Path
@@ -40,10 +40,10 @@ class Serving:
     usual_s: float = 0.0
 
     def start(self) -> None:
-        words = ["serve", "--data", str(self.data), "--port", "0", "--model", f"tiny={self.weights}"]
-        words += ["--dicom-port", "0", "--dicom-quiet", "1", "--reserve-gb", "0", "--with-input"]
+        arguments = ["serve", "--data", str(self.data), "--port", "0", "--model", f"tiny={self.weights}"]
+        arguments += ["--dicom-port", "0", "--dicom-quiet", "1", "--reserve-gb", "0", "--with-input"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gliomark", *words],
+            [sys.executable, "-m", "gliomark", *arguments],
             stdin=subprocess.PIPE,  # the server ends with this process, even if that is killed
             stdout=subprocess.PIPE,
             stderr=(self.data.parent / "log").open("ab"),
@@ -55,96 +55,96 @@ class Serving:
         assert address in self.process.stdout.readline()
         self.dicom_port = int(self.process.stdout.readline().split()[-1])
         self.client = httpx.Client(base_url=address, timeout=LONG_S)
-        self.wait_until(lambda: self.health() == "ok")
+        self.wait_until(lambda: self.read_health() == "ok")
 
     def stop(self) -> None:
         self.client.close()
         self.process.terminate()
-        assert self.process.wait(60) in (0, -signal.SIGTERM), "it was not the attack that ended it"
+        assert self.process.wait(60) in (0, -signal.SIGTERM), "the attack ended the server"
 
-    def wait_until(self, is_so: Callable[[], bool]) -> None:
-        ends = time.monotonic() + LONG_S
-        while not is_so():
-            assert time.monotonic() < ends and self.process.poll() is None
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + LONG_S
+        while not condition():
+            assert time.monotonic() < deadline and self.process.poll() is None
             time.sleep(0.1)
 
-    def health(self) -> str:
+    def read_health(self) -> str:
         return str(self.client.get("/api/health", timeout=10).json()["status"])
 
     def send(self, files: Files) -> httpx.Response:
         return self.client.post("/api/studies", files=[("files", item) for item in files.items()])
 
-    def answer(self) -> float:
+    def predict_valid_study(self) -> float:
         """Return the seconds from a valid study's upload to its result."""
         started = time.monotonic()
         sent = self.send(
             {f"P/{p.relative_to(self.good).as_posix()}": p.read_bytes() for p in self.good.rglob("*.png")}
         )
         assert sent.status_code == 201, sent.text
-        asked = self.client.post(f"/api/studies/{sent.json()['id']}/predictions", json={"age": 50, "sex": 0})
-        path = f"/api/predictions/{asked.json()['id']}"
+        job = self.client.post(f"/api/studies/{sent.json()['id']}/predictions", json={"age": 50, "sex": 0})
+        path = f"/api/predictions/{job.json()['id']}"
         self.wait_until(lambda: self.client.get(path).json()["state"] in ("done", "failed"))
-        answered = self.client.get(path).json()
-        assert answered["state"] == "done", answered["error"]
+        result = self.client.get(path).json()
+        assert result["state"] == "done", result["error"]
         return time.monotonic() - started
 
-    def stays_well(self, attack: Callable[[], None]) -> None:
+    def check_stays_healthy(self, attack: Callable[[], None]) -> None:
         """During the attack and afterwards, health is ok and a valid study takes its usual time."""
         failed: list[BaseException] = []
 
-        def attacking() -> None:
+        def run_attack() -> None:
             try:
                 attack()
             except BaseException as error:  # raised again in the thread of the test
                 failed.append(error)
 
-        thread = threading.Thread(target=attacking)
+        thread = threading.Thread(target=run_attack)
         thread.start()
-        during = self.answer()
-        assert self.health() == "ok"
+        during = self.predict_valid_study()
+        assert self.read_health() == "ok"
         thread.join(LONG_S)
         assert not failed, failed
-        after = self.answer()
-        assert self.health() == "ok" and self.process.poll() is None
+        after = self.predict_valid_study()
+        assert self.read_health() == "ok" and self.process.poll() is None
         assert max(during, after) < 3 * self.usual_s + 5, (during, after, self.usual_s)
 
 
 @pytest.fixture(scope="module")
-def serving(
+def server(
     tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path, picture_folder: Path
-) -> Iterator[Serving]:
-    one = Serving(tmp_path_factory.mktemp("attacked") / "data", tiny_weights, picture_folder)
+) -> Iterator[ServerProcess]:
+    one = ServerProcess(tmp_path_factory.mktemp("attacked") / "data", tiny_weights, picture_folder)
     one.start()
-    one.answer()  # warm
-    one.usual_s = one.answer()
+    one.predict_valid_study()  # warm
+    one.usual_s = one.predict_valid_study()
     yield one
     one.stop()
 
 
-def refused_in_words(answer: httpx.Response, *unsaid: str) -> None:
-    told = answer.json()["detail"]
-    assert answer.status_code in (400, 413, 415, 422), (answer.status_code, told)
-    assert told.strip() and "\n" not in told and "Traceback" not in told, told
-    for one in unsaid:
-        assert one not in told
+def check_is_refused(answer: httpx.Response, *forbidden_texts: str) -> None:
+    error_text = answer.json()["detail"]
+    assert answer.status_code in (400, 413, 415, 422), (answer.status_code, error_text)
+    assert error_text.strip() and "\n" not in error_text and "Traceback" not in error_text, error_text
+    for one in forbidden_texts:
+        assert one not in error_text
 
 
-def meta_image(dimensions: str, more: str = "") -> bytes:
-    lines = f"ObjectType = Image\nNDims = {dimensions}\nDimSize = 64 64 9\nElementType = MET_SHORT\n{more}"
+def create_meta_image(dimensions: str, extra: str = "") -> bytes:
+    lines = f"ObjectType = Image\nNDims = {dimensions}\nDimSize = 64 64 9\nElementType = MET_SHORT\n{extra}"
     return f"{lines}ElementDataFile = LOCAL\n".encode() + bytes(77_000)
 
 
-def test_meta_images_of_impossible_dimensions(serving: Serving) -> None:
+def test_meta_images_of_impossible_dimensions_are_refused(server: ServerProcess) -> None:
     def attack() -> None:
         for dimensions in ("0", "-1", "99", "3000000", "4294967295"):
-            whole = meta_image(dimensions)
+            content = create_meta_image(dimensions)
             for name in ("P/T1C.mha", "P/T1C.mhd"):
-                refused_in_words(serving.send({name: whole, "P/FLAIR.mha": whole}))
+                check_is_refused(server.send({name: content, "P/FLAIR.mha": content}))
 
-    serving.stays_well(attack)
+    server.check_stays_healthy(attack)
 
 
-def naming(kind: str, target: str) -> Files:
+def create_header_naming(kind: str, target: str) -> Files:
     """A header that states that its pixels are in ``target``."""
     mhd = (
         "ObjectType = Image\nNDims = 3\nDimSize = 32 32 9\nElementSpacing = 1 1 5\nElementType = MET_USHORT\n"
@@ -161,17 +161,17 @@ def naming(kind: str, target: str) -> Files:
     return {f"P/T1C.{end}": text, f"P/FLAIR.{end}": text}
 
 
-def test_headers_that_name_another_file_of_the_server(serving: Serving) -> None:
-    secret = serving.data.parent / "secret.raw"
+def test_headers_that_name_another_file_of_the_server_are_refused(server: ServerProcess) -> None:
+    secret = server.data.parent / "secret.raw"
     secret.write_bytes(struct.pack("<9216H", *range(9216)))
     targets = (str(secret), "../" * 12 + str(secret)[1:], "/etc/passwd", "../../../gliomark.db")
 
     def attack() -> None:
         for kind in ("mhd", "mhd list", "nrrd", "nhdr", "nrrd list"):
             for target in targets:
-                refused_in_words(serving.send(naming(kind, target)), str(serving.data))
+                check_is_refused(server.send(create_header_naming(kind, target)), str(server.data))
 
-    serving.stays_well(attack)
+    server.check_stays_healthy(attack)
 
 
 SCRIPTS = {
@@ -182,18 +182,18 @@ SCRIPTS = {
 }
 
 
-def test_scripts_that_are_called_pictures(serving: Serving) -> None:
+def test_scripts_named_as_pictures_are_refused(server: ServerProcess) -> None:
     def attack() -> None:
         for script in SCRIPTS.values():
             for _ in range(3):
                 pictures = {f"P/{sequence}/{n}.png": script for sequence in ("T1C", "FLAIR") for n in (1, 2)}
-                refused_in_words(serving.send(pictures))
+                check_is_refused(server.send(pictures))
 
-    serving.stays_well(attack)
-    assert b"gs" not in children(serving.process.pid)
+    server.check_stays_healthy(attack)
+    assert b"gs" not in list_child_names(server.process.pid)
 
 
-def children(process: int) -> set[bytes]:
+def list_child_names(process: int) -> set[bytes]:
     """Return the names of all descendants of a process."""
     found, waiting = set[bytes](), [process]
     while waiting:
@@ -217,7 +217,7 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> list[Dataset]:
     return [one for one in images if one.SOPClassUID == MRImageStorage]
 
 
-def poisoned(image: Dataset, claim: dict[str, int]) -> Dataset:
+def create_poisoned_object(image: Dataset, claim: dict[str, int]) -> Dataset:
     one = deepcopy(image)
     one.StudyInstanceUID, one.SOPInstanceUID = generate_uid(), generate_uid()
     one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
@@ -226,33 +226,33 @@ def poisoned(image: Dataset, claim: dict[str, int]) -> Dataset:
     return one
 
 
-def push(serving: Serving, images: list[Dataset]) -> list[int]:
+def push(server: ServerProcess, images: list[Dataset]) -> list[int]:
     """Return the status of each image; unanswered images are sent again over a new association, as archives do."""
     entity = AE("MRI")
     entity.dimse_timeout = 30
     entity.add_requested_context(Verification)
     entity.add_requested_context(MRImageStorage, [one.file_meta.TransferSyntaxUID for one in images[:1]])
-    line, statuses = None, list[int]()
+    association, statuses = None, list[int]()
     for image in images:
         for _ in range(5):
-            if line is None or not line.is_established:
-                line = entity.associate("127.0.0.1", serving.dicom_port, ae_title="GLIOMARK")
-            if line.is_established and "Status" in (answer := line.send_c_store(image)):
+            if association is None or not association.is_established:
+                association = entity.associate("127.0.0.1", server.dicom_port, ae_title="GLIOMARK")
+            if association.is_established and "Status" in (answer := association.send_c_store(image)):
                 statuses.append(answer.Status)
                 break
-            line.abort()
-    assert line is not None and line.send_c_echo().Status == 0
-    line.release()
+            association.abort()
+    assert association is not None and association.send_c_echo().Status == 0
+    association.release()
     return statuses
 
 
-def is_predicted(serving: Serving, patient: str, before: int) -> None:
-    def done() -> int:
-        found = serving.client.get("/api/predictions", params={"patient_id": patient}).json()
+def wait_for_prediction(server: ServerProcess, patient: str, before: int) -> None:
+    def count_done() -> int:
+        found = server.client.get("/api/predictions", params={"patient_id": patient}).json()
         assert all(job["state"] != "failed" for job in found), found
         return sum(job["state"] == "done" for job in found)
 
-    serving.wait_until(lambda: done() > before)
+    server.wait_until(lambda: count_done() > before)
 
 
 CLAIMS = [
@@ -262,35 +262,39 @@ CLAIMS = [
 ]
 
 
-def test_objects_that_claim_a_billion_frames(serving: Serving, pushed: list[Dataset]) -> None:
+def test_objects_that_claim_a_billion_frames_are_refused(
+    server: ServerProcess, pushed: list[Dataset]
+) -> None:
     def attack() -> None:
         for claim in CLAIMS:
-            assert push(serving, [poisoned(pushed[0], claim) for _ in range(3)]) == [0xC000] * 3
+            assert push(server, [create_poisoned_object(pushed[0], claim) for _ in range(3)]) == [0xC000] * 3
 
-    serving.stays_well(attack)
+    server.check_stays_healthy(attack)
 
 
-def test_objects_that_claim_a_billion_frames_after_a_restart(serving: Serving, pushed: list[Dataset]) -> None:
+def test_stored_objects_that_claim_a_billion_frames_do_not_stop_a_restart(
+    server: ServerProcess, pushed: list[Dataset]
+) -> None:
     """An older server may have stored such objects: the node continues the other studies and predicts new ones."""
-    serving.stop()
+    server.stop()
     for number, claim in enumerate(CLAIMS):
-        for place in (f"incoming/{number:032d}", f"taken/{number + 50:032d}-{'a' * 8}"):
-            folder = serving.data / place
+        for path in (f"incoming/{number:032d}", f"taken/{number + 50:032d}-{'a' * 8}"):
+            folder = server.data / path
             folder.mkdir(parents=True)
-            poisoned(pushed[0], claim).save_as(folder / "1.dcm")
-            (folder / "2.dcm").write_bytes(meta_image("99"))
-    serving.start()
+            create_poisoned_object(pushed[0], claim).save_as(folder / "1.dcm")
+            (folder / "2.dcm").write_bytes(create_meta_image("99"))
+    server.start()
     patient = str(pushed[0].PatientID)
-    before = len(serving.client.get("/api/predictions", params={"patient_id": patient}).json())
+    before = len(server.client.get("/api/predictions", params={"patient_id": patient}).json())
 
     def attack() -> None:
-        assert set(push(serving, pushed)) == {0}
-        is_predicted(serving, patient, before)
+        assert set(push(server, pushed)) == {0}
+        wait_for_prediction(server, patient, before)
 
-    serving.stays_well(attack)
-    serving.wait_until(lambda: not list((serving.data / "incoming").iterdir()))
-    assert not list((serving.data / "taken").iterdir())
-    told = [
-        line for line in serving.client.get("/api/audit").json() if line["action"].startswith("pushed study")
+    server.check_stays_healthy(attack)
+    server.wait_until(lambda: not list((server.data / "incoming").iterdir()))
+    assert not list((server.data / "taken").iterdir())
+    failures = [
+        line for line in server.client.get("/api/audit").json() if line["action"].startswith("pushed study")
     ]
-    assert len(told) >= 2 * len(CLAIMS), "each is told in the log"
+    assert len(failures) >= 2 * len(CLAIMS), "each failure is in the log"

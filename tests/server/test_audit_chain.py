@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from tests.server.conftest import create_test_database
-from tests.server.test_migrations import LAYOUTS, make
+from tests.server.test_migrations import LAYOUTS, create_older_database
 
 from gliomark.errors import GliomarkError
 from gliomark.server.audit_chain import FIRST_PREVIOUS_SHA256
@@ -68,14 +68,16 @@ def log(request: pytest.FixtureRequest, tmp_path: Path) -> Log:
     return Log(records, tmp_path, url)
 
 
-def said(log: Log, expect: str = "") -> str:
+def verify_log(log: Log, expect: str = "") -> str:
     """Return the message code of the verification and the numbers in the message."""
     try:
         log.records.verify_audit_chain(expect)
     except GliomarkError as error:
-        told: Any = error.message
+        message: Any = error.message
         names = ("number", "one", "other", "first", "last", "original")
-        return " ".join([told.code, *(f"{told.parameters[n]}" for n in names if n in told.parameters)])
+        return " ".join(
+            [message.code, *(f"{message.parameters[n]}" for n in names if n in message.parameters)]
+        )
     return "intact"
 
 
@@ -88,7 +90,7 @@ def test_an_untouched_log_is_intact(log) -> None:
     assert log.records.verify_audit_chain(noted.sha256).expected_number == noted.number == COUNT - 4
 
 
-def test_the_hash_is_of_the_documented_content(log) -> None:
+def test_the_hash_covers_the_documented_content(log) -> None:
     """The hash is computed here independently, from the columns alone."""
     import hashlib
 
@@ -120,7 +122,7 @@ FALSE_LINE = (
 COPY = f"INSERT INTO audit ({COLUMNS}) SELECT {{0}}, {COLUMNS[8:]} FROM audit WHERE number = {{1}}"
 
 
-def at(lines: tuple[str, ...], *numbers: int) -> tuple[str, ...]:
+def format_lines(lines: tuple[str, ...], *numbers: int) -> tuple[str, ...]:
     return tuple(line.format(*numbers) for line in lines)
 
 
@@ -164,21 +166,27 @@ TAMPERED = {
     "tail cut off": (("DELETE FROM audit WHERE number > 8",), "audit-missing-lines 9 12"),
     "all removed": (("DELETE FROM audit",), "audit-missing-lines 1 12"),
     "removed, the others moved up": (
-        ("DELETE FROM audit WHERE number = 6", *at(SHIFT_DOWN, 6)),
+        ("DELETE FROM audit WHERE number = 6", *format_lines(SHIFT_DOWN, 6)),
         "audit-missing 6",
     ),
     "two removed, the others moved up": (
-        ("DELETE FROM audit WHERE number = 1", *at(SHIFT_DOWN, 1)),
+        ("DELETE FROM audit WHERE number = 1", *format_lines(SHIFT_DOWN, 1)),
         "audit-missing 1",
     ),
-    "neighbours swapped": (at(SWAP, 4, 5), "audit-swapped 4 5"),
-    "far lines swapped": (at(SWAP, 2, 11), "audit-swapped 2 11"),
-    "first and last swapped": (at(SWAP, 1, COUNT), f"audit-swapped 1 {COUNT}"),
-    "inserted in the middle": ((*at(SHIFT_UP, 5), *at((FALSE_LINE,), 5, 4)), "audit-inserted 5"),
-    "inserted at the start": ((*at(SHIFT_UP, 1), *at((FALSE_LINE,), 1, 2)), "audit-inserted 1"),
-    "inserted at the end": (at((FALSE_LINE,), COUNT + 1, COUNT), f"audit-inserted {COUNT + 1}"),
-    "a copy inserted": ((*at(SHIFT_UP, 5), *at((COPY,), 5, 2)), "audit-inserted 5"),
-    "a copy at the end": (at((COPY,), COUNT + 1, COUNT), f"audit-inserted {COUNT + 1}"),
+    "neighbours swapped": (format_lines(SWAP, 4, 5), "audit-swapped 4 5"),
+    "far lines swapped": (format_lines(SWAP, 2, 11), "audit-swapped 2 11"),
+    "first and last swapped": (format_lines(SWAP, 1, COUNT), f"audit-swapped 1 {COUNT}"),
+    "inserted in the middle": (
+        (*format_lines(SHIFT_UP, 5), *format_lines((FALSE_LINE,), 5, 4)),
+        "audit-inserted 5",
+    ),
+    "inserted at the start": (
+        (*format_lines(SHIFT_UP, 1), *format_lines((FALSE_LINE,), 1, 2)),
+        "audit-inserted 1",
+    ),
+    "inserted at the end": (format_lines((FALSE_LINE,), COUNT + 1, COUNT), f"audit-inserted {COUNT + 1}"),
+    "a copy inserted": ((*format_lines(SHIFT_UP, 5), *format_lines((COPY,), 5, 2)), "audit-inserted 5"),
+    "a copy at the end": (format_lines((COPY,), COUNT + 1, COUNT), f"audit-inserted {COUNT + 1}"),
     "numbered anew": (
         ("UPDATE audit SET number = number + 100",),
         "audit-renumbered 101 1",
@@ -195,10 +203,10 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("name", TAMPERED)
-def test_tampering_is_named_at_the_first_line(log, name) -> None:
+def test_verification_reports_the_first_altered_line(log, name) -> None:
     lines, expected = TAMPERED[name]
     log.attack(*lines)
-    assert said(log) == expected
+    assert verify_log(log) == expected
 
 
 @pytest.mark.parametrize(
@@ -214,16 +222,16 @@ def test_tampering_is_named_at_the_first_line(log, name) -> None:
         "UPDATE audit SET detail = '' WHERE number = 3",
     ],
 )
-def test_what_is_no_value_at_all_is_altered_too(tmp_path, line) -> None:
+def test_an_unreadable_value_counts_as_altered(tmp_path, line) -> None:
     """SQLite accepts any value in any column."""
     log = Log(open_database(tmp_path, ""), tmp_path, "")
     for number in range(5):
         log.records.add_audit_entry("me", "study viewed", str(number))
     log.attack(line)
-    assert said(log) == "audit-altered 3"
+    assert verify_log(log) == "audit-altered 3"
 
 
-def rewrite(log: Log, start: int) -> None:
+def rewrite_chain(log: Log, start: int) -> None:
     """Change a line and recompute all later hashes and the head, as an owner of the database can."""
     from gliomark.server import audit_chain
 
@@ -242,51 +250,51 @@ def rewrite(log: Log, start: int) -> None:
     log.attack(*lines, f"UPDATE audit_head SET sha256 = '{head.sha256}'")
 
 
-def test_a_rewritten_chain_is_found_by_a_noted_head_alone(log) -> None:
+def test_a_rewritten_chain_is_detected_only_by_a_recorded_head(log) -> None:
     noted, earlier = log.records.read_audit_head().sha256, log.records.list_audit_lines()[-3].sha256
-    rewrite(log, 5)
-    assert said(log) == "intact"  # not detectable within the database
-    assert said(log, noted) == "audit-head-gone"
-    assert said(log, earlier) == "intact"  # a line before the changed one
+    rewrite_chain(log, 5)
+    assert verify_log(log) == "intact"  # not detectable within the database
+    assert verify_log(log, noted) == "audit-head-gone"
+    assert verify_log(log, earlier) == "intact"  # a line before the changed one
 
 
-def test_a_tail_cut_off_with_the_head_is_found_by_a_noted_head_alone(log) -> None:
+def test_a_truncated_chain_is_detected_only_by_a_recorded_head(log) -> None:
     noted = log.records.read_audit_head().sha256
     kept = log.records.list_audit_lines()[4]
     log.attack(
         f"DELETE FROM audit WHERE number > {kept.number}",
         f"UPDATE audit_head SET number = {kept.number}, sha256 = '{kept.sha256}'",
     )
-    assert said(log) == "intact" and said(log, kept.sha256) == "intact"
-    assert said(log, noted) == "audit-head-gone"
+    assert verify_log(log) == "intact" and verify_log(log, kept.sha256) == "intact"
+    assert verify_log(log, noted) == "audit-head-gone"
 
 
-def test_an_older_copy_put_back_is_found_by_a_noted_head_alone(tmp_path) -> None:
+def test_a_restored_older_copy_is_detected_only_by_a_recorded_head(tmp_path) -> None:
     log = Log(open_database(tmp_path, ""), tmp_path, "")
     log.records.add_audit_entry("me", "study viewed", "one")
     log.records.engine.dispose()
     shutil.copy(tmp_path / "gliomark.db", tmp_path / "older.db")
     log.records.add_audit_entry("me", "study deleted", "one")
     noted = log.records.read_audit_head().sha256
-    assert said(log, noted) == "intact"
+    assert verify_log(log, noted) == "intact"
     log.records.engine.dispose()
     for left in tmp_path.glob("gliomark.db*"):
         left.unlink()
     (tmp_path / "older.db").rename(tmp_path / "gliomark.db")
-    assert said(log) == "intact" and said(log, noted) == "audit-head-gone"
+    assert verify_log(log) == "intact" and verify_log(log, noted) == "audit-head-gone"
 
 
-def test_an_empty_log_is_intact_but_holds_no_head(tmp_path) -> None:
+def test_an_empty_log_is_intact_but_has_no_head(tmp_path) -> None:
     log = Log(open_database(tmp_path, ""), tmp_path, "")
     assert log.records.verify_audit_chain().line_count == 0 and log.records.read_audit_head().number == 0
-    assert said(log, "a" * 64) == "audit-head-gone"
+    assert verify_log(log, "a" * 64) == "audit-head-gone"
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_lines_of_an_earlier_version_are_chained_once(layout, tmp_path) -> None:
     """Also with gaps in the numbers, as PostgreSQL leaves them, and with a line written by hand."""
     url = create_test_database() or f"sqlite:///{tmp_path / 'gliomark.db'}"
-    make(url, layout)
+    create_older_database(url, layout)
     engine = create_engine(url)
     more = (
         "INSERT INTO audit (number, at, who, action, subject, detail) "
@@ -307,10 +315,10 @@ def test_the_lines_of_an_earlier_version_are_chained_once(layout, tmp_path) -> N
     assert (verdict.line_count, verdict.head.number) == (1494, 1500)
     log = Log(records, tmp_path, "" if url.startswith("sqlite") else url)
     log.attack("UPDATE audit SET who = 'x' WHERE number = 4")
-    assert said(log) == "audit-altered 4"
+    assert verify_log(log) == "audit-altered 4"
 
 
-def test_twenty_writers_make_one_chain(log) -> None:
+def test_concurrent_threads_write_one_chain(log) -> None:
     def write(writer: int) -> None:
         for line in range(10):
             log.records.add_audit_entry(f"writer {writer}", "study viewed", str(line))
@@ -331,16 +339,16 @@ for line in range(40):
 """
 
 
-def test_processes_make_one_chain(log) -> None:
-    told = [sys.executable, "-c", WRITER, str(log.folder), log.url]
-    running = [subprocess.Popen([*told, name]) for name in ("one", "two")]
+def test_concurrent_processes_write_one_chain(log) -> None:
+    command = [sys.executable, "-c", WRITER, str(log.folder), log.url]
+    running = [subprocess.Popen([*command, name]) for name in ("one", "two")]
     for line in range(40):
         log.records.add_audit_entry("three", "study viewed", str(line))
     assert [process.wait(timeout=120) for process in running] == [0, 0]
     assert log.records.verify_audit_chain().line_count == COUNT + 120
 
 
-def test_what_is_rolled_back_leaves_no_gap(log) -> None:
+def test_a_rolled_back_line_leaves_no_gap(log) -> None:
     from gliomark.server.database import append_audit_line
 
     for _ in range(3):
@@ -348,10 +356,10 @@ def test_what_is_rolled_back_leaves_no_gap(log) -> None:
             append_audit_line(session, "me", "in vain", "s", {})
             raise RuntimeError("stopped")
     log.records.add_audit_entry("me", "study viewed", "s")
-    assert log.records.read_audit_head().number == COUNT + 1 and said(log) == "intact"
+    assert log.records.read_audit_head().number == COUNT + 1 and verify_log(log) == "intact"
 
 
-def test_a_server_that_owns_nothing_cannot_reach_the_triggers(tmp_path) -> None:
+def test_a_role_without_ownership_cannot_disable_the_triggers(tmp_path) -> None:
     """The roles recommended in docs/how-to/server.md, word for word, on PostgreSQL."""
     owner = create_test_database()
     if not owner:

@@ -24,27 +24,27 @@ from gliomark.server.dicom_node import DicomNode, DicomNodeConfig
 from gliomark.server.run import ServerConfig, create_server, open_database
 
 
-def lines(serving: Any, action: str, subject: str | None = None) -> list[dict[str, Any]]:
+def read_audit_lines(client: Any, action: str, subject: str | None = None) -> list[dict[str, Any]]:
     """Return the audit log's lines of this action once all views are written."""
-    ends = time.monotonic() + 10
-    while serving.server.audit_writer._queue.qsize() and time.monotonic() < ends:
+    deadline = time.monotonic() + 10
+    while client.server.audit_writer._queue.qsize() and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.1)
-    rows = serving.server.database.list_audit_lines(AuditFilter(action=action, subject=subject))
+    rows = client.server.database.list_audit_lines(AuditFilter(action=action, subject=subject))
     return [{"who": row.who, "subject": row.subject, "detail": row.detail} for row in rows]
 
 
 @pytest.fixture(scope="module")
-def seen(live_server: LiveClient, prepared_study: dict[str, Any]) -> dict[str, Any]:
+def viewed_prediction(live_server: LiveClient, prepared_study: dict[str, Any]) -> dict[str, Any]:
     """A prediction of which every document was fetched twice."""
     job = live_server.predict_and_wait(prepared_study["id"])
     marker, sequence = job["result"]["markers"][0]["marker"], prepared_study["sequences"][0]
     filled = {"sequence": sequence, "index": "0", "marker": marker}
     for path in AUDITED_ROUTES:
         one = job["id"] if path.startswith("/api/predictions") else prepared_study["id"]
-        asked = path.format(id=one, **filled)
+        url = path.format(id=one, **filled)
         for _ in range(2):
-            live_server.get(asked, params={"limit": 5} if path == "/api/audit" else None)
+            live_server.get(url, params={"limit": 5} if path == "/api/audit" else None)
     for index in range(3):
         live_server.get(
             f"/api/studies/{prepared_study['id']}/slices/{sequence}/{index}.png"
@@ -72,25 +72,29 @@ def test_every_call_that_shows_a_patient_is_recorded(live_server) -> None:
         ("prediction exported", 2),
     ],
 )
-def test_what_was_seen_is_recorded_once_an_hour_and_what_was_exported_each_time(
-    live_server, prepared_study, seen, action, count
+def test_views_are_recorded_once_an_hour_and_exports_each_time(
+    live_server, prepared_study, viewed_prediction, action, count
 ) -> None:
-    of = prepared_study["id"] if action in ("study viewed", "pictures viewed") else seen["id"]
-    found = lines(live_server, action, of)
+    subject = (
+        prepared_study["id"] if action in ("study viewed", "pictures viewed") else viewed_prediction["id"]
+    )
+    found = read_audit_lines(live_server, action, subject)
     hours = 2 if time.gmtime().tm_min < 2 else 1  # the test may run across a full hour
     assert count <= len(found) <= count * hours and {line["who"] for line in found} == {"this machine"}
 
 
-def test_the_outline_of_a_study_is_an_outline_too(live_server, prepared_study) -> None:
+def test_a_missing_mask_is_not_recorded_as_viewed(live_server, prepared_study) -> None:
     """Refused and missing masks are not recorded as viewed."""
     assert live_server.get(f"/api/studies/{prepared_study['id']}/mask.png").status_code == 404
-    assert not lines(live_server, "outline viewed", prepared_study["id"])
+    assert not read_audit_lines(live_server, "outline viewed", prepared_study["id"])
 
 
-def test_a_patients_list_names_studies_and_not_the_patient(live_server, prepared_study, seen) -> None:
+def test_listing_by_patient_records_studies_and_not_the_patient(
+    live_server, prepared_study, viewed_prediction
+) -> None:
     live_server.get("/api/predictions", params={"patient_id": PATIENT}).raise_for_status()
     live_server.get("/api/predictions", params={"patient_id": "nobody"}).raise_for_status()
-    found = [line["detail"] for line in lines(live_server, "predictions listed")]
+    found = [line["detail"] for line in read_audit_lines(live_server, "predictions listed")]
     assert {"studies": [prepared_study["id"]]} in found and {"studies": []} in found and {} in found
     everything = json.dumps(
         [row.detail | {"s": row.subject} for row in live_server.server.database.list_audit_lines()]
@@ -98,34 +102,34 @@ def test_a_patients_list_names_studies_and_not_the_patient(live_server, prepared
     assert PATIENT not in everything and "nobody" not in everything
 
 
-def test_reading_the_log_is_recorded_with_what_was_asked(live_server) -> None:
+def test_reading_the_log_is_recorded_with_its_filter(live_server) -> None:
     live_server.get("/api/audit", params={"action": "study viewed", "since": "2026-01-01"}).raise_for_status()
-    told = {"action": "study viewed", "since": "2026-01-01T00:00:00.000000Z"}
-    assert told in [line["detail"] for line in lines(live_server, "audit read")]
+    expected = {"action": "study viewed", "since": "2026-01-01T00:00:00.000000Z"}
+    assert expected in [line["detail"] for line in read_audit_lines(live_server, "audit read")]
 
 
 def test_the_log_is_paged_to_its_end(live_server) -> None:
     for number in range(25):
         live_server.server.database.add_audit_entry("me", "for the pages", f"s{number}")
-    asked: str | None = "/api/audit?action=for+the+pages&limit=10"
+    url: str | None = "/api/audit?action=for+the+pages&limit=10"
     found: list[str] = []
     pages = 0
-    while asked:
-        answer = live_server.get(asked).raise_for_status()
+    while url:
+        answer = live_server.get(url).raise_for_status()
         found += [line["subject"] for line in answer.json()]
-        asked, pages = answer.links.get("next", {}).get("url"), pages + 1
+        url, pages = answer.links.get("next", {}).get("url"), pages + 1
     assert found == [f"s{number}" for number in reversed(range(25))] and pages == 3
 
 
 @pytest.mark.parametrize(
     "wrong", [{"limit": 0}, {"limit": 1001}, {"before": 0}, {"since": "never"}, {"who": "\0"}, {"page": 1}]
 )
-def test_a_page_that_cannot_be_asked_for(live_server, wrong) -> None:
+def test_invalid_page_parameters_are_refused(live_server, wrong) -> None:
     assert live_server.get("/api/audit", params=wrong).status_code == 422
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Iterator[LiveClient]:
+def client_with_token(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Iterator[LiveClient]:
     """A server with a reader's token."""
     data, database = tmp_path_factory.mktemp("refusing"), create_test_database()
     token = open_database(data, database).add_token("reader", "reader")
@@ -140,34 +144,43 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Ite
     ("headers", "reason"),
     [({"Authorization": ""}, "token-wanted"), ({"Authorization": "Bearer wrong"}, "token-unknown")],
 )
-def test_failed_log_ins_are_recorded_and_counted(guarded, headers, reason) -> None:
-    before = len(lines(guarded, "log-in failed"))
+def test_failed_log_ins_are_recorded_and_counted(client_with_token, headers, reason) -> None:
+    before = len(read_audit_lines(client_with_token, "log-in failed"))
     for _ in range(12):
-        assert guarded.get("/api/predictions", headers=headers).status_code == 401
-    with guarded.server.audit_writer._lock:
-        guarded.server.audit_writer._record_repeated_refusals(is_forced=True)
-    found = [line for line in lines(guarded, "log-in failed") if line["detail"]["reason"] == reason]
+        assert client_with_token.get("/api/predictions", headers=headers).status_code == 401
+    with client_with_token.server.audit_writer._lock:
+        client_with_token.server.audit_writer._record_repeated_refusals(is_forced=True)
+    found = [
+        line
+        for line in read_audit_lines(client_with_token, "log-in failed")
+        if line["detail"]["reason"] == reason
+    ]
     assert sum(line["detail"]["count"] for line in found) == 12
-    assert len(lines(guarded, "log-in failed")) - before <= 4  # two lines a minute, in at most two minutes
+    assert (
+        len(read_audit_lines(client_with_token, "log-in failed")) - before <= 4
+    )  # two lines a minute, in at most two minutes
     assert {(line["who"], line["detail"]["address"]) for line in found} == {("unknown", "127.0.0.1")}
     assert "wrong" not in json.dumps(found)
 
 
-def test_a_wrong_token_is_answered_slowly(guarded) -> None:
+def test_a_wrong_token_is_answered_slowly(client_with_token) -> None:
     started = time.monotonic()
-    guarded.get("/api/predictions", headers={"Authorization": "Bearer wrong"})
+    client_with_token.get("/api/predictions", headers={"Authorization": "Bearer wrong"})
     assert time.monotonic() - started >= 0.2
 
 
-def test_refused_calls_are_recorded_with_who_asked(guarded) -> None:
-    assert guarded.get("/api/audit").status_code == 403
-    assert guarded.get("/api/predictions", headers={"Origin": "https://evil.example"}).status_code == 403
-    found = lines(guarded, "call refused")
+def test_refused_calls_are_recorded_with_their_caller(client_with_token) -> None:
+    assert client_with_token.get("/api/audit").status_code == 403
+    assert (
+        client_with_token.get("/api/predictions", headers={"Origin": "https://evil.example"}).status_code
+        == 403
+    )
+    found = read_audit_lines(client_with_token, "call refused")
     reasons = {(line["who"], line["detail"]["reason"]) for line in found}
     assert reasons == {("reader", "admins-only"), ("unknown", "other-site")}
 
 
-def test_an_association_of_a_stranger_is_recorded(tmp_path, tiny_weights) -> None:
+def test_a_refused_association_is_recorded(tmp_path, tiny_weights) -> None:
     server = create_server(
         ServerConfig(tmp_path, database_url=create_test_database(), model_files={"tiny": str(tiny_weights)})
     )
@@ -193,7 +206,7 @@ def writer(tmp_path: Path) -> Iterator[AuditWriter]:
     writer.stop()
 
 
-def test_everything_that_was_taken_is_written_at_the_stop(tmp_path) -> None:
+def test_all_accepted_lines_are_written_at_shutdown(tmp_path) -> None:
     records = open_database(tmp_path, create_test_database())
     writer = AuditWriter(records)
     writer.start()
@@ -209,34 +222,34 @@ def test_everything_that_was_taken_is_written_at_the_stop(tmp_path) -> None:
     assert records.read_audit_head().number == 1503
 
 
-def test_a_database_that_is_away_costs_no_line(tmp_path, monkeypatch) -> None:
+def test_an_unavailable_database_loses_no_line(tmp_path, monkeypatch) -> None:
     records = open_database(tmp_path, create_test_database())
-    writer, real, away = AuditWriter(records), records.add_audit_entries, threading.Event()
+    writer, real, is_available = AuditWriter(records), records.add_audit_entries, threading.Event()
 
-    def log_all(entries: Any) -> None:
-        if not away.is_set():
+    def add_entries(entries: Any) -> None:
+        if not is_available.is_set():
             raise OperationalError("", {}, Exception("away"))
         real(entries)
 
-    monkeypatch.setattr(records, "add_audit_entries", log_all)
+    monkeypatch.setattr(records, "add_audit_entries", add_entries)
     monkeypatch.setattr(audit_writer, "RETRY_PAUSE_S", 0.05)
     writer.start()
     for number in range(20):
         assert writer.record_view("me", "study viewed", str(number), {})
     time.sleep(0.2)
     assert records.read_audit_head().number == 0
-    away.set()
+    is_available.set()
     writer.stop()
     assert records.verify_audit_chain().line_count == 20
 
 
-def test_lines_that_are_lost_at_the_stop_are_told(tmp_path, monkeypatch, caplog) -> None:
+def test_lines_lost_at_shutdown_are_logged(tmp_path, monkeypatch, caplog) -> None:
     records = open_database(tmp_path, create_test_database())
 
-    def log_all(_: Any) -> None:
+    def add_entries(_: Any) -> None:
         raise OperationalError("", {}, Exception("away"))
 
-    monkeypatch.setattr(records, "add_audit_entries", log_all)
+    monkeypatch.setattr(records, "add_audit_entries", add_entries)
     monkeypatch.setattr(audit_writer, "RETRY_PAUSE_S", 0.02)
     monkeypatch.setattr(audit_writer, "STOP_TIMEOUT_S", 0.3)
     writer = AuditWriter(records)
@@ -251,7 +264,7 @@ def test_lines_that_are_lost_at_the_stop_are_told(tmp_path, monkeypatch, caplog)
     assert sum("waits for the database" in r.getMessage() for r in caplog.records) <= len(lost)
 
 
-def test_what_cannot_be_recorded_is_not_shown(tmp_path, monkeypatch) -> None:
+def test_a_view_that_cannot_be_recorded_is_refused(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(audit_writer, "MAX_QUEUED_LINES", 2)
     writer = AuditWriter(open_database(tmp_path, create_test_database()))
     writer._thread = threading.Thread()  # a thread that writes nothing, as if the database were unavailable
@@ -264,7 +277,7 @@ def test_what_cannot_be_recorded_is_not_shown(tmp_path, monkeypatch) -> None:
     assert writer.record_view("me", "study viewed", "1", {})  # already recorded
 
 
-def test_strangers_cannot_fill_the_disk(writer) -> None:
+def test_unknown_callers_cannot_fill_the_disk(writer) -> None:
     for number in range(3000):
         writer.record_refusal(
             Refusal("log-in failed", f"10.0.{number // 250}.{number % 250}", "token-unknown")
@@ -277,7 +290,7 @@ def test_strangers_cannot_fill_the_disk(writer) -> None:
 
 
 @pytest.mark.parametrize("title", ["\0NUL", "王\ud800", "line\nbreak", "x" * 5000])
-def test_what_a_stranger_calls_himself_is_kept_plain(writer, title) -> None:
+def test_titles_of_unknown_callers_are_sanitised(writer, title) -> None:
     writer.record_refusal(Refusal("DICOM association refused", "10.0.0.1", "unknown", "DICOM node", title))
     writer.stop()
     (row,) = writer._database.list_audit_lines()

@@ -31,40 +31,40 @@ FEW = RequestLimits(max_streams=50, max_streams_per_caller=45, max_stream_s=4.0)
 
 
 @dataclass
-class Streaming:
-    """A server with nothing but event streams; looks: how often the database was read for them."""
+class StreamServer:
+    """A server with nothing but event streams; read_row_counts: rows per read of the database."""
 
     url: str
     records: Database
-    looks: list[int]
+    read_row_counts: list[int]
 
-    def open(self, path: str, who: str = "me") -> httpx.Response:
-        line = self.client.stream("GET", f"{self.url}/{path}", headers={"who": who})
-        return self.lines.enter_context(line)
+    def open(self, path: str, caller: str = "me") -> httpx.Response:
+        stream = self.client.stream("GET", f"{self.url}/{path}", headers={"who": caller})
+        return self.stack.enter_context(stream)
 
-    def __enter__(self) -> Streaming:
-        self.lines = ExitStack()
-        self.client = self.lines.enter_context(
+    def __enter__(self) -> StreamServer:
+        self.stack = ExitStack()
+        self.client = self.stack.enter_context(
             httpx.Client(timeout=30, limits=httpx.Limits(max_connections=None))
         )
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.lines.close()
+        self.stack.close()
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Streaming]:
+def stream_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StreamServer]:
     records = open_database(tmp_path_factory.mktemp("streams"), create_test_database())
-    looks: list[int] = []
+    read_row_counts: list[int] = []
     rows = records.find_rows
-    records.find_rows = lambda asked: (looks.append(len(list(asked))), rows(asked))[1]  # type: ignore[method-assign]
+    records.find_rows = lambda keys: (read_row_counts.append(len(list(keys))), rows(keys))[1]  # type: ignore[method-assign]
     watch, app = RowWatcher(records, FEW), FastAPI()
     app.exception_handler(HTTPException)(_handle_http_error)
     app.state.server = SimpleNamespace(audit_writer=AuditWriter(records))
 
     @app.get("/studies/{id}")
-    def study(id: str, request: Request) -> object:
+    def stream_study(id: str, request: Request) -> object:
         return create_event_stream(
             watch,
             request.headers["who"],
@@ -75,7 +75,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Streaming]:
         )
 
     @app.get("/jobs/{id}")
-    def job(id: str, request: Request) -> object:
+    def stream_job(id: str, request: Request) -> object:
         return create_event_stream(
             watch,
             request.headers["who"],
@@ -86,7 +86,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Streaming]:
         )
 
     @app.get("/threads")
-    async def threads() -> float:
+    async def count_free_threads() -> float:
         return to_thread.current_default_thread_limiter().available_tokens
 
     web = HttpServer(app, socket.create_server(("127.0.0.1", 0)), ConnectionLimits())
@@ -94,22 +94,22 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Streaming]:
     thread.start()
     while not web.started:
         time.sleep(0.01)
-    yield Streaming(f"http://127.0.0.1:{web.port}", records, looks)
+    yield StreamServer(f"http://127.0.0.1:{web.port}", records, read_row_counts)
     web.should_exit = True
     thread.join(20)
 
 
 @pytest.fixture
-def streaming(served: Streaming) -> Iterator[Streaming]:
-    with served:
-        yield served
+def client_of_streams(stream_server: StreamServer) -> Iterator[StreamServer]:
+    with stream_server:
+        yield stream_server
 
 
-def told(line: httpx.Response) -> list[str]:
-    return [json.loads(text[5:])["state"] for text in line.iter_lines() if text.startswith("data:")]
+def read_states(response: httpx.Response) -> list[str]:
+    return [json.loads(text[5:])["state"] for text in response.iter_lines() if text.startswith("data:")]
 
 
-def new_study(records: Database, id: str) -> str:
+def add_study_with_job(records: Database, id: str) -> str:
     """Add a study and return the id of its running job."""
     records.add_study(id, "P", "tiny", "0", "me")
     found = records.claim_next_job()
@@ -117,54 +117,59 @@ def new_study(records: Database, id: str) -> str:
     return found[0].id
 
 
-def test_all_streams_share_one_look(streaming: Streaming) -> None:
-    job = new_study(streaming.records, "shared")
-    lines = [streaming.open("studies/shared") for _ in range(20)] + [
-        streaming.open(f"jobs/{job}") for _ in range(20)
+def test_all_streams_share_one_read_of_the_database(client_of_streams: StreamServer) -> None:
+    job = add_study_with_job(client_of_streams.records, "shared")
+    responses = [client_of_streams.open("studies/shared") for _ in range(20)] + [
+        client_of_streams.open(f"jobs/{job}") for _ in range(20)
     ]
     started = time.monotonic()
-    streaming.looks.clear()
+    client_of_streams.read_row_counts.clear()
     time.sleep(1.0)
-    assert len(streaming.looks) <= (time.monotonic() - started) / 0.15 + 1
-    assert set(streaming.looks) == {2}, "forty streams, two rows"
-    assert streaming.client.get(f"{streaming.url}/threads").json() >= 38, "they hold no threads"
-    streaming.records.fail_job(job, "FLAIR is missing.")
-    assert all(states == ["preparing", "failed"] or states == ["failed"] for states in map(told, lines[:20]))
-    assert all(states[-1] == "failed" for states in map(told, lines[20:]))
+    assert len(client_of_streams.read_row_counts) <= (time.monotonic() - started) / 0.15 + 1
+    assert set(client_of_streams.read_row_counts) == {2}, "forty streams read two rows"
+    assert client_of_streams.client.get(f"{client_of_streams.url}/threads").json() >= 38, (
+        "streams hold no threads"
+    )
+    client_of_streams.records.fail_job(job, "FLAIR is missing.")
+    assert all(
+        states == ["preparing", "failed"] or states == ["failed"]
+        for states in map(read_states, responses[:20])
+    )
+    assert all(states[-1] == "failed" for states in map(read_states, responses[20:]))
 
 
-def test_one_caller_cannot_have_all_streams(streaming: Streaming) -> None:
-    new_study(streaming.records, "bounded")
+def test_one_caller_cannot_hold_all_streams(client_of_streams: StreamServer) -> None:
+    add_study_with_job(client_of_streams.records, "bounded")
     for _ in range(FEW.max_streams_per_caller):
-        assert streaming.open("studies/bounded", "A").status_code == 200
-    refused = streaming.open("studies/bounded", "A")
+        assert client_of_streams.open("studies/bounded", "A").status_code == 200
+    refused = client_of_streams.open("studies/bounded", "A")
     assert refused.status_code == 503 and json.loads(refused.read())["code"] == "streams-too-many"
     for _ in range(FEW.max_streams - FEW.max_streams_per_caller):
-        assert streaming.open("studies/bounded", "B").status_code == 200
-    assert streaming.open("studies/bounded", "C").status_code == 503
+        assert client_of_streams.open("studies/bounded", "B").status_code == 200
+    assert client_of_streams.open("studies/bounded", "C").status_code == 503
 
 
-def test_a_stream_ends_when_the_caller_hangs_up(streaming: Streaming) -> None:
-    new_study(streaming.records, "hung up")
+def test_a_stream_ends_when_its_caller_disconnects(client_of_streams: StreamServer) -> None:
+    add_study_with_job(client_of_streams.records, "hung up")
     for _ in range(3):
-        with streaming:
+        with client_of_streams:
             for _ in range(FEW.max_streams_per_caller):
-                assert streaming.open("studies/hung up", "D").status_code == 200
+                assert client_of_streams.open("studies/hung up", "D").status_code == 200
         time.sleep(0.5)
-        streaming.lines = ExitStack()
-        streaming.client = httpx.Client(timeout=30)
+        client_of_streams.stack = ExitStack()
+        client_of_streams.client = httpx.Client(timeout=30)
     time.sleep(0.5)
-    streaming.looks.clear()
+    client_of_streams.read_row_counts.clear()
     time.sleep(0.6)
-    assert not streaming.looks, "nobody listens, nothing is read"
+    assert not client_of_streams.read_row_counts, "nothing is read without a client"
 
 
-def test_a_stream_does_not_last_for_ever(streaming: Streaming) -> None:
-    new_study(streaming.records, "long")
+def test_the_duration_of_a_stream_is_limited(client_of_streams: StreamServer) -> None:
+    add_study_with_job(client_of_streams.records, "long")
     started = time.monotonic()
-    assert told(streaming.open("studies/long")) == ["preparing"]
+    assert read_states(client_of_streams.open("studies/long")) == ["preparing"]
     assert FEW.max_stream_s - 1 < time.monotonic() - started < FEW.max_stream_s + 10
 
 
-def test_what_does_not_exist_ends_at_once(streaming: Streaming) -> None:
-    assert told(streaming.open("studies/none")) == []
+def test_a_stream_of_an_unknown_study_ends_at_once(client_of_streams: StreamServer) -> None:
+    assert read_states(client_of_streams.open("studies/none")) == []

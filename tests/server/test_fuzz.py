@@ -21,11 +21,16 @@ parameters = {{ "path.id" = "{job}", "path.marker" = "idh" }}
 """
 
 
-def test_no_call_breaks_the_server(live_server, prepared_study, tmp_path) -> None:
+def test_random_requests_do_not_break_the_server(live_server, prepared_study, tmp_path) -> None:
     job = live_server.predict_and_wait(prepared_study["id"])
     (tmp_path / "fuzz.toml").write_text(CONFIG.format(study=prepared_study["id"], job=job["id"]), "utf-8")
-    words = ["--config-file", str(tmp_path / "fuzz.toml"), "run", f"{live_server.base_url}/api/openapi.json"]
-    words += [
+    arguments = [
+        "--config-file",
+        str(tmp_path / "fuzz.toml"),
+        "run",
+        f"{live_server.base_url}/api/openapi.json",
+    ]
+    arguments += [
         "--checks",
         CHECKS,
         "--phases",
@@ -35,13 +40,13 @@ def test_no_call_breaks_the_server(live_server, prepared_study, tmp_path) -> Non
         "--seed",
         "1",
     ]
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "schemathesis.cli", *words, "--request-timeout", "20", "--no-color"],
+    result = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "schemathesis.cli", *arguments, "--request-timeout", "20", "--no-color"],
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
         cwd=tmp_path,
     )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
     assert live_server.predict_and_wait(prepared_study["id"])["result"]["markers"] == job["result"]["markers"]

@@ -71,7 +71,7 @@ JOB = {
 }  # fmt: skip
 
 
-def make(url: str, layout: str) -> None:
+def create_older_database(url: str, layout: str) -> None:
     """Create a database as an earlier version left it: a study, a prediction, its pathology result, a token, a log
     line."""
     engine = create_engine(url)
@@ -125,59 +125,59 @@ def make(url: str, layout: str) -> None:
     engine.dispose()
 
 
-def database(folder: Path) -> str:
+def create_database_url(folder: Path) -> str:
     return create_test_database() or f"sqlite:///{folder / 'gliomark.db'}"
 
 
-def content(url: str) -> dict[str, tuple[list[str], list[tuple]]]:
+def read_content(url: str) -> dict[str, tuple[list[str], list[tuple]]]:
     """Return the columns and rows of every table and, for SQLite, the SQL text of all objects."""
     engine = create_engine(url)
     with engine.connect() as connection:
-        there = inspect(connection)
+        inspector = inspect(connection)
         found: dict[str, tuple[list[str], list[tuple]]] = {}
-        for table in there.get_table_names():
+        for table in inspector.get_table_names():
             rows = [tuple(row) for row in connection.execute(text(f"SELECT * FROM {table}"))]
-            found[table] = ([c["name"] for c in there.get_columns(table)], rows)
+            found[table] = ([c["name"] for c in inspector.get_columns(table)], rows)
         if engine.dialect.name == "sqlite":
-            made = connection.execute(text("SELECT name, sql FROM sqlite_master ORDER BY name"))
-            found["sqlite_master"] = ([], [tuple(row) for row in made])
+            objects = connection.execute(text("SELECT name, sql FROM sqlite_master ORDER BY name"))
+            found["sqlite_master"] = ([], [tuple(row) for row in objects])
     engine.dispose()
     return found
 
 
-def differences(engine: Engine) -> list[object]:
+def find_differences(engine: Engine) -> list[object]:
     """Return the differences between the database and the tables in ``database``, with indexes and foreign keys."""
     with engine.connect() as connection:
         return compare_metadata(MigrationContext.configure(connection), Base.metadata)
 
 
-def refuses_changes(engine: Engine) -> None:
-    lines = ["UPDATE audit SET who = 'nobody'", "DELETE FROM audit"]
+def check_changes_are_refused(engine: Engine) -> None:
+    statements = ["UPDATE audit SET who = 'nobody'", "DELETE FROM audit"]
     if engine.dialect.name == "sqlite":
-        lines.append("INSERT OR REPLACE INTO audit SELECT * FROM audit WHERE number = 1")
+        statements.append("INSERT OR REPLACE INTO audit SELECT * FROM audit WHERE number = 1")
     else:
-        lines.append("TRUNCATE audit")
-    for line in lines:
+        statements.append("TRUNCATE audit")
+    for statement in statements:
         with pytest.raises(SQLAlchemyError, match="only grows"), engine.begin() as connection:
-            connection.execute(text(line))
+            connection.execute(text(statement))
 
 
-def test_new_tables_are_those_of_the_records(tmp_path: Path) -> None:
-    engine = connect_database(database(tmp_path))
-    assert differences(engine) == []
+def test_new_tables_match_the_models(tmp_path: Path) -> None:
+    engine = connect_database(create_database_url(tmp_path))
+    assert find_differences(engine) == []
     records = Database(engine)
     records.add_audit_entry("me", "tried", "s")
-    refuses_changes(engine)
+    check_changes_are_refused(engine)
     records.add_study("s", "P", "demo", "0", "me")
     assert [line.action for line in records.list_audit_lines()] == ["study uploaded", "tried"]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_an_earlier_layout_is_brought_to_this_one(layout: str, tmp_path: Path) -> None:
-    url = database(tmp_path)
-    make(url, layout)
+def test_an_earlier_schema_is_upgraded(layout: str, tmp_path: Path) -> None:
+    url = create_database_url(tmp_path)
+    create_older_database(url, layout)
     engine = connect_database(url)
-    assert differences(engine) == []
+    assert find_differences(engine) == []
     records = Database(engine)
     study, job = records.find_study("s"), records.find_job("j")
     assert study is not None and job is not None
@@ -186,36 +186,36 @@ def test_an_earlier_layout_is_brought_to_this_one(layout: str, tmp_path: Path) -
     assert job.result == {"markers": []} and job.outline_sha256 == "" and job.created.year == 2026
     assert [(token.name, token.role) for token in records.list_tokens()] == [("Dr. Wang", "admin")]
     assert [(line.who, line.action) for line in records.list_audit_lines()] == [("me", "done")]
-    refuses_changes(engine)
+    check_changes_are_refused(engine)
     records.add_pathology(job, "idh", "wild type", "", "me")
     assert records.list_audit_lines()[0].number == 2
     engine.dispose()
-    assert content(url)["truths"][1][0][:4] == ("t", "j", "idh", "mutant")
-    before = content(url)
+    assert read_content(url)["truths"][1][0][:4] == ("t", "j", "idh", "mutant")
+    before = read_content(url)
     connect_database(url).dispose()
-    assert content(url) == before
+    assert read_content(url) == before
 
 
-def test_rows_stay_tied_to_each_other(tmp_path: Path) -> None:
+def test_foreign_keys_are_kept(tmp_path: Path) -> None:
     """Foreign keys refer to the table that replaced the original one."""
-    url = database(tmp_path)
-    make(url, "0001")
+    url = create_database_url(tmp_path)
+    create_older_database(url, "0001")
     engine = connect_database(url)
     with pytest.raises(SQLAlchemyError, match="(?i)foreign key"), engine.begin() as connection:
         connection.execute(text("DELETE FROM studies"))
 
 
-def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
-    url = database(tmp_path)
+def test_a_newer_database_is_refused_and_unchanged(tmp_path: Path) -> None:
+    url = create_database_url(tmp_path)
     engine = connect_database(url)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
-    before = content(url)
+    before = read_content(url)
     with pytest.raises(GliomarkError, match="newer version of gliomark") as refused:
         connect_database(url)
     assert refused.value.message.code == "database-newer"  # type: ignore[attr-defined]
-    assert content(url) == before
+    assert read_content(url) == before
 
 
 @pytest.mark.parametrize(
@@ -227,23 +227,23 @@ def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
         "ALTER TABLE studies RENAME COLUMN correction TO outline",
     ],
 )
-def test_tables_that_are_not_known_are_refused_and_left_alone(change: str, tmp_path: Path) -> None:
-    url = database(tmp_path)
-    make(url, "0003")
+def test_unknown_tables_are_refused_and_unchanged(change: str, tmp_path: Path) -> None:
+    url = create_database_url(tmp_path)
+    create_older_database(url, "0003")
     engine = create_engine(url)
     with engine.begin() as connection:
         connection.execute(text(change))
     engine.dispose()
-    before = content(url)
+    before = read_content(url)
     with pytest.raises(GliomarkError, match="another version of gliomark or by another program"):
         connect_database(url)
-    assert content(url) == before
+    assert read_content(url) == before
 
 
 @pytest.mark.parametrize("layout", ["0001", "0002"])
-def test_an_upgrade_that_fails_leaves_everything_as_it_was(layout: str, tmp_path: Path) -> None:
-    url = database(tmp_path)
-    make(url, layout)
+def test_a_failed_upgrade_leaves_the_database_unchanged(layout: str, tmp_path: Path) -> None:
+    url = create_database_url(tmp_path)
+    create_older_database(url, layout)
     engine = create_engine(url)
     with engine.begin() as connection:  # objects that conflict with a later revision
         connection.execute(text("DROP TABLE tokens"))
@@ -253,13 +253,13 @@ def test_an_upgrade_that_fails_leaves_everything_as_it_was(layout: str, tmp_path
         else:
             connection.execute(text("ALTER TABLE studies ADD COLUMN progress FLOAT"))
     engine.dispose()
-    before = content(url)
+    before = read_content(url)
     with pytest.raises(GliomarkError, match="could not be upgraded to this version .* unchanged"):
         connect_database(url)
-    assert content(url) == before
+    assert read_content(url) == before
 
 
-def raised_by(count: int, work: Callable[[], object]) -> list[BaseException]:
+def run_concurrently(count: int, work: Callable[[], object]) -> list[BaseException]:
     """Run the same function in several threads at once and return the exceptions."""
     raised: list[BaseException] = []
 
@@ -278,39 +278,39 @@ def raised_by(count: int, work: Callable[[], object]) -> list[BaseException]:
 
 
 @pytest.mark.parametrize("layout", [None, "0001", "0003"])
-def test_servers_that_start_at_once_do_not_collide(
+def test_servers_starting_at_the_same_time_upgrade_once(
     layout: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = database(tmp_path)
+    url = create_database_url(tmp_path)
     if layout:
-        make(url, layout)
-    together = threading.Barrier(6)
-    asked = upgrade._open_exclusive_transaction
+        create_older_database(url, layout)
+    barrier = threading.Barrier(6)
+    open_exclusive_transaction = upgrade._open_exclusive_transaction
 
-    def all_at_once(engine: Engine):
-        together.wait(20)  # all threads have seen that an upgrade is needed
-        return asked(engine)
+    def open_with_barrier(engine: Engine):
+        barrier.wait(20)  # all threads have seen that an upgrade is needed
+        return open_exclusive_transaction(engine)
 
-    monkeypatch.setattr(upgrade, "_open_exclusive_transaction", all_at_once)
+    monkeypatch.setattr(upgrade, "_open_exclusive_transaction", open_with_barrier)
 
-    assert not raised_by(6, lambda: connect_database(url).dispose())
+    assert not run_concurrently(6, lambda: connect_database(url).dispose())
     engine = connect_database(url)
-    assert differences(engine) == []
+    assert find_differences(engine) == []
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM alembic_version")).scalar() == 1
 
 
-def test_programs_that_open_a_new_database_at_once_all_may(tmp_path: Path) -> None:
+def test_programs_can_open_a_new_database_at_the_same_time(tmp_path: Path) -> None:
     """SQLite does not wait on its own if two programs change the journal mode at the same time."""
     for number in range(60):
         path = tmp_path / f"{number}.db"
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("CREATE TABLE things (id INTEGER)")
-        together = threading.Barrier(6)
+        barrier = threading.Barrier(6)
 
-        def open_it(path: Path = path, together: threading.Barrier = together) -> None:
+        def open_database(path: Path = path, barrier: threading.Barrier = barrier) -> None:
             with closing(sqlite3.connect(path)) as connection:
-                together.wait(20)
+                barrier.wait(20)
                 _configure_sqlite(connection, None)
 
-        assert not raised_by(6, open_it)
+        assert not run_concurrently(6, open_database)

@@ -22,27 +22,31 @@ from gliomark.study import ClinicalData
 
 
 @pytest.fixture(scope="module")
-def own(picture_folder: Path, tiny_weights: Path):
+def pipeline_prediction(picture_folder: Path, tiny_weights: Path):
     """The pipeline's prediction for the same patient."""
     return predict(read_study(picture_folder), ClinicalData(PATIENT, 50.0, 0), load_model(tiny_weights))
 
 
 @pytest.fixture(scope="module")
-def answer(live_server, prepared_study) -> dict:
+def finished_job(live_server, prepared_study) -> dict:
     return live_server.predict_and_wait(prepared_study["id"])
 
 
-def grey(content: bytes) -> np.ndarray:
+def read_grey_picture(content: bytes) -> np.ndarray:
     return np.asarray(Image.open(BytesIO(content)))
 
 
-def test_the_study_is_described_and_shown(live_server, prepared_study, own) -> None:
+def test_the_study_is_described_and_its_slices_are_shown(
+    live_server, prepared_study, pipeline_prediction
+) -> None:
     assert prepared_study["state"] == "ready" and prepared_study["patient_id"] == PATIENT
-    assert prepared_study["slice_names"] == list(own.stack.slice_names) and prepared_study["shape"] == list(
-        own.stack.brain.shape
-    )
-    for name, image in own.stack.images.items():
-        shown = grey(live_server.get(f"/api/studies/{prepared_study['id']}/slices/{name}/7.png").content)
+    assert prepared_study["slice_names"] == list(pipeline_prediction.stack.slice_names) and prepared_study[
+        "shape"
+    ] == list(pipeline_prediction.stack.brain.shape)
+    for name, image in pipeline_prediction.stack.images.items():
+        shown = read_grey_picture(
+            live_server.get(f"/api/studies/{prepared_study['id']}/slices/{name}/7.png").content
+        )
         low, high = prepared_study["grey"][name]["low"], prepared_study["grey"][name]["high"]
         assert shown.dtype == np.uint16
         np.testing.assert_allclose(low + shown / 65535 * (high - low), image[7], atol=(high - low) / 65535)
@@ -50,100 +54,107 @@ def test_the_study_is_described_and_shown(live_server, prepared_study, own) -> N
     assert live_server.get(f"/api/studies/{prepared_study['id']}/slices/FLAIR/99.png").status_code == 404
 
 
-def test_the_answer_is_the_pipelines(live_server, answer, own) -> None:
-    assert answer["state"] == "done" and answer["progress"] == 1
+def test_the_result_equals_that_of_the_pipeline(live_server, finished_job, pipeline_prediction) -> None:
+    assert finished_job["state"] == "done" and finished_job["progress"] == 1
     schema = json.loads(
         (Path(gliomark.reporting.__file__).parent / "prediction.schema.json").read_text("utf-8")
     )
-    jsonschema.validate(answer["result"], schema)
-    said = {m["marker"]: (m["probability"], m["level"]) for m in answer["result"]["markers"]}
-    assert said == {m.marker: (round(m.probability, 6), m.level) for m in own.markers}
-    mask = grey(live_server.get(f"/api/predictions/{answer['id']}/mask.png").content).reshape(
-        own.stack.brain.shape
+    jsonschema.validate(finished_job["result"], schema)
+    received = {m["marker"]: (m["probability"], m["level"]) for m in finished_job["result"]["markers"]}
+    assert received == {m.marker: (round(m.probability, 6), m.level) for m in pipeline_prediction.markers}
+    mask = read_grey_picture(
+        live_server.get(f"/api/predictions/{finished_job['id']}/mask.png").content
+    ).reshape(pipeline_prediction.stack.brain.shape)
+    assert np.array_equal(mask > 0, pipeline_prediction.segmentation.mask) and mask.any()
+    assert (
+        live_server.get(f"/api/predictions/{finished_job['id']}/prediction.json").json()
+        == finished_job["result"]
     )
-    assert np.array_equal(mask > 0, own.segmentation.mask) and mask.any()
-    assert live_server.get(f"/api/predictions/{answer['id']}/prediction.json").json() == answer["result"]
-    assert answer["id"] in [
+    assert finished_job["id"] in [
         job["id"] for job in live_server.get("/api/predictions", params={"patient_id": PATIENT}).json()
     ]
 
 
-def test_the_way_is_told_as_it_happens(live_server, prepared_study) -> None:
+def test_progress_of_a_prediction_is_streamed(live_server, prepared_study) -> None:
     job = live_server.post(
         f"/api/studies/{prepared_study['id']}/predictions", json={"age": 50, "sex": 0}
     ).json()
     with live_server.stream("GET", f"/api/predictions/{job['id']}/events") as events:
-        told = [json.loads(line[6:]) for line in events.iter_lines() if line]
-    assert told[-1]["state"] == "done" and [one["progress"] for one in told] == sorted(
-        one["progress"] for one in told
+        events_seen = [json.loads(line[6:]) for line in events.iter_lines() if line]
+    assert events_seen[-1]["state"] == "done" and [one["progress"] for one in events_seen] == sorted(
+        one["progress"] for one in events_seen
     )
     with live_server.stream("GET", f"/api/studies/{prepared_study['id']}/events") as events:
         assert [json.loads(line[6:])["state"] for line in events.iter_lines() if line] == ["ready"]
 
 
-def test_the_way_of_preparing_is_told_too(live_server, picture_folder, tiny_weights) -> None:
+def test_progress_of_preparation_is_streamed(live_server, picture_folder, tiny_weights) -> None:
     sent = live_server.upload(picture_folder).json()
     with live_server.stream("GET", f"/api/studies/{sent['id']}/events") as events:
-        told = [json.loads(line[6:]) for line in events.iter_lines() if line]
-    assert told[-1]["state"] == "ready" and {one["step"] for one in told} <= {"", *STEP_MESSAGES.values()}
-    assert [one["progress"] for one in told] == sorted(one["progress"] for one in told)
+        events_seen = [json.loads(line[6:]) for line in events.iter_lines() if line]
+    assert events_seen[-1]["state"] == "ready" and {one["step"] for one in events_seen} <= {
+        "",
+        *STEP_MESSAGES.values(),
+    }
+    assert [one["progress"] for one in events_seen] == sorted(one["progress"] for one in events_seen)
     steps: list[str] = []
     prepare_study(read_study(picture_folder), load_model(tiny_weights), steps.append)
     assert steps == list(PREPARE_PROGRESS) and all(step in STEP_MESSAGES for step in steps)
 
 
 @pytest.mark.parametrize(("language", "word"), [("en", "Volume"), ("zh", "体积")])
-def test_the_report_is_a_page(live_server, answer, language, word) -> None:
-    page = live_server.get(f"/api/predictions/{answer['id']}/report.html", params={"language": language})
+def test_the_report_is_an_html_page(live_server, finished_job, language, word) -> None:
+    page = live_server.get(
+        f"/api/predictions/{finished_job['id']}/report.html", params={"language": language}
+    )
     assert page.status_code == 200 and word in page.text and PATIENT in page.text
 
 
-def test_the_map_lies_on_the_deciding_slices_and_changes_no_later_answer(
-    live_server, prepared_study, answer
+def test_the_map_covers_the_deciding_slices_and_changes_no_later_result(
+    live_server, prepared_study, finished_job
 ) -> None:
-    heat = grey(live_server.get(f"/api/predictions/{answer['id']}/heat/idh.png").content).reshape(
-        prepared_study["shape"]
-    )
+    heat = read_grey_picture(
+        live_server.get(f"/api/predictions/{finished_job['id']}/heat/idh.png").content
+    ).reshape(prepared_study["shape"])
     decided = [
-        prepared_study["slice_names"].index(name) for name in answer["result"]["markers"][0]["slices_used"]
+        prepared_study["slice_names"].index(name)
+        for name in finished_job["result"]["markers"][0]["slices_used"]
     ]
     assert set(np.flatnonzero(heat.any(axis=(1, 2)))) <= set(decided)
     again = [
         live_server.predict_and_wait(prepared_study["id"])["result"]["markers"] for _ in range(3)
     ]  # enough requests to reach both workers
-    assert all(markers == answer["result"]["markers"] for markers in again)
-    assert live_server.get(f"/api/predictions/{answer['id']}/heat/nothing.png").status_code == 404
+    assert all(markers == finished_job["result"]["markers"] for markers in again)
+    assert live_server.get(f"/api/predictions/{finished_job['id']}/heat/nothing.png").status_code == 404
 
 
-def test_the_doctors_outline_is_asked_again(
-    live_server, prepared_study, answer, picture_folder, tiny_weights
+def test_a_corrected_outline_is_used_for_a_new_prediction(
+    live_server, prepared_study, finished_job, picture_folder, tiny_weights
 ) -> None:
-    place, model = f"/api/studies/{prepared_study['id']}", load_model(tiny_weights)
-    assert live_server.get(f"{place}/mask.png").status_code == 404
+    url, model = f"/api/studies/{prepared_study['id']}", load_model(tiny_weights)
+    assert live_server.get(f"{url}/mask.png").status_code == 404
     assert (
-        live_server.post(
-            f"{place}/predictions", json={"age": 50, "sex": 0, "outline": "corrected"}
-        ).status_code
+        live_server.post(f"{url}/predictions", json={"age": 50, "sex": 0, "outline": "corrected"}).status_code
         == 409
     )
     drawn = np.zeros(prepared_study["shape"], np.uint8)
     drawn[8:12, 100:130, 100:140] = 255
     buffer = BytesIO()
     Image.fromarray(drawn.reshape(-1, 240)).save(buffer, "PNG")
-    kept = live_server.put(f"{place}/mask.png", content=buffer.getvalue())
+    kept = live_server.put(f"{url}/mask.png", content=buffer.getvalue())
     assert kept.json()["lesion_volume_ml"] == pytest.approx(
         4 * 30 * 40 * np.prod(prepared_study["spacing_mm"]) / 1000
     )
     assert np.array_equal(
-        grey(live_server.get(f"{place}/mask.png").content).reshape(prepared_study["shape"]), drawn
+        read_grey_picture(live_server.get(f"{url}/mask.png").content).reshape(prepared_study["shape"]), drawn
     )
     job = live_server.predict_and_wait(prepared_study["id"], outline="corrected", enhancing="yes")
     found = job["result"]
     prepared = prepare_study(read_study(picture_folder), model)
-    own = predict_prepared(
+    expected = predict_prepared(
         prepared, ClinicalData(PATIENT, 50.0, 0), model, has_enhancing_focus=True, reader_mask=drawn > 0
     )
-    assert [m["probability"] for m in found["markers"]] == [round(m.probability, 6) for m in own.markers]
+    assert [m["probability"] for m in found["markers"]] == [round(m.probability, 6) for m in expected.markers]
     assert (
         found["markers"][0]["decided_by"] == "reader's finding"
         and found["lesion"]["rule"] == "reader's outline"
@@ -151,44 +162,45 @@ def test_the_doctors_outline_is_asked_again(
     kept_file = live_server.server.store.get_correction_path(prepared_study["id"], job["outline_sha256"])
     assert (
         hashlib.sha256(kept_file.read_bytes()).hexdigest() == job["outline_sha256"]
-        and not answer["outline_sha256"]
+        and not finished_job["outline_sha256"]
     )
-    asked = [line for line in live_server.get("/api/audit").json() if line["subject"] == job["id"]]
-    assert asked[-1]["detail"]["outline_sha256"] == job["outline_sha256"]
-    assert live_server.delete(f"{place}/mask.png").status_code == 204
-    assert live_server.get(f"{place}/mask.png").status_code == 404
+    audit_lines = [line for line in live_server.get("/api/audit").json() if line["subject"] == job["id"]]
+    assert audit_lines[-1]["detail"]["outline_sha256"] == job["outline_sha256"]
+    assert live_server.delete(f"{url}/mask.png").status_code == 204
+    assert live_server.get(f"{url}/mask.png").status_code == 404
     assert (
-        live_server.predict_and_wait(prepared_study["id"])["result"]["markers"] == answer["result"]["markers"]
+        live_server.predict_and_wait(prepared_study["id"])["result"]["markers"]
+        == finished_job["result"]["markers"]
     )
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "error_text"),
     [(b"no picture", "not a readable PNG"), (None, "must be 240 x"), ("RGB", "mode RGB")],
 )
-def test_an_outline_that_is_none_is_refused(live_server, prepared_study, content, said) -> None:
+def test_an_invalid_outline_is_refused(live_server, prepared_study, content, error_text) -> None:
     if not isinstance(content, bytes):
         size = (240, 240 * prepared_study["shape"][0]) if content else (7, 7)
         buffer = BytesIO()
         Image.new(content or "L", size).save(buffer, "PNG")
         content = buffer.getvalue()
     refused = live_server.put(f"/api/studies/{prepared_study['id']}/mask.png", content=content)
-    assert refused.status_code == 422 and said in refused.json()["detail"]
+    assert refused.status_code == 422 and error_text in refused.json()["detail"]
     assert live_server.get(f"/api/studies/{prepared_study['id']}").json()["corrected"] is False
 
 
-def test_pictures_have_no_dicom_results_and_asking_leaves_nothing(
-    live_server, prepared_study, answer
+def test_dicom_results_of_pictures_are_refused_and_leave_no_file(
+    live_server, prepared_study, finished_job
 ) -> None:
-    folder = live_server.server.store.get_prediction_folder(prepared_study["id"], answer["id"])
+    folder = live_server.server.store.get_prediction_folder(prepared_study["id"], finished_job["id"])
     before = sorted(folder.iterdir())
-    refused = live_server.get(f"/api/predictions/{answer['id']}/dicom.zip")
+    refused = live_server.get(f"/api/predictions/{finished_job['id']}/dicom.zip")
     assert refused.status_code == 409 and "are not DICOM" in refused.json()["detail"]
     assert sorted(folder.iterdir()) == before
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "said"),
+    ("request_body", "status", "error_text"),
     [
         ({"age": 50}, 422, "Age or sex is missing"),
         ({"age": 500, "sex": 0}, 422, "age"),
@@ -197,19 +209,21 @@ def test_pictures_have_no_dicom_results_and_asking_leaves_nothing(
         ({"age": 50, "sex": 0, "colour": "red"}, 422, "colour"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(live_server, prepared_study, asked, status, said) -> None:
-    refused = live_server.post(f"/api/studies/{prepared_study['id']}/predictions", json=asked)
-    assert refused.status_code == status and said in refused.json()["detail"]
+def test_an_invalid_request_is_refused_in_one_sentence(
+    live_server, prepared_study, request_body, status, error_text
+) -> None:
+    refused = live_server.post(f"/api/studies/{prepared_study['id']}/predictions", json=request_body)
+    assert refused.status_code == status and error_text in refused.json()["detail"]
 
 
-def test_age_and_sex_may_be_unknown_if_that_is_said(live_server, prepared_study) -> None:
+def test_age_and_sex_may_be_declared_unknown(live_server, prepared_study) -> None:
     found = live_server.predict_and_wait(prepared_study["id"], age=None, sex=None, without_clinical=True)[
         "result"
     ]
     assert any("unknown" in warning for warning in found["warnings"])
 
 
-def test_a_refusal_is_a_sentence_and_data(live_server, prepared_study) -> None:
+def test_a_refusal_has_a_sentence_and_its_code(live_server, prepared_study) -> None:
     """The client translates the message by its code; it never compares texts."""
     refusals = {
         "no-such-study": live_server.get("/api/studies/nothing"),
@@ -224,26 +238,26 @@ def test_a_refusal_is_a_sentence_and_data(live_server, prepared_study) -> None:
         ),
     }
     for code, refused in refusals.items():
-        answer = refused.json()
-        told = from_message_record({"text": answer["detail"], **answer})
-        assert isinstance(told, Message) and told.code == code and told == answer["detail"]
+        body = refused.json()
+        message = from_message_record({"text": body["detail"], **body})
+        assert isinstance(message, Message) and message.code == code and message == body["detail"]
 
 
-def test_an_answer_brings_its_sentences_as_data(live_server, answer) -> None:
-    result = answer["result"]
+def test_a_result_contains_its_messages_as_data(live_server, finished_job) -> None:
+    result = finished_job["result"]
     texts = [m["performance"] for m in result["markers"]] + [result["lesion"]["rule"], *result["notes"][:0]]
     known = {record["text"]: from_message_record(record) for record in result["messages"]}
     assert all(isinstance(known[text], Message) for text in texts)
-    page = live_server.get(f"/api/predictions/{answer['id']}/report.html?language=zh").text
+    page = live_server.get(f"/api/predictions/{finished_job['id']}/report.html?language=zh").text
     assert "各序列合并为一个输入" in page and "交叉验证" in page and "cross-validation" not in page
 
 
-def test_a_mask_that_came_with_the_images_is_offered_and_not_used(
-    live_server, drawn_images, tmp_path
-) -> None:
+def test_a_mask_among_the_images_is_offered_and_not_used(live_server, drawn_images, tmp_path) -> None:
     study = live_server.upload_and_prepare(write_pictures(tmp_path / "P77", drawn_images))
     assert study["found_outline"] == "mask" and not study["corrected"]
-    offered = grey(live_server.get(f"/api/studies/{study['id']}/found.png").content).reshape(study["shape"])
+    offered = read_grey_picture(live_server.get(f"/api/studies/{study['id']}/found.png").content).reshape(
+        study["shape"]
+    )
     result = live_server.predict_and_wait(study["id"])["result"]
     used = sum(area is not None for area in result["lesion"]["areas_mm2"].values())
     assert set(np.unique(offered)) == {0, 255} and used and (offered > 0).any(axis=(1, 2)).sum() > 3
@@ -258,18 +272,18 @@ def test_a_mask_that_came_with_the_images_is_offered_and_not_used(
     assert not any("was not used" in note for note in corrected["notes"])
 
 
-def test_pathology_comes_later(live_server, answer) -> None:
-    place = f"/api/predictions/{answer['id']}/truth"
-    told = live_server.post(place, json={"marker": "idh", "value": "mutant", "note": "R132H"})
-    assert told.status_code == 201 and told.json()["value"] == "mutant"
-    assert live_server.post(place, json={"marker": "mgmt", "value": "high"}).status_code == 422
-    mistyped = live_server.post(place, json={"marker": "idh", "value": "mutnat"})
+def test_pathology_can_be_added_later(live_server, finished_job) -> None:
+    url = f"/api/predictions/{finished_job['id']}/truth"
+    stored = live_server.post(url, json={"marker": "idh", "value": "mutant", "note": "R132H"})
+    assert stored.status_code == 201 and stored.json()["value"] == "mutant"
+    assert live_server.post(url, json={"marker": "mgmt", "value": "high"}).status_code == 422
+    mistyped = live_server.post(url, json={"marker": "idh", "value": "mutnat"})
     assert mistyped.status_code == 422 and "use mutant or wild type" in mistyped.json()["detail"]
     line = next(one for one in live_server.get("/api/audit").json() if one["action"] == "truth told")
-    assert line["subject"] == answer["id"]
+    assert line["subject"] == finished_job["id"]
 
 
-def test_a_removed_study_is_gone_and_its_record_stays(live_server, make_patient_folder) -> None:
+def test_a_removed_study_is_deleted_and_its_result_is_kept(live_server, make_patient_folder) -> None:
     study = live_server.upload_and_prepare(make_patient_folder(1))
     job = live_server.predict_and_wait(study["id"])
     assert live_server.delete(f"/api/studies/{study['id']}").status_code == 204
@@ -279,7 +293,7 @@ def test_a_removed_study_is_gone_and_its_record_stays(live_server, make_patient_
     assert live_server.get(f"/api/predictions/{job['id']}/report.html").status_code == 410
 
 
-def test_every_model_says_what_it_is(live_server) -> None:
+def test_models_are_described(live_server) -> None:
     (model,) = live_server.get("/api/models").json()
     assert model["name"] == "tiny" and model["sequences"] == ["T1C", "FLAIR"]
     assert [marker["positive"] for marker in model["markers"]] == ["mutant", "high"]

@@ -22,7 +22,7 @@ from gliomark.server.security import ServerAddress
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory, tiny_weights):
+def client_with_tokens(tmp_path_factory, tiny_weights):
     """A server with a reader's and an admin's token."""
     data = tmp_path_factory.mktemp("guarded")
     database = create_test_database()
@@ -35,12 +35,12 @@ def guarded(tmp_path_factory, tiny_weights):
         yield client
 
 
-def bearer(token: str) -> dict[str, str]:
+def create_bearer_header(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def test_every_call_but_one_asks_for_a_token(guarded) -> None:
-    document = guarded.get("/api/openapi.json").json()
+def test_every_call_but_health_requires_a_token(client_with_tokens) -> None:
+    document = client_with_tokens.get("/api/openapi.json").json()
     calls = [(path, verb) for path, verbs in document["paths"].items() for verb in verbs]
     assert len(calls) > 15
     for path, verb in calls:
@@ -50,53 +50,77 @@ def test_every_call_but_one_asks_for_a_token(guarded) -> None:
             .replace("{index}", "0")
             .replace("{marker}", "m")
         )
-        for headers in ({}, bearer("wrong"), {"Authorization": "Basic x"}):
-            answer = guarded.request(verb, filled, headers=headers)
+        for headers in ({}, create_bearer_header("wrong"), {"Authorization": "Basic x"}):
+            answer = client_with_tokens.request(verb, filled, headers=headers)
             assert (answer.status_code == 401) is (path != "/api/health"), (path, verb, answer.text)
 
 
-def test_a_reader_is_no_admin(guarded) -> None:
-    assert guarded.get("/api/audit", headers=bearer(guarded.tokens["reader"])).status_code == 403
-    assert guarded.get("/api/audit", headers=bearer(guarded.tokens["admin"])).status_code == 200
-    assert guarded.get("/api/predictions", headers=bearer(guarded.tokens["reader"])).status_code == 200
+def test_a_reader_has_no_rights_of_an_admin(client_with_tokens) -> None:
+    assert (
+        client_with_tokens.get(
+            "/api/audit", headers=create_bearer_header(client_with_tokens.tokens["reader"])
+        ).status_code
+        == 403
+    )
+    assert (
+        client_with_tokens.get(
+            "/api/audit", headers=create_bearer_header(client_with_tokens.tokens["admin"])
+        ).status_code
+        == 200
+    )
+    assert (
+        client_with_tokens.get(
+            "/api/predictions", headers=create_bearer_header(client_with_tokens.tokens["reader"])
+        ).status_code
+        == 200
+    )
 
 
-def test_another_readers_study_is_not_removed(guarded, picture_folder) -> None:
+def test_another_readers_study_is_not_removed(client_with_tokens, picture_folder) -> None:
     files = [
         ("files", (f"P/{p.relative_to(picture_folder).as_posix()}", p.read_bytes()))
         for p in picture_folder.rglob("*.png")
     ]
-    sent = guarded.post("/api/studies", files=files, headers=bearer(guarded.tokens["admin"])).json()
-    place = f"/api/studies/{sent['id']}"
-    reader = bearer(guarded.tokens["reader"])
-    assert guarded.delete(place, headers=reader).status_code == 403
-    guarded.headers["Authorization"] = bearer(guarded.tokens["admin"])["Authorization"]
-    guarded.wait_for_state(place, ("ready",))
-    job = guarded.post(f"{place}/predictions", json={"age": 50, "sex": 0}).json()
-    del guarded.headers["Authorization"]
+    sent = client_with_tokens.post(
+        "/api/studies", files=files, headers=create_bearer_header(client_with_tokens.tokens["admin"])
+    ).json()
+    url = f"/api/studies/{sent['id']}"
+    reader = create_bearer_header(client_with_tokens.tokens["reader"])
+    assert client_with_tokens.delete(url, headers=reader).status_code == 403
+    client_with_tokens.headers["Authorization"] = create_bearer_header(client_with_tokens.tokens["admin"])[
+        "Authorization"
+    ]
+    client_with_tokens.wait_for_state(url, ("ready",))
+    job = client_with_tokens.post(f"{url}/predictions", json={"age": 50, "sex": 0}).json()
+    del client_with_tokens.headers["Authorization"]
     for change in (
         ("DELETE", f"/api/predictions/{job['id']}"),
-        ("PUT", f"{place}/mask.png"),
-        ("DELETE", f"{place}/mask.png"),
+        ("PUT", f"{url}/mask.png"),
+        ("DELETE", f"{url}/mask.png"),
     ):
-        assert guarded.request(*change, headers=reader).status_code == 403, change
-    assert guarded.delete(place, headers=bearer(guarded.tokens["admin"])).status_code == 204
+        assert client_with_tokens.request(*change, headers=reader).status_code == 403, change
+    assert (
+        client_with_tokens.delete(
+            url, headers=create_bearer_header(client_with_tokens.tokens["admin"])
+        ).status_code
+        == 204
+    )
 
 
-def test_tokens_are_kept_as_hashes_and_can_be_taken_back(guarded) -> None:
-    records = guarded.server.database
+def test_tokens_are_stored_as_hashes_and_can_be_revoked(client_with_tokens) -> None:
+    records = client_with_tokens.server.database
     token = records.add_token("short", "reader")
     with records.write_transaction() as session:
         kept = " ".join(
             str(vars(row)) for table in (TokenRow, AuditRow) for row in session.scalars(select(table))
         )
-    assert token not in kept and guarded.tokens["admin"] not in kept and hash_token(token) in kept
-    assert guarded.get("/api/predictions", headers=bearer(token)).status_code == 200
+    assert token not in kept and client_with_tokens.tokens["admin"] not in kept and hash_token(token) in kept
+    assert client_with_tokens.get("/api/predictions", headers=create_bearer_header(token)).status_code == 200
     records.revoke_token("short")
-    assert guarded.get("/api/predictions", headers=bearer(token)).status_code == 401
+    assert client_with_tokens.get("/api/predictions", headers=create_bearer_header(token)).status_code == 401
 
 
-def test_that_tokens_existed_is_never_forgotten(tmp_path) -> None:
+def test_the_existence_of_earlier_tokens_is_remembered(tmp_path) -> None:
     database = create_test_database()
     records = open_database(tmp_path, database)
     assert not records.has_had_tokens()
@@ -110,7 +134,7 @@ def test_that_tokens_existed_is_never_forgotten(tmp_path) -> None:
 
 
 @pytest.fixture
-def unstarted(tmp_path, tiny_weights, monkeypatch):
+def local_client(tmp_path, tiny_weights, monkeypatch):
     """A local server's application without workers, and its database as the command line opens it."""
     monkeypatch.delenv("GLIOMARK_TOKEN", raising=False)
     database = create_test_database()
@@ -120,24 +144,24 @@ def unstarted(tmp_path, tiny_weights, monkeypatch):
     return TestClient(create_app(server), base_url="http://127.0.0.1"), open_database(tmp_path, database)
 
 
-def test_once_tokens_existed_one_is_always_demanded(unstarted) -> None:
-    client, records = unstarted
-    assert client.get("/api/predictions").status_code == 200, "whoever uses this machine may ask"
+def test_a_token_is_required_after_all_were_revoked(local_client) -> None:
+    client, records = local_client
+    assert client.get("/api/predictions").status_code == 200, "users of this machine need no token"
     token = records.add_token("Dr. Wang", "reader")
-    for headers, status, code in [({}, 401, "token-wanted"), (bearer(token), 200, None)]:
+    for headers, status, code in [({}, 401, "token-wanted"), (create_bearer_header(token), 200, None)]:
         answer = client.get("/api/predictions", headers=headers)
         assert (answer.status_code, answer.json()["code"] if code else None) == (status, code)
     records.revoke_token("Dr. Wang")
-    for headers in ({}, bearer(token), bearer("")):
+    for headers in ({}, create_bearer_header(token), create_bearer_header("")):
         assert client.get("/api/predictions", headers=headers).status_code == 401
-    told = client.get("/api/predictions").json()
-    assert told["code"] == "token-wanted-again" and "gliomark token add" in told["detail"]
-    again = bearer(records.add_token("Dr. Li", "reader"))
+    answer = client.get("/api/predictions").json()
+    assert answer["code"] == "token-wanted-again" and "gliomark token add" in answer["detail"]
+    again = create_bearer_header(records.add_token("Dr. Li", "reader"))
     assert client.get("/api/predictions", headers=again).status_code == 200
 
 
-def test_the_documentation_needs_no_internet(unstarted) -> None:
-    client, _ = unstarted
+def test_the_documentation_needs_no_internet(local_client) -> None:
+    client, _ = local_client
     page = client.get("/api/docs")
     assert page.status_code == 200
     links = re.findall(r"""(?:src|href|url)\s*[=:]\s*["']([^"']+)["']""", page.text)
@@ -147,37 +171,41 @@ def test_the_documentation_needs_no_internet(unstarted) -> None:
         assert fetched.status_code == 200 and len(fetched.content) > 500, link
     assert "SwaggerUIBundle" in client.get("/api/docs/files/swagger-ui-bundle.js").text
     styles = client.get("/api/docs/files/swagger-ui.css").text
-    assert not re.search(r"""url\((?!["']?data:)|@import""", styles), "styles fetch nothing either"
+    assert not re.search(r"""url\((?!["']?data:)|@import""", styles), "styles fetch nothing from elsewhere"
     allowed = page.headers["Content-Security-Policy"]
-    assert allowed.startswith("default-src 'self'") and "http" not in allowed, "the browser itself sees to it"
+    assert allowed.startswith("default-src 'self'") and "http" not in allowed, "the browser enforces it"
 
 
-def test_other_names_and_other_sites_are_refused(live_server) -> None:
+def test_other_host_names_and_origins_are_refused(live_server) -> None:
     assert live_server.get("/api/predictions", headers={"Host": "evil.example"}).status_code == 403
     assert live_server.get("/api/predictions", headers={"Origin": "https://evil.example"}).status_code == 403
     own = f"127.0.0.1:{live_server.base_url.port}"
     assert live_server.get("/api/predictions", headers={"Origin": f"http://{own}"}).status_code == 200
 
 
-def test_a_large_body_is_refused_before_anybody_reads_it(guarded) -> None:
+def test_a_large_body_is_refused_before_it_is_read(client_with_tokens) -> None:
     for path in ("/api/predictions/x/truth", "/api/studies/x/predictions"):
-        refused = guarded.post(path, content=bytes(1 << 20), headers={"Content-Type": "application/json"})
+        refused = client_with_tokens.post(
+            path, content=bytes(1 << 20), headers={"Content-Type": "application/json"}
+        )
         assert refused.status_code == 413, refused.text
 
 
 @pytest.mark.parametrize("headers", [{"Host": "["}, {"Origin": "http://["}])
-def test_an_address_that_is_none(live_server, headers) -> None:
+def test_an_invalid_host_or_origin_is_refused(live_server, headers) -> None:
     assert live_server.get("/api/predictions", headers=headers).status_code == 403
 
 
-def test_a_secret_of_the_starter_is_asked_for(tmp_path, tiny_weights, monkeypatch) -> None:
+def test_a_token_in_the_environment_is_required(tmp_path, tiny_weights, monkeypatch) -> None:
     monkeypatch.setenv("GLIOMARK_TOKEN", "only this client knows")
-    gate = create_server(ServerConfig(tmp_path, model_files={"tiny": str(tiny_weights)})).authenticator
-    assert gate.startup_token == "only this client knows" and gate.is_loopback
+    authenticator = create_server(
+        ServerConfig(tmp_path, model_files={"tiny": str(tiny_weights)})
+    ).authenticator
+    assert authenticator.startup_token == "only this client knows" and authenticator.is_loopback
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "error_text"),
     [
         (ServerAddress("0.0.0.0"), "unencrypted"),  # noqa: S104
         (ServerAddress("::"), "unencrypted"),
@@ -187,13 +215,15 @@ def test_a_secret_of_the_starter_is_asked_for(tmp_path, tiny_weights, monkeypatc
         (ServerAddress(certificate=Path("nowhere"), key=Path(__file__)), "nowhere does not exist"),
     ],
 )
-def test_an_open_port_wants_tokens_and_tls(tmp_path, tiny_weights, monkeypatch, address, said) -> None:
+def test_a_port_open_to_the_network_requires_tokens_and_tls(
+    tmp_path, tiny_weights, monkeypatch, address, error_text
+) -> None:
     monkeypatch.delenv("GLIOMARK_TOKEN", raising=False)
-    with pytest.raises(GliomarkError, match=said):
+    with pytest.raises(GliomarkError, match=error_text):
         create_server(ServerConfig(tmp_path, address, model_files={"tiny": str(tiny_weights)}))
 
 
-def test_the_log_only_grows(live_server, prepared_study) -> None:
+def test_the_audit_log_is_append_only(live_server, prepared_study) -> None:
     engine = live_server.server.database.engine
     for line in ("UPDATE audit SET who = 'x'", "DELETE FROM audit"):
         with pytest.raises(DBAPIError, match="only grows"), engine.begin() as connection:
@@ -207,7 +237,7 @@ def test_the_log_only_grows(live_server, prepared_study) -> None:
     assert "x" not in {line["who"] for line in live_server.get("/api/audit").json()}
 
 
-def test_the_log_names_no_patient(live_server, prepared_study, caplog) -> None:
+def test_logs_contain_no_patient_names(live_server, prepared_study, caplog) -> None:
     caplog.set_level(logging.INFO)
     live_server.get("/api/predictions", params={"patient_id": PATIENT})
     live_server.predict_and_wait(prepared_study["id"])
@@ -219,15 +249,15 @@ def test_the_log_names_no_patient(live_server, prepared_study, caplog) -> None:
 def test_names_and_roles_are_checked(tmp_path) -> None:
     records = open_database(tmp_path, create_test_database())
     records.add_token("one", "reader")
-    for ask in (lambda: records.add_token("one", "admin"), lambda: records.add_token("two", "king"),
+    for call in (lambda: records.add_token("one", "admin"), lambda: records.add_token("two", "king"),
                 lambda: records.revoke_token("three")):  # fmt: skip
         with pytest.raises(GliomarkError):
-            ask()
+            call()
     with pytest.raises(GliomarkError, match="database cannot be opened"):
         open_database(tmp_path, "postgresql+nothing://x")
 
 
-def test_a_database_without_an_encoding_keeps_every_name(tmp_path: Path) -> None:
+def test_a_database_without_an_encoding_keeps_non_ascii_names(tmp_path: Path) -> None:
     """PostgreSQL creates such a cluster if no locale is set; names must not be returned as bytes."""
     records = open_database(
         tmp_path, create_test_database("ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")

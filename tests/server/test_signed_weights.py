@@ -36,7 +36,7 @@ def signed(tmp_path: Path, keys: Path) -> Path:
     return path
 
 
-def settings(data: Path, path: Path, trust: TrustPolicy) -> ServerConfig:
+def create_config(data: Path, path: Path, trust: TrustPolicy) -> ServerConfig:
     return ServerConfig(
         data, database_url=create_test_database(), model_files={"tiny": str(path)}, trust=trust
     )
@@ -44,26 +44,29 @@ def settings(data: Path, path: Path, trust: TrustPolicy) -> ServerConfig:
 
 def test_models_are_listed_with_their_signer(tmp_path: Path, signed: Path, keys: Path) -> None:
     trust = read_trust_policy([keys.with_suffix(".pub")], is_signature_required=True)
-    with run_server(settings(tmp_path / "data", signed, trust)) as client:
+    with run_server(create_config(tmp_path / "data", signed, trust)) as client:
         client.server.worker_pool.wait_for_models(120)
         (model,) = client.get("/api/models").json()
     assert [model["signature"]] == list(trust.public_keys)
 
 
-def test_a_worker_loads_what_was_checked_and_nothing_else(tmp_path: Path, signed: Path, keys: Path) -> None:
+def test_a_worker_loads_only_the_weights_that_were_checked(tmp_path: Path, signed: Path, keys: Path) -> None:
     trust = read_trust_policy([keys.with_suffix(".pub")], is_signature_required=True)
-    server = create_server(settings(tmp_path / "data", signed, trust))
-    given = server.worker_pool.trust
-    assert Worker(tmp_path / "data", server.model_files, given).models["tiny"].signature in trust.public_keys
+    server = create_server(create_config(tmp_path / "data", signed, trust))
+    trust_policy = server.worker_pool.trust
+    assert (
+        Worker(tmp_path / "data", server.model_files, trust_policy).models["tiny"].signature
+        in trust.public_keys
+    )
     content = signed.read_bytes()
     signed.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     sign_weights(signed, read_verified_content(signed, TrustPolicy()), keys.with_suffix(".key"), str)
     with pytest.raises(GliomarkError, match="has changed since the server checked it"):
-        _ = Worker(tmp_path / "data", server.model_files, given).models
+        _ = Worker(tmp_path / "data", server.model_files, trust_policy).models
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "error_text"),
     [
         (("--require-signed",), "no key is trusted"),
         (("--require-signed", "--trusted-key", "group.pub", "--model", "demo"), "not signed"),
@@ -73,11 +76,13 @@ def test_a_worker_loads_what_was_checked_and_nothing_else(tmp_path: Path, signed
         (("--require-signed", "--trusted-key", "absent.pub"), "cannot be used as a key"),
     ],
 )
-def test_the_server_does_not_start_with_others(tmp_path: Path, signed: Path, words, said: str) -> None:
+def test_the_server_does_not_start_with_untrusted_weights(
+    tmp_path: Path, signed: Path, arguments, error_text: str
+) -> None:
     create_key_pair(tmp_path / "other", "")
     command = [sys.executable, "-m", "gliomark", "serve", "--data", "data", "--port", "0"]
-    command += ["--model", f"tiny={signed}", *words]
+    command += ["--model", f"tiny={signed}", *arguments]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GLIOMARK_")}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
-    assert done.returncode == 1 and said in done.stderr, done.stderr
-    assert done.stderr.startswith("gliomark: ") and done.stderr.count("\n") == 1
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert result.returncode == 1 and error_text in result.stderr, result.stderr
+    assert result.stderr.startswith("gliomark: ") and result.stderr.count("\n") == 1

@@ -23,7 +23,7 @@ from tests.server.conftest import SMALL_LIMITS
 from gliomark.server.uploads import receive_form
 
 
-def packed(files: dict[str, bytes], compress: int = zipfile.ZIP_DEFLATED) -> bytes:
+def create_zip(files: dict[str, bytes], compress: int = zipfile.ZIP_DEFLATED) -> bytes:
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w", compress) as archive:
         for name, content in files.items():
@@ -31,29 +31,29 @@ def packed(files: dict[str, bytes], compress: int = zipfile.ZIP_DEFLATED) -> byt
     return buffer.getvalue()
 
 
-def link(name: str, to: str) -> bytes:
+def create_zip_with_link(name: str, target: str) -> bytes:
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         entry = zipfile.ZipInfo(name)
         entry.external_attr = (stat.S_IFLNK | 0o777) << 16
-        archive.writestr(entry, to)
+        archive.writestr(entry, target)
     return buffer.getvalue()
 
 
-def understated(declared: int) -> bytes:
+def create_zip_with_declared_size(declared: int) -> bytes:
     """A zip file whose directory declares a smaller size than its file has."""
-    whole = bytearray(packed({"P/T1C/1.png": bytes(SMALL_LIMITS.max_upload_bytes + 1)}))
-    at = whole.index(b"PK\x01\x02")
-    whole[at + 24 : at + 28] = declared.to_bytes(4, "little")
-    return bytes(whole)
+    content = bytearray(create_zip({"P/T1C/1.png": bytes(SMALL_LIMITS.max_upload_bytes + 1)}))
+    offset = content.index(b"PK\x01\x02")
+    content[offset + 24 : offset + 28] = declared.to_bytes(4, "little")
+    return bytes(content)
 
 
-def send(live, *files: tuple[str, bytes]):
-    return live.post("/api/studies", files=[("files", file) for file in files])
+def upload_files(client, *files: tuple[str, bytes]):
+    return client.post("/api/studies", files=[("files", file) for file in files])
 
 
 @pytest.fixture
-def nothing_left(live_server):
+def no_file_left(live_server):
     """Check that a refused upload leaves no file."""
     folder = live_server.server.store.data_folder / "studies"
     before = {path.name for path in folder.iterdir()}
@@ -62,46 +62,50 @@ def nothing_left(live_server):
 
 
 @pytest.mark.parametrize(
-    ("content", "status", "said"),
+    ("content", "status", "error_text"),
     [
-        (packed({"P/T1C/1.png": bytes(SMALL_LIMITS.max_upload_bytes + 1)}), 413, "unpacked zip file exceeds"),
-        (understated(10), 400, "cannot be unpacked"),
         (
-            packed({f"P/T1C/{n}.png": b"" for n in range(SMALL_LIMITS.max_upload_files + 1)}),
+            create_zip({"P/T1C/1.png": bytes(SMALL_LIMITS.max_upload_bytes + 1)}),
+            413,
+            "unpacked zip file exceeds",
+        ),
+        (create_zip_with_declared_size(10), 400, "cannot be unpacked"),
+        (
+            create_zip({f"P/T1C/{n}.png": b"" for n in range(SMALL_LIMITS.max_upload_files + 1)}),
             413,
             "more than 200 files",
         ),
-        (packed({"../../outside.png": b"x"}), 400, "not a path inside"),
-        (packed({"/etc/outside.png": b"x"}), 400, "not a path inside"),
-        (packed({"a\\..\\..\\outside.png": b"x"}), 400, "not a path inside"),
-        (packed({"C:/outside.png": b"x"}), 400, "not allowed"),
-        (link("P/T1C/1.png", "/etc/passwd"), 400, "contains the link"),
-        (packed({"P/T1C/1.png": b"x"})[:-30] + b"\0" * 30, 422, "contains no images of a patient"),
-        (packed({}), 400, "no file"),
-        (packed({"P/notes.txt": b"x"}), 422, "contains no images of a patient"),
-        (packed({"NAME": b"x"}).replace(b"NAME", b"\0AME"), 400, "is damaged"),
+        (create_zip({"../../outside.png": b"x"}), 400, "not a path inside"),
+        (create_zip({"/etc/outside.png": b"x"}), 400, "not a path inside"),
+        (create_zip({"a\\..\\..\\outside.png": b"x"}), 400, "not a path inside"),
+        (create_zip({"C:/outside.png": b"x"}), 400, "not allowed"),
+        (create_zip_with_link("P/T1C/1.png", "/etc/passwd"), 400, "contains the link"),
+        (create_zip({"P/T1C/1.png": b"x"})[:-30] + b"\0" * 30, 422, "contains no images of a patient"),
+        (create_zip({}), 400, "no file"),
+        (create_zip({"P/notes.txt": b"x"}), 422, "contains no images of a patient"),
+        (create_zip({"NAME": b"x"}).replace(b"NAME", b"\0AME"), 400, "is damaged"),
     ],
     ids=["bomb", "lying", "many", "up", "root", "back", "drive", "link", "cut", "empty", "other", "nameless"],
 )
-def test_a_zip_that_cannot_be_taken(live_server, nothing_left, content, status, said) -> None:
-    refused = send(live_server, ("sent.zip", content))
-    assert refused.status_code == status and said in refused.json()["detail"], refused.text
+def test_an_invalid_zip_file_is_refused(live_server, no_file_left, content, status, error_text) -> None:
+    refused = upload_files(live_server, ("sent.zip", content))
+    assert refused.status_code == status and error_text in refused.json()["detail"], refused.text
     assert not list(live_server.server.store.data_folder.parent.glob("**/outside.png"))
 
 
-def test_a_zip_of_a_patient_is_taken(live_server, picture_folder) -> None:
-    content = packed(
+def test_a_zip_file_of_a_patient_is_accepted(live_server, picture_folder) -> None:
+    content = create_zip(
         {
             f"some/{p.relative_to(picture_folder).as_posix()}": p.read_bytes()
             for p in picture_folder.rglob("*.png")
         }
     )
-    sent = send(live_server, ("sent.zip", content))
+    sent = upload_files(live_server, ("sent.zip", content))
     assert sent.status_code == 201 and sent.json()["patient_id"] == "some"
 
 
 @pytest.mark.parametrize(
-    ("files", "status", "said"),
+    ("files", "status", "error_text"),
     [
         ([("../../outside.png", b"x")], 400, "not a path inside"),
         ([("P/T1C/1.png", b"x"), ("P/T1C/1.png", b"y")], 400, "twice"),
@@ -112,41 +116,41 @@ def test_a_zip_of_a_patient_is_taken(live_server, picture_folder) -> None:
     ],
     ids=["up", "twice", "long", "png called dcm", "no pictures", "none"],
 )
-def test_files_that_cannot_be_taken(live_server, nothing_left, files, status, said) -> None:
-    refused = send(live_server, *files)
-    assert refused.status_code == status and said in refused.json()["detail"], refused.text
+def test_invalid_files_are_refused(live_server, no_file_left, files, status, error_text) -> None:
+    refused = upload_files(live_server, *files)
+    assert refused.status_code == status and error_text in refused.json()["detail"], refused.text
     assert str(live_server.server.store.data_folder) not in refused.text, (
-        "where things lie is nobody's business"
+        "paths of the server are not revealed"
     )
 
 
-def test_two_patients_in_one_upload(live_server, nothing_left, picture_folder, tmp_path) -> None:
+def test_two_patients_in_one_upload_are_refused(live_server, no_file_left, picture_folder, tmp_path) -> None:
     for name in ("甲", "乙"):
         shutil.copytree(picture_folder, tmp_path / "both" / name)
     refused = live_server.upload(tmp_path / "both")
     assert refused.status_code == 422 and "2 patients (乙, 甲)" in refused.json()["detail"]
 
 
-def test_an_unknown_model(live_server, nothing_left, picture_folder) -> None:
+def test_an_unknown_model_is_refused(live_server, no_file_left, picture_folder) -> None:
     assert (
         "no model 'other'; choose tiny" in live_server.upload(picture_folder, model="other").json()["detail"]
     )
 
 
-def test_a_long_name_in_rare_letters_is_cut_to_what_a_folder_may_have(live_server, picture_folder) -> None:
+def test_a_long_name_of_multibyte_characters_is_shortened(live_server, picture_folder) -> None:
     files = [
         ("files", (p.relative_to(picture_folder).as_posix(), p.read_bytes()))
         for p in sorted(picture_folder.rglob("*.png"))
     ]
-    named = live_server.post("/api/studies", files=files, data={"patient_id": "\U00020000" * 80})
-    assert named.status_code == 201 and named.json()["patient_id"] == "\U00020000" * 20
+    uploaded = live_server.post("/api/studies", files=files, data={"patient_id": "\U00020000" * 80})
+    assert uploaded.status_code == 201 and uploaded.json()["patient_id"] == "\U00020000" * 20
 
 
-def test_many_fields_and_a_study_that_cannot_be(live_server, nothing_left) -> None:
-    many = live_server.post(
+def test_too_many_fields_and_impossible_ids_are_refused(live_server, no_file_left) -> None:
+    refused = live_server.post(
         "/api/studies", files=[("files", ("a/1.png", b"x"))], data={f"f{n}": "" for n in range(20)}
     )
-    assert many.status_code == 400 and "too many fields" in many.json()["detail"]
+    assert refused.status_code == 400 and "too many fields" in refused.json()["detail"]
     assert (
         live_server.get("/api/studies/%00").status_code
         == live_server.get("/api/predictions/%00").status_code
@@ -154,29 +158,29 @@ def test_many_fields_and_a_study_that_cannot_be(live_server, nothing_left) -> No
     )
 
 
-def test_a_small_file_that_unpacks_to_gigabytes_is_refused(live_server, nothing_left, tmp_path) -> None:
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused(live_server, no_file_left, tmp_path) -> None:
     header = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), np.eye(4)).header
     header.set_data_shape((2000, 2000, 2000))
     bomb = gzip.compress(header.binaryblock + bytes(4) + bytes(1 << 20))
     started = time.monotonic()
-    refused = send(live_server, ("P/T1C.nii.gz", bomb), ("P/FLAIR.nii.gz", bomb))
+    refused = upload_files(live_server, ("P/T1C.nii.gz", bomb), ("P/FLAIR.nii.gz", bomb))
     assert refused.status_code == 422 and "8000 million voxels" in refused.json()["detail"], refused.text
     assert time.monotonic() - started < 10
 
 
-def test_sequences_without_a_folder_around_them(live_server, picture_folder) -> None:
+def test_sequence_folders_without_a_patient_folder_are_accepted(live_server, picture_folder) -> None:
     files = [
         ("files", (p.relative_to(picture_folder).as_posix(), p.read_bytes()))
         for p in sorted(picture_folder.rglob("*.png"))
     ]
-    named = live_server.post("/api/studies", files=files, data={"patient_id": "王 1"})
-    assert named.status_code == 201 and named.json()["patient_id"] == "王 1"
+    uploaded = live_server.post("/api/studies", files=files, data={"patient_id": "王 1"})
+    assert uploaded.status_code == 201 and uploaded.json()["patient_id"] == "王 1"
 
 
-def test_a_large_study_lies_on_disk_not_in_memory_as_it_comes(tmp_path) -> None:
+def test_a_large_upload_is_stored_on_disk_not_in_memory(tmp_path) -> None:
     content, count = b"x" * 300_000, 60
 
-    async def body() -> AsyncIterator[bytes]:
+    async def generate_body() -> AsyncIterator[bytes]:
         for number in range(count):
             yield f'--b\r\nContent-Disposition: form-data; name="files"; filename="P/{number}.dcm"\r\n\r\n'.encode()
             yield content
@@ -184,66 +188,66 @@ def test_a_large_study_lies_on_disk_not_in_memory_as_it_comes(tmp_path) -> None:
         yield b"--b--\r\n"
 
     tracemalloc.start()
-    anyio.run(receive_form, "multipart/form-data; boundary=b", body(), tmp_path / "in", SMALL_LIMITS)
-    _, most = tracemalloc.get_traced_memory()
+    anyio.run(receive_form, "multipart/form-data; boundary=b", generate_body(), tmp_path / "in", SMALL_LIMITS)
+    _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert most < 3e6, f"{most / 1e6:.1f} MB of {len(content) * count / 1e6:.0f} MB"
+    assert peak_bytes < 3e6, f"{peak_bytes / 1e6:.1f} MB of {len(content) * count / 1e6:.0f} MB"
     assert {path.stat().st_size for path in (tmp_path / "in" / "P").iterdir()} == {len(content)}
 
 
 # ---- invalid bodies, over a plain socket --------------------------------------------------------------------
 
 
-def begin(live, *headers: str) -> socket.socket:
-    """A connection that has sent these header lines and nothing else."""
-    port = live.base_url.port
-    line = socket.create_connection(("127.0.0.1", port), timeout=20)
-    told = [
+def open_upload(client, *headers: str) -> socket.socket:
+    """Return a connection that has sent these header lines and nothing else."""
+    port = client.base_url.port
+    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+    header_lines = [
         "POST /api/studies HTTP/1.1",
         f"Host: 127.0.0.1:{port}",
         "Content-Type: multipart/form-data; boundary=x",
         *headers,
     ]
-    line.sendall(("\r\n".join(told) + "\r\n\r\n").encode())
-    return line
+    connection.sendall(("\r\n".join(header_lines) + "\r\n\r\n").encode())
+    return connection
 
 
-def status(line: socket.socket) -> int:
-    return int(line.recv(4096).split()[1])
+def read_status(connection: socket.socket) -> int:
+    return int(connection.recv(4096).split()[1])
 
 
-def test_ten_gigabytes_are_refused_before_they_come(live_server) -> None:
+def test_an_upload_of_ten_gigabytes_is_refused_by_its_header(live_server) -> None:
     started = time.monotonic()
-    with begin(live_server, "Content-Length: 10000000000") as line:
-        assert status(line) == 413
+    with open_upload(live_server, "Content-Length: 10000000000") as connection:
+        assert read_status(connection) == 413
     assert time.monotonic() - started < 5
 
 
-def test_a_body_without_a_size_is_counted(live_server) -> None:
-    with begin(live_server, "Transfer-Encoding: chunked") as line:
+def test_a_body_without_a_size_is_measured(live_server) -> None:
+    with open_upload(live_server, "Transfer-Encoding: chunked") as connection:
         head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a/b.png"\r\n\r\n'
-        line.sendall(f"{len(head):x}\r\n".encode() + head + b"\r\n")
-        piece = b"100000\r\n" + bytes(1 << 20) + b"\r\n"
-        answered: list[int] = []
-        reader = threading.Thread(target=lambda: answered.append(status(line)))
+        connection.sendall(f"{len(head):x}\r\n".encode() + head + b"\r\n")
+        chunk = b"100000\r\n" + bytes(1 << 20) + b"\r\n"
+        statuses: list[int] = []
+        reader = threading.Thread(target=lambda: statuses.append(read_status(connection)))
         reader.start()
         for _ in range((SMALL_LIMITS.max_upload_bytes >> 20) + 4):
             try:
-                line.sendall(piece)
+                connection.sendall(chunk)
             except OSError:
                 break
         reader.join(timeout=20)
-        assert answered == [413]
+        assert statuses == [413]
 
 
-def test_slow_uploads_take_no_more_than_their_places(live_server, picture_folder) -> None:
+def test_slow_uploads_hold_no_more_than_their_slots(live_server, picture_folder) -> None:
     """Five hundred connections that send a header and then nothing."""
-    lines = [begin(live_server, "Content-Length: 1000") for _ in range(500)]
+    connections = [open_upload(live_server, "Content-Length: 1000") for _ in range(500)]
     try:
-        found = [status(line) for line in lines]
+        found = [read_status(connection) for connection in connections]
     finally:
-        for line in lines:
-            line.close()
+        for connection in connections:
+            connection.close()
     assert sorted(set(found)) == [408, 503] and found.count(408) >= SMALL_LIMITS.max_uploads
     assert live_server.get("/api/health").status_code == 200
     assert live_server.upload(picture_folder).status_code == 201, "the slots are free again"

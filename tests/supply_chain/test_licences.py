@@ -55,8 +55,8 @@ def test_the_reviewed_and_stated_packages_are_still_needed() -> None:
     assert set(RULES.reviewed) <= set(PACKAGES) and set(RULES.stated) <= set(PACKAGES)
 
 
-def installed(folder: Path, metadata: str, licence: str = "") -> Distribution:
-    """Installed package with the given licence metadata."""
+def create_installed_package(folder: Path, metadata: str, licence: str = "") -> Distribution:
+    """Create an installed package with the given licence metadata."""
     info = folder / "thing-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.4\nName: thing\nVersion: 1.0\n{metadata}\n", "utf-8")
@@ -80,11 +80,11 @@ def installed(folder: Path, metadata: str, licence: str = "") -> Distribution:
     ],
 )
 def test_a_licence_is_read_as_spdx(tmp_path: Path, metadata: str, text: str, licence: str) -> None:
-    assert find_licence(installed(tmp_path, metadata, text), RULES) == licence
+    assert find_licence(create_installed_package(tmp_path, metadata, text), RULES) == licence
 
 
 @pytest.mark.parametrize(
-    "name, licence, said",
+    "name, licence, objection",
     [
         ("thing", "GPL-3.0-or-later", "thing: GPL-3.0-or-later is not an allowed licence"),
         ("thing", "AGPL-3.0-only", "thing: AGPL-3.0-only is not"),
@@ -94,8 +94,8 @@ def test_a_licence_is_read_as_spdx(tmp_path: Path, metadata: str, text: str, lic
         ("fpdf2", "unknown", "fpdf2: the licence is unknown"),
     ],
 )  # fmt: skip
-def test_what_may_not_be_used_is_said_by_name(name: str, licence: str, said: str) -> None:
-    assert (find_objection(name, licence, RULES) or "").startswith(said)
+def test_a_package_that_may_not_be_used_is_named(name: str, licence: str, objection: str) -> None:
+    assert (find_objection(name, licence, RULES) or "").startswith(objection)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_what_may_not_be_used_is_said_by_name(name: str, licence: str, said: str
         ("GPL-3.0-only WITH GCC-exception-3.1", False),
     ],
 )
-def test_an_expression_is_weighed(licence: str, allowed: bool) -> None:
+def test_a_licence_expression_is_evaluated(licence: str, allowed: bool) -> None:
     assert is_allowed(licence, RULES) is allowed
 
 

@@ -26,8 +26,8 @@ EXTRAS = PROJECT["project"]["optional-dependencies"]
 INSTALLED = {"base": ("torch", "base"), "users": ("torch", "base", "extras"), "developers": LOCKS}
 
 
-def pinned(locks: tuple[str, ...]) -> dict[str, str]:
-    """Version by package in these lock files."""
+def read_pinned_versions(locks: tuple[str, ...]) -> dict[str, str]:
+    """Read the version of every package in these lock files."""
     return {
         name: next(iter(requirement.specifier)).version
         for lock in locks
@@ -35,26 +35,28 @@ def pinned(locks: tuple[str, ...]) -> dict[str, str]:
     }
 
 
-def asked() -> list[tuple[str, str]]:
-    """Direct dependencies of pyproject.toml and its build system, each with the group that installs it."""
-    needs = {
+def list_direct_dependencies() -> list[tuple[str, str]]:
+    """List the direct dependencies of pyproject.toml and its build system, each with the group that installs it."""
+    requirements = {
         "base": PROJECT["project"]["dependencies"],
         "build": PROJECT["build-system"]["requires"],
     } | EXTRAS
-    whose = {"base": "base", "build": "base"} | {
+    group_by_extra = {"base": "base", "build": "base"} | {
         extra: "developers" if extra in DEVELOPER_EXTRAS else "users" for extra in EXTRAS
     }
-    return [(whose[extra], need) for extra, all_of_it in needs.items() for need in all_of_it]
+    return [
+        (group_by_extra[extra], requirement) for extra, group in requirements.items() for requirement in group
+    ]
 
 
-@pytest.mark.parametrize("who, need", asked())
-def test_the_lock_satisfies_pyproject(who: str, need: str) -> None:
-    requirement = Requirement(need)
+@pytest.mark.parametrize("group, dependency", list_direct_dependencies())
+def test_the_lock_satisfies_pyproject(group: str, dependency: str) -> None:
+    requirement = Requirement(dependency)
     if requirement.name == "gliomark":  # an extra that includes other extras, which are tested separately
         assert requirement.extras <= set(EXTRAS)
         return
-    version = pinned(INSTALLED[who])[canonicalize_name(requirement.name)]
-    assert requirement.specifier.contains(version, prereleases=True), f"{need}: the lock has {version}"
+    version = read_pinned_versions(INSTALLED[group])[canonicalize_name(requirement.name)]
+    assert requirement.specifier.contains(version, prereleases=True), f"{dependency}: the lock has {version}"
 
 
 @pytest.mark.parametrize("lock", [*LOCKS, "torch-cpu"])
@@ -68,13 +70,13 @@ def test_every_requirement_is_one_version_with_hashes(lock: str) -> None:
         assert requirement.url is None, f"{name} contains a URL"
 
 
-def test_a_package_stands_in_one_lock() -> None:
+def test_a_package_is_in_one_lock_file() -> None:
     """Lock files that are installed together cannot conflict."""
     counted = Counter(name for lock in LOCKS for name in read_lock(lock))
     assert [name for name, times in counted.items() if times > 1] == []
 
 
-def test_every_dependency_of_what_is_installed_is_locked() -> None:
+def test_every_dependency_of_a_locked_package_is_locked() -> None:
     """According to the metadata of this environment, the lock files contain all dependencies of their packages."""
     known: set[str] = set()
     for lock in LOCKS:
@@ -83,12 +85,14 @@ def test_every_dependency_of_what_is_installed_is_locked() -> None:
         for name, (requirement, _) in locked.items():
             if lock == "torch" or (requirement.marker and not requirement.marker.evaluate()):
                 continue
-            for need in map(Requirement, distribution(name).requires or []):
-                if need.marker is None or need.marker.evaluate({"extra": ""}):
-                    assert canonicalize_name(need.name) in known, f"{name} in {lock}.lock needs {need}"
+            for dependency in map(Requirement, distribution(name).requires or []):
+                if dependency.marker is None or dependency.marker.evaluate({"extra": ""}):
+                    assert canonicalize_name(dependency.name) in known, (
+                        f"{name} in {lock}.lock needs {dependency}"
+                    )
 
 
-def test_torch_alone_brings_cuda() -> None:
+def test_cuda_is_locked_only_with_torch() -> None:
     """The lock file of the CPU build can replace torch.lock completely."""
     assert check_cpu_build() is None
     for lock in ("base", "extras", "dev"):
@@ -97,13 +101,13 @@ def test_torch_alone_brings_cuda() -> None:
 
 
 @pytest.mark.parametrize("lock", [*LOCKS, "torch-cpu"])
-def test_no_address_stands_in_a_lock(lock: str) -> None:
+def test_a_lock_file_contains_no_addresses(lock: str) -> None:
     """The package index is configured in pip, not in a lock file."""
     text = (REQUIREMENTS / f"{lock}.lock").read_text("utf-8")
     assert not re.search(r"://|--(extra-)?index|--find-links|file:|(?<!\w)/\w+/", text)
 
 
-def test_a_lock_reads_as_pip_reads_it() -> None:
+def test_a_lock_file_is_parsed_like_pip_does() -> None:
     first = "a.b==1.0 ; sys_platform == 'linux' \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\n"
     locked = parse_lock(f"# heading\n{first}c==2\n")
     assert {name: hashes for name, (_, hashes) in locked.items()} == {"a-b": ["aa", "bb"], "c": []}

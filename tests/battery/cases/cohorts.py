@@ -90,9 +90,12 @@ def reshape_dataset(key: str, *shape: int) -> Callable[[h5py.File], None]:
 
 
 def create_cases_at(
-    doors: tuple[str, ...], name: str, kind: str, change: FolderChange, *says: str
+    doors: tuple[str, ...], name: str, kind: str, change: FolderChange, *expected_messages: str
 ) -> list[Case]:
-    return [expect_refusal(door, f"cohort {name}", kind, copy_cohort(change), *says) for door in doors]
+    return [
+        expect_refusal(door, f"cohort {name}", kind, copy_cohort(change), *expected_messages)
+        for door in doors
+    ]
 
 
 UNREADABLE = ("cohort-record-damaged",)

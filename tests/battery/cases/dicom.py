@@ -103,11 +103,11 @@ def set_raw_value(name: str, text: bytes) -> BytesChange:
     return change
 
 
-def series_case(name: str, kind: str, change: FolderChange, *says: str) -> Case:
+def create_series_case(name: str, kind: str, change: FolderChange, *says: str) -> Case:
     return expect_refusal(DOOR, f"DICOM {name}", kind, copy_patient("classic", change), *says)
 
 
-def enhanced_case(name: str, kind: str, how: BytesChange, *says: str) -> Case:
+def create_enhanced_case(name: str, kind: str, how: BytesChange, *says: str) -> Case:
     return expect_refusal(
         DOOR, f"enhanced DICOM {name}", kind, copy_patient("enhanced", change_files(FRAMES, how)), *says
     )
@@ -140,7 +140,7 @@ def insert_private_element(size: int, stated: int | None = None) -> BytesChange:
 
 CUTS = (
     [
-        series_case(
+        create_series_case(
             f"whose every FLAIR is cut after {kept:g}",
             "truncation",
             change_files(ALL, truncate_bytes(kept)),
@@ -149,11 +149,11 @@ CUTS = (
         for kept in (0.0, 100, 131, 140, 400, 0.5, 0.999)
     ]
     + [
-        enhanced_case(f"cut after {kept:g}", "truncation", truncate_bytes(kept), *SERIES_LOST)
+        create_enhanced_case(f"cut after {kept:g}", "truncation", truncate_bytes(kept), *SERIES_LOST)
         for kept in (0.0, 140, 600, 0.5, 0.999)
     ]
     + [
-        series_case(
+        create_series_case(
             f"of which one is cut after {kept:g}",
             "truncation",
             change_files(ONE, truncate_bytes(kept)),
@@ -162,7 +162,7 @@ CUTS = (
         for kept in (0.0, 200, 0.5, 0.99)
     ]
     + [
-        series_case(
+        create_series_case(
             f"with chance in every FLAIR's header, {seed}",
             "noise",
             change_files(ALL, lambda c, seed=seed: corrupt_bytes(seed, 0.2)(c[:900]) + c[900:]),
@@ -177,7 +177,7 @@ CUTS = (
 
 FRAME_BOMBS = (
     [
-        series_case(
+        create_series_case(
             f"claiming {count} frames",
             "bomb",
             set_tags_everywhere(NumberOfFrames=count),
@@ -187,36 +187,38 @@ FRAME_BOMBS = (
         for count in (10**9, 2**31 - 1, 500, -5)
     ]
     + [
-        enhanced_case(
+        create_enhanced_case(
             f"claiming {count} frames", "bomb", set_tags(NumberOfFrames=count), "dicom-frames", *SERIES_LOST
         )
         for count in (10**9, 19, 0, 17)
     ]
     + [
-        series_case(
+        create_series_case(
             "claiming a billion frames of one pixel",
             "bomb",
             set_tags_everywhere(NumberOfFrames=10**9, Rows=1, Columns=1),
             "dicom-frames",
             *SERIES_LOST,
         ),
-        series_case(
+        create_series_case(
             "claiming 65535 x 65535",
             "bomb",
             set_tags_everywhere(Rows=65535, Columns=65535),
             "dicom-frames",
             *SERIES_LOST,
         ),
-        series_case("of no rows", "impossible dimensions", set_tags_everywhere(Rows=0), *SERIES_LOST),
-        series_case("without Rows", "missing part", set_tags_everywhere(Rows=None), *SERIES_LOST),
-        series_case("without pixels", "missing part", set_tags_everywhere(PixelData=None), *SERIES_LOST),
-        series_case(
+        create_series_case("of no rows", "impossible dimensions", set_tags_everywhere(Rows=0), *SERIES_LOST),
+        create_series_case("without Rows", "missing part", set_tags_everywhere(Rows=None), *SERIES_LOST),
+        create_series_case(
+            "without pixels", "missing part", set_tags_everywhere(PixelData=None), *SERIES_LOST
+        ),
+        create_series_case(
             "with half its pixels",
             "pixel length",
             change_files(ALL, edit_object(lambda d: halve_pixels(d))),
             *SERIES_LOST,
         ),
-        series_case(
+        create_series_case(
             "with twice its columns",
             "pixel length",
             set_tags_everywhere(Columns=176),
@@ -232,18 +234,22 @@ def halve_pixels(one: FileDataset) -> None:
 
 
 BITS = [
-    series_case("of 20 bits in 16", "bits", set_tags_everywhere(BitsStored=20, HighBit=19), "dicom-bits"),
-    series_case("whose high bit is 3", "bits", set_tags_everywhere(BitsStored=12, HighBit=3), "dicom-bits"),
-    series_case(
+    create_series_case(
+        "of 20 bits in 16", "bits", set_tags_everywhere(BitsStored=20, HighBit=19), "dicom-bits"
+    ),
+    create_series_case(
+        "whose high bit is 3", "bits", set_tags_everywhere(BitsStored=12, HighBit=3), "dicom-bits"
+    ),
+    create_series_case(
         "of values beyond its bits", "bits", set_tags_everywhere(BitsStored=3, HighBit=2), "dicom-bits-beyond"
     ),
-    series_case(
+    create_series_case(
         "of 7 bits allocated", "bits", set_tags_everywhere(BitsAllocated=7), "dicom-bits", *SERIES_LOST
     ),
-    series_case(
+    create_series_case(
         "of 64 bits allocated", "bits", set_tags_everywhere(BitsAllocated=64), "dicom-bits", *SERIES_LOST
     ),
-    series_case(
+    create_series_case(
         "in colour",
         "colour",
         set_tags_everywhere(PhotometricInterpretation="RGB", SamplesPerPixel=3),
@@ -251,7 +257,7 @@ BITS = [
         "colour",
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "by a palette",
         "colour",
         set_tags_everywhere(PhotometricInterpretation="PALETTE COLOR"),
@@ -259,14 +265,14 @@ BITS = [
         "colour",
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "of an unknown kind of grey",
         "colour",
         set_tags_everywhere(PhotometricInterpretation="MONOCHROME9"),
         "dicom-photometric",
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "of 9 samples a pixel by planes",
         "colour",
         set_tags_everywhere(SamplesPerPixel=9, PlanarConfiguration=1),
@@ -283,8 +289,8 @@ def create_raw_slope(text: str) -> pydicom.dataelem.RawDataElement:
     return pydicom.dataelem.RawDataElement(tag, "DS", len(text), text.encode(), 0, False, True)
 
 
-PLACES = [
-    series_case(
+POSITIONS = [
+    create_series_case(
         "at places of no numbers",
         "NaN and inf",
         change_files(ALL, set_raw_value("ImagePositionPatient", b"nan\\nan\\nan ")),
@@ -292,7 +298,7 @@ PLACES = [
         "dicom-place-wrong",
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "at places beyond numbers",
         "NaN and inf",
         change_files(ALL, set_raw_value("ImagePositionPatient", b"1e999\\0\\0 ")),
@@ -300,7 +306,7 @@ PLACES = [
         "dicom-place-wrong",
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "at two coordinates",
         "VR lie",
         change_files(ALL, set_raw_value("ImagePositionPatient", b"0\\0 ")),
@@ -308,48 +314,48 @@ PLACES = [
         "dicom-place-wrong",
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "without places",
         "missing part",
         set_tags_everywhere(ImagePositionPatient=None),
         "dicom-place-missing",
     ),
-    series_case(
+    create_series_case(
         "without directions",
         "missing part",
         set_tags_everywhere(ImageOrientationPatient=None),
         "dicom-place-missing",
         "dicom-place-wrong",
     ),
-    series_case(
+    create_series_case(
         "with directions of zeros",
         "singular affine",
         set_tags_everywhere(ImageOrientationPatient=[0] * 6),
         "dicom-place-wrong",
         "dicom-place-missing",
     ),
-    series_case(
+    create_series_case(
         "with parallel directions",
         "singular affine",
         set_tags_everywhere(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]),
         "dicom-place-wrong",
         "dicom-place-missing",
     ),
-    series_case(
+    create_series_case(
         "with a spacing of 0",
         "spacing",
         set_tags_everywhere(PixelSpacing=[0, 0]),
         "dicom-place-wrong",
         "dicom-place-missing",
     ),
-    series_case(
+    create_series_case(
         "with a negative spacing",
         "spacing",
         set_tags_everywhere(PixelSpacing=[-2.5, -2.5]),
         "dicom-place-wrong",
         "dicom-place-missing",
     ),
-    series_case(
+    create_series_case(
         "with a spacing of no number",
         "spacing",
         change_files(ALL, set_raw_value("PixelSpacing", b"nan\\nan ")),
@@ -357,7 +363,7 @@ PLACES = [
         "dicom-place-missing",
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "with a huge spacing",
         "spacing",
         set_tags_everywhere(PixelSpacing=[1e9, 1e9]),
@@ -365,21 +371,21 @@ PLACES = [
         "field-of-no-head",
         "dicom-place-missing",
     ),
-    series_case(
+    create_series_case(
         "all at one place",
         "duplicates",
         set_tags_everywhere(ImagePositionPatient=[0, 0, 0]),
         "dicom-one-place",
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "of one slice",
         "wrong number of slices",
         delete_files("FLAIR/0[01][!9].dcm"),
         "dicom-single-image",
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "with one uid for every image",
         "duplicates",
         set_tags_everywhere(SOPInstanceUID="1.2.3"),
@@ -390,20 +396,20 @@ PLACES = [
 ]
 
 PATIENTS = [
-    series_case(
+    create_series_case(
         "of which FLAIR has another id",
         "mixed patients",
         set_tags_everywhere(PatientID="P002"),
         "dicom-two-ids",
         "sequence-missing",
     ),
-    series_case(
+    create_series_case(
         "of which FLAIR has another name",
         "mixed patients",
         set_tags_everywhere(PatientName="Other^Person"),
         "dicom-two-names",
     ),
-    series_case(
+    create_series_case(
         "of which FLAIR was born otherwise",
         "mixed patients",
         change_files(
@@ -411,14 +417,14 @@ PATIENTS = [
         ),
         "dicom-two-birth-dates",
     ),
-    series_case(
+    create_series_case(
         "without MR",
         "another kind",
         change_files("*/*.dcm", set_tags(Modality="CT", SOPClassUID="1.2.840.10008.5.1.4.1.1.2")),
         "dicom-no-mr",
         "dicom-no-sequence",
     ),
-    series_case(
+    create_series_case(
         "whose series are unknown",
         "missing part",
         change_files(
@@ -433,7 +439,7 @@ PATIENTS = [
         ),
         "dicom-no-sequence",
     ),
-    series_case("without FLAIR", "missing part", delete_files("FLAIR"), "sequence-missing"),
+    create_series_case("without FLAIR", "missing part", delete_files("FLAIR"), "sequence-missing"),
 ]
 
 SHAPES = [
@@ -444,19 +450,19 @@ SHAPES = [
         copy_patient("classic", copy_file(ONE, "x.dcm"), change_files("x.dcm", truncate_bytes(0.5))),
         "dicom-duplicate-uid",
     ),
-    series_case(
+    create_series_case(
         "with sequences 10 000 deep",
         "nested",
         change_files(ALL, insert_nested_sequence(10_000)),
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "with sequences 500 000 deep",
         "nested",
         change_files(ALL, insert_nested_sequence(500_000)),
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "whose sequence does not end",
         "truncation",
         change_files(
@@ -464,41 +470,41 @@ SHAPES = [
         ),
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "with a private tag that claims 4 GB",
         "length lie",
         change_files(ALL, insert_private_element(10, 0xFFFFFFF0)),
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "with a group that goes backwards",
         "VR lie",
         change_files(ALL, lambda c: c[:132] + struct.pack("<HH2sH", 0x7FE0, 0x10, b"ZZ", 3) + c[132:]),
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "with half its columns stated", "pixel length", set_tags_everywhere(Columns=44), *SERIES_LOST
     ),
-    series_case("with a row less stated", "pixel length", set_tags_everywhere(Rows=70), *SERIES_LOST),
-    series_case(
+    create_series_case("with a row less stated", "pixel length", set_tags_everywhere(Rows=70), *SERIES_LOST),
+    create_series_case(
         "with pixels of unknown length",
         "encapsulation",
         change_files(ALL, edit_object(lambda d: encapsulate_pixels(d))),
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "called RLE without frames",
         "encapsulation",
         change_files(ALL, edit_object(lambda d: set_encapsulated_pixels(d, RLELossless, []))),
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "called RLE with a frame of zeros",
         "encapsulation",
         change_files(ALL, edit_object(lambda d: set_encapsulated_pixels(d, RLELossless, [bytes(70)]))),
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "called RLE with 4 billion segments",
         "encapsulation",
         change_files(
@@ -506,7 +512,7 @@ SHAPES = [
         ),
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "called JPEG 2000 claiming 65535 squared",
         "bomb",
         change_files(
@@ -517,7 +523,7 @@ SHAPES = [
         ),
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "called JPEG 2000 of 4 billion squared",
         "bomb",
         change_files(
@@ -530,7 +536,7 @@ SHAPES = [
         ),
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "called JPEG with chance in it",
         "encapsulation",
         change_files(
@@ -541,7 +547,7 @@ SHAPES = [
         ),
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "called JPEG-LS claiming 65535 squared",
         "bomb",
         change_files(
@@ -559,7 +565,7 @@ SHAPES = [
         ),
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "in an unknown syntax",
         "encapsulation",
         change_files(
@@ -567,31 +573,31 @@ SHAPES = [
         ),
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "whose deflated content is a bomb",
         "bomb",
         change_files(ONE, lambda c: create_deflated_bomb(c)),
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "whose deflated content is cut",
         "truncation",
         change_files(ALL, lambda c: deflate_object(c)[:700]),
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "all of zeros behind the first words",
         "another format",
         change_files(ALL, replace_content(bytes(128) + b"DICM" + bytes(4000))),
         *SERIES_LOST,
     ),
-    series_case(
+    create_series_case(
         "all texts called .dcm",
         "another format",
         change_files(ALL, replace_content(b"not an image\n" * 90)),
         *SERIES_LOST,
     ),
-    enhanced_case(
+    create_enhanced_case(
         "whose shared groups are missing",
         "missing part",
         set_tags(SharedFunctionalGroupsSequence=None),
@@ -599,7 +605,7 @@ SHAPES = [
         "dicom-place-missing",
         "dicom-place-wrong",
     ),
-    enhanced_case(
+    create_enhanced_case(
         "of fewer frame groups than frames",
         "header lie",
         edit_object(lambda d: d.PerFrameFunctionalGroupsSequence.pop()),
@@ -607,7 +613,7 @@ SHAPES = [
         "dicom-place-missing",
         "dicom-place-wrong",
     ),
-    enhanced_case(
+    create_enhanced_case(
         "whose frames are all at one place",
         "duplicates",
         edit_object(
@@ -619,7 +625,7 @@ SHAPES = [
         "dicom-one-place",
         *SERIES_LOST,
     ),
-    enhanced_case(
+    create_enhanced_case(
         "of which one place is no number",
         "NaN and inf",
         lambda c: (
@@ -708,7 +714,7 @@ def insert_long_uid(content: bytes) -> bytes:
     return content[:at] + long + content[at + 8 + length :]
 
 
-def healthy_case(name: str, *changes: FolderChange, form: str = "classic", near: float = 0.03) -> Case:
+def create_healthy_case(name: str, *changes: FolderChange, form: str = "classic", near: float = 0.03) -> Case:
     label = "enhanced DICOM" if form == "enhanced" else "DICOM"
     return expect_answer(
         DOOR,
@@ -749,12 +755,12 @@ def remove_preamble(content: bytes) -> bytes:
 
 
 ODD = [
-    healthy_case("in implicit VR", change_syntax(ImplicitVRLittleEndian)),
-    healthy_case("lacking a slice in the middle", delete_files(ONE), near=0.2),
-    healthy_case("with UIDs of a megabyte", change_files(ALL, lambda c: insert_long_uid(c))),
-    healthy_case("of 0 bits stored, in 16", set_tags_everywhere(BitsStored=0)),
+    create_healthy_case("in implicit VR", change_syntax(ImplicitVRLittleEndian)),
+    create_healthy_case("lacking a slice in the middle", delete_files(ONE), near=0.2),
+    create_healthy_case("with UIDs of a megabyte", change_files(ALL, lambda c: insert_long_uid(c))),
+    create_healthy_case("of 0 bits stored, in 16", set_tags_everywhere(BitsStored=0)),
     *[
-        healthy_case(
+        create_healthy_case(
             f"scaled by {text}",
             change_files(
                 ALL,
@@ -768,26 +774,28 @@ ODD = [
         )
         for text in ("nan", "0", "many")
     ],
-    healthy_case("in big endian", change_syntax(ExplicitVRBigEndian)),
-    healthy_case("deflated", change_files("*/*.dcm", deflate_object)),
-    healthy_case("in RLE", change_syntax(RLELossless)),
-    healthy_case("as MONOCHROME1", change_files("*/*.dcm", edit_object(invert_greys))),
-    healthy_case("called by numbers in one folder", rename_to_numbers),
-    healthy_case("without preambles", change_files("*/*.dcm", remove_preamble)),
-    healthy_case("with every image twice", copy_file("FLAIR", "again")),
-    healthy_case("with private data of 100 kB", change_files("*/*.dcm", insert_private_element(100_000))),
-    healthy_case(
+    create_healthy_case("in big endian", change_syntax(ExplicitVRBigEndian)),
+    create_healthy_case("deflated", change_files("*/*.dcm", deflate_object)),
+    create_healthy_case("in RLE", change_syntax(RLELossless)),
+    create_healthy_case("as MONOCHROME1", change_files("*/*.dcm", edit_object(invert_greys))),
+    create_healthy_case("called by numbers in one folder", rename_to_numbers),
+    create_healthy_case("without preambles", change_files("*/*.dcm", remove_preamble)),
+    create_healthy_case("with every image twice", copy_file("FLAIR", "again")),
+    create_healthy_case(
+        "with private data of 100 kB", change_files("*/*.dcm", insert_private_element(100_000))
+    ),
+    create_healthy_case(
         "beside a DICOMDIR that names itself",
         write_file("DICOMDIR", bytes(128) + b"DICM" + bytes(300)),
         link_file("loop", "."),
     ),
-    healthy_case(
+    create_healthy_case(
         "with a wrong character set",
         change_files("*/*.dcm", set_tags(SpecificCharacterSet="ISO 2022 IR 999")),
     ),
-    healthy_case("with another series of colours", lambda folder: add_coloured_series(folder)),
-    healthy_case("in implicit VR", change_syntax(ImplicitVRLittleEndian), form="enhanced"),
-    healthy_case("with a localizer beside it", lambda folder: add_localizer(folder), form="enhanced"),
+    create_healthy_case("with another series of colours", lambda folder: add_coloured_series(folder)),
+    create_healthy_case("in implicit VR", change_syntax(ImplicitVRLittleEndian), form="enhanced"),
+    create_healthy_case("with a localizer beside it", lambda folder: add_localizer(folder), form="enhanced"),
 ]
 
 
@@ -810,4 +818,4 @@ def add_localizer(folder: Path) -> None:
     write_object(one, folder / "localizer.dcm")
 
 
-CASES = [*CUTS, *FRAME_BOMBS, *BITS, *PLACES, *PATIENTS, *SHAPES, *ODD]
+CASES = [*CUTS, *FRAME_BOMBS, *BITS, *POSITIONS, *PATIENTS, *SHAPES, *ODD]

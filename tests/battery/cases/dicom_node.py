@@ -18,7 +18,9 @@ DOOR = "DICOM node"
 REFUSED = ("49152", "42752", "-1 ")  # 0xC000, 0xA700, no answer
 
 
-def pushed_object_case(name: str, kind: str, change_bytes: Callable[[bytes], bytes], *says: str) -> Case:
+def create_pushed_object_case(
+    name: str, kind: str, change_bytes: Callable[[bytes], bytes], *says: str
+) -> Case:
     """Create a case with one object of its own study, its bytes changed; rejected on arrival or when it is prepared."""
 
     def push_object(live: LiveServer) -> Reply:
@@ -36,29 +38,31 @@ def pushed_object_case(name: str, kind: str, change_bytes: Callable[[bytes], byt
 
 
 OBJECTS = [
-    pushed_object_case("claiming 10^9 frames", "bomb", set_tags(NumberOfFrames=10**9)),
-    pushed_object_case("claiming 2^31 frames", "bomb", set_tags(NumberOfFrames=2**31 - 1)),
-    pushed_object_case("claiming -5 frames", "impossible dimensions", set_tags(NumberOfFrames=-5)),
-    pushed_object_case("claiming 65535 squared", "bomb", set_tags(Rows=65535, Columns=65535)),
-    pushed_object_case("without pixels", "missing part", set_tags(PixelData=None)),
-    pushed_object_case("without a study", "missing part", set_tags(StudyInstanceUID=None)),
-    pushed_object_case("without an instance", "missing part", set_tags(SOPInstanceUID=None)),
-    pushed_object_case("with sequences 10 000 deep", "nested", insert_nested_sequence(10_000)),
-    pushed_object_case("with a private tag of 100 MB", "huge", insert_private_element(100 << 20)),
-    pushed_object_case(
+    create_pushed_object_case("claiming 10^9 frames", "bomb", set_tags(NumberOfFrames=10**9)),
+    create_pushed_object_case("claiming 2^31 frames", "bomb", set_tags(NumberOfFrames=2**31 - 1)),
+    create_pushed_object_case("claiming -5 frames", "impossible dimensions", set_tags(NumberOfFrames=-5)),
+    create_pushed_object_case("claiming 65535 squared", "bomb", set_tags(Rows=65535, Columns=65535)),
+    create_pushed_object_case("without pixels", "missing part", set_tags(PixelData=None)),
+    create_pushed_object_case("without a study", "missing part", set_tags(StudyInstanceUID=None)),
+    create_pushed_object_case("without an instance", "missing part", set_tags(SOPInstanceUID=None)),
+    create_pushed_object_case("with sequences 10 000 deep", "nested", insert_nested_sequence(10_000)),
+    create_pushed_object_case("with a private tag of 100 MB", "huge", insert_private_element(100 << 20)),
+    create_pushed_object_case(
         "with a private tag that claims 4 GB", "length lie", insert_private_element(10, 0xFFFFFFF0)
     ),
-    pushed_object_case("of 7 bits", "bits", set_tags(BitsAllocated=7)),
-    pushed_object_case("of 20 bits in 16", "bits", set_tags(BitsStored=20, HighBit=19)),
-    pushed_object_case("in colour", "colour", set_tags(SamplesPerPixel=3, PhotometricInterpretation="RGB")),
-    pushed_object_case("at no place", "missing part", set_tags(ImagePositionPatient=None)),
-    pushed_object_case("of CT", "another kind", set_tags(Modality="CT")),
-    pushed_object_case(
+    create_pushed_object_case("of 7 bits", "bits", set_tags(BitsAllocated=7)),
+    create_pushed_object_case("of 20 bits in 16", "bits", set_tags(BitsStored=20, HighBit=19)),
+    create_pushed_object_case(
+        "in colour", "colour", set_tags(SamplesPerPixel=3, PhotometricInterpretation="RGB")
+    ),
+    create_pushed_object_case("at no place", "missing part", set_tags(ImagePositionPatient=None)),
+    create_pushed_object_case("of CT", "another kind", set_tags(Modality="CT")),
+    create_pushed_object_case(
         "whose id leads out", "names", set_tags(PatientID="../../evil", StudyInstanceUID="../../evil")
     ),
-    pushed_object_case("whose id holds control signs", "names", set_tags(PatientID="P\x07\x1b[2J")),
-    pushed_object_case("alone in its study", "wrong number of slices", lambda c: c),
-    pushed_object_case("cut short", "truncation", truncate_bytes(0.6)),
+    create_pushed_object_case("whose id holds control signs", "names", set_tags(PatientID="P\x07\x1b[2J")),
+    create_pushed_object_case("alone in its study", "wrong number of slices", lambda c: c),
+    create_pushed_object_case("cut short", "truncation", truncate_bytes(0.6)),
 ]
 
 
@@ -86,7 +90,7 @@ ASSOCIATE = (
 )
 
 
-def bytes_case(name: str, kind: str, content: bytes) -> Case:
+def create_bytes_case(name: str, kind: str, content: bytes) -> Case:
     """Create a case that sends bytes to the port of the node, which must close the connection within seconds."""
 
     def send_bytes(live: LiveServer) -> Reply:
@@ -97,49 +101,49 @@ def bytes_case(name: str, kind: str, content: bytes) -> Case:
 
 
 LINES = [
-    bytes_case("nothing", "truncation", b""),
-    bytes_case("chance", "noise", bytes(range(256)) * 30),
-    bytes_case("HTTP", "another format", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
-    bytes_case("half a PDU", "truncation", create_pdu(1, ASSOCIATE)[:40]),
-    bytes_case("a PDU that claims 4 GB", "length lie", create_pdu(1, ASSOCIATE, 0xFFFFFFFF)),
-    bytes_case("a PDU that claims a gigabyte", "length lie", create_pdu(1, ASSOCIATE, 1 << 30)),
-    bytes_case("a PDU of no length", "length lie", create_pdu(1, b"")),
-    bytes_case("an unknown PDU", "wrong magic", create_pdu(99, bytes(40))),
-    bytes_case("data before an association", "wrong magic", create_pdu(4, bytes(40))),
-    bytes_case("a release before an association", "wrong magic", create_pdu(5, bytes(4))),
-    bytes_case("an abort of 4 GB", "length lie", create_pdu(7, bytes(4), 0xFFFFFFFF)),
-    bytes_case(
+    create_bytes_case("nothing", "truncation", b""),
+    create_bytes_case("chance", "noise", bytes(range(256)) * 30),
+    create_bytes_case("HTTP", "another format", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+    create_bytes_case("half a PDU", "truncation", create_pdu(1, ASSOCIATE)[:40]),
+    create_bytes_case("a PDU that claims 4 GB", "length lie", create_pdu(1, ASSOCIATE, 0xFFFFFFFF)),
+    create_bytes_case("a PDU that claims a gigabyte", "length lie", create_pdu(1, ASSOCIATE, 1 << 30)),
+    create_bytes_case("a PDU of no length", "length lie", create_pdu(1, b"")),
+    create_bytes_case("an unknown PDU", "wrong magic", create_pdu(99, bytes(40))),
+    create_bytes_case("data before an association", "wrong magic", create_pdu(4, bytes(40))),
+    create_bytes_case("a release before an association", "wrong magic", create_pdu(5, bytes(4))),
+    create_bytes_case("an abort of 4 GB", "length lie", create_pdu(7, bytes(4), 0xFFFFFFFF)),
+    create_bytes_case(
         "an item that claims 65535 bytes",
         "length lie",
         create_pdu(1, ASSOCIATE[:68] + create_pdu_item(0x10, b"1.2", 0xFFFF)),
     ),
-    bytes_case(
+    create_bytes_case(
         "10 000 contexts",
         "huge",
         create_pdu(1, ASSOCIATE + create_pdu_item(0x20, bytes([3, 0, 0, 0])) * 10_000),
     ),
-    bytes_case(
+    create_bytes_case(
         "a name of 60 000 bytes",
         "huge",
         create_pdu(1, ASSOCIATE[:68] + create_pdu_item(0x10, b"1." * 30_000)),
     ),
-    bytes_case("a protocol version of 0", "header lie", create_pdu(1, bytes(4) + ASSOCIATE[4:])),
-    bytes_case(
+    create_bytes_case("a protocol version of 0", "header lie", create_pdu(1, bytes(4) + ASSOCIATE[4:])),
+    create_bytes_case(
         "an association and data that claim 4 GB",
         "length lie",
         create_pdu(1, ASSOCIATE) + create_pdu(4, bytes(6), 0xFFFFFFF0),
     ),
-    bytes_case(
+    create_bytes_case(
         "an association and a value that lies",
         "length lie",
         create_pdu(1, ASSOCIATE) + create_pdu(4, struct.pack(">LBB", 0xFFFFFF, 1, 3) + bytes(20)),
     ),
-    bytes_case(
+    create_bytes_case(
         "an association and a command of chance",
         "noise",
         create_pdu(1, ASSOCIATE) + create_pdu(4, struct.pack(">LBB", 42, 1, 3) + bytes(range(40))),
     ),
-    bytes_case("an association asked twice", "duplicates", create_pdu(1, ASSOCIATE) * 2),
+    create_bytes_case("an association asked twice", "duplicates", create_pdu(1, ASSOCIATE) * 2),
 ]
 
 

@@ -35,7 +35,7 @@ def set_cell(column: int, text: str, row: int = 5) -> Callable[[Lines], Lines]:
     return change
 
 
-def changed_table_case(
+def create_changed_table_case(
     name: str, kind: str, change: Callable[[Lines], Lines], *says: str, words: str = ""
 ) -> Case:
     return expect_refusal(
@@ -43,7 +43,9 @@ def changed_table_case(
     )
 
 
-def whole_table_case(name: str, kind: str, content: bytes | str | Callable[[], bytes], *says: str) -> Case:
+def create_whole_table_case(
+    name: str, kind: str, content: bytes | str | Callable[[], bytes], *says: str
+) -> Case:
     return expect_refusal(
         DOOR, f"predictions {name}", kind, write_case_file("predictions.csv", content), *says
     )
@@ -72,7 +74,7 @@ COMPARISON_ARGUMENTS = "evaluate predictions.csv --out judged --against rival.cs
 VALIDATION_ARGUMENTS = "evaluate predictions.csv --out judged --validation others.csv"
 CASES = [
     *[
-        changed_table_case(
+        create_changed_table_case(
             f"with the probability {text or 'blank'!r}",
             "NaN and inf" if text else "missing part",
             set_cell(2, text),
@@ -95,28 +97,28 @@ CASES = [
         )
     ],
     *[
-        changed_table_case(
+        create_changed_table_case(
             f"with the label {text or 'blank'!r}", "labels", set_cell(1, text), "must be 0 or 1"
         )
         for text in ("2", "-1", "NaN", "", "0.5", "maybe")
     ],
-    changed_table_case(
+    create_changed_table_case(
         "with an id twice", "duplicates", lambda lines: [*lines, lines[3]], "one row per patient"
     ),
-    changed_table_case("with a blank id", "missing part", set_cell(0, ""), "id", "blank"),
-    changed_table_case(
+    create_changed_table_case("with a blank id", "missing part", set_cell(0, ""), "id", "blank"),
+    create_changed_table_case(
         "of one label",
         "labels",
         lambda lines: [lines[0], *[[r[0], "1", *r[2:]] for r in lines[1:]]],
         "both are needed",
     ),
-    changed_table_case(
+    create_changed_table_case(
         "of a header alone", "missing part", lambda lines: lines[:1], "nothing can be evaluated"
     ),
-    changed_table_case(
+    create_changed_table_case(
         "without the column probability", "missing part", lambda lines: [r[:2] for r in lines], "no column"
     ),
-    changed_table_case(
+    create_changed_table_case(
         "with the column label twice",
         "duplicates",
         lambda lines: [[*r, r[1]] for r in lines],
@@ -124,40 +126,40 @@ CASES = [
         "no column",
         "two columns",
     ),
-    changed_table_case(
+    create_changed_table_case(
         "asked for a column that is not there",
         "missing part",
         lambda lines: lines,
         "no column",
         words="evaluate predictions.csv --out judged --site hospital",
     ),
-    changed_table_case(
+    create_changed_table_case(
         "asked for rows that are not there",
         "missing part",
         lambda lines: lines,
         "no rows",
         words="evaluate predictions.csv --out judged --where site=Z",
     ),
-    changed_table_case(
+    create_changed_table_case(
         "asked for rows without =",
         "impossible value",
         lambda lines: lines,
         "COLUMN=VALUE",
         words="evaluate predictions.csv --out judged --where site",
     ),
-    whole_table_case("of nothing", "missing part", b"", "no column", "table-no-id"),
-    whole_table_case("of zeros", "another format", bytes(4000), "table-encoding"),
-    whole_table_case(
+    create_whole_table_case("of nothing", "missing part", b"", "no column", "table-no-id"),
+    create_whole_table_case("of zeros", "another format", bytes(4000), "table-encoding"),
+    create_whole_table_case(
         "of one line of 50 MB",
         "huge",
         lambda: b"id,label,probability" + b"x" * (50 << 20),
         "table-not-csv",
         "no column",
     ),
-    whole_table_case(
+    create_whole_table_case(
         "that are a zip", "another format", b"PK\x03\x04" + bytes(300), "table-damaged-workbook"
     ),
-    whole_table_case(
+    create_whole_table_case(
         "with a quote without end",
         "truncation",
         'id,label,probability\n"P1,0,0.5\n' * 50,

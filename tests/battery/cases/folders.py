@@ -26,7 +26,7 @@ DOOR = "predict"
 FLAIR = "FLAIR.nii.gz"
 
 
-def folder_case(
+def create_folder_case(
     name: str, kind: str, *changes: FolderChange, says: tuple[str, ...], form: str = "volumes"
 ) -> Case:
     return expect_refusal(DOOR, f"folder {name}", kind, copy_patient(form, *changes), *says)
@@ -99,55 +99,57 @@ MISSING = ("sequence-missing",)
 NOTHING = ("folder-links", "folder-no-images", "folder-empty")
 
 SPECIAL = [
-    folder_case(
+    create_folder_case(
         "whose FLAIR is a link to /etc/passwd", "link", link_file(FLAIR, "/etc/passwd"), says=MISSING
     ),
-    folder_case(
+    create_folder_case(
         "whose FLAIR is a link to the image elsewhere",
         "link",
         link_file(FLAIR, "../flair.nii.gz", keep_original=True),
         says=MISSING,
     ),
-    folder_case("whose FLAIR is a link to itself", "loop", link_file(FLAIR, FLAIR), says=MISSING),
-    folder_case("whose FLAIR is a link to nothing", "link", link_file(FLAIR, "nothing"), says=MISSING),
-    folder_case("whose FLAIR is a link to /dev/zero", "device", link_file(FLAIR, "/dev/zero"), says=MISSING),
-    folder_case("whose FLAIR is a pipe", "pipe", make_fifo(FLAIR), says=MISSING),
-    folder_case(
+    create_folder_case("whose FLAIR is a link to itself", "loop", link_file(FLAIR, FLAIR), says=MISSING),
+    create_folder_case("whose FLAIR is a link to nothing", "link", link_file(FLAIR, "nothing"), says=MISSING),
+    create_folder_case(
+        "whose FLAIR is a link to /dev/zero", "device", link_file(FLAIR, "/dev/zero"), says=MISSING
+    ),
+    create_folder_case("whose FLAIR is a pipe", "pipe", make_fifo(FLAIR), says=MISSING),
+    create_folder_case(
         "whose FLAIR is a socket",
         "device",
         create_unix_socket("FLAIR.nii"),
         delete_files(FLAIR),
         says=MISSING,
     ),
-    folder_case(
+    create_folder_case(
         "whose pictures' folder is a link",
         "link",
         link_file("FLAIR", "../away", keep_original=True),
         says=MISSING,
         form="pictures",
     ),
-    folder_case(
+    create_folder_case(
         "with a pipe among the slices",
         "pipe",
         make_fifo("FLAIR/009.png"),
         says=("picture-names-differ",),
         form="pictures",
     ),
-    folder_case(
+    create_folder_case(
         "with a link among the slices",
         "link",
         link_file("FLAIR/009.png", "010.png"),
         says=("picture-names-differ",),
         form="pictures",
     ),
-    folder_case(
+    create_folder_case(
         "whose slice is a link to a device",
         "device",
         link_file("FLAIR/009.png", "/dev/urandom"),
         says=("picture-names-differ",),
         form="pictures",
     ),
-    folder_case(
+    create_folder_case(
         "of DICOM with a folder that leads back",
         "loop",
         delete_files("FLAIR"),
@@ -155,7 +157,7 @@ SPECIAL = [
         says=MISSING,
         form="classic",
     ),
-    folder_case(
+    create_folder_case(
         "whose volumes are folders",
         "another kind",
         delete_files("*.gz"),
@@ -217,35 +219,35 @@ SPECIAL = [
 ]
 
 ARCHIVES = [
-    folder_case(
+    create_folder_case(
         "of a zip that leads out",
         "zip slip",
         delete_files("*"),
         write_file("export.zip", lambda: create_zip({"../../evil.dcm": bytes(400), "/evil.dcm": bytes(400)})),
         says=(*NOTHING, "archive-unreadable", "dicom"),
     ),
-    folder_case(
+    create_folder_case(
         "of a zip bomb",
         "bomb",
         delete_files("*"),
         write_file("export.zip", lambda: create_zip({f"{n}.dcm": bytes(1 << 28) for n in range(24)})),
         says=("archive-huge", *NOTHING, "archive-unreadable"),
     ),
-    folder_case(
+    create_folder_case(
         "of a damaged zip",
         "truncation",
         delete_files("*"),
         write_file("export.zip", lambda: create_zip({"a.dcm": bytes(4000)})[:-40]),
         says=(*NOTHING, "archive-unreadable"),
     ),
-    folder_case(
+    create_folder_case(
         "of a zip with a link",
         "link",
         delete_files("*"),
         write_file("export.zip", lambda: create_zip({}, "/etc/passwd")),
         says=(*NOTHING, "archive-unreadable", "dicom"),
     ),
-    folder_case(
+    create_folder_case(
         "of a file that calls itself DICOM and zip",
         "polyglot",
         delete_files("*"),
@@ -255,7 +257,7 @@ ARCHIVES = [
 ]
 
 
-def healthy_case(name: str, *changes: FolderChange, form: str = "volumes") -> Case:
+def create_healthy_case(name: str, *changes: FolderChange, form: str = "volumes") -> Case:
     return expect_answer(
         DOOR,
         f"folder {name}",
@@ -272,31 +274,33 @@ def link_patient_folder(scene: CaseFolders) -> None:
 
 
 ODD = [
-    healthy_case("with 10 000 more files", create_many_files(10_000)),
-    healthy_case(
+    create_healthy_case("with 10 000 more files", create_many_files(10_000)),
+    create_healthy_case(
         "with 2000 more files that begin like DICOM", create_many_files(2_000, ".dcm"), form="volumes"
     ),
-    healthy_case("200 levels deep", create_deep_folders(200)),
-    healthy_case("1500 levels deep", create_deep_folders(1500)),
-    healthy_case("with bytes that are no text in a name", create_undecodable_name(b"caf\xe9 \xff.txt")),
-    healthy_case("with a line end in a name", write_file("notes\r\nT1C: x.txt", "x")),
-    healthy_case("with a name of 255 bytes", write_file("x" * 251 + ".txt", "x")),
-    healthy_case(
+    create_healthy_case("200 levels deep", create_deep_folders(200)),
+    create_healthy_case("1500 levels deep", create_deep_folders(1500)),
+    create_healthy_case(
+        "with bytes that are no text in a name", create_undecodable_name(b"caf\xe9 \xff.txt")
+    ),
+    create_healthy_case("with a line end in a name", write_file("notes\r\nT1C: x.txt", "x")),
+    create_healthy_case("with a name of 255 bytes", write_file("x" * 251 + ".txt", "x")),
+    create_healthy_case(
         "with names of Windows",
         write_file("CON.txt", "x"),
         write_file("a:b.txt", "x"),
         write_file("aux", "x"),
         write_file("x\\y.txt", "x"),
     ),
-    healthy_case("with a pipe nobody needs", make_fifo("notes")),
-    healthy_case("with a loop nobody needs", link_file("more", ".")),
-    healthy_case(
+    create_healthy_case("with a pipe nobody needs", make_fifo("notes")),
+    create_healthy_case("with a loop nobody needs", link_file("more", ".")),
+    create_healthy_case(
         "of DICOM beside a pipe and a link to a device",
         make_fifo("x.dcm"),
         link_file("y.dcm", "/dev/zero"),
         form="classic",
     ),
-    healthy_case("with a right-to-left mark in a name", rename_file(FLAIR, "\u202eflair.nii.gz")),
+    create_healthy_case("with a right-to-left mark in a name", rename_file(FLAIR, "\u202eflair.nii.gz")),
     expect_answer(
         DOOR,
         "folder that is a link",

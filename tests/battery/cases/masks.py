@@ -41,13 +41,15 @@ def change_patient_folder(change: FolderChange) -> Callable[[CaseFolders], None]
     return lambda scene: change(scene.folder / PATIENT)
 
 
-def supplied_mask_case(name: str, kind: str, change: FolderChange, *says: str) -> Case:
+def create_supplied_mask_case(name: str, kind: str, change: FolderChange, *says: str) -> Case:
     """Create a case with a mask among the patient's volumes."""
     make = run_all(copy_patient("volumes"), add_mask, change_patient_folder(change))
     return expect_refusal(DOOR, f"found mask {name}", kind, make, *says)
 
 
-def masks_option_case(name: str, kind: str, write_mask: Callable[[CaseFolders], object], *says: str) -> Case:
+def create_masks_option_case(
+    name: str, kind: str, write_mask: Callable[[CaseFolders], object], *says: str
+) -> Case:
     """Create a case with a mask given by --masks to ``cohort build``."""
     words = "cohort build hospital --labels labels.csv --out cohort --sequences T1C,FLAIR --workers 0 --masks masks"
     return expect_refusal(
@@ -86,15 +88,17 @@ def set_one_nan(values: np.ndarray) -> np.ndarray:
 
 
 FOUND = [
-    supplied_mask_case(
+    create_supplied_mask_case(
         "cut in the middle",
         "truncation",
         change_files(MASK, truncate_bytes(0.5)),
         "volume-damaged",
         "volume-short",
     ),
-    supplied_mask_case("of nothing", "truncation", change_files(MASK, truncate_bytes(0.0)), "volume-damaged"),
-    supplied_mask_case(
+    create_supplied_mask_case(
+        "of nothing", "truncation", change_files(MASK, truncate_bytes(0.0)), "volume-damaged"
+    ),
+    create_supplied_mask_case(
         "of chance",
         "noise",
         change_files(MASK, corrupt_bytes(1, 0.2, 12)),
@@ -102,28 +106,28 @@ FOUND = [
         "volume-short",
         "volume-header",
     ),
-    supplied_mask_case(
+    create_supplied_mask_case(
         "of fractions", "labels", change_files(MASK, change_voxels(scale_to_fractions)), "mask-fractions"
     ),
-    supplied_mask_case(
+    create_supplied_mask_case(
         "with a voxel of no number",
         "NaN and inf",
         change_files(MASK, change_voxels(set_one_nan)),
         "mask-not-numbers",
     ),
-    supplied_mask_case(
+    create_supplied_mask_case(
         "of negative labels",
         "labels",
         change_files(MASK, change_voxels(lambda v: -v.astype(np.int16))),
         "mask-labels",
     ),
-    supplied_mask_case(
+    create_supplied_mask_case(
         "of strange labels",
         "labels",
         change_files(MASK, change_voxels(lambda v: v.astype(np.int16) * np.int16(9) + np.int16(7))),
         "mask-labels",
     ),
-    supplied_mask_case(
+    create_supplied_mask_case(
         "far from the images",
         "wrong grid",
         change_files(
@@ -135,13 +139,13 @@ FOUND = [
         "mask-elsewhere",
         "mask-outside",
     ),
-    supplied_mask_case(
+    create_supplied_mask_case(
         "twice",
         "duplicates",
         lambda folder: shutil.copy(folder / MASK, folder / "lesion.nii.gz"),
         "volumes-two-masks",
     ),
-    supplied_mask_case(
+    create_supplied_mask_case(
         "as a text",
         "another format",
         change_files(MASK, replace_content(b"a mask\n" * 99)),
@@ -257,26 +261,26 @@ def make_contours(**values: object) -> Callable[[FileDataset], None]:
 SEG, RT = SegmentationStorage, RTStructureSetStorage
 DAMAGED = ("segmentation-damaged", "mask-damaged", "contours")
 GIVEN = [
-    masks_option_case(
+    create_masks_option_case(
         "volume cut in the middle",
         "truncation",
         write_mask_volume(truncate_bytes(0.5)),
         "volume-damaged",
         "volume-short",
     ),
-    masks_option_case(
+    create_masks_option_case(
         "volume of fractions",
         "labels",
         write_mask_volume(change_voxels(scale_to_fractions)),
         "mask-fractions",
     ),
-    masks_option_case(
+    create_masks_option_case(
         "volume of no numbers",
         "NaN and inf",
         write_mask_volume(change_voxels(set_one_nan)),
         "mask-not-numbers",
     ),
-    masks_option_case(
+    create_masks_option_case(
         "volume far away",
         "wrong grid",
         write_mask_volume(
@@ -287,7 +291,7 @@ GIVEN = [
         "mask-elsewhere",
         "mask-outside",
     ),
-    masks_option_case(
+    create_masks_option_case(
         "MetaImage of NDims 77000",
         "impossible dimensions",
         write_mask_volume(
@@ -298,7 +302,7 @@ GIVEN = [
         ),
         "volume-header",
     ),
-    masks_option_case(
+    create_masks_option_case(
         "MetaImage that names /etc/passwd",
         "names another file",
         write_mask_volume(
@@ -310,43 +314,43 @@ GIVEN = [
         ),
         "volume-data-outside",
     ),
-    masks_option_case(
+    create_masks_option_case(
         "segmentation of a billion frames",
         "bomb",
         write_mask_object(SEG, make_segmentation(NumberOfFrames=10**9)),
         *DAMAGED,
     ),
-    masks_option_case(
+    create_masks_option_case(
         "segmentation of 65535 squared",
         "bomb",
         write_mask_object(SEG, make_segmentation(Rows=65535, Columns=65535)),
         *DAMAGED,
     ),
-    masks_option_case(
+    create_masks_option_case(
         "segmentation without places", "missing part", write_mask_object(SEG, make_segmentation()), *DAMAGED
     ),
-    masks_option_case(
+    create_masks_option_case(
         "segmentation cut short",
         "truncation",
         write_mask_object(SEG, make_segmentation(), truncate_bytes(0.6)),
         *DAMAGED,
         "no lesion mask",
     ),
-    masks_option_case(
+    create_masks_option_case(
         "segmentation of no segment",
         "missing part",
         write_mask_object(SEG, make_segmentation(SegmentSequence=[])),
         *DAMAGED,
         "segmentation-no-lesion",
     ),
-    masks_option_case(
+    create_masks_option_case(
         "contours cut short",
         "truncation",
         write_mask_object(RT, make_contours(), truncate_bytes(0.7)),
         *DAMAGED,
         "no lesion mask",
     ),
-    masks_option_case(
+    create_masks_option_case(
         "contours of no number",
         "NaN and inf",
         write_mask_object(RT, make_contours(), lambda c: c.replace(b"10\\0\\0\\10", b"nan\\0\\0\\1")),
@@ -354,33 +358,33 @@ GIVEN = [
         "contours-not-numbers",
         "contours-off-all",
     ),
-    masks_option_case(
+    create_masks_option_case(
         "contours that claim a million points",
         "length lie",
         write_mask_object(RT, make_contours(NumberOfContourPoints=10**6)),
         *DAMAGED,
         "contours-cut-short",
     ),
-    masks_option_case(
+    create_masks_option_case(
         "contours of no points",
         "missing part",
         write_mask_object(RT, make_contours(ContourData=None)),
         *DAMAGED,
         "contours-missing",
     ),
-    masks_option_case(
+    create_masks_option_case(
         "annotation of broken XML",
         "truncation",
         lambda scene: write_file("FLAIR/009.xml", "<annotation><object>")(scene.folder / "masks" / PATIENT),
         "009.xml",
     ),
-    masks_option_case(
+    create_masks_option_case(
         "annotation of a billion laughs",
         "bomb",
         lambda scene: write_file("FLAIR/009.xml", create_entity_bomb())(scene.folder / "masks" / PATIENT),
         "009.xml",
     ),
-    masks_option_case(
+    create_masks_option_case(
         "annotation of JSON 100 000 deep",
         "nested",
         lambda scene: write_file("FLAIR/009.json", '{"shapes": ' + "[" * 100_000)(
@@ -388,7 +392,7 @@ GIVEN = [
         ),
         "009.json",
     ),
-    masks_option_case(
+    create_masks_option_case(
         "annotation of JSON with NaN",
         "NaN and inf",
         lambda scene: write_file(

@@ -105,7 +105,7 @@ BAD: tuple[tuple[str, str, str, FolderChange, tuple[str, ...]], ...] = (
 )
 
 
-def explain_case(name: str, kind: str, form: str, change: FolderChange, says: tuple[str, ...]) -> Case:
+def create_explain_case(name: str, kind: str, form: str, change: FolderChange, says: tuple[str, ...]) -> Case:
     return expect_refusal("explain", f"patient with {name}", kind, copy_patient(form, change), *says)
 
 
@@ -125,13 +125,13 @@ def copy_hospital(
     return copy_and_change
 
 
-def build_case(name: str, kind: str, form: str, change: FolderChange, says: tuple[str, ...]) -> Case:
+def create_build_case(name: str, kind: str, form: str, change: FolderChange, says: tuple[str, ...]) -> Case:
     return expect_refusal(
         "cohort build", f"patient with {name}", kind, copy_hospital(form, change), *says, "No patient"
     )
 
 
-def labels_case(name: str, kind: str, labels: bytes | str, *says: str) -> Case:
+def create_labels_case(name: str, kind: str, labels: bytes | str, *says: str) -> Case:
     return expect_refusal(
         "cohort build", f"labels {name}", kind, copy_hospital("volumes", labels=labels), *says
     )
@@ -143,16 +143,16 @@ def check_one_patient_built(scene: CaseFolders) -> str:
 
 
 BUILDS = [
-    labels_case("of nothing", "missing part", "", "table-no-id"),
-    labels_case("of zeros", "another format", bytes(900), "table-encoding"),
-    labels_case(
+    create_labels_case("of nothing", "missing part", "", "table-no-id"),
+    create_labels_case("of zeros", "another format", bytes(900), "table-encoding"),
+    create_labels_case(
         "with a Ki-67 of 900",
         "impossible value",
         f"id,age,sex,ki67\n{PATIENT},50,M,900\n",
         "percent-above",
         "ki67",
     ),
-    labels_case(
+    create_labels_case(
         "with an IDH of perhaps",
         "impossible value",
         f"id,age,sex,idh\n{PATIENT},50,M,perhaps\n",
@@ -160,9 +160,13 @@ BUILDS = [
         "cell-not-understood",
         "idh",
     ),
-    labels_case("with an endless age", "NaN and inf", f"id,age,sex\n{PATIENT},inf,M\n", "age-not-number"),
-    labels_case("of another patient", "mixed patients", "id,age,sex\nX9,50,M\n", "row-missing", "No patient"),
-    labels_case(
+    create_labels_case(
+        "with an endless age", "NaN and inf", f"id,age,sex\n{PATIENT},inf,M\n", "age-not-number"
+    ),
+    create_labels_case(
+        "of another patient", "mixed patients", "id,age,sex\nX9,50,M\n", "row-missing", "No patient"
+    ),
+    create_labels_case(
         "with two ages",
         "duplicates",
         f"id,age,age,sex\n{PATIENT},50,51,M\n",
@@ -224,7 +228,7 @@ BUILDS = [
 # ---- anonymisation ----------------------------------------------------------------------------------
 
 
-def anonymise_case(name: str, kind: str, change: FolderChange, *says: str) -> Case:
+def create_anonymise_case(name: str, kind: str, change: FolderChange, *says: str) -> Case:
     return expect_refusal(
         "cohort anonymise", f"files {name}", kind, copy_patient("classic", delete_files("T1C"), change), *says
     )
@@ -241,14 +245,14 @@ def check_names_removed(scene: CaseFolders) -> str:
 
 
 ANONYMISED = [
-    anonymise_case(
+    create_anonymise_case(
         "of texts",
         "another format",
         change_files(ALL, replace_content(b"hello\n" * 99)),
         "no DICOM",
         "not DICOM",
     ),
-    anonymise_case(
+    create_anonymise_case(
         "of nothing", "truncation", change_files(ALL, truncate_bytes(0.0)), "no DICOM", "not DICOM"
     ),
     expect_refusal(
@@ -314,14 +318,14 @@ def check_healthy_patients(scene: CaseFolders) -> str:
             return f"{name} was not answered"
         if abs(read_answer(out / name)["idh"] - expected) > 0.03:
             return f"{name} was answered wrongly"
-    strange = {path.name for path in out.iterdir()} - {"A01", "C01", "predictions.csv"}
-    return f"something is left: {sorted(strange)}" if strange else ""
+    unexpected = {path.name for path in out.iterdir()} - {"A01", "C01", "predictions.csv"}
+    return f"something is left: {sorted(unexpected)}" if unexpected else ""
 
 
 FORMS = {name: (form, change) for name, _, form, change, _ in BAD}
 
 
-def mixed_patients_case(*bad: str, kind: str) -> Case:
+def create_mixed_patients_case(*bad: str, kind: str) -> Case:
     """Create a case in which a message must name each damaged patient and the healthy ones must be predicted."""
     expects = ExpectedPartialRefusal(
         tuple(f"B{number:02d}: " for number in range(len(bad))), check_healthy_patients
@@ -331,17 +335,21 @@ def mixed_patients_case(*bad: str, kind: str) -> Case:
 
 
 MANY = [
-    mixed_patients_case("a MetaImage of NDims 77000", "a NIfTI bomb", kind="bomb"),
-    mixed_patients_case("10^9 frames", "sequences 10 000 deep", "a tag that claims 4 GB", kind="nested"),
-    mixed_patients_case(
+    create_mixed_patients_case("a MetaImage of NDims 77000", "a NIfTI bomb", kind="bomb"),
+    create_mixed_patients_case(
+        "10^9 frames", "sequences 10 000 deep", "a tag that claims 4 GB", kind="nested"
+    ),
+    create_mixed_patients_case(
         "PostScript for a picture", "a picture cut", "a pipe for a slice", kind="another format"
     ),
-    mixed_patients_case("a cut volume", "a volume that names /etc/passwd", "no FLAIR", kind="truncation"),
+    create_mixed_patients_case(
+        "a cut volume", "a volume that names /etc/passwd", "no FLAIR", kind="truncation"
+    ),
 ]
 
 CASES = [
-    *[explain_case(*one) for one in BAD],
-    *[build_case(*one) for one in BAD[:-1]],
+    *[create_explain_case(*one) for one in BAD],
+    *[create_build_case(*one) for one in BAD[:-1]],
     *BUILDS,
     *ANONYMISED,
     *MANY,

@@ -31,7 +31,7 @@ DOOR = "predict"
 ONE, ALL = "FLAIR/009.png", "FLAIR/*.png"
 
 
-def picture_case(name: str, kind: str, change: FolderChange, *says: str) -> Case:
+def create_picture_case(name: str, kind: str, change: FolderChange, *says: str) -> Case:
     return expect_refusal(DOOR, f"pictures {name}", kind, copy_patient("pictures", change), *says)
 
 
@@ -67,11 +67,16 @@ def save_as_format(
 
 
 def create_png(width: int, height: int, data: bytes, bits: int = 8, colour: int = 0) -> bytes:
-    def chunk(name: bytes, body: bytes) -> bytes:
+    def pack_chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + pack_chunk(b"IHDR", header)
+        + pack_chunk(b"IDAT", data)
+        + pack_chunk(b"IEND", b"")
+    )
 
 
 def compress_zeros(size: int) -> bytes:
@@ -142,7 +147,7 @@ def replace_slice(suffix: str, content: bytes) -> FolderChange:
 
 
 FAKES = [
-    picture_case(
+    create_picture_case(
         f"of which one is {name} called .{suffix}",
         "another format",
         replace_slice(suffix, OTHER_FORMATS[name]),
@@ -156,7 +161,7 @@ FAKES = [
     }.items()
     for name in names
 ] + [
-    picture_case(
+    create_picture_case(
         "all of them PostScript",
         "another format",
         change_files("*/*.png", replace_content(OTHER_FORMATS["PostScript"])),
@@ -165,97 +170,97 @@ FAKES = [
 ]
 
 BOMBS = [
-    picture_case(
+    create_picture_case(
         "claiming 100000 x 100000 as PNG",
         "bomb",
         write_file(ONE, lambda: create_png(100_000, 100_000, compress_zeros(1 << 20))),
         "picture-huge",
         "picture-size-differs",
     ),
-    picture_case(
+    create_picture_case(
         "of 30000 x 30000 zeros as PNG",
         "bomb",
         write_file(ONE, lambda: create_png(30_000, 30_000, compress_zeros(900 << 20))),
         "picture-huge",
     ),
-    picture_case(
+    create_picture_case(
         "claiming 2 billion squared as PNG",
         "bomb",
         write_file(ONE, lambda: create_png(2**31 - 1, 2**31 - 1, b"")),
         "picture-huge",
         "picture-damaged",
     ),
-    picture_case(
+    create_picture_case(
         "of no width as PNG",
         "impossible dimensions",
         write_file(ONE, lambda: create_png(0, 88, b"")),
         "picture-damaged",
     ),
-    picture_case(
+    create_picture_case(
         "whose PNG text unpacks to a gigabyte",
         "bomb",
         change_files(ONE, lambda c: add_huge_text(c)),
         "picture-damaged",
     ),
-    picture_case(
+    create_picture_case(
         "claiming 60000 x 60000 as TIFF",
         "bomb",
         replace_slice("tif", create_tiff(60_000, 60_000)),
         "picture-huge",
     ),
-    picture_case(
+    create_picture_case(
         "claiming 2 billion squared as TIFF",
         "bomb",
         replace_slice("tif", create_tiff(2**31 - 1, 2**31 - 1)),
         "picture-huge",
         "picture-damaged",
     ),
-    picture_case(
+    create_picture_case(
         "whose TIFF strip lies behind its end",
         "header lie",
         replace_slice("tif", create_tiff(88, 88, tag_273=1 << 30)),
         "picture-damaged",
     ),
-    picture_case(
+    create_picture_case(
         "whose TIFF has 60000 samples a pixel",
         "header lie",
         replace_slice("tif", create_tiff(88, 88, tag_277=60_000)),
         "picture-damaged",
     ),
-    picture_case(
+    create_picture_case(
         "whose TIFF has an unknown packing",
         "header lie",
         replace_slice("tif", create_tiff(88, 88, tag_259=32_000)),
         "picture-damaged",
     ),
-    picture_case(
+    create_picture_case(
         "whose TIFF's pages go in a circle",
         "loop",
         replace_slice("tif", create_tiff(88, 88)[:-4] + struct.pack("<I", 8)),
         "picture-damaged",
         "picture-several",
     ),
-    picture_case(
+    create_picture_case(
         "claiming 60000 x 60000 as BMP",
         "bomb",
         replace_slice("bmp", create_bmp(60_000, 60_000)),
         "picture-huge",
         "picture-damaged",
     ),
-    picture_case(
+    create_picture_case(
         "of negative width as BMP",
         "impossible dimensions",
         replace_slice("bmp", create_bmp(-88, 88)),
         "picture-damaged",
         "picture-huge",
     ),
-    picture_case(
+    create_picture_case(
         "claiming 65535 x 65535 as JPEG",
         "bomb",
         save_as_format("JPEG", ONE, set_jpeg_size(b"\xff\xff\xff\xff")),
         "picture-huge",
     ),
-    picture_case(
+    create_picture_case(
         "of no height as JPEG",
         "impossible dimensions",
         save_as_format("JPEG", ONE, set_jpeg_size(bytes(4))),
@@ -272,7 +277,7 @@ def add_huge_text(content: bytes) -> bytes:
 
 
 CUTS = [
-    picture_case(
+    create_picture_case(
         f"cut after {kept:g} as {kind}",
         "truncation",
         save_as_format(kind, "FLAIR/009.png", truncate_bytes(kept)),
@@ -281,7 +286,7 @@ CUTS = [
     for kind in ("PNG", "JPEG", "TIFF", "BMP")
     for kept in (0.0, 10, 0.5, 0.97)
 ] + [
-    picture_case(
+    create_picture_case(
         f"with chance in its bytes, {seed}",
         "noise",
         change_files(ONE, corrupt_bytes(seed, 0.02, 33)),
@@ -291,85 +296,89 @@ CUTS = [
 ]
 
 STACKS = [
-    picture_case(
+    create_picture_case(
         "of zeros", "constant image", change_files(ALL, change_pixels(np.zeros_like)), "grey-constant"
     ),
-    picture_case(
+    create_picture_case(
         "of one grey",
         "constant image",
         change_files(ALL, change_pixels(lambda p: np.full_like(p, 90))),
         "grey-constant",
     ),
-    picture_case(
+    create_picture_case(
         "in colour",
         "colour",
         change_files(ALL, change_pixels(lambda p: np.stack([p, p // 2, p // 3], -1))),
         "picture-coloured",
     ),
-    picture_case(
+    create_picture_case(
         "as negatives", "inverted", change_files(ALL, change_pixels(lambda p: 255 - p)), "grey-inverted"
     ),
-    picture_case(
+    create_picture_case(
         "of which one is a negative",
         "inverted",
         change_files(ONE, change_pixels(lambda p: 255 - p)),
         "grey-inverted-slices",
         "grey-inverted",
     ),
-    picture_case(
+    create_picture_case(
         "of which one is larger",
         "wrong grid",
         change_files(ONE, change_pixels(lambda p: np.pad(p, 10))),
         "picture-size-differs",
     ),
-    picture_case(
+    create_picture_case(
         "whose FLAIR is larger",
         "wrong grid",
         change_files(ALL, change_pixels(lambda p: np.pad(p, 10))),
         "picture-sizes-differ",
     ),
-    picture_case(
+    create_picture_case(
         "of which one has 16 bits",
         "wrong grid",
         change_files(ONE, change_pixels(lambda p: p.astype(np.uint16) * 200)),
         "picture-depths-differ",
     ),
-    picture_case(
+    create_picture_case(
         "of NaN", "NaN and inf", lambda folder: write_float_pictures(folder, np.nan), "grey-no-numbers"
     ),
-    picture_case(
+    create_picture_case(
         "of which FLAIR lacks one", "wrong number of slices", delete_files(ONE), "picture-names-differ"
     ),
-    picture_case(
+    create_picture_case(
         "of which FLAIR has one more",
         "wrong number of slices",
         copy_file(ONE, "FLAIR/099.png"),
         "picture-names-differ",
     ),
-    picture_case("of one slice", "wrong number of slices", delete_files("*/0[!9]*.png"), "slice", "brain"),
-    picture_case(
+    create_picture_case(
+        "of one slice", "wrong number of slices", delete_files("*/0[!9]*.png"), "slice", "brain"
+    ),
+    create_picture_case(
         "with two folders of FLAIR", "mixed patients", copy_file("FLAIR", "t2 flair 2"), "picture-two-folders"
     ),
-    picture_case("with one slice twice", "duplicates", copy_file(ONE, "FLAIR/009.jpg"), "picture-twice"),
-    picture_case(
+    create_picture_case(
+        "with one slice twice", "duplicates", copy_file(ONE, "FLAIR/009.jpg"), "picture-twice"
+    ),
+    create_picture_case(
         "with one number twice",
         "duplicates",
         copy_file(ONE, "FLAIR/9.png"),
         "picture-one-number",
         "picture-names-differ",
     ),
-    picture_case("without FLAIR", "missing part", delete_files("FLAIR"), "sequence-missing"),
-    picture_case(
+    create_picture_case("without FLAIR", "missing part", delete_files("FLAIR"), "sequence-missing"),
+    create_picture_case(
         "with an empty folder FLAIR",
         "missing part",
         delete_files(ALL),
         "picture-folder-empty",
         "sequence-missing",
     ),
-    picture_case(
+    create_picture_case(
         "loose in one folder", "missing part", lambda folder: move_to_one_folder(folder), "pictures-loose"
     ),
-    picture_case(
+    create_picture_case(
         "marked to be turned",
         "header lie",
         change_files(
@@ -398,7 +407,7 @@ def move_to_one_folder(folder: Path) -> None:
     delete_files("FLAIR")(folder)
 
 
-def healthy_case(name: str, *changes: FolderChange, near: float = 0.03) -> Case:
+def create_healthy_case(name: str, *changes: FolderChange, near: float = 0.03) -> Case:
     wrong = compare_with_healthy_answer("pictures", tolerance=near)
     return expect_answer(
         DOOR, f"pictures {name}", "odd but healthy", copy_patient("pictures", *changes), wrong
@@ -406,32 +415,36 @@ def healthy_case(name: str, *changes: FolderChange, near: float = 0.03) -> Case:
 
 
 ODD = [
-    healthy_case("as TIFF", save_as_format("TIFF")),
-    healthy_case("as BMP", save_as_format("BMP")),
-    healthy_case("as JPEG", save_as_format("JPEG"), near=0.06),
-    healthy_case("as grey RGB", change_files("*/*.png", change_pixels(lambda p: np.stack([p] * 3, -1)))),
-    healthy_case("of 16 bits", change_files("*/*.png", change_pixels(lambda p: p.astype(np.uint16) * 257))),
-    healthy_case(
+    create_healthy_case("as TIFF", save_as_format("TIFF")),
+    create_healthy_case("as BMP", save_as_format("BMP")),
+    create_healthy_case("as JPEG", save_as_format("JPEG"), near=0.06),
+    create_healthy_case(
+        "as grey RGB", change_files("*/*.png", change_pixels(lambda p: np.stack([p] * 3, -1)))
+    ),
+    create_healthy_case(
+        "of 16 bits", change_files("*/*.png", change_pixels(lambda p: p.astype(np.uint16) * 257))
+    ),
+    create_healthy_case(
         "in folders called t1ce and T2-FLAIR", rename_file("T1C", "t1ce"), rename_file("FLAIR", "T2-FLAIR")
     ),
-    healthy_case(
+    create_healthy_case(
         "called by words",
         lambda folder: [
             f.rename(f.with_name(f"切片 {int(f.stem)}.png")) for f in sorted(folder.glob("*/*.png"))
         ],
     ),
-    healthy_case(
+    create_healthy_case(
         "beside Thumbs.db and hidden files",
         write_file("FLAIR/Thumbs.db", b"\xd0\xcf\x11\xe0" + bytes(400)),
         write_file("FLAIR/._009.png", b"\0\5\x16\7"),
         write_file(".DS_Store", b"\0\0\0\1Bud1"),
     ),
-    healthy_case(
+    create_healthy_case(
         "called .png that are JPEG",
         change_files("*/*.png", change_pixels(lambda p: p, "JPEG", quality=98)),
         near=0.06,
     ),
-    healthy_case(
+    create_healthy_case(
         "that go on behind their end", change_files("*/*.png", lambda c: c + b"PK\x03\x04" + bytes(99))
     ),
 ]

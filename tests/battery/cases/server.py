@@ -31,7 +31,7 @@ def read_healthy_files(live: LiveServer, form: str = "volumes") -> Files:
     ]
 
 
-def upload_case(
+def create_upload_case(
     name: str, kind: str, change: Callable[[Files], Files], *says: str, form: str = "volumes", **fields: str
 ) -> Case:
     """Create a case that uploads the healthy patient with changes."""
@@ -79,7 +79,7 @@ def create_zip(files: Files, link: str = "", is_encrypted: bool = False) -> byte
     return content
 
 
-def zip_case(name: str, kind: str, make: Callable[[Files], bytes], *says: str) -> Case:
+def create_zip_case(name: str, kind: str, make: Callable[[Files], bytes], *says: str) -> Case:
     """Create a case that uploads one zip file."""
     return expect_refusal(
         DOOR,
@@ -94,7 +94,7 @@ BOMB_ENTRY = 1 << 28
 NOT_READ = ("volume-damaged", "volume-short", "volume-header", "volume-analyze")
 
 UPLOADS = [
-    upload_case(
+    create_upload_case(
         "of a MetaImage of NDims 77000",
         "impossible dimensions",
         replace_flair(
@@ -105,13 +105,13 @@ UPLOADS = [
         "volume-header",
         "volume-header-endless",
     ),
-    upload_case(
+    create_upload_case(
         "of a MetaImage with 77 kB of NDims",
         "impossible dimensions",
         replace_flair(b"ObjectType = Image\nNDims = " + b"9" * 77_000 + b"\n", "P001/FLAIR.mha"),
         "volume-header-endless",
     ),
-    upload_case(
+    create_upload_case(
         "of a MetaImage that names /etc/passwd",
         "names another file",
         replace_flair(
@@ -120,7 +120,7 @@ UPLOADS = [
         ),
         "volume-data-outside",
     ),
-    upload_case(
+    create_upload_case(
         "of an NRRD that names the server's database",
         "names another file",
         replace_flair(
@@ -129,27 +129,27 @@ UPLOADS = [
         ),
         "volume-data-outside",
     ),
-    upload_case(
+    create_upload_case(
         "of PostScript called .png",
         "another format",
         change_every_file(lambda c: OTHER_FORMATS["PostScript"], ".png"),
         "picture-damaged",
         form="pictures",
     ),
-    upload_case(
+    create_upload_case(
         "of a picture of 30000 x 30000",
         "bomb",
         change_every_file(lambda c: create_png(100_000, 100_000, compress_zeros(1 << 20)), "FLAIR/009"),
         "picture-huge",
         form="pictures",
     ),
-    upload_case(
+    create_upload_case(
         "of a NIfTI bomb of a gigabyte",
         "bomb",
         replace_flair(lambda c: create_gzip_bomb(1 << 30, gzip.decompress(c))),
         "volume-damaged",
     ),
-    upload_case(
+    create_upload_case(
         "of a NIfTI that claims 32767 cubed",
         "impossible dimensions",
         replace_flair(
@@ -161,15 +161,15 @@ UPLOADS = [
         ),
         "volume-huge",
     ),
-    upload_case("of a cut NIfTI", "truncation", replace_flair(lambda c: c[:900]), *NOT_READ),
-    upload_case(
+    create_upload_case("of a cut NIfTI", "truncation", replace_flair(lambda c: c[:900]), *NOT_READ),
+    create_upload_case(
         "of DICOM with 10^9 frames",
         "bomb",
         change_every_file(set_tags(NumberOfFrames=10**9)),
         "dicom-frames",
         form="classic",
     ),
-    upload_case(
+    create_upload_case(
         "of DICOM nested 10 000 deep",
         "nested",
         change_every_file(insert_nested_sequence(10_000)),
@@ -177,7 +177,7 @@ UPLOADS = [
         "sequence-missing",
         form="classic",
     ),
-    upload_case(
+    create_upload_case(
         "of a deflated DICOM bomb",
         "bomb",
         change_every_file(lambda c: create_deflated_bomb(c), "FLAIR/009"),
@@ -186,39 +186,39 @@ UPLOADS = [
         "dicom-uneven",
         form="classic",
     ),
-    upload_case(
+    create_upload_case(
         "of nothing but a text",
         "another format",
         lambda files: [("P001/a.txt", b"hello")],
         "folder-no-images",
     ),
-    upload_case(
+    create_upload_case(
         "of an empty file",
         "missing part",
         lambda files: [("P001/T1C.nii.gz", b"")],
         *NOT_READ,
         "sequence-missing",
     ),
-    upload_case(
+    create_upload_case(
         "of two patients",
         "mixed patients",
         lambda files: [*files, *[(name.replace("P001/", "P002/"), c) for name, c in files]],
         "upload-patients",
     ),
-    upload_case(
+    create_upload_case(
         "without FLAIR",
         "missing part",
         lambda files: [one for one in files if "FLAIR" not in one[0]],
         "sequence-missing",
     ),
-    upload_case(
+    create_upload_case(
         "of an unknown model", "impossible value", lambda files: files, "no-such-model", model="x" * 900
     ),
-    upload_case(
+    create_upload_case(
         "with a field that is too long", "huge", lambda files: files, "form-field-long", patient_id="x" * 5000
     ),
     *[
-        upload_case(
+        create_upload_case(
             f"with a file called {shown}",
             "names",
             add_file_named(name),
@@ -243,24 +243,26 @@ UPLOADS = [
 ]
 
 ZIPS = [
-    zip_case(
+    create_zip_case(
         "that leads out", "zip slip", lambda files: create_zip([*files, ("../../evil", b"x")]), "name-outside"
     ),
-    zip_case(
+    create_zip_case(
         "with an absolute name",
         "zip slip",
         lambda files: create_zip([*files, ("/etc/evil", b"x")]),
         "name-outside",
     ),
-    zip_case("with a link", "link", lambda files: create_zip(files, "P001/FLAIR.nii.gz.lnk"), "zip-link"),
-    zip_case(
+    create_zip_case(
+        "with a link", "link", lambda files: create_zip(files, "P001/FLAIR.nii.gz.lnk"), "zip-link"
+    ),
+    create_zip_case(
         "locked",
         "another format",
         lambda files: create_zip(files, is_encrypted=True),
         "zip-locked",
         "zip-unreadable",
     ),
-    zip_case(
+    create_zip_case(
         "cut",
         "truncation",
         lambda files: create_zip(files)[:-60],
@@ -268,21 +270,21 @@ ZIPS = [
         "folder-no-images",
         "zip-damaged",
     ),
-    zip_case(
+    create_zip_case(
         "damaged",
         "noise",
         lambda files: overwrite_bytes(300, bytes(80))(create_zip(files)),
         "zip-damaged",
         "zip-unreadable",
     ),
-    zip_case(
+    create_zip_case(
         "of 2.5 GB of zeros",
         "bomb",
         lambda files: create_zip([(f"{n}.dcm", bytes(BOMB_ENTRY)) for n in range(10)]),
         "zip-too-large",
         "unpacked-too-large",
     ),
-    zip_case(
+    create_zip_case(
         "that states less than it holds",
         "bomb",
         lambda files: create_lying_zip(),
@@ -292,20 +294,20 @@ ZIPS = [
         "folder-no-images",
         "dicom",
     ),
-    zip_case(
+    create_zip_case(
         "of 21 000 files",
         "huge",
         lambda files: create_zip([(f"P001/{n}", b"") for n in range(21_000)]),
         "too-many-files",
         "zip-too-many",
     ),
-    zip_case(
+    create_zip_case(
         "within a zip",
         "nested",
         lambda files: create_zip([("inner.zip", create_zip(files))]),
         "folder-no-images",
     ),
-    zip_case(
+    create_zip_case(
         "of a zip and a picture at once",
         "polyglot",
         lambda files: OTHER_FORMATS["GIF"] + create_zip([("a", b"x")]),
@@ -321,7 +323,7 @@ def create_lying_zip() -> bytes:
     return overwrite_bytes(at + 24, small)(overwrite_bytes(22, small)(content))
 
 
-def body_case(
+def create_body_case(
     name: str, kind: str, content: bytes, *says: str, type: str = "multipart/form-data; boundary=x"
 ) -> Case:
     def send_body(live: LiveServer) -> Reply:
@@ -331,15 +333,15 @@ def body_case(
 
 
 PART = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.dcm"\r\n\r\nhello\r\n'
-BODIES = [
-    body_case("of nothing", "missing part", b"", "form-cut", "no-form", "upload-empty"),
-    body_case("of chance", "noise", bytes(range(256)) * 40, "no-form"),
-    body_case("cut in a part", "truncation", PART[:-9], "form-cut"),
-    body_case("of no form", "another format", b"hello", "form-wanted", type="text/plain"),
-    body_case(
+BODY_CASES = [
+    create_body_case("of nothing", "missing part", b"", "form-cut", "no-form", "upload-empty"),
+    create_body_case("of chance", "noise", bytes(range(256)) * 40, "no-form"),
+    create_body_case("cut in a part", "truncation", PART[:-9], "form-cut"),
+    create_body_case("of no form", "another format", b"hello", "form-wanted", type="text/plain"),
+    create_body_case(
         "of a form without a boundary", "missing part", PART, "form-wanted", type="multipart/form-data"
     ),
-    body_case(
+    create_body_case(
         "with a header of a megabyte",
         "huge",
         b"--x\r\nA: " + b"y" * (1 << 20) + b"\r\n\r\n",
@@ -347,7 +349,7 @@ BODIES = [
         "no-form",
         "form-header",
     ),
-    body_case(
+    create_body_case(
         "with 100 000 parts",
         "huge",
         PART.replace(b'; filename="a.dcm"', b"").replace(b"files", b"f") * 20_000 + b"--x--\r\n",
@@ -356,21 +358,21 @@ BODIES = [
         "no-form",
         "upload-empty",
     ),
-    body_case(
+    create_body_case(
         "with a name of no text",
         "names",
         PART.replace(b"a.dcm", b"\xff\xfe.dcm") + b"--x--\r\n",
         "no-form",
         "name-unfit",
     ),
-    body_case(
+    create_body_case(
         "with a zero byte in a name",
         "names",
         PART.replace(b"a.dcm", b"a\0.dcm") + b"--x--\r\n",
         "name-unfit",
         "no-form",
     ),
-    body_case(
+    create_body_case(
         "without files",
         "missing part",
         b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\ndemo\r\n--x--\r\n',
@@ -379,7 +381,7 @@ BODIES = [
 ]
 
 
-def json_case(name: str, kind: str, content: Any, *says: str) -> Case:
+def create_json_case(name: str, kind: str, content: Any, *says: str) -> Case:
     """Create a case that requests a prediction of the healthy study with this body (bytes, or an object as JSON)."""
 
     def send_json(live: LiveServer) -> Reply:
@@ -393,10 +395,10 @@ def json_case(name: str, kind: str, content: Any, *says: str) -> Case:
 
 
 JSON = [
-    json_case("of nothing", "missing part", b"", "request-unfit"),
-    json_case("cut", "truncation", b'{"age": 50, "se', "request-unfit"),
-    json_case("50 000 deep", "nested", b"[" * 50_000, "request-unfit", "body-too-large", "400"),
-    json_case(
+    create_json_case("of nothing", "missing part", b"", "request-unfit"),
+    create_json_case("cut", "truncation", b'{"age": 50, "se', "request-unfit"),
+    create_json_case("50 000 deep", "nested", b"[" * 50_000, "request-unfit", "body-too-large", "400"),
+    create_json_case(
         "30 000 deep that ends",
         "nested",
         b'{"age":' + b"[" * 15_000 + b"]" * 15_000 + b"}",
@@ -404,12 +406,12 @@ JSON = [
         "body-too-large",
         "400",
     ),
-    json_case("of a megabyte", "huge", b'{"age": ' + b"5" * (1 << 20) + b"}", "body-too-large"),
+    create_json_case("of a megabyte", "huge", b'{"age": ' + b"5" * (1 << 20) + b"}", "body-too-large"),
     *[
-        json_case(
-            f"with {shown}", "impossible value", asked, "request-unfit", "age-or-sex-missing", "not-corrected"
+        create_json_case(
+            f"with {shown}", "impossible value", body, "request-unfit", "age-or-sex-missing", "not-corrected"
         )
-        for shown, asked in {
+        for shown, body in {
             "an age of NaN": {"age": float("nan"), "sex": 0},
             "an infinite age": {"age": float("inf"), "sex": 0},
             "an age of -1": {"age": -1, "sex": 0},
@@ -424,13 +426,13 @@ JSON = [
             "a correction that is not there": {"age": 50, "sex": 0, "outline": "corrected"},
         }.items()
     ],
-    json_case(
+    create_json_case(
         "with a lone surrogate", "names", b'{"age": 50, "sex": 0, "fusion": "\\ud800"}', "request-unfit"
     ),
 ]
 
 
-def mask_case(name: str, kind: str, make: Callable[[Image.Image], bytes], *says: str) -> Case:
+def create_mask_case(name: str, kind: str, make: Callable[[Image.Image], bytes], *says: str) -> Case:
     """Create a case that uploads a mask, made from a black image of the right size."""
 
     def send_mask(live: LiveServer) -> Reply:
@@ -449,32 +451,36 @@ def encode_image(image: Image.Image, kind: str = "PNG") -> bytes:
 
 
 OUTLINES = [
-    mask_case("of nothing", "missing part", lambda i: b"", "outline-unreadable"),
-    mask_case("of chance", "noise", lambda i: bytes(range(256)), "outline-unreadable"),
-    mask_case("cut", "truncation", lambda i: encode_image(i)[:90], "outline-unreadable"),
-    mask_case("of another size", "wrong grid", lambda i: encode_image(i.resize((40, 40))), "outline-size"),
-    mask_case(
+    create_mask_case("of nothing", "missing part", lambda i: b"", "outline-unreadable"),
+    create_mask_case("of chance", "noise", lambda i: bytes(range(256)), "outline-unreadable"),
+    create_mask_case("cut", "truncation", lambda i: encode_image(i)[:90], "outline-unreadable"),
+    create_mask_case(
+        "of another size", "wrong grid", lambda i: encode_image(i.resize((40, 40))), "outline-size"
+    ),
+    create_mask_case(
         "turned", "wrong grid", lambda i: encode_image(i.transpose(Image.Transpose.ROTATE_90)), "outline-size"
     ),
-    mask_case(
+    create_mask_case(
         "claiming 100000 x 100000",
         "bomb",
         lambda i: create_png(100_000, 100_000, compress_zeros(1 << 20)),
         "outline-size",
         "outline-unreadable",
     ),
-    mask_case("in colour", "colour", lambda i: encode_image(i.convert("RGB")), "outline-kind"),
-    mask_case("of 16 bits", "labels", lambda i: encode_image(i.convert("I;16")), "outline-kind"),
-    mask_case("as JPEG", "another format", lambda i: encode_image(i, "JPEG"), "outline-unreadable"),
-    mask_case(
+    create_mask_case("in colour", "colour", lambda i: encode_image(i.convert("RGB")), "outline-kind"),
+    create_mask_case("of 16 bits", "labels", lambda i: encode_image(i.convert("I;16")), "outline-kind"),
+    create_mask_case("as JPEG", "another format", lambda i: encode_image(i, "JPEG"), "outline-unreadable"),
+    create_mask_case(
         "as GIF", "another format", lambda i: encode_image(i, "GIF"), "outline-unreadable", "outline-kind"
     ),
-    mask_case("as PostScript", "another format", lambda i: OTHER_FORMATS["PostScript"], "outline-unreadable"),
-    mask_case("of 70 MB", "huge", lambda i: bytes(70 << 20), "body-too-large"),
+    create_mask_case(
+        "as PostScript", "another format", lambda i: OTHER_FORMATS["PostScript"], "outline-unreadable"
+    ),
+    create_mask_case("of 70 MB", "huge", lambda i: bytes(70 << 20), "body-too-large"),
 ]
 
 
-def path_case(name: str, kind: str, method: str, url_path: str, *says: str, **words: Any) -> Case:
+def create_path_case(name: str, kind: str, method: str, url_path: str, *says: str, **words: Any) -> Case:
     return expect_refusal(
         DOOR, f"path {name}", kind, lambda live: live.send_request(method, url_path, **words), *says
     )
@@ -483,7 +489,7 @@ def path_case(name: str, kind: str, method: str, url_path: str, *says: str, **wo
 NOT_FOUND_MESSAGES = ("no-such-study", "no-such-prediction", "Not Found", "404", "request-unfit", "405")
 PATHS = [
     *[
-        path_case(f"of a study {shown}", "ids", "GET", f"/api/studies/{id}", *NOT_FOUND_MESSAGES)
+        create_path_case(f"of a study {shown}", "ids", "GET", f"/api/studies/{id}", *NOT_FOUND_MESSAGES)
         for shown, id in {
             "called by dots": "..%2f..%2fgliomark.db",
             "with a zero byte": "a%00b",
@@ -494,33 +500,35 @@ PATHS = [
             "with a star": "*",
         }.items()
     ],
-    path_case(
+    create_path_case(
         "of a prediction called by dots",
         "ids",
         "GET",
         "/api/predictions/..%2f..%2fx/report.html",
         *NOT_FOUND_MESSAGES,
     ),
-    path_case(
+    create_path_case(
         "of a prediction with SQL",
         "ids",
         "GET",
         "/api/predictions/%27;DROP%20TABLE%20studies;--",
         *NOT_FOUND_MESSAGES,
     ),
-    path_case("of a slice -1", "ids", "GET", "/api/studies/x/slices/FLAIR/-1.png", *NOT_FOUND_MESSAGES),
-    path_case("to remove what is not there", "ids", "DELETE", "/api/studies/x", *NOT_FOUND_MESSAGES),
-    path_case(
+    create_path_case(
+        "of a slice -1", "ids", "GET", "/api/studies/x/slices/FLAIR/-1.png", *NOT_FOUND_MESSAGES
+    ),
+    create_path_case("to remove what is not there", "ids", "DELETE", "/api/studies/x", *NOT_FOUND_MESSAGES),
+    create_path_case(
         "of a patient with a zero byte", "ids", "GET", "/api/predictions?patient_id=a%00b", "request-unfit"
     ),
-    path_case(
+    create_path_case(
         "of an unknown language",
         "impossible value",
         "GET",
         "/api/predictions/x/report.html?language=xx",
         "request-unfit",
     ),
-    path_case(
+    create_path_case(
         "with an unknown token",
         "tokens",
         "GET",
@@ -528,7 +536,7 @@ PATHS = [
         "token-unknown",
         headers={"Authorization": "Bearer " + "x" * 200},
     ),
-    path_case(
+    create_path_case(
         "with a token of bytes",
         "tokens",
         "GET",
@@ -537,7 +545,7 @@ PATHS = [
         "400",
         headers={"Authorization": b"Bearer \xff\xfe"},
     ),
-    path_case(
+    create_path_case(
         "asked by another name",
         "headers",
         "GET",
@@ -545,7 +553,7 @@ PATHS = [
         "this-machine-only",
         headers={"Host": "evil.example"},
     ),
-    path_case(
+    create_path_case(
         "asked from another site",
         "headers",
         "GET",
@@ -553,7 +561,7 @@ PATHS = [
         "other-site",
         headers={"Origin": "http://evil.example"},
     ),
-    path_case(
+    create_path_case(
         "asked with a broken origin",
         "headers",
         "GET",
@@ -565,7 +573,7 @@ PATHS = [
 ]
 
 
-def truth_case(name: str, kind: str, truth_value: Any, *says: str) -> Case:
+def create_truth_case(name: str, kind: str, truth_value: Any, *says: str) -> Case:
     def send_truth(live: LiveServer) -> Reply:
         return live.send_request(
             "POST",
@@ -578,34 +586,34 @@ def truth_case(name: str, kind: str, truth_value: Any, *says: str) -> Case:
 
 
 TRUTHS = [
-    truth_case(
+    create_truth_case(
         "of an unknown marker", "impossible value", {"marker": "xyz", "value": "mutant"}, "no-such-marker"
     ),
-    truth_case(
+    create_truth_case(
         "of an unknown level", "impossible value", {"marker": "idh", "value": "perhaps"}, "no-such-level"
     ),
-    truth_case("of a list", "another kind", {"marker": ["idh"], "value": "mutant"}, "request-unfit"),
-    truth_case(
+    create_truth_case("of a list", "another kind", {"marker": ["idh"], "value": "mutant"}, "request-unfit"),
+    create_truth_case(
         "of a note of 60 kB",
         "huge",
         {"marker": "idh", "value": "mutant", "note": "x" * 60_000},
         "request-unfit",
     ),
-    truth_case(
+    create_truth_case(
         "of a zero byte", "names", {"marker": "idh", "value": "mutant", "note": "a\0b"}, "request-unfit"
     ),
 ]
 
 
-def raw_request_case(name: str, kind: str, content: bytes, *says: str) -> Case:
+def create_raw_request_case(name: str, kind: str, content: bytes, *says: str) -> Case:
     return expect_refusal(DOOR, f"raw {name}", kind, lambda live: live.send_bytes(content), *says)
 
 
 HOST = b"Host: 127.0.0.1\r\n"
 RAW = [
-    raw_request_case("chance", "noise", bytes(range(256)) * 9, "400", "0 "),
-    raw_request_case("half a request", "truncation", b"GET /api/health HT", "400", "0 "),
-    raw_request_case(
+    create_raw_request_case("chance", "noise", bytes(range(256)) * 9, "400", "0 "),
+    create_raw_request_case("half a request", "truncation", b"GET /api/health HT", "400", "0 "),
+    create_raw_request_case(
         "a header of 10 MB",
         "huge",
         b"GET / HTTP/1.1\r\n" + HOST + b"A: " + b"x" * (10 << 20),
@@ -613,24 +621,24 @@ RAW = [
         "431",
         "0 ",
     ),
-    raw_request_case(
+    create_raw_request_case(
         "100 000 headers", "huge", b"GET / HTTP/1.1\r\n" + HOST + b"A: b\r\n" * 100_000 + b"\r\n", "4", "0 "
     ),
-    raw_request_case(
+    create_raw_request_case(
         "two lengths",
         "headers",
         b"POST /api/studies HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
         "400",
         "0 ",
     ),
-    raw_request_case(
+    create_raw_request_case(
         "a length of -5",
         "headers",
         b"POST /api/studies HTTP/1.1\r\n" + HOST + b"Content-Length: -5\r\n\r\nx",
         "400",
         "0 ",
     ),
-    raw_request_case(
+    create_raw_request_case(
         "a chunk of no number",
         "headers",
         b"POST /api/studies HTTP/1.1\r\n"
@@ -639,19 +647,19 @@ RAW = [
         "4",
         "0 ",
     ),
-    raw_request_case(
+    create_raw_request_case(
         "TLS", "another format", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), "400", "0 "
     ),
 ]
 
 
 def compare_rough_answer(form: str) -> Callable[[Reply], str]:
-    def wrong(reply: Reply) -> str:
-        told, expected = json.loads(reply.text)
-        off = abs(told - expected[form]["idh"])
-        return "" if off < 0.4 else f"answered {told}, expected {expected[form]['idh']}"
+    def find_error(reply: Reply) -> str:
+        probability, expected = json.loads(reply.text)
+        difference = abs(probability - expected[form]["idh"])
+        return "" if difference < 0.4 else f"answered {probability}, expected {expected[form]['idh']}"
 
-    return wrong
+    return find_error
 
 
 def upload_and_predict(live: LiveServer, files: Files) -> Reply:
@@ -732,4 +740,4 @@ ODD = [
     )
 ]
 
-CASES = [*UPLOADS, *ZIPS, *BODIES, *JSON, *OUTLINES, *PATHS, *TRUTHS, *RAW, *ODD]
+CASES = [*UPLOADS, *ZIPS, *BODY_CASES, *JSON, *OUTLINES, *PATHS, *TRUTHS, *RAW, *ODD]

@@ -19,7 +19,7 @@ Content = bytes | str | Callable[[], bytes]
 GOOD = f"id,age,sex\n{PATIENT},50,M\n"
 
 
-def csv_case(name: str, kind: str, content: Content, *says: str) -> Case:
+def create_csv_case(name: str, kind: str, content: Content, *says: str) -> Case:
     return expect_refusal(
         DOOR,
         f"csv {name}",
@@ -29,7 +29,7 @@ def csv_case(name: str, kind: str, content: Content, *says: str) -> Case:
     )
 
 
-def xlsx_case(name: str, kind: str, content: Content, *says: str) -> Case:
+def create_xlsx_case(name: str, kind: str, content: Content, *says: str) -> Case:
     make = run_all(copy_patient("volumes"), write_case_file("clinical.xlsx", content))
     return expect_refusal(DOOR, f"xlsx {name}", kind, make, *says, arguments=WORKBOOK)
 
@@ -84,13 +84,13 @@ def add_external_entity(content: bytes) -> bytes:
 
 
 CSV = [
-    csv_case("of nothing", "missing part", b"", "table-no-id", "no id column"),
-    csv_case("of a header alone", "missing part", "id,age,sex\n", "row-missing"),
-    csv_case("of zeros", "another format", bytes(5000), "table-encoding"),
-    csv_case(
+    create_csv_case("of nothing", "missing part", b"", "table-no-id", "no id column"),
+    create_csv_case("of a header alone", "missing part", "id,age,sex\n", "row-missing"),
+    create_csv_case("of zeros", "another format", bytes(5000), "table-encoding"),
+    create_csv_case(
         "with a zero byte in a cell", "another format", GOOD.replace("50", "5\0" + "0"), "table-encoding"
     ),
-    csv_case(
+    create_csv_case(
         "of chance",
         "noise",
         lambda: bytes((n * 7919 + n // 3) % 251 + 4 for n in range(9000)),
@@ -99,7 +99,7 @@ CSV = [
         "table-no-id",
         "table-row-too-long",
     ),
-    csv_case(
+    create_csv_case(
         "of one line of 50 MB",
         "huge",
         lambda: b"id," + b"x" * (50 << 20),
@@ -107,15 +107,15 @@ CSV = [
         "table-no-id",
         "row-missing",
     ),
-    csv_case(
+    create_csv_case(
         "with a cell of 50 MB",
         "huge",
         lambda: GOOD.encode() + b"P9," + b"5" * (50 << 20) + b",M\n",
         "table-not-csv",
         "table-huge",
     ),
-    csv_case("of 210 MB", "huge", lambda: GOOD.encode() + bytes(210 << 20), "table-huge"),
-    csv_case(
+    create_csv_case("of 210 MB", "huge", lambda: GOOD.encode() + bytes(210 << 20), "table-huge"),
+    create_csv_case(
         "of 100 000 columns of one name",
         "huge",
         lambda: (",".join(["id"] * 100_000) + "\n" + ",".join(["1"] * 100_000) + "\n").encode(),
@@ -124,7 +124,7 @@ CSV = [
         "table-id-twice",
         "table-huge",
     ),
-    csv_case(
+    create_csv_case(
         "with a quote that never ends",
         "truncation",
         'id,age,sex\n"P001,50,M\n' + "x,1,F\n" * 999,
@@ -132,33 +132,33 @@ CSV = [
         "row-missing",
         "table-no-id",
     ),
-    csv_case(
+    create_csv_case(
         "with more cells than columns", "header lie", f"id,age,sex\n{PATIENT},49,5,M\n", "table-row-too-long"
     ),
-    csv_case("in UTF-32", "another format", GOOD.encode("utf-32-be"), "table-encoding"),
-    csv_case("in UTF-16 cut in a letter", "truncation", GOOD.encode("utf-16")[:-1], "table-encoding"),
-    csv_case(
+    create_csv_case("in UTF-32", "another format", GOOD.encode("utf-32-be"), "table-encoding"),
+    create_csv_case("in UTF-16 cut in a letter", "truncation", GOOD.encode("utf-16")[:-1], "table-encoding"),
+    create_csv_case(
         "in UTF-8 and Latin 1 at once",
         "another format",
         b"id,age,sex,name\n" + f"{PATIENT},50,M,".encode() + b"caf\xe9\xff\xfe \xe5\xbc\xa0\n",
         "table-encoding",
     ),
-    csv_case(
+    create_csv_case(
         "that is a web page",
         "another format",
         "<html><table><tr><td>id</td></tr></table></html>",
         "table-web-page",
     ),
-    csv_case(
+    create_csv_case(
         "that is an old workbook", "another format", b"\xd0\xcf\x11\xe0" + bytes(600), "table-old-workbook"
     ),
-    csv_case(
+    create_csv_case(
         "that is JSON 100 000 deep", "nested", "[" * 100_000, "table-no-id", "row-missing", "table-not-csv"
     ),
-    csv_case(
+    create_csv_case(
         "with the id twice", "duplicates", f"id,age,sex\n{PATIENT},50,M\n{PATIENT},61,M\n", "row-repeated"
     ),
-    csv_case(
+    create_csv_case(
         "with two columns of ages",
         "duplicates",
         f"id,age,age,sex\n{PATIENT},50,51,M\n",
@@ -166,16 +166,16 @@ CSV = [
         "table-two-meanings",
         "table-id-twice",
     ),
-    csv_case(
+    create_csv_case(
         "without the patient",
         "missing part",
         create_table("50", "M", "P0001"),
         "row-missing-similar",
         "row-missing",
     ),
-    csv_case("without an id", "missing part", "age,sex\n50,M\n", "table-no-id"),
+    create_csv_case("without an id", "missing part", "age,sex\n50,M\n", "table-no-id"),
     *[
-        csv_case(
+        create_csv_case(
             f"with the age {shown or age!r}",
             "impossible value",
             create_table(age, "M"),
@@ -198,7 +198,7 @@ CSV = [
         )
     ],
     *[
-        csv_case(
+        create_csv_case(
             f"with the sex {sex!r}", "impossible value", create_table("50", sex), "sex-refused", "sex-missing"
         )
         for sex in ("NaN", "3", "-1", "M/F", "=A1", "")
@@ -206,23 +206,27 @@ CSV = [
 ]
 
 XLSX = [
-    xlsx_case("of no zip", "another format", b"PK\x03\x04" + bytes(500), "table-damaged-workbook"),
-    xlsx_case("cut in the middle", "truncation", lambda: create_workbook()[:2000], "table-damaged-workbook"),
-    xlsx_case("cut at its end", "truncation", lambda: create_workbook()[:-30], "table-damaged-workbook"),
-    xlsx_case(
+    create_xlsx_case("of no zip", "another format", b"PK\x03\x04" + bytes(500), "table-damaged-workbook"),
+    create_xlsx_case(
+        "cut in the middle", "truncation", lambda: create_workbook()[:2000], "table-damaged-workbook"
+    ),
+    create_xlsx_case(
+        "cut at its end", "truncation", lambda: create_workbook()[:-30], "table-damaged-workbook"
+    ),
+    create_xlsx_case(
         "with a sheet of broken XML",
         "truncation",
         change_part("sheet1", lambda c: c[:300]),
         "table-damaged-workbook",
     ),
-    xlsx_case(
+    create_xlsx_case(
         "with a billion laughs",
         "bomb",
         change_part("sheet1", add_entity_bomb),
         "table-damaged-workbook",
         "table-huge",
     ),
-    xlsx_case(
+    create_xlsx_case(
         "that names /etc/passwd",
         "names another file",
         change_part("sheet1", add_external_entity),
@@ -230,25 +234,25 @@ XLSX = [
         "age-refused",
         "age-missing",
     ),
-    xlsx_case(
+    create_xlsx_case(
         "with a sheet of 210 MB",
         "bomb",
         change_part("sheet1", lambda c: c + b" " * (210 << 20)),
         "table-huge",
     ),
-    xlsx_case(
+    create_xlsx_case(
         "with pictures of 210 MB",
         "bomb",
         repack_workbook(lambda _, c: c, ("xl/media/a", bytes(210 << 20))),
         "table-huge",
     ),
-    xlsx_case(
+    create_xlsx_case(
         "with 10 001 parts",
         "bomb",
         repack_workbook(lambda _, c: c, *[(f"xl/x{n}", b"") for n in range(10_001)]),
         "table-huge",
     ),
-    xlsx_case(
+    create_xlsx_case(
         "with a cell at XFD1048576",
         "bomb",
         change_part(
@@ -260,20 +264,20 @@ XLSX = [
         ),
         "table-huge",
     ),
-    xlsx_case(
+    create_xlsx_case(
         "of formulas without results",
         "impossible value",
         lambda: create_workbook((("id", "age", "sex"), (PATIENT, "=1+1", "M"))),
         "age-refused",
     ),
-    xlsx_case(
+    create_xlsx_case(
         "with an error in a cell",
         "impossible value",
         lambda: create_workbook((("id", "age", "sex"), (PATIENT, "#DIV/0!", "M"))),
         "age-refused",
         "age-missing",
     ),
-    xlsx_case(
+    create_xlsx_case(
         "of no sheets",
         "missing part",
         change_part(
@@ -282,26 +286,28 @@ XLSX = [
         "table-damaged-workbook",
         "table-no-id",
     ),
-    xlsx_case(
+    create_xlsx_case(
         "that is a folder", "another kind", lambda: b"", "table-no-id", "table-unopenable", "no id column"
     ),
 ]
 
 
-def table_path_case(name: str, make_table: Callable[[CaseFolders], object], *says: str) -> Case:
+def create_table_path_case(name: str, make_table: Callable[[CaseFolders], object], *says: str) -> Case:
     return expect_refusal(
         DOOR, f"table that is {name}", "another kind", run_all(copy_patient("volumes"), make_table), *says
     )
 
 
 KINDS = [
-    table_path_case("a folder", lambda scene: (scene.folder / "clinical.csv").mkdir(), "table-unopenable"),
-    table_path_case("not there", lambda scene: None, "table-unopenable"),
-    table_path_case(
+    create_table_path_case(
+        "a folder", lambda scene: (scene.folder / "clinical.csv").mkdir(), "table-unopenable"
+    ),
+    create_table_path_case("not there", lambda scene: None, "table-unopenable"),
+    create_table_path_case(
         "a device", lambda scene: (scene.folder / "clinical.csv").symlink_to("/dev/zero"), "table-no-file"
     ),
-    table_path_case("a pipe", lambda scene: make_fifo(scene), "table-no-file"),
-    table_path_case(
+    create_table_path_case("a pipe", lambda scene: make_fifo(scene), "table-no-file"),
+    create_table_path_case(
         "a link to itself",
         lambda scene: (scene.folder / "clinical.csv").symlink_to("clinical.csv"),
         "table-unopenable",
@@ -314,7 +320,7 @@ def make_fifo(scene: CaseFolders) -> None:
     os.mkfifo(scene.folder / "clinical.csv")
 
 
-def healthy_case(name: str, content: Content, words: str = "") -> Case:
+def create_healthy_case(name: str, content: Content, words: str = "") -> Case:
     file = "clinical.xlsx" if words else "clinical.csv"
     make = run_all(copy_patient("volumes"), write_case_file(file, content))
     return expect_answer(
@@ -328,16 +334,18 @@ def healthy_case(name: str, content: Content, words: str = "") -> Case:
 
 
 ODD = [
-    healthy_case("in GB18030 with Chinese names", f"住院号,年龄,性别\n{PATIENT},50岁,男\n".encode("gb18030")),
-    healthy_case("in UTF-16 with tabs", f"id\tage\tsex\n{PATIENT}\t50\tM\n".encode("utf-16")),
-    healthy_case("with sep=; and decimal commas", f"sep=;\nid;age;sex\n{PATIENT};49,5;M\n"),
-    healthy_case("with a formula beside it", f"id,age,sex,note\n{PATIENT},50,M,=1+1\n"),
-    healthy_case(
+    create_healthy_case(
+        "in GB18030 with Chinese names", f"住院号,年龄,性别\n{PATIENT},50岁,男\n".encode("gb18030")
+    ),
+    create_healthy_case("in UTF-16 with tabs", f"id\tage\tsex\n{PATIENT}\t50\tM\n".encode("utf-16")),
+    create_healthy_case("with sep=; and decimal commas", f"sep=;\nid;age;sex\n{PATIENT};49,5;M\n"),
+    create_healthy_case("with a formula beside it", f"id,age,sex,note\n{PATIENT},50,M,=1+1\n"),
+    create_healthy_case(
         "of 20 000 rows",
         "id,age,sex\n" + "".join(f"Q{n},50,M\n" for n in range(20_000)) + f"{PATIENT},50,M\n",
     ),
-    healthy_case("as a workbook", lambda: create_workbook(), WORKBOOK),
-    healthy_case(
+    create_healthy_case("as a workbook", lambda: create_workbook(), WORKBOOK),
+    create_healthy_case(
         "as a workbook with XML 100 000 deep behind its cells",
         change_part(
             "sheet1",
@@ -345,7 +353,7 @@ ODD = [
         ),
         WORKBOOK,
     ),
-    healthy_case(
+    create_healthy_case(
         "as a workbook with titles",
         lambda: create_workbook((("Our patients",), (), ("id", "age", "sex"), (PATIENT, 50, "M"))),
         WORKBOOK,

@@ -116,13 +116,13 @@ def set_header_line(key: bytes, value: bytes) -> BytesChange:
     return change
 
 
-def nifti_case(name: str, kind: str, change_bytes: BytesChange, *says: str, file: str = FLAIR) -> Case:
+def create_nifti_case(name: str, kind: str, change_bytes: BytesChange, *says: str, file: str = FLAIR) -> Case:
     return expect_refusal(
         DOOR, f"NIfTI {name}", kind, copy_patient("volumes", change_files(file, change_bytes)), *says
     )
 
 
-def itk_case(
+def create_itk_case(
     name: str, kind: str, suffix: str, change_bytes: BytesChange, *says: str, packed: bool = False
 ) -> Case:
     label = {".m": "MetaImage", ".n": "NRRD"}[suffix[:2]]
@@ -139,11 +139,11 @@ DAMAGED = ("volume-damaged", "volume-short", "volume-header")
 NAN, INF = float("nan"), float("inf")
 
 CUTS = [
-    nifti_case(f"cut after {kept:g} of its bytes", "truncation", truncate_bytes(kept), *DAMAGED)
+    create_nifti_case(f"cut after {kept:g} of its bytes", "truncation", truncate_bytes(kept), *DAMAGED)
     for kept in (0.0, 1, 2, 10, 100, 348, 0.1, 0.5, 0.9, 0.999)
 ]
 UNPACKED_CUTS = [
-    nifti_case(
+    create_nifti_case(
         f"whose packed content ends after {kept:g}",
         "truncation",
         change_unpacked(truncate_bytes(kept)),
@@ -153,106 +153,110 @@ UNPACKED_CUTS = [
 ]
 
 HEADERS = [
-    nifti_case("of no dimension", "impossible dimensions", set_header_fields(dim=0), "volume-header"),
-    nifti_case("of nine dimensions", "impossible dimensions", set_header_fields(dim=9), "volume-header"),
-    nifti_case(
+    create_nifti_case("of no dimension", "impossible dimensions", set_header_fields(dim=0), "volume-header"),
+    create_nifti_case(
+        "of nine dimensions", "impossible dimensions", set_header_fields(dim=9), "volume-header"
+    ),
+    create_nifti_case(
         "of minus three dimensions", "impossible dimensions", set_header_fields(dim=-3), "volume-header"
     ),
-    nifti_case(
+    create_nifti_case(
         "with a negative size",
         "impossible dimensions",
         set_header_fields(dim=(3, 88, -88, 18)),
         "volume-header",
     ),
-    nifti_case(
+    create_nifti_case(
         "with a size of 0", "impossible dimensions", set_header_fields(dim=(3, 88, 0, 18)), "volume-header"
     ),
-    nifti_case(
+    create_nifti_case(
         "claiming 32767 cubed",
         "impossible dimensions",
         set_header_fields(dim=(3, 32767, 32767, 32767)),
         "volume-huge",
     ),
-    nifti_case(
+    create_nifti_case(
         "claiming seven times 32767",
         "impossible dimensions",
         set_header_fields(dim=(7, *[32767] * 7)),
         "volume-huge",
     ),
-    nifti_case(
+    create_nifti_case(
         "claiming 500 cubed",
         "impossible dimensions",
         set_header_fields(dim=(3, 500, 500, 500)),
         "volume-short",
     ),
-    nifti_case(
+    create_nifti_case(
         "of four dimensions",
         "impossible dimensions",
         set_header_fields(dim=(4, 88, 88, 9, 2)),
         "volume-not-3d",
     ),
-    nifti_case(
+    create_nifti_case(
         "of two dimensions",
         "wrong number of slices",
         set_header_fields(dim=(2, 88, 88, 1)),
         "volume-not-3d",
         "slice",
     ),
-    nifti_case("of unknown numbers", "header lie", set_header_fields(datatype=9999), *DAMAGED),
-    nifti_case("of type 0", "header lie", set_header_fields(datatype=0), *DAMAGED),
-    nifti_case(
+    create_nifti_case("of unknown numbers", "header lie", set_header_fields(datatype=9999), *DAMAGED),
+    create_nifti_case("of type 0", "header lie", set_header_fields(datatype=0), *DAMAGED),
+    create_nifti_case(
         "of colours", "header lie", set_header_fields(datatype=128, dim=(3, 88, 88, 6)), "volume-coloured"
     ),
-    nifti_case(
+    create_nifti_case(
         "of complex numbers",
         "header lie",
         set_header_fields(datatype=32, dim=(3, 88, 88, 4)),
         "volume-coloured",
     ),
-    nifti_case(
+    create_nifti_case(
         "whose values begin at infinity", "header lie", set_header_fields(vox_offset=INF), "volume-header"
     ),
-    nifti_case(
+    create_nifti_case(
         "whose values begin at no number", "header lie", set_header_fields(vox_offset=NAN), "volume-header"
     ),
-    nifti_case(
+    create_nifti_case(
         "whose values begin before it", "header lie", set_header_fields(vox_offset=-400.0), "volume-header"
     ),
-    nifti_case(
+    create_nifti_case(
         "whose values begin behind its end", "header lie", set_header_fields(vox_offset=2e9), "volume-header"
     ),
-    nifti_case(
+    create_nifti_case(
         "with another header size",
         "wrong magic",
         set_header_fields(sizeof_hdr=999),
         *DAMAGED,
         "volume-analyze",
     ),
-    nifti_case(
+    create_nifti_case(
         "with header size -1", "wrong magic", set_header_fields(sizeof_hdr=-1), *DAMAGED, "volume-analyze"
     ),
-    nifti_case("with an infinite scaling", "NaN and inf", set_header_fields(scl_slope=INF), "volume-scaling"),
-    nifti_case(
+    create_nifti_case(
+        "with an infinite scaling", "NaN and inf", set_header_fields(scl_slope=INF), "volume-scaling"
+    ),
+    create_nifti_case(
         "with an infinite intercept",
         "NaN and inf",
         set_header_fields(scl_slope=1.0, scl_inter=INF),
         "volume-scaling",
     ),
-    nifti_case(
+    create_nifti_case(
         "with steps of no number",
         "spacing",
         set_header_fields(pixdim=(1, NAN, NAN, NAN), sform_code=0, qform_code=0),
         "volume-steps",
         "volume-form-unusable",
     ),
-    nifti_case(
+    create_nifti_case(
         "with infinite steps",
         "spacing",
         set_header_fields(pixdim=(1, INF, INF, INF), sform_code=0, qform_code=0),
         "volume-steps",
         "volume-form-unusable",
     ),
-    nifti_case(
+    create_nifti_case(
         "with huge steps",
         "spacing",
         set_header_fields(pixdim=(1, 1e30, 1e30, 1e30), sform_code=0, qform_code=0),
@@ -260,14 +264,14 @@ HEADERS = [
         "field-of-no-head",
         "volumes-oriented-and-not",
     ),
-    nifti_case(
+    create_nifti_case(
         "with steps of 0 and no form",
         "spacing",
         set_header_fields(pixdim=(1, 0, 0, 0), sform_code=0, qform_code=0),
         "volume-steps",
         "volume-form-unusable",
     ),
-    nifti_case(
+    create_nifti_case(
         "with a pixel of 0.001 mm",
         "spacing",
         set_header_fields(srow_x=(-0.001, 0, 0, 0), srow_y=(0, -0.001, 0, 0), qform_code=0),
@@ -275,7 +279,7 @@ HEADERS = [
         "volume-form-steps",
         "field-of-no-head",
     ),
-    nifti_case(
+    create_nifti_case(
         "with a singular form",
         "singular affine",
         set_header_fields(srow_x=(1, 0, 0, 0), srow_y=(1, 0, 0, 0), qform_code=0),
@@ -284,27 +288,27 @@ HEADERS = [
         "volume-form-steps",
         "volume-sheared",
     ),
-    nifti_case(
+    create_nifti_case(
         "with a form of zeros alone",
         "singular affine",
         set_header_fields(srow_x=(0, 0, 0, 0), srow_y=(0, 0, 0, 0), srow_z=(0, 0, 0, 0), qform_code=0),
         "volume-form-unusable",
         "volume-steps",
     ),
-    nifti_case(
+    create_nifti_case(
         "with a form of no numbers",
         "singular affine",
         set_header_fields(srow_x=(NAN,) * 4, qform_code=0),
         "volume-form-unusable",
         "volume-steps",
     ),
-    nifti_case(
+    create_nifti_case(
         "with an infinite place",
         "singular affine",
         set_header_fields(srow_x=(-2.5, 0, 0, INF), qform_code=0),
         "volume-form-unusable",
     ),
-    nifti_case(
+    create_nifti_case(
         "with a sheared form",
         "singular affine",
         set_header_fields(srow_x=(-2.5, 2.0, 0, 0), qform_code=0),
@@ -314,35 +318,35 @@ HEADERS = [
 ]
 
 VALUES = [
-    nifti_case("of zeros", "constant image", change_voxels(np.zeros_like), "grey-constant"),
-    nifti_case(
+    create_nifti_case("of zeros", "constant image", change_voxels(np.zeros_like), "grey-constant"),
+    create_nifti_case(
         "of one grey", "constant image", change_voxels(lambda v: np.full_like(v, 77)), "grey-constant"
     ),
-    nifti_case(
+    create_nifti_case(
         "of no numbers", "NaN and inf", change_voxels(lambda v: np.full_like(v, NAN), "f4"), "grey-no-numbers"
     ),
-    nifti_case(
+    create_nifti_case(
         "of infinities", "NaN and inf", change_voxels(lambda v: np.full_like(v, INF), "f4"), "grey-no-numbers"
     ),
-    nifti_case(
+    create_nifti_case(
         "with no number in the brain",
         "NaN and inf",
         change_voxels(set_middle_voxel(NAN), "f4"),
         "voxels-missing",
     ),
-    nifti_case(
+    create_nifti_case(
         "with an infinity in the brain",
         "NaN and inf",
         change_voxels(set_middle_voxel(-INF), "f4"),
         "voxels-missing",
     ),
-    nifti_case(
+    create_nifti_case(
         "of one slice", "wrong number of slices", change_voxels(lambda v: v[:, :, :1]), "slice", "brain"
     ),
-    nifti_case(
+    create_nifti_case(
         "of two slices", "wrong number of slices", change_voxels(lambda v: v[:, :, 8:10]), "slice", "brain"
     ),
-    nifti_case(
+    create_nifti_case(
         "of one column",
         "wrong number of slices",
         change_voxels(lambda v: v[:1]),
@@ -350,8 +354,10 @@ VALUES = [
         "field-of-no-head",
         "slice",
     ),
-    nifti_case("turned into a negative", "inverted", change_voxels(lambda v: v.max() - v), "grey-inverted"),
-    nifti_case(
+    create_nifti_case(
+        "turned into a negative", "inverted", change_voxels(lambda v: v.max() - v), "grey-inverted"
+    ),
+    create_nifti_case(
         "of noise alone, as T1C is",
         "no brain",
         change_voxels(lambda v: np.random.default_rng(1).integers(0, 9, v.shape).astype(v.dtype)),
@@ -359,8 +365,8 @@ VALUES = [
         "grey",
         file="*.nii.gz",
     ),
-    nifti_case("with a damaged checksum", "truncation", lambda c: c[:-6] + bytes(6), "volume-damaged"),
-    nifti_case(
+    create_nifti_case("with a damaged checksum", "truncation", lambda c: c[:-6] + bytes(6), "volume-damaged"),
+    create_nifti_case(
         "with a second stream that is damaged",
         "truncation",
         lambda c: c + b"\x1f\x8b\x08" + bytes(9),
@@ -368,25 +374,27 @@ VALUES = [
     ),
 ]
 NOISE = [
-    nifti_case(f"with chance in its packed bytes, {seed}", "noise", corrupt_bytes(seed, start=20), *DAMAGED)
+    create_nifti_case(
+        f"with chance in its packed bytes, {seed}", "noise", corrupt_bytes(seed, start=20), *DAMAGED
+    )
     for seed in range(3)
 ]
 
 BOMBS = [
-    nifti_case(
+    create_nifti_case(
         "that unpacks to a gigabyte of zeros",
         "bomb",
         replace_content(lambda: create_gzip_bomb(1 << 30)),
         *DAMAGED,
         "volume-analyze",
     ),
-    nifti_case(
+    create_nifti_case(
         "followed by a gigabyte of zeros",
         "bomb",
         lambda c: gzip.compress(gzip.decompress(c), 1) + create_gzip_bomb(1 << 30),
         "volume-damaged",
     ),
-    nifti_case(
+    create_nifti_case(
         "of a gigabyte within its own stream",
         "bomb",
         lambda c: create_gzip_bomb(1 << 30, gzip.decompress(c)),
@@ -421,7 +429,7 @@ FAKES = [
 ]
 
 META = [
-    itk_case(
+    create_itk_case(
         "with 2.8 million digits of NDims",
         "impossible dimensions",
         ".mha",
@@ -430,27 +438,27 @@ META = [
         "volume-header",
         "volume-damaged",
     ),
-    itk_case(
+    create_itk_case(
         "with NDims 77000",
         "impossible dimensions",
         ".mha",
         set_header_line(b"NDims", b"77000"),
         "volume-header",
     ),
-    itk_case(
+    create_itk_case(
         "with NDims -1", "impossible dimensions", ".mha", set_header_line(b"NDims", b"-1"), "volume-header"
     ),
-    itk_case(
+    create_itk_case(
         "with NDims 2147483647",
         "impossible dimensions",
         ".mha",
         set_header_line(b"NDims", b"2147483647"),
         "volume-header",
     ),
-    itk_case(
+    create_itk_case(
         "with NDims 0", "impossible dimensions", ".mha", set_header_line(b"NDims", b"0"), "volume-header"
     ),
-    itk_case(
+    create_itk_case(
         "with a line of 70 kB",
         "impossible dimensions",
         ".mha",
@@ -458,49 +466,49 @@ META = [
         "volume-header-endless",
         "volume-header",
     ),
-    itk_case(
+    create_itk_case(
         "with fewer sizes than dimensions",
         "impossible dimensions",
         ".mha",
         set_header_line(b"DimSize", b"88 88"),
         "volume-header",
     ),
-    itk_case(
+    create_itk_case(
         "with a size of 4 billion",
         "impossible dimensions",
         ".mha",
         set_header_line(b"DimSize", b"88 88 4000000000"),
         "volume-huge",
     ),
-    itk_case(
+    create_itk_case(
         "with a negative size",
         "impossible dimensions",
         ".mha",
         set_header_line(b"DimSize", b"88 -88 18"),
         "volume-header",
     ),
-    itk_case(
+    create_itk_case(
         "with more voxels than bytes",
         "header lie",
         ".mha",
         set_header_line(b"DimSize", b"88 88 99"),
         "volume-short",
     ),
-    itk_case(
+    create_itk_case(
         "with a million channels",
         "header lie",
         ".mha",
         set_header_line(b"ElementNumberOfChannels", b"1000000"),
         "volume-header",
     ),
-    itk_case(
+    create_itk_case(
         "of an unknown type",
         "header lie",
         ".mha",
         set_header_line(b"ElementType", b"MET_DREAM"),
         "volume-header",
     ),
-    itk_case(
+    create_itk_case(
         "with spacing of no number",
         "spacing",
         ".mha",
@@ -508,14 +516,14 @@ META = [
         "volume-steps",
         "volume-damaged",
     ),
-    itk_case(
+    create_itk_case(
         "with negative spacing",
         "spacing",
         ".mha",
         set_header_line(b"ElementSpacing", b"-2 -2 -2"),
         "volume-steps",
     ),
-    itk_case(
+    create_itk_case(
         "with spacing 0",
         "spacing",
         ".mha",
@@ -523,7 +531,7 @@ META = [
         "volume-steps",
         "volume-damaged",
     ),
-    itk_case(
+    create_itk_case(
         "with a singular matrix",
         "singular affine",
         ".mha",
@@ -533,7 +541,7 @@ META = [
         "volume-sheared",
         "volume-damaged",
     ),
-    itk_case(
+    create_itk_case(
         "with a matrix of no numbers",
         "singular affine",
         ".mha",
@@ -542,24 +550,28 @@ META = [
         "volume-damaged",
         "volume-steps",
     ),
-    itk_case("cut in the middle", "truncation", ".mha", truncate_bytes(0.5), "volume-short"),
-    itk_case("packed and cut", "truncation", ".mha", truncate_bytes(0.7), "volume-damaged", packed=True),
-    itk_case("packed and damaged", "noise", ".mha", corrupt_bytes(3, start=600), *DAMAGED, packed=True),
-    itk_case(
+    create_itk_case("cut in the middle", "truncation", ".mha", truncate_bytes(0.5), "volume-short"),
+    create_itk_case(
+        "packed and cut", "truncation", ".mha", truncate_bytes(0.7), "volume-damaged", packed=True
+    ),
+    create_itk_case(
+        "packed and damaged", "noise", ".mha", corrupt_bytes(3, start=600), *DAMAGED, packed=True
+    ),
+    create_itk_case(
         "that names /etc/passwd",
         "names another file",
         ".mhd",
         set_header_line(b"ElementDataFile", b"/etc/passwd"),
         "volume-data-outside",
     ),
-    itk_case(
+    create_itk_case(
         "that names a file above",
         "names another file",
         ".mhd",
         set_header_line(b"ElementDataFile", b"../../other.raw"),
         "volume-data-outside",
     ),
-    itk_case(
+    create_itk_case(
         "that names a URL",
         "names another file",
         ".mhd",
@@ -567,21 +579,21 @@ META = [
         "volume-data-missing",
         "volume-data-outside",
     ),
-    itk_case(
+    create_itk_case(
         "that names C:\\",
         "names another file",
         ".mhd",
         set_header_line(b"ElementDataFile", b"C:\\windows\\x.raw"),
         "volume-data-outside",
     ),
-    itk_case(
+    create_itk_case(
         "that names nothing there",
         "names another file",
         ".mhd",
         set_header_line(b"ElementDataFile", b"gone.raw"),
         "volume-data-missing",
     ),
-    itk_case(
+    create_itk_case(
         "that names itself",
         "names another file",
         ".mhd",
@@ -589,14 +601,14 @@ META = [
         "volume-short",
         "volume-damaged",
     ),
-    itk_case(
+    create_itk_case(
         "that names a list",
         "names another file",
         ".mhd",
         set_header_line(b"ElementDataFile", b"LIST\na.raw\nb.raw"),
         "volume-data-list",
     ),
-    itk_case(
+    create_itk_case(
         "that names a pattern",
         "names another file",
         ".mhd",
@@ -606,58 +618,58 @@ META = [
 ]
 
 NRRD = [
-    itk_case(
+    create_itk_case(
         "of dimension 999",
         "impossible dimensions",
         ".nrrd",
         set_header_line(b"dimension", b"999"),
         "volume-header",
     ),
-    itk_case(
+    create_itk_case(
         "of dimension 17",
         "impossible dimensions",
         ".nrrd",
         set_header_line(b"dimension", b"17"),
         "volume-header",
     ),
-    itk_case(
+    create_itk_case(
         "with a size of 0",
         "impossible dimensions",
         ".nrrd",
         set_header_line(b"sizes", b"88 0 18"),
         "volume-header",
     ),
-    itk_case(
+    create_itk_case(
         "of 2 billion cubed",
         "impossible dimensions",
         ".nrrd",
         set_header_line(b"sizes", b"2000000000 " * 3),
         "volume-huge",
     ),
-    itk_case(
+    create_itk_case(
         "with more voxels than bytes",
         "header lie",
         ".nrrd",
         set_header_line(b"sizes", b"88 88 99"),
         "volume-short",
     ),
-    itk_case("of blocks", "header lie", ".nrrd", set_header_line(b"type", b"block"), "volume-header"),
-    itk_case("in hex", "header lie", ".nrrd", set_header_line(b"encoding", b"hex"), "volume-header"),
-    itk_case(
+    create_itk_case("of blocks", "header lie", ".nrrd", set_header_line(b"type", b"block"), "volume-header"),
+    create_itk_case("in hex", "header lie", ".nrrd", set_header_line(b"encoding", b"hex"), "volume-header"),
+    create_itk_case(
         "in text of no numbers",
         "header lie",
         ".nrrd",
         set_header_line(b"encoding", b"ascii"),
         "volume-header",
     ),
-    itk_case(
+    create_itk_case(
         "in bzip2 that is none",
         "header lie",
         ".nrrd",
         set_header_line(b"encoding", b"bzip2"),
         "volume-header",
     ),
-    itk_case(
+    create_itk_case(
         "with directions of no number",
         "singular affine",
         ".nrrd",
@@ -666,7 +678,7 @@ NRRD = [
         "volume-steps",
         "volume-damaged",
     ),
-    itk_case(
+    create_itk_case(
         "with singular directions",
         "singular affine",
         ".nrrd",
@@ -676,7 +688,7 @@ NRRD = [
         "volume-sheared",
         "volume-damaged",
     ),
-    itk_case(
+    create_itk_case(
         "with a number beyond numbers",
         "spacing",
         ".nrrd",
@@ -685,31 +697,31 @@ NRRD = [
         "volume-steps",
         "volume-damaged",
     ),
-    itk_case(
+    create_itk_case(
         "with an unknown unit",
         "spacing",
         ".nrrd",
         set_header_line(b"space units", b'"ell" "ell" "ell"'),
         "volume-unit",
     ),
-    itk_case(
+    create_itk_case(
         "that skips all its bytes",
         "header lie",
         ".nrrd",
         set_header_line(b"byte skip", b"99999999"),
         "volume-short",
     ),
-    itk_case(
+    create_itk_case(
         "that skips backwards", "header lie", ".nrrd", set_header_line(b"byte skip", b"-9"), "volume-header"
     ),
-    itk_case(
+    create_itk_case(
         "that names /etc/passwd",
         "names another file",
         ".nhdr",
         set_header_line(b"data file", b"/etc/passwd"),
         "volume-data-outside",
     ),
-    itk_case(
+    create_itk_case(
         "that names a URL",
         "names another file",
         ".nhdr",
@@ -717,13 +729,13 @@ NRRD = [
         "volume-data-outside",
         "volume-data-missing",
     ),
-    itk_case(
+    create_itk_case(
         "cut in the middle", "truncation", ".nrrd", truncate_bytes(0.6), "volume-short", "volume-damaged"
     ),
-    itk_case(
+    create_itk_case(
         "with another first word", "wrong magic", ".nrrd", overwrite_bytes(0, b"DRRN0004"), "volume-damaged"
     ),
-    itk_case(
+    create_itk_case(
         "packed and cut",
         "truncation",
         ".nrrd",
@@ -757,7 +769,7 @@ def reorient_flair(folder: Path) -> None:
     (folder / "new.nii.gz").replace(folder / FLAIR)
 
 
-def healthy_case(name: str, *changes: FolderChange) -> Case:
+def create_healthy_case(name: str, *changes: FolderChange) -> Case:
     return expect_answer(
         DOOR,
         f"volumes {name}",
@@ -768,22 +780,22 @@ def healthy_case(name: str, *changes: FolderChange) -> Case:
 
 
 ODD = [
-    healthy_case("whose FLAIR is big endian", change_files(FLAIR, swap_byte_order)),
-    healthy_case("whose FLAIR is NIfTI-2", save_as_nifti2),
-    healthy_case("whose FLAIR is turned", reorient_flair),
-    healthy_case("as floating point", change_files("*.gz", change_voxels(lambda v: v, "f4"))),
-    healthy_case("whose unit is not known", change_files(FLAIR, set_header_fields(xyzt_units=7))),
-    healthy_case(
+    create_healthy_case("whose FLAIR is big endian", change_files(FLAIR, swap_byte_order)),
+    create_healthy_case("whose FLAIR is NIfTI-2", save_as_nifti2),
+    create_healthy_case("whose FLAIR is turned", reorient_flair),
+    create_healthy_case("as floating point", change_files("*.gz", change_voxels(lambda v: v, "f4"))),
+    create_healthy_case("whose unit is not known", change_files(FLAIR, set_header_fields(xyzt_units=7))),
+    create_healthy_case(
         "whose scaling is not written", change_files(FLAIR, set_header_fields(scl_slope=NAN, scl_inter=NAN))
     ),
-    healthy_case(
+    create_healthy_case(
         "with NaN outside the head",
         change_files(FLAIR, change_voxels(lambda v: np.where(v > 0, v, NAN), "f4")),
     ),
-    healthy_case("as MetaImage", save_with_itk(".mha")),
-    healthy_case("as MetaImage of two files", save_with_itk(".mhd")),
-    healthy_case("as packed NRRD", save_with_itk(".nrrd", packed=True)),
-    healthy_case(
+    create_healthy_case("as MetaImage", save_with_itk(".mha")),
+    create_healthy_case("as MetaImage of two files", save_with_itk(".mhd")),
+    create_healthy_case("as packed NRRD", save_with_itk(".nrrd", packed=True)),
+    create_healthy_case(
         "unpacked",
         *[
             instead
@@ -796,13 +808,13 @@ ODD = [
             )
         ],
     ),
-    healthy_case(
+    create_healthy_case(
         "with long names beside strange files",
         rename_file(FLAIR, f"{'x' * 180} flair.nii.gz"),
         write_file("notes\n\u202e.txt", "nothing"),
         write_file(".hidden", b"\0" * 100),
     ),
-    healthy_case(
+    create_healthy_case(
         "beside a damaged T2 that nobody needs",
         copy_file(FLAIR, "T2.nii.gz"),
         change_files("T2.nii.gz", truncate_bytes(0.5)),

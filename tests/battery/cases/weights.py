@@ -10,7 +10,7 @@ DOOR = "predict with weights"
 MODEL = "model.safetensors"
 
 
-def weights_case(name: str) -> Case:
+def create_weights_case(name: str) -> Case:
     one = BROKEN[name]
     make = run_all(copy_patient("volumes"), lambda scene: one.write(scene.folder / MODEL))
     return expect_refusal(DOOR, f"weights: {name}", "weights", make, one.expected_words[0])
@@ -21,7 +21,7 @@ def check_any_answer(scene: CaseFolders) -> str:
 
 
 CASES = [
-    *map(weights_case, list(BROKEN)[::3]),  # tests/models tests all of them
+    *map(create_weights_case, list(BROKEN)[::3]),  # tests/models tests all of them
     expect_answer(
         DOOR,
         "tiny weights as they are",

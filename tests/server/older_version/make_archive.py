@@ -8,8 +8,8 @@ Run once, with that commit's code, as a user who may write to /data:
     PYTHONPATH=OLD/src python tests/server/older_version/make_archive.py
 
 Four patients of few slices, drawn by the phantom: one predicted, corrected, predicted again and compared with the
-truth; one with T2 in place of FLAIR; one as DICOM; one that cannot be prepared. Beside the folder lies what the server
-answered about them, ``expected.json``, and an outline and pictures as it sent them. Where a later version has
+truth; one with T2 in place of FLAIR; one as DICOM; one that cannot be prepared. The archive also contains the
+server's responses about them, ``expected.json``, and an outline and pictures as it sent them. Where a later version has
 reworded a message, the expected pages and the expected step of the failed study have the new wording.
 """
 
