@@ -57,5 +57,5 @@ def test_maps_lie_inside_the_view_of_the_classifier(patient: Path) -> None:
 
 
 def test_a_missing_folder_is_refused(run_command, tmp_path: Path) -> None:
-    outcome = run_command("explain", tmp_path / "nobody", "--out", tmp_path / "out")
-    assert outcome.status == 1 and "nobody" in outcome.stderr and "Traceback" not in outcome.stderr
+    outcome = run_command("explain", tmp_path / "absent", "--out", tmp_path / "out")
+    assert outcome.status == 1 and "absent" in outcome.stderr and "Traceback" not in outcome.stderr
