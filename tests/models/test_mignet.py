@@ -19,7 +19,8 @@ from gliomark.models.published.mignet import (
     build_mignet,
     compute_central_theta,
 )
-from gliomark.models.published.swin_unet import IdentitySkip, SwinDecoder, SwinEncoder, SwinSize, SwinStage
+from gliomark.models.published.swin_stage import SwinStage
+from gliomark.models.published.swin_unet import IdentitySkip, SwinDecoder, SwinEncoder, SwinSize
 from gliomark.training.segmentation import create_segmentation_config
 
 TINY = SwinSize(embedding=8, depths=(1, 1, 1), heads=(1, 2, 2), patch=4)

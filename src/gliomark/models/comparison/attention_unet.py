@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from monai.networks.nets.attentionunet import AttentionUnet
 from pydantic import with_config
 
 from gliomark.models.entries import SegmentationEntry
@@ -28,6 +27,8 @@ class AttentionUNetSettings:
 
 def build_attention_unet(settings: AttentionUNetSettings) -> ImageSegmentationNetwork:
     """Build Attention U-Net; ``(B, inputs, H, W)`` to logits ``(B, 2, H, W)``, H and W multiples of 16."""
+    from monai.networks.nets.attentionunet import AttentionUnet  # takes seconds to import
+
     channels = [settings.width * 2**level for level in range(LEVEL_COUNT)]
     strides = (2,) * (LEVEL_COUNT - 1)
     return ImageSegmentationNetwork(AttentionUnet(2, settings.inputs, CLASS_COUNT, channels, strides=strides))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from monai.networks.nets.dynunet import DynUNet
 from pydantic import with_config
 
 from gliomark.models.entries import SegmentationEntry, SegmentationTrainingDefaults
@@ -33,6 +32,8 @@ def build_nnunet(settings: NNUNetSettings) -> ImageSegmentationNetwork:
     It has instance normalisation, leaky ReLU, strided convolutions, at most 512 channels, and deep supervision of all
     but the two lowest levels.
     """
+    from monai.networks.nets.dynunet import DynUNet  # takes seconds to import
+
     channels = [min(settings.width * 2**level, MAX_CHANNELS) for level in range(LEVEL_COUNT)]
     network = DynUNet(
         2,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from monai.networks.nets.resnet import ResNet
 from pydantic import with_config
 
 from gliomark.models.entries import GradCam, GradCamBranch, MarkerEntry
@@ -16,6 +16,9 @@ from gliomark.models.network_io import (
 )
 from gliomark.models.published.kinet import SMALL_KINET_SIZE, KiNetSize
 from gliomark.models.validated_types import STRICT_CONFIG
+
+if TYPE_CHECKING:
+    from monai.networks.nets.resnet import ResNet
 
 
 @with_config(STRICT_CONFIG)
@@ -29,6 +32,8 @@ class ResNet50Settings:
 
 def build_resnet_backbone(in_channels: int, size: KiNetSize) -> ResNet:
     """Build MONAI's ResNet (He et al. 2016) without its last layer: ``(B, in_channels, H, W)`` to ``(B, D)``."""
+    from monai.networks.nets.resnet import ResNet  # takes seconds to import
+
     planes = [width // 4 for width in size.widths]
     return ResNet(
         "bottleneck",

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from monai.networks.blocks.transformerblock import TransformerBlock
-from monai.networks.nets.resnet import ResNetBottleneck
 from pydantic import with_config
 from torch import Tensor, nn
 
@@ -37,6 +35,8 @@ class TransUNet(nn.Module):
     """
 
     def __init__(self, in_channels: int, width: int) -> None:
+        from monai.networks.blocks.transformerblock import TransformerBlock  # takes seconds to import
+
         super().__init__()
         is_published_size = width >= 64
         blocks, layers = ((3, 4, 9), 12) if is_published_size else ((1, 1, 2), 4)
@@ -84,6 +84,8 @@ class TransUNet(nn.Module):
 
 def _build_residual_stage(in_channels: int, hidden_channels: int, block_count: int) -> nn.Sequential:
     """Build ``block_count`` bottleneck blocks with ``4 * hidden_channels`` output channels, the first with stride 2."""
+    from monai.networks.nets.resnet import ResNetBottleneck
+
     out_channels = 4 * hidden_channels
     shortcut = nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 1, 2, bias=False), nn.BatchNorm2d(out_channels)

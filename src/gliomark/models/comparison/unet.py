@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from monai.networks.nets.basic_unet import BasicUNet
 from pydantic import with_config
 
 from gliomark.models.entries import SegmentationEntry
@@ -26,6 +25,8 @@ class UNetSettings:
 
 def build_unet(settings: UNetSettings) -> ImageSegmentationNetwork:
     """Build U-Net: two convolutions per level, max pooling; ``(B, inputs, H, W)`` to logits ``(B, 2, H, W)``."""
+    from monai.networks.nets.basic_unet import BasicUNet  # takes seconds to import
+
     width = settings.width
     features = (*(width * 2**level for level in range(5)), width)
     return ImageSegmentationNetwork(BasicUNet(2, settings.inputs, CLASS_COUNT, features=features))

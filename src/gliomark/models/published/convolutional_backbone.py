@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from monai.networks.nets.basic_unet import TwoConv
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,6 +14,8 @@ NORM = ("instance", {"affine": True})
 
 def build_double_convolution(in_channels: int, out_channels: int) -> nn.Module:
     """Build two 3x3 convolutions, each followed by normalisation and leaky ReLU; height and width stay the same."""
+    from monai.networks.nets.basic_unet import TwoConv  # takes seconds to import
+
     return TwoConv(2, in_channels, out_channels, ACTIVATION, NORM, bias=False)
 
 
