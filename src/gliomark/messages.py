@@ -1584,6 +1584,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "The engine {engine} in {variable} is unknown: use openvino or torch.",
         "{variable} 中的推理引擎 {engine} 未知：请使用 openvino 或 torch。",
     ),
+    "engine-cannot": (
+        "{name} runs in PyTorch, more slowly: OpenVINO cannot convert it ({reason}).",
+        "{name} 改用 PyTorch 运行，速度较慢：OpenVINO 无法转换（{reason}）。",
+    ),
     "engine-differs": (
         "{name} runs in PyTorch, more slowly: after conversion for OpenVINO its output differs by {difference:.2g}, more "
         "than the accepted {tolerance:.2g}.",

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gliomark.engines import load_network
 from gliomark.errors import DATA_ERRORS, ConfigurationError, GliomarkError, WeightsError
 from gliomark.inference.device import find_device, list_accelerators, select_device
 from gliomark.inference.fusion import (
@@ -53,6 +54,7 @@ __all__ = ["SHIPPED_MODELS", "Model", "PreparedStudy", "build_model", "load_mode
 UNDETERMINED = "undetermined"
 VALIDATED_FUSION_RULE: FusionRule = "near"  # thresholds and validation results in weights files use it
 MAX_LESION_SHARE = 0.5  # of the examined brain; a larger lesion is a wrong outline, such as an inverted mask
+MIN_CONVERTED_WEIGHTS = 1_000_000  # the conversion of a smaller network takes longer than it saves
 BORDERLINE_MARGIN = 0.05  # within this distance of the threshold a level is marked as borderline
 DECIDED_BY_MODEL, DECIDED_BY_READER = "model", "reader's finding"
 
@@ -127,7 +129,19 @@ class Model:
             for name, classifier in self.classifiers.items()
         }
         network = deepcopy(self.segmenter.network).to(device)
-        return replace(self, segmenter=replace(self.segmenter, network=network), classifiers=classifiers)
+        segmenter = replace(self.segmenter, network=network, engine=None)
+        return replace(self, segmenter=segmenter, classifiers=classifiers)
+
+    def with_engine(self) -> Model:
+        """Return the model with its segmentation network in an engine, if that is worth the conversion.
+
+        The engine is that of ``gliomark.engines``; on other devices than the CPU the network stays in PyTorch.
+        """
+        size = sum(tensor.numel() for tensor in self.segmenter.network.state_dict().values())
+        if self.device != "cpu" or size < MIN_CONVERTED_WEIGHTS:
+            return self
+        engine = load_network(self.segmenter.create_source(self.sha256))
+        return replace(self, segmenter=replace(self.segmenter, engine=engine))
 
     def run_trial(self) -> None:
         """Run all networks on one synthetic slice.
@@ -220,7 +234,7 @@ def load_model(
     >>> model.sequences
     (<MRSequence.T1C: 'T1C'>, <MRSequence.FLAIR: 'FLAIR'>)
     """
-    return build_model(load_weights_by_name(name_or_path, trust)).to_device(device)
+    return build_model(load_weights_by_name(name_or_path, trust)).to_device(device).with_engine()
 
 
 def load_weights_by_name(name_or_path: str | Path, trust: TrustPolicy = TrustPolicy()) -> Weights:

@@ -13,8 +13,12 @@ import torch
 from torch import nn
 
 from gliomark.engines import NetworkSource, load_network
-from gliomark.engines.openvino_engine import OpenVinoNetwork, load_openvino_network, replace_normalisations
-from gliomark.engines.openvino_library import openvino
+from gliomark.engines.openvino_engine import (
+    OpenVinoNetwork,
+    _trace_network,
+    load_openvino_network,
+    replace_normalisations,
+)
 from gliomark.engines.torch_engine import TorchNetwork
 from gliomark.errors import ConfigurationError
 
@@ -44,6 +48,14 @@ class RandomShift(nn.Module):
         return image + torch.rand(1)
 
 
+class RoundedSide(nn.Module):
+    """A network that cannot be traced, because it computes with a side of its input as a Python number."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the image plus its rounded number of rows."""
+        return image + round(image.shape[2] / 2)
+
+
 def create_inputs() -> list[np.ndarray]:
     noise = np.random.default_rng(0).normal(size=(1, 1, SIDE, SIDE, SIDE))
     return [(noise + 5).astype(np.float32)]  # sums of such numbers lose digits one after the other
@@ -67,7 +79,7 @@ def test_a_volume_is_normalised_as_in_double_precision() -> None:
         expected = Normalised().double().eval()(torch.from_numpy(image).double()).numpy()
     found = load_openvino_network(create_source(network)).run(image)[0]
     assert np.abs(found - expected).max() < 2e-5
-    plain = openvino.convert_model(network, example_input=torch.from_numpy(image), input=[list(image.shape)])
+    plain = _trace_network(network, [image], has_batch=False)
     unchanged = OpenVinoNetwork(plain).run(image)[0]
     assert np.abs(unchanged - expected).max() > 1e-4, (
         "OpenVINO has become exact: replace_normalisations can go"
@@ -131,6 +143,14 @@ def test_a_conversion_that_differs_is_refused(cache: Path, caplog: pytest.LogCap
     with caplog.at_level(logging.WARNING):
         network = load_network(create_source(RandomShift()))
     assert isinstance(network, TorchNetwork) and "runs in PyTorch" in caplog.text
+
+
+def test_a_network_that_cannot_be_converted_runs_in_pytorch(caplog: pytest.LogCaptureFixture) -> None:
+    (image,) = create_inputs()
+    with caplog.at_level(logging.WARNING):
+        network = load_network(create_source(RoundedSide()))
+    assert isinstance(network, TorchNetwork) and "cannot convert it" in caplog.text
+    assert network.run(image)[0].shape == image.shape
 
 
 def test_an_engine_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

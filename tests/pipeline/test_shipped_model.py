@@ -15,6 +15,7 @@ import pytest
 import gliomark
 from gliomark import load_model, predict, read_study
 from gliomark.cohort.folds import CohortFolds
+from gliomark.engines.torch_engine import TorchNetwork
 from gliomark.evaluation.metrics import dice
 from gliomark.experiments.demonstration import apply_marker_validation
 from gliomark.models.weights import ModelCard, _compute_digest, load_weights, save_weights
@@ -180,3 +181,13 @@ def test_a_real_patient_is_predicted(run_command, tmp_path, shared) -> None:
     names = {file.stem for file in (cohort / "TCGA-CS-4941" / "T1C").iterdir()}
     assert {file.stem for file in (result / "masks").iterdir()} == names
     assert np.all([file.suffix == ".png" for file in (result / "masks").iterdir()])
+
+
+def test_a_small_model_is_not_converted(tiny_weights: Path) -> None:
+    model = load_model(tiny_weights)
+    assert model.segmenter.engine is None and model.with_engine() is model
+
+
+def test_the_engine_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIOMARK_ENGINE", "torch")
+    assert isinstance(load_model("demo").segmenter.engine, TorchNetwork)

@@ -28,9 +28,11 @@ class NetworkSource:
     build
         Builds the network in PyTorch, in evaluation mode; not called if it has been converted before.
     create_inputs
-        Creates example inputs, whose shapes are those of all later inputs.
+        Creates example inputs, whose shapes are those of all later inputs, but for the first axis of a batch.
     tolerance
         Largest accepted difference from PyTorch's output on the example inputs.
+    has_batch
+        Whether the first axis of all inputs and outputs is a batch of any size.
     """
 
     name: str
@@ -38,6 +40,7 @@ class NetworkSource:
     build: Callable[[], nn.Module]
     create_inputs: Callable[[], Sequence[FloatArray]]
     tolerance: float = 1e-4
+    has_batch: bool = False
 
 
 class EngineNetwork(Protocol):

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +23,9 @@ from gliomark.errors import ConfigurationError
 from gliomark.files import FileWriteError, atomic_folder, remove_leftovers, remove_path
 from gliomark.messages import message
 
+if TYPE_CHECKING:
+    from torch import nn
+
 LOG = logging.getLogger(__name__)
 CONVERSION_VERSION = "1"  # changes when the same network is converted differently
 GRAPH_NAME = "network.xml"
@@ -27,7 +33,7 @@ MAX_BLOCK_SIDE = 8  # averaged at once, per axis
 
 
 class OpenVinoNetwork:
-    """A converted network, ready to run. It may be called from one thread at a time.
+    """A converted network, ready to run, from one thread after the other.
 
     Parameters
     ----------
@@ -46,10 +52,12 @@ class OpenVinoNetwork:
         if cache_folder is not None:
             options["CACHE_DIR"] = str(cache_folder)
         self._compiled = openvino.Core().compile_model(model, "CPU", options)
+        self._lock = threading.Lock()
 
     def run(self, *inputs: FloatArray) -> tuple[FloatArray, ...]:
         """Run the network on its inputs, float32 of the converted shapes; return all its outputs."""
-        return tuple(self._compiled(list(inputs), share_inputs=True).values())
+        with self._lock:
+            return tuple(self._compiled(list(inputs), share_inputs=True).values())
 
 
 def load_openvino_network(source: NetworkSource) -> OpenVinoNetwork:
@@ -58,7 +66,7 @@ def load_openvino_network(source: NetworkSource) -> OpenVinoNetwork:
     Raises
     ------
     ConfigurationError
-        If the converted network's output differs from PyTorch's by more than the tolerance.
+        If the network cannot be converted, or its output then differs from PyTorch's by more than the tolerance.
     """
     key = compute_graph_key(source.key, openvino.__version__, CONVERSION_VERSION)
     folder = get_cache_folder() / f"{source.name}-{key[:32]}"
@@ -89,18 +97,16 @@ def count_threads() -> int:
 
 
 def _convert_network(source: NetworkSource) -> openvino.Model:
-    import torch
-
     from gliomark.engines.torch_engine import TorchNetwork
 
     network, inputs = source.build(), source.create_inputs()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about tracing, whose result is compared below
-        model = openvino.convert_model(
-            network,
-            example_input=tuple(torch.from_numpy(one) for one in inputs),
-            input=[list(one.shape) for one in inputs],
-        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about tracing, whose result is compared below
+            model = _trace_network(network, inputs, source.has_batch)
+    except Exception as error:  # OpenVINO raises many kinds of them
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigurationError(message("engine-cannot", name=source.name, reason=reason)) from error
     replace_normalisations(model)
     expected, found = TorchNetwork(network).run(*inputs), OpenVinoNetwork(model).run(*inputs)
     difference = max(float(np.abs(one - other).max()) for one, other in zip(found, expected, strict=True))
@@ -111,10 +117,32 @@ def _convert_network(source: NetworkSource) -> openvino.Model:
     return model
 
 
+def _trace_network(network: nn.Module, inputs: Sequence[FloatArray], has_batch: bool) -> openvino.Model:
+    """Convert a network by running it; ``openvino.convert_model`` would also change the program's logging."""
+    import torch
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+    from openvino.passes import ConstantFolding, Manager
+
+    decoder = TorchScriptPythonDecoder(network, example_input=tuple(map(torch.from_numpy, inputs)))
+    front_end = FrontEndManager().load_by_framework("pytorch")
+    model = front_end.convert(front_end.load(decoder))
+    for port, example in zip(model.inputs, inputs, strict=True):
+        parameter = port.get_node()
+        parameter.set_element_type(openvino.Type.f32)
+        shape = [-1 if has_batch else len(example), *example.shape[1:]]
+        parameter.set_partial_shape(openvino.PartialShape(shape))
+    model.validate_nodes_and_infer_types()
+    folding = Manager()
+    folding.register_pass(ConstantFolding())  # the axes of normalisations become numbers
+    folding.run_passes(model)
+    return model
+
+
 def replace_normalisations(model: openvino.Model) -> None:
-    """Rewrite the instance normalisations ``(1, C, ...)`` of a converted network with block averages, in place."""
+    """Rewrite the instance normalisations ``(B, C, ...)`` of a converted network with block averages, in place."""
     for operation in model.get_ordered_ops():
-        if operation.get_type_name() == "MVN":
+        if operation.get_type_name() == "MVN" and _normalises_instances(operation):
             values = operation.input_value(0)
             mean = _average_blocks(values)
             mean_square = _average_blocks(opset13.multiply(values, values).output(0))
@@ -125,9 +153,17 @@ def replace_normalisations(model: openvino.Model) -> None:
             operation.output(0).replace(opset13.subtract(opset13.multiply(values, scale), shift).output(0))
 
 
+def _normalises_instances(operation: openvino.Node) -> bool:
+    """Whether a normalisation is over all axes but the first two, whose lengths are known."""
+    shape, axes = operation.input_value(0).get_partial_shape(), operation.input_value(1).get_node()
+    if axes.get_type_name() != "Constant" or any(side.is_dynamic for side in list(shape)[2:]):
+        return False
+    return sorted(int(axis) % len(shape) for axis in axes.get_data().ravel()) == list(range(2, len(shape)))
+
+
 def _average_blocks(values: openvino.Output) -> openvino.Output:
-    """Average ``(1, C, ...)`` over all axes but the first two, block by block."""
-    sides = list(values.get_shape())[2:]
+    """Average ``(B, C, ...)`` over all axes but the first two, block by block."""
+    sides = [side.get_length() for side in list(values.get_partial_shape())[2:]]
     while max(sides) > 1:
         block = [_choose_block_side(side) for side in sides]
         none = [0] * len(sides)

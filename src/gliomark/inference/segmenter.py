@@ -13,6 +13,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gliomark.engines import EngineNetwork, NetworkSource
 from gliomark.errors import ConfigurationError, WeightsError
 from gliomark.inference.device import find_device
 from gliomark.messages import message
@@ -20,6 +21,7 @@ from gliomark.study import MRSequence, Segmentation, SliceStack
 
 BATCH_SIZE = 8
 SEQUENCE_RULES = ("joint", "union", "single")
+LOGIT_TOLERANCE = 1e-3  # of an engine; a probability then differs by at most 0.0003
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,9 @@ class Segmenter:
         Components with less than this share of the largest component's summed probability are removed (1 keeps only
         the largest).
 
+    engine
+        Runs the network in place of PyTorch, with the same output; see ``create_source``.
+
     Raises
     ------
     ConfigurationError
@@ -67,6 +72,7 @@ class Segmenter:
     neighbour_slices: int = 0
     uses_mirroring: bool = False
     min_component_share: float = 0.0
+    engine: EngineNetwork | None = None
 
     def __post_init__(self) -> None:
         if self.rule not in SEQUENCE_RULES:
@@ -93,6 +99,25 @@ class Segmenter:
         )
         return Segmentation(probability, mask, self.describe_rule(self.sequences))
 
+    def create_source(self, key: str) -> NetworkSource:
+        """Describe the network for an engine; key: identifies architecture, weights and settings."""
+        side = round(self.tile_size / self.pooling_factor)
+        channels = (len(self.sequences) if self.rule == "joint" else 1) * (2 * self.neighbour_slices + 1)
+
+        def create_inputs() -> list[NDArray[np.float32]]:
+            noise = np.random.default_rng(0).normal(size=(2, channels, side, side))
+            theta = compute_tile_theta(0, 0, self.tile_size, self.tile_size, self.tile_size)
+            return [noise.astype(np.float32), theta.repeat(2, 1, 1).numpy()]
+
+        return NetworkSource(
+            "segmentation",
+            key,
+            lambda: _LogitsOnly(self.network).eval(),
+            create_inputs,
+            LOGIT_TOLERANCE,
+            has_batch=True,
+        )
+
     def describe_rule(self, sequences: Sequence[MRSequence]) -> str:
         """Return a message that describes how the segmentations of these sequences are combined."""
         return message(f"outline-{self.rule}", sequences=", ".join(sequences))
@@ -105,7 +130,13 @@ class Segmenter:
     def _predict_probability(self, stack: SliceStack) -> NDArray[np.float32]:
         probabilities = [
             predict_lesion_probability(
-                self.network, images, stack.brain, self.tile_size, self.pooling_factor, self.uses_mirroring
+                self.network,
+                images,
+                stack.brain,
+                self.tile_size,
+                self.pooling_factor,
+                self.uses_mirroring,
+                self.engine,
             )
             for images in self.build_inputs(stack)
         ]
@@ -142,6 +173,19 @@ class Segmenter:
     def _compute_central_range(self, stack: SliceStack) -> slice:
         start = (stack.brain.shape[-1] - self.tile_size) // 2
         return slice(start, start + self.tile_size)
+
+
+class _LogitsOnly(nn.Module):
+    """A segmentation network without its further outputs."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, views: Tensor, theta: Tensor) -> Tensor:
+        """Return the logits ``(B, 2, H, W)``."""
+        logits: Tensor = self.network(views, theta)[0]
+        return logits
 
 
 def select_sequences(sequences: tuple[MRSequence, ...], rule: str) -> tuple[MRSequence, ...]:
@@ -191,6 +235,7 @@ def predict_lesion_probability(
     tile_size: int,
     pooling_factor: float = 1,
     uses_mirroring: bool = False,
+    engine: EngineNetwork | None = None,
 ) -> NDArray[np.float32]:
     """Predict the lesion probability, 0 to 1, of every pixel; logits are averaged where tiles overlap.
 
@@ -211,6 +256,8 @@ def predict_lesion_probability(
         The tile is averaged over pooling_factor x pooling_factor pixels for the network; the logits are upsampled.
     uses_mirroring
         Average the outputs for the tile and for its mirror image.
+    engine
+        Runs the network in place of PyTorch.
 
     Returns
     -------
@@ -226,7 +273,7 @@ def predict_lesion_probability(
             for start in range(0, len(images), BATCH_SIZE):
                 views = downsample_by_averaging(images[start : start + BATCH_SIZE][window], pooling_factor)
                 tile_logits = _predict_logits(
-                    network, views, theta.expand(len(views), -1, -1), uses_mirroring
+                    network, views, theta.expand(len(views), -1, -1), uses_mirroring, engine
                 )
                 logits[start : start + BATCH_SIZE][window] += F.interpolate(
                     tile_logits, size=(tile_size, tile_size), mode="bilinear", align_corners=False
@@ -237,16 +284,26 @@ def predict_lesion_probability(
     return (logits.softmax(dim=1)[:, 1] * (coverage > 0)).numpy()
 
 
-def _predict_logits(network: nn.Module, views: Tensor, theta: Tensor, uses_mirroring: bool) -> Tensor:
-    """Compute the logits on the network's device and return them on the CPU."""
-    device = find_device(network)
-    views, theta = views.to(device), theta.to(device)
-    logits: Tensor = network(views, theta)[0]
-    if not uses_mirroring:
-        return logits.cpu()
+def _predict_logits(
+    network: nn.Module, views: Tensor, theta: Tensor, uses_mirroring: bool, engine: EngineNetwork | None
+) -> Tensor:
+    """Compute the logits, by the engine or on the network's device, and return them on the CPU."""
     mirrored = theta * theta.new_tensor([-1.0, 1.0, 1.0])  # the columns of the mirrored view are reversed
-    mirrored_logits: Tensor = network(views.flip(-1), mirrored)[0].flip(-1)
-    return ((logits + mirrored_logits) / 2).cpu()
+    if engine is not None:
+        if uses_mirroring:
+            views, theta = torch.cat([views, views.flip(-1)]), torch.cat([theta, mirrored])
+        logits = torch.from_numpy(engine.run(views.numpy(), theta.contiguous().numpy())[0])
+        return _average_mirrored(*logits.chunk(2)) if uses_mirroring else logits
+    device = find_device(network)
+    views = views.to(device)
+    logits = network(views, theta.to(device))[0]
+    if uses_mirroring:
+        logits = _average_mirrored(logits, network(views.flip(-1), mirrored.to(device))[0])
+    return logits.cpu()
+
+
+def _average_mirrored(logits: Tensor, mirrored_logits: Tensor) -> Tensor:
+    return (logits + mirrored_logits.flip(-1)) / 2
 
 
 def compute_tile_corners(brain: NDArray[Any], tile_size: int) -> Sequence[tuple[int, int]]:

@@ -152,8 +152,8 @@ class DualPriorGuidance(nn.Module):
         A cell of the feature gets the mean of alpha over the cell, not alpha at its centre.
         """
         batch, _, height, width = bottleneck.shape
-        points = [max(1, round(ALPHA_GRID_SIZE / side)) for side in (height, width)]
-        grid = F.affine_grid(theta, [batch, 1, height * points[0], width * points[1]], align_corners=False)
+        points = [max(1, round(ALPHA_GRID_SIZE / int(side))) for side in (height, width)]
+        grid = _create_sampling_grid(theta, batch, height * points[0], width * points[1])
         alpha = self.alpha.expand(batch, -1, -1, -1)
         resampled = F.grid_sample(alpha, grid.to(alpha.dtype), padding_mode="border", align_corners=False)
         return F.avg_pool2d(resampled, points)
@@ -259,6 +259,15 @@ def build_mignet(settings: MIGNetSettings, prior: Tensor | None = None) -> MIGNe
         # the finest decoder level needs no head of its own: it gives the final logits
         deep_supervision_heads = nn.ModuleList(nn.Conv2d(c, CLASS_COUNT, 1) for c in reversed(channels[1:-1]))
     return MIGNet(encoder, guidance, decoder, channels[-1], deep_supervision_heads)
+
+
+def _create_sampling_grid(theta: Tensor, batch: int, height: int, width: int) -> Tensor:
+    """Create the points ``(B, height, width, 2)`` at which theta ``(B, 2, 3)`` samples; inference engines need sums."""
+    if not torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+        return F.affine_grid(theta, [batch, 1, height, width], align_corners=False)
+    x, y = ((2 * torch.arange(int(side)) + 1) / int(side) - 1 for side in (width, height))
+    x_axis, y_axis, offset = (theta[:, None, None, :, column] for column in range(3))
+    return x_axis * x[None, None, :, None] + y_axis * y[None, :, None, None] + offset
 
 
 def _build_gate(channels: int, settings: MIGNetSettings) -> nn.Module:
