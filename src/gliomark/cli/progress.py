@@ -83,13 +83,19 @@ class ProgressLine:
         completed, total
             How much is done, in any unit; a total of 0 means unknown.
         """
-        if text != self.last_text:
+        is_new = text != self.last_text
+        if is_new:
             LOG.info("%s", text)
             self.last_text = text
         if self._progress is not None:
             share = f"{100 * completed / total:.0f} %" if total else ""
             self._progress.update(
-                self._task, description=text, completed=completed, total=total or None, share=share
+                self._task,
+                description=text,
+                completed=completed,
+                total=total or None,
+                share=share,
+                refresh=is_new,  # also of a step shorter than the time between two refreshes
             )
 
     def count(self, task: str) -> Callable[[str, int, int], None]:
