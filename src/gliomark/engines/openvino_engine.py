@@ -57,7 +57,9 @@ class OpenVinoNetwork:
     def run(self, *inputs: FloatArray) -> tuple[FloatArray, ...]:
         """Run the network on its inputs, float32 of the converted shapes; return all its outputs."""
         with self._lock:
-            return tuple(self._compiled(list(inputs), share_inputs=True).values())
+            outputs = tuple(self._compiled(list(inputs), share_inputs=True).values())
+            self._compiled.release_memory()  # of the intermediate results, which are large for volumes
+        return outputs
 
 
 def load_openvino_network(source: NetworkSource) -> OpenVinoNetwork:
@@ -124,7 +126,8 @@ def _trace_network(network: nn.Module, inputs: Sequence[FloatArray], has_batch: 
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
     from openvino.passes import ConstantFolding, Manager
 
-    decoder = TorchScriptPythonDecoder(network, example_input=tuple(map(torch.from_numpy, inputs)))
+    with torch.no_grad():  # otherwise all intermediate results would be kept
+        decoder = TorchScriptPythonDecoder(network, example_input=tuple(map(torch.from_numpy, inputs)))
     front_end = FrontEndManager().load_by_framework("pytorch")
     model = front_end.convert(front_end.load(decoder))
     for port, example in zip(model.inputs, inputs, strict=True):

@@ -67,8 +67,13 @@ def _predict_brain(network_name: str, image: FloatArray, low: np.float32, high: 
     values *= np.float32(TARGET_STANDARD_DEVIATION)
     values += np.float32(TARGET_MEAN)
     (output,) = _load_deepbet_network(network_name, len(image)).run(values[None, None])
-    probability: FloatArray = output[0, 1]
+    probability: FloatArray = output[0]
     return probability
+
+
+def release_networks() -> None:
+    """Release the networks, which hold hundreds of megabytes and take less than a second to load again."""
+    _load_deepbet_network.cache_clear()
 
 
 @cache
@@ -78,13 +83,23 @@ def _load_deepbet_network(name: str, side: int) -> EngineNetwork:
     def build() -> nn.Module:
         import torch
 
-        network: nn.Module = torch.jit.load(file)
-        return network.eval()
+        class BrainProbability(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.network = torch.jit.load(file)
+
+            def forward(self, image: torch.Tensor) -> torch.Tensor:
+                probability: torch.Tensor = self.network(image)[:, 1]
+                return probability
+
+        # compiled, so that the conversion does not have to run it on the whole volume
+        scripted: nn.Module = torch.jit.script(BrainProbability().eval())
+        return scripted
 
     def create_inputs() -> list[FloatArray]:
         return [create_example_head(side)]
 
-    key = hashlib.sha256(file.read_bytes()).hexdigest()
+    key = f"brain probability of {hashlib.sha256(file.read_bytes()).hexdigest()}"
     return load_network(NetworkSource(f"deepbet-{name}", key, build, create_inputs, TOLERANCE))
 
 

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from gliomark.errors import InputError
 from gliomark.messages import Message, message
 from gliomark.preprocessing.brain_coverage import BrainCoverage, measure_brain_coverage
+from gliomark.preprocessing.deepbet_networks import release_networks
 from gliomark.preprocessing.intensity import normalise_z_score
 from gliomark.preprocessing.missing_data import check_missing_data
 from gliomark.preprocessing.plausibility import (
@@ -113,6 +114,7 @@ def prepare(
     transforms = _register_to_reference(study, {name: images[name] for name in names}, reference)
     report_step("strip")
     brain = _find_shared_brain(study, {name: images[name] for name in names}, transforms, sequences)
+    release_networks()
     missing_data_notes = check_missing_data(study, brain.mask, transforms, brain.stripped_sequences)
     report_step("slice")
     grid, slice_indices = create_slice_grid(
