@@ -113,8 +113,10 @@ def prepare(
     report_step("align")
     transforms = _register_to_reference(study, {name: images[name] for name in names}, reference)
     report_step("strip")
-    brain = _find_shared_brain(study, {name: images[name] for name in names}, transforms, sequences)
-    release_networks()
+    try:
+        brain = _find_shared_brain(study, {name: images[name] for name in names}, transforms, sequences)
+    finally:
+        release_networks()
     missing_data_notes = check_missing_data(study, brain.mask, transforms, brain.stripped_sequences)
     report_step("slice")
     grid, slice_indices = create_slice_grid(
