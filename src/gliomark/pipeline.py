@@ -5,19 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from gliomark.engines import load_network
 from gliomark.errors import DATA_ERRORS, ConfigurationError, GliomarkError, WeightsError
-from gliomark.inference.device import find_device, list_accelerators, select_device
+from gliomark.inference.device import check_device, list_accelerators
 from gliomark.inference.fusion import (
     FusionRule,
     check_fusion_rule,
@@ -31,9 +28,9 @@ from gliomark.io.masks.supplied_masks import SuppliedMask, find_supplied_mask
 from gliomark.isolation import ReadExecutor, run_in_this_process
 from gliomark.messages import Message, find_level_message, find_message_for_text, format_percent, message
 from gliomark.models.card import SEGMENTATION_PART
-from gliomark.models.network_loading import load_marker_network, load_segmentation_network
+from gliomark.models.engine_loading import load_marker_engine, load_segmentation_engine
 from gliomark.models.shipped_weights import SHIPPED_MODELS, resolve_weights_file
-from gliomark.models.signatures import UNSIGNED, TrustPolicy
+from gliomark.models.signatures import TrustPolicy
 from gliomark.models.weights import MarkerCard, MarkerValidation, ModelCard, Weights, load_weights
 from gliomark.prediction import (
     Contributions,
@@ -54,7 +51,6 @@ __all__ = ["SHIPPED_MODELS", "Model", "PreparedStudy", "build_model", "load_mode
 UNDETERMINED = "undetermined"
 VALIDATED_FUSION_RULE: FusionRule = "near"  # thresholds and validation results in weights files use it
 MAX_LESION_SHARE = 0.5  # of the examined brain; a larger lesion is a wrong outline, such as an inverted mask
-MIN_CONVERTED_WEIGHTS = 1_000_000  # the conversion of a smaller network takes longer than it saves
 BORDERLINE_MARGIN = 0.05  # within this distance of the threshold a level is marked as borderline
 DECIDED_BY_MODEL, DECIDED_BY_READER = "model", "reader's finding"
 
@@ -65,23 +61,20 @@ class Model:
 
     Attributes
     ----------
-    card
-        What the weights file states about the model.
-    sha256
-        Hash of the weights file.
+    weights
+        The weights file.
     segmenter
         The segmentation network with its settings.
     classifiers
         By marker: its network and trees.
-    signature
-        Id of the trusted key that signed the file, "unsigned" or "not checked".
+    device
+        Where the networks compute, such as "cpu".
     """
 
-    card: ModelCard
-    sha256: str
+    weights: Weights
     segmenter: Segmenter
     classifiers: Mapping[str, SliceClassifier]
-    signature: str = UNSIGNED
+    device: str = "cpu"
 
     def __repr__(self) -> str:
         """Return one line with name, sequences, markers and device."""
@@ -89,9 +82,14 @@ class Model:
         return f"Model({self.card.name!r}: {' + '.join(self.sequences)}; {markers}; {self.device})"
 
     @property
-    def device(self) -> str:
-        """The device on which the networks compute, such as "cpu"."""
-        return str(find_device(self.segmenter.network))
+    def card(self) -> ModelCard:
+        """What the weights file states about the model."""
+        return self.weights.card
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the weights file's content."""
+        return self.weights.sha256
 
     def to_device(self, name: str) -> Model:
         """Return the model on another device; this one stays where it is.
@@ -113,48 +111,12 @@ class Model:
             If the name is unknown, or PyTorch does not find the device.
         """
         if name != "auto":
-            return self._copy_to(select_device(name))
+            check_device(name)
+            return self if name == self.device else build_model(self.weights, name)
         for device in list_accelerators():
             with suppress(GliomarkError, *DATA_ERRORS):  # the device may lack memory or an operation
-                model = self._copy_to(device)
-                model.run_trial()
-                return model
-        return self._copy_to(select_device("cpu"))
-
-    def _copy_to(self, device: torch.device) -> Model:
-        if find_device(self.segmenter.network) == device:
-            return self
-        classifiers = {
-            name: replace(classifier, network=deepcopy(classifier.network).to(device))
-            for name, classifier in self.classifiers.items()
-        }
-        network = deepcopy(self.segmenter.network).to(device)
-        segmenter = replace(self.segmenter, network=network, engine=None)
-        return replace(self, segmenter=segmenter, classifiers=classifiers)
-
-    def with_engine(self) -> Model:
-        """Return the model with its segmentation network in an engine, if that is worth the conversion.
-
-        The engine is that of ``gliomark.engines``; on other devices than the CPU the network stays in PyTorch.
-        """
-        size = sum(tensor.numel() for tensor in self.segmenter.network.state_dict().values())
-        if self.device != "cpu" or size < MIN_CONVERTED_WEIGHTS:
-            return self
-        engine = load_network(self.segmenter.create_source(self.sha256))
-        return replace(self, segmenter=replace(self.segmenter, engine=engine))
-
-    def run_trial(self) -> None:
-        """Run all networks on one synthetic slice.
-
-        Raises
-        ------
-        WeightsError
-            If a network's output is not finite.
-        """
-        stack, lesion_mask = _create_trial_slice(self.sequences)
-        self.segmenter.segment(stack)
-        for classifier in self.classifiers.values():
-            classifier.score(stack, lesion_mask, ClinicalData("", None, None))
+                return self.to_device(device)
+        return self.to_device("cpu")
 
     def segment(self, stack: SliceStack) -> Segmentation:
         """Segment the lesion.
@@ -198,7 +160,7 @@ class Model:
             )
         licence = find_message_for_text(c.licence, "licence", "licence-not-stated")
         use = find_message_for_text(c.intended_use, "intended-use", "intended-use-research")
-        return ModelIdentity(c.name, self.sha256, c.sequences, cohort, licence, use, self.signature)
+        return ModelIdentity(c.name, self.sha256, c.sequences, cohort, licence, use, self.weights.signature)
 
 
 def load_model(
@@ -234,7 +196,7 @@ def load_model(
     >>> model.sequences
     (<MRSequence.T1C: 'T1C'>, <MRSequence.FLAIR: 'FLAIR'>)
     """
-    return build_model(load_weights_by_name(name_or_path, trust)).to_device(device).with_engine()
+    return build_model(load_weights_by_name(name_or_path, trust)).to_device(device)
 
 
 def load_weights_by_name(name_or_path: str | Path, trust: TrustPolicy = TrustPolicy()) -> Weights:
@@ -246,17 +208,33 @@ def load_weights_by_name(name_or_path: str | Path, trust: TrustPolicy = TrustPol
         return load_weights(path, trust)
 
 
-def build_model(weights: Weights) -> Model:
-    """Build the networks of a weights file.
+def build_model(weights: Weights, device: str = "cpu", engine: str | None = None) -> Model:
+    """Load the networks of a weights file and run each of them once.
 
-    Raises WeightsError if the networks cannot be built or give no finite output.
+    Parameters
+    ----------
+    weights
+        The weights.
+    device, engine
+        Where and with what the networks compute, see ``engines.load_network``.
+
+    Returns
+    -------
+    Model
+        Ready to predict.
+
+    Raises
+    ------
+    WeightsError
+        If the networks cannot be built or give no finite output.
     """
     card = weights.card
     sequences = tuple(MRSequence(name) for name in card.sequences)
     classifiers = {
-        name: _build_classifier(weights, name, marker, sequences) for name, marker in card.markers.items()
+        name: _build_classifier(weights, name, marker, sequences, device, engine)
+        for name, marker in card.markers.items()
     }
-    model = Model(card, weights.sha256, build_segmenter(weights), classifiers, weights.signature)
+    model = Model(weights, build_segmenter(weights, device, engine), classifiers, device)
     stack, lesion = _create_trial_slice(sequences)
     for name, classifier in classifiers.items():
         _check_trial_run(
@@ -265,13 +243,13 @@ def build_model(weights: Weights) -> Model:
     return model
 
 
-def build_segmenter(weights: Weights) -> Segmenter:
-    """Build the segmentation network of a weights file with the inference settings of its card.
+def build_segmenter(weights: Weights, device: str = "cpu", engine: str | None = None) -> Segmenter:
+    """Load the segmentation network of a weights file with the inference settings of its card.
 
-    Raises WeightsError if the network cannot be built or gives no finite output.
+    Parameters and errors are those of ``build_model``.
     """
-    card = weights.card
-    network, use = load_segmentation_network(weights)
+    card, use = weights.card, weights.card.segmentation
+    network, size_multiple = load_segmentation_engine(weights, device, engine)
     sequences = tuple(MRSequence(name) for name in card.sequences)
     segmenter = Segmenter(
         network,
@@ -284,6 +262,7 @@ def build_segmenter(weights: Weights) -> Segmenter:
         use.context,
         use.flips,
         use.smallest_share,
+        size_multiple,
     )
     _check_trial_run(
         partial(segmenter.segment, _create_trial_slice(sequences)[0]), weights, SEGMENTATION_PART
@@ -292,11 +271,18 @@ def build_segmenter(weights: Weights) -> Segmenter:
 
 
 def _build_classifier(
-    weights: Weights, name: str, marker: MarkerCard, sequences: tuple[MRSequence, ...]
+    weights: Weights,
+    name: str,
+    marker: MarkerCard,
+    sequences: tuple[MRSequence, ...],
+    device: str,
+    engine: str | None,
 ) -> SliceClassifier:
-    network, trees, use = load_marker_network(weights, name)
-    age_cut, calibration = marker.age_cut, marker.calibration
-    return SliceClassifier(network, trees, sequences, use.crop, age_cut, use.evidence, calibration)
+    network, trees = load_marker_engine(weights, name, device, engine)
+    use = marker.architecture
+    return SliceClassifier(
+        network, trees, sequences, use.crop, marker.age_cut, use.evidence, marker.calibration
+    )
 
 
 def _create_trial_slice(sequences: Sequence[MRSequence]) -> tuple[SliceStack, NDArray[np.bool_]]:

@@ -13,7 +13,7 @@ from gliomark.inference.segmenter import (
     Segmenter,
     add_neighbour_slices,
     compute_tile_corners,
-    compute_tile_theta,
+    compute_theta,
     downsample_by_averaging,
     predict_lesion_probability,
     remove_small_components,
@@ -92,13 +92,13 @@ def test_four_corner_tiles_are_used_otherwise() -> None:
 
 def test_theta_of_the_central_tile_is_the_default_of_the_network() -> None:
     torch.testing.assert_close(
-        compute_tile_theta(8, 8, 224, 240, 240), compute_central_theta(torch.zeros(1, 1, 224, 224))
+        compute_square_theta(8, 8, 224), compute_central_theta(torch.zeros(1, 1, 224, 224))
     )
 
 
 @pytest.mark.parametrize("half", [90, 110])
 def test_theta_gives_the_position_of_a_tile_in_the_template(half: int) -> None:
-    probability = predict_lesion_probability(
+    probability = predict_probability(
         ThetaNetwork(), torch.zeros(3, 1, 240, 240), draw_square(half), 192
     )
     coordinates = (2 * torch.arange(240) + 1) / 240 - 1
@@ -112,12 +112,12 @@ def test_theta_gives_the_position_of_a_tile_in_the_template(half: int) -> None:
 def test_tiles_and_batches_have_no_effect_on_the_result() -> None:
     torch.manual_seed(0)
     images = torch.randn(19, 2, 240, 240)
-    tiled = predict_lesion_probability(PixelMeanNetwork(), images, draw_square(115, slices=19), 192)
+    tiled = predict_probability(PixelMeanNetwork(), images, draw_square(115, slices=19), 192)
     np.testing.assert_allclose(tiled, torch.sigmoid(images.mean(dim=1)).numpy(), atol=1e-5)
 
 
 def test_logits_are_averaged_where_tiles_overlap() -> None:
-    probability = predict_lesion_probability(
+    probability = predict_probability(
         CallCountingNetwork(), torch.zeros(1, 1, 240, 240), draw_square(115, slices=1), 192
     )[0]
     odds = np.log(probability / (1 - probability))
@@ -126,7 +126,7 @@ def test_logits_are_averaged_where_tiles_overlap() -> None:
 
 
 def test_pixels_outside_all_tiles_are_never_lesion() -> None:
-    probability = predict_lesion_probability(
+    probability = predict_probability(
         PixelMeanNetwork(), torch.full((2, 1, 240, 240), 9.0), draw_square(50, slices=2), 192
     )
     assert probability.dtype == np.float32
@@ -138,18 +138,18 @@ def test_pixels_outside_all_tiles_are_never_lesion() -> None:
 def test_pixels_outside_the_brain_are_never_lesion(stack: SliceStack) -> None:
     for name in PAIR:
         stack.images[name][:] = 9
-    result = Segmenter(PixelMeanNetwork(), PAIR, "union", 192).segment(stack)
+    result = create_segmenter(PixelMeanNetwork(), PAIR, "union", 192).segment(stack)
     assert (result.probability[~stack.brain] == 0).all()
     np.testing.assert_array_equal(result.mask, stack.brain)
 
 
 def test_union_is_the_union_of_the_sequences(stack: SliceStack) -> None:
-    union = Segmenter(PixelMeanNetwork(), PAIR, "union", 192).segment(stack)
-    alone = [Segmenter(PixelMeanNetwork(), (name,), "single", 192).segment(stack) for name in PAIR]
+    union = create_segmenter(PixelMeanNetwork(), PAIR, "union", 192).segment(stack)
+    alone = [create_segmenter(PixelMeanNetwork(), (name,), "single", 192).segment(stack) for name in PAIR]
     assert all((union.probability >= one.probability).all() for one in alone)
     np.testing.assert_array_equal(union.mask, alone[0].mask | alone[1].mask)
     assert alone[0].mask.any() and (alone[0].mask != alone[1].mask).any()
-    joint = Segmenter(PixelMeanNetwork(), PAIR, "joint", 192).segment(stack)
+    joint = create_segmenter(PixelMeanNetwork(), PAIR, "joint", 192).segment(stack)
     mean = (stack.images[PAIR[0]] + stack.images[PAIR[1]]) / 2
     np.testing.assert_array_equal(joint.mask, (mean >= 0) & stack.brain)
     assert len({joint.rule, union.rule, alone[0].rule}) == 3 and "T1C, FLAIR" in union.rule
@@ -163,7 +163,7 @@ def test_threshold_and_smallest_lesion_are_applied(stack: SliceStack) -> None:
     only = (MRSequence.FLAIR,)
 
     def count_voxels(**settings) -> int:
-        return int(Segmenter(PixelMeanNetwork(), only, "single", 192, **settings).segment(stack).mask.sum())
+        return int(create_segmenter(PixelMeanNetwork(), only, "single", 192, **settings).segment(stack).mask.sum())
 
     assert count_voxels() == 116 and count_voxels(threshold=0.7) == 16
     assert count_voxels(min_lesion_ml=0.4) == 100 and count_voxels(min_lesion_ml=0.6) == 0
@@ -171,7 +171,7 @@ def test_threshold_and_smallest_lesion_are_applied(stack: SliceStack) -> None:
 
 def test_unknown_rule_is_refused() -> None:
     with pytest.raises(GliomarkError, match="majority"):
-        Segmenter(PixelMeanNetwork(), PAIR, "majority")
+        create_segmenter(PixelMeanNetwork(), PAIR, "majority")
 
 
 def test_corner_tiles_with_a_real_network() -> None:
@@ -179,9 +179,9 @@ def test_corner_tiles_with_a_real_network() -> None:
     size = SwinSize(embedding=8, depths=(1, 1, 1), heads=(1, 2, 2), patch=4)
     network = build_mignet(MIGNetSettings(size=size), torch.rand(240, 240)).eval()
     images, brain = torch.randn(2, 1, 240, 240), draw_square(113, slices=2)
-    probability = predict_lesion_probability(network, images, brain, 224)
+    probability = predict_probability(network, images, brain, 224)
     corner = network(
-        images[..., :224, :224], compute_tile_theta(0, 0, 224, 240, 240).expand(2, -1, -1)
+        images[..., :224, :224], compute_square_theta(0, 0, 224).expand(2, -1, -1)
     ).logits
     expected = corner.softmax(dim=1)[:, 1].detach().numpy()
     np.testing.assert_allclose(probability[:, :16, :16], expected[:, :16, :16], atol=1e-5)
@@ -219,8 +219,8 @@ def test_components_with_a_small_share_of_probability_are_removed() -> None:
 
 def test_neighbour_slices_are_added_as_channels() -> None:
     images = torch.arange(8.0).reshape(4, 2, 1, 1)  # slice s: channels 2s and 2s + 1
-    torch.testing.assert_close(add_neighbour_slices(images, 0), images, atol=0, rtol=0)
-    one = add_neighbour_slices(images, 1)[..., 0, 0]
+    torch.testing.assert_close(add_neighbours(images, 0), images, atol=0, rtol=0)
+    one = add_neighbours(images, 1)[..., 0, 0]
     assert one.tolist() == [
         # previous, current and next slice of the first channel, then of the second; the end slices are repeated
         [0, 0, 2, 1, 1, 3],
@@ -228,15 +228,15 @@ def test_neighbour_slices_are_added_as_channels() -> None:
         [2, 4, 6, 3, 5, 7],
         [4, 6, 6, 5, 7, 7],
     ]
-    two = add_neighbour_slices(images, 2)[..., 0, 0]
+    two = add_neighbours(images, 2)[..., 0, 0]
     assert two[0].tolist() == [0, 0, 0, 2, 4, 1, 1, 1, 3, 5]
     assert two[3].tolist() == [2, 4, 6, 6, 6, 3, 5, 7, 7, 7]
 
 
 def test_neighbours_of_a_single_slice_are_the_slice_itself() -> None:
     image = torch.randn(1, 2, 3, 3)
-    torch.testing.assert_close(add_neighbour_slices(image, 1), image.repeat_interleave(3, dim=1))
-    assert add_neighbour_slices(image[:0], 1).shape == (0, 6, 3, 3)
+    torch.testing.assert_close(add_neighbours(image, 1), image.repeat_interleave(3, dim=1))
+    assert add_neighbours(image[:0], 1).shape == (0, 6, 3, 3)
 
 
 def build_small_mignet(inputs: int, symmetric: bool) -> MIGNet:
@@ -263,10 +263,10 @@ def compute_expected_logits(
 @pytest.mark.parametrize("pool", [1, 2, 4])
 def test_pooling_with_neighbours_equals_the_explicit_computation(stack: SliceStack, pool: int) -> None:
     network = build_small_mignet(inputs=6, symmetric=False)
-    found = Segmenter(network, PAIR, "joint", 192, pooling_factor=pool, neighbour_slices=1).segment(stack)
+    found = create_segmenter(network, PAIR, "joint", 192, pooling_factor=pool, neighbour_slices=1).segment(stack)
     both = torch.from_numpy(np.stack([stack.images[name] for name in PAIR], axis=1))
-    inner = add_neighbour_slices(both, 1)[..., 24:216, 24:216]
-    odds = compute_expected_logits(network, inner, compute_tile_theta(24, 24, 192, 240, 240), pool, 192)
+    inner = add_neighbours(both, 1)[..., 24:216, 24:216]
+    odds = compute_expected_logits(network, inner, compute_square_theta(24, 24, 192), pool, 192)
     expected = np.zeros((3, 240, 240), np.float32)
     expected[:, 24:216, 24:216] = odds.softmax(dim=1)[:, 1].numpy()
     np.testing.assert_allclose(found.probability, np.where(stack.brain, expected, 0), atol=1e-5)
@@ -286,8 +286,8 @@ def test_mirroring_is_the_mean_with_the_mirror_image(stack: SliceStack, symmetri
     """For the mirror image alpha is mirrored as well."""
     network, pool = build_small_mignet(inputs=1, symmetric=symmetric), 2
     images = torch.from_numpy(stack.images[PAIR[0]])[:, None]
-    found = predict_lesion_probability(network, images, stack.brain, 192, pool, uses_mirroring=True)
-    inner, theta = images[..., 24:216, 24:216], compute_tile_theta(24, 24, 192, 240, 240)
+    found = predict_probability(network, images, stack.brain, 192, pool, uses_mirroring=True)
+    inner, theta = images[..., 24:216, 24:216], compute_square_theta(24, 24, 192)
     original = compute_expected_logits(network, inner, theta, pool, 192)
     # a mirrored map with the same theta equals the map with a mirrored theta
     network.guidance.alpha.copy_(network.guidance.alpha.flip(3))
@@ -309,7 +309,7 @@ def test_alpha_is_sampled_mirrored_in_every_tile(half: int) -> None:
             grids.append(F.affine_grid(theta, [1, 1, *image.shape[-2:]], align_corners=False))
             return super().forward(image, theta)
 
-    predict_lesion_probability(RecordingNetwork(), images, brain, 192, uses_mirroring=True)
+    predict_probability(RecordingNetwork(), images, brain, 192, uses_mirroring=True)
     assert len(grids) == 2 * len(compute_tile_corners(brain, 192))
     for original, mirrored in zip(grids[::2], grids[1::2], strict=True):
         torch.testing.assert_close(mirrored, original.flip(2))
@@ -327,7 +327,7 @@ def test_a_mirrored_patient_gets_the_mirrored_prediction(name: str, half: int) -
     images, brain = torch.randn(2, 1, 240, 240), draw_square(half, slices=2)
     one, other = (
         [
-            predict_lesion_probability(network, image_batch, brain, 192, 4, flips)
+            predict_probability(network, image_batch, brain, 192, 4, flips)
             for image_batch in (images, images.flip(3))
         ]
         for flips in (True, False)
@@ -339,10 +339,10 @@ def test_a_mirrored_patient_gets_the_mirrored_prediction(name: str, half: int) -
 def test_a_missing_sequence_is_zero_for_the_joint_rule(stack: SliceStack) -> None:
     images = {PAIR[0]: stack.images[PAIR[0]]}
     alone = SliceStack("a", images, stack.brain, stack.affine, stack.slice_names, stack.selected)
-    found = Segmenter(PixelMeanNetwork(), PAIR, "joint", 192).segment(alone)
+    found = create_segmenter(PixelMeanNetwork(), PAIR, "joint", 192).segment(alone)
     odds = stack.images[PAIR[0]] / 2  # the mean of the sequence and of zero
     expected = np.where(stack.brain, 1 / (1 + np.exp(-odds)), 0)
     np.testing.assert_allclose(found.probability, expected, atol=1e-5)
-    united = Segmenter(PixelMeanNetwork(), PAIR, "union", 192).segment(alone)
-    single = Segmenter(PixelMeanNetwork(), PAIR[:1], "single", 192).segment(alone)
+    united = create_segmenter(PixelMeanNetwork(), PAIR, "union", 192).segment(alone)
+    single = create_segmenter(PixelMeanNetwork(), PAIR[:1], "single", 192).segment(alone)
     np.testing.assert_array_equal(united.probability, single.probability)

@@ -16,7 +16,6 @@ from typing import Any, cast
 
 import numpy as np
 import SimpleITK as sitk
-import torch
 from distributed import Client
 
 from gliomark.cohort.folds import MIN_COHORT_SIZE, has_outdated_folds, load_cohort_folds
@@ -323,7 +322,6 @@ def prepare_patient(job: PreparationJob) -> PreparationResult:
     """
     # one thread, so that sums are computed in the same order on every machine: same source, same bytes
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    torch.set_num_threads(1)
     try:
         source_hash = hash_source(job)
         if is_finished(job.cohort_folder, job.patient_id, source_hash):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import openvino
     from torch import nn
 
 FloatArray = NDArray[np.float32]
@@ -33,6 +34,12 @@ class NetworkSource:
         Largest accepted difference from PyTorch's output on the example inputs.
     has_batch
         Whether the first axis of all inputs and outputs is a batch of any size.
+    is_size_free
+        Whether rows and columns of the first input, the last two axes, may differ from those of the example.
+    read_graph
+        Reads the network as a graph that needs no conversion and no PyTorch; None if there is none.
+    is_converted
+        Whether a network without a graph is converted; that of a small network takes longer than it saves.
     """
 
     name: str
@@ -41,6 +48,9 @@ class NetworkSource:
     create_inputs: Callable[[], Sequence[FloatArray]]
     tolerance: float = 1e-4
     has_batch: bool = False
+    is_size_free: bool = False
+    read_graph: Callable[[], openvino.Model] | None = None
+    is_converted: bool = True
 
 
 class EngineNetwork(Protocol):

@@ -10,7 +10,8 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,7 @@ class OpenVinoNetwork:
 
 
 def load_openvino_network(source: NetworkSource) -> OpenVinoNetwork:
-    """Load a network from the cache, or convert and keep it.
+    """Load a network from the cache; otherwise read its graph or convert it, and keep the result.
 
     Raises
     ------
@@ -79,7 +80,11 @@ def load_openvino_network(source: NetworkSource) -> OpenVinoNetwork:
         except RuntimeError as error:  # a damaged file
             LOG.warning("%s is converted again: %s", source.name, " ".join(str(error).split())[:300])
             remove_path(folder)
-    model = _convert_network(source)
+    if source.read_graph is None:
+        model = _convert_network(source)
+    else:
+        model = source.read_graph()
+        replace_normalisations(model)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(folder, is_durable=False) as new:
@@ -99,19 +104,24 @@ def count_threads() -> int:
 
 
 def _convert_network(source: NetworkSource) -> openvino.Model:
+    if find_spec("torch") is None:
+        raise ConfigurationError(message("engine-needs-torch", name=source.name))
     from gliomark.engines.torch_engine import TorchNetwork
 
     network, inputs = source.build(), source.create_inputs()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about tracing, whose result is compared below
-            model = _trace_network(network, inputs, source.has_batch)
+        model = trace_network(network, inputs, source)
     except Exception as error:  # OpenVINO raises many kinds of them
         reason = " ".join(str(error).split())[:200]
         raise ConfigurationError(message("engine-cannot", name=source.name, reason=reason)) from error
     replace_normalisations(model)
-    expected, found = TorchNetwork(network).run(*inputs), OpenVinoNetwork(model).run(*inputs)
-    difference = max(float(np.abs(one - other).max()) for one, other in zip(found, expected, strict=True))
+    reference, converted = TorchNetwork(network), OpenVinoNetwork(model)
+    difference = _compute_difference(converted.run(*inputs), reference.run(*inputs))
+    if source.has_batch:  # also with another number of items
+        fewer = [one[1:] for one in inputs]
+        difference = float(
+            np.maximum(difference, _compute_difference(converted.run(*fewer), reference.run(*fewer)))
+        )
     if not difference <= source.tolerance:  # also if it is not a number
         raise ConfigurationError(
             message("engine-differs", name=source.name, difference=difference, tolerance=source.tolerance)
@@ -119,22 +129,42 @@ def _convert_network(source: NetworkSource) -> openvino.Model:
     return model
 
 
-def _trace_network(network: nn.Module, inputs: Sequence[FloatArray], has_batch: bool) -> openvino.Model:
-    """Convert a network by running it; ``openvino.convert_model`` would also change the program's logging."""
+def _compute_difference(found: Sequence[FloatArray], expected: Sequence[FloatArray]) -> float:
+    """Return the largest difference; infinite if the shapes differ, nan if a value is not a number."""
+    if [one.shape for one in found] != [one.shape for one in expected]:
+        return float("inf")
+    return float(np.max([np.abs(one - other).max() for one, other in zip(found, expected, strict=True)]))
+
+
+def trace_network(
+    network: nn.Module,
+    inputs: Sequence[FloatArray],
+    source: NetworkSource,
+    separate: Callable[[openvino.Model], object] = lambda model: None,
+) -> openvino.Model:
+    """Convert a network by running it; ``openvino.convert_model`` would also change the program's logging.
+
+    separate: changes the graph before constants are folded, see ``graph_weights.separate_weights``.
+    """
     import torch
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
     from openvino.passes import ConstantFolding, Manager
 
-    with torch.no_grad():  # otherwise all intermediate results would be kept
+    # gradients would keep all intermediate results; warnings are about tracing, whose result is compared with PyTorch
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         decoder = TorchScriptPythonDecoder(network, example_input=tuple(map(torch.from_numpy, inputs)))
-    front_end = FrontEndManager().load_by_framework("pytorch")
-    model = front_end.convert(front_end.load(decoder))
-    for port, example in zip(model.inputs, inputs, strict=True):
-        parameter = port.get_node()
-        parameter.set_element_type(openvino.Type.f32)
-        shape = [-1 if has_batch else len(example), *example.shape[1:]]
-        parameter.set_partial_shape(openvino.PartialShape(shape))
+        front_end = FrontEndManager().load_by_framework("pytorch")
+        model = front_end.convert(front_end.load(decoder))
+    ports = model.inputs
+    separate(model)
+    for number, (port, example) in enumerate(zip(ports, inputs, strict=True)):
+        shape = [-1 if source.has_batch else len(example), *example.shape[1:]]
+        if source.is_size_free and number == 0:
+            shape[-2:] = [-1, -1]
+        port.get_node().set_element_type(openvino.Type.f32)
+        port.get_node().set_partial_shape(openvino.PartialShape(shape))
     model.validate_nodes_and_infer_types()
     folding = Manager()
     folding.register_pass(ConstantFolding())  # the axes of normalisations become numbers

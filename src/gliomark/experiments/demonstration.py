@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,12 @@ class FinalNetworkProcedure:
         card = create_segmentation_card("shipped", cohort, folds, patients, run.rule, settings)
         card = update_inference_settings(card, run.flips, run.smallest_share, run.pooling_factor)
         tensors = collect_segmentation_tensors(trained.network, trained.prior)
-        save_weights(self.get_record_path(job).with_suffix(".safetensors"), card, tensors, build_segmenter)
+        save_weights(
+            self.get_record_path(job).with_suffix(".safetensors"),
+            card,
+            tensors,
+            partial(build_segmenter, engine="torch"),
+        )
 
     def to_record(self, finished: FinishedJob[None]) -> dict[str, Any]:
         """Convert the finished job to its record."""
@@ -254,7 +260,7 @@ def apply_marker_validation(weights_path: Path, marker_table: pd.DataFrame, fold
         folds_sha256=folds.sha256,
         training_cohort=f"{COHORT_DESCRIPTION}: {cohort_text}",
     )
-    save_weights(weights_path, card, tensors, build_model)
+    save_weights(weights_path, card, tensors, partial(build_model, engine="torch"))
 
 
 # The card of the shipped weights contains the texts of the following functions: a change alters the weights file.

@@ -25,8 +25,8 @@ from gliomark.experiments.config import ExperimentConfig
 from gliomark.experiments.markers.procedure import MarkerData, load_marker_data
 from gliomark.experiments.markers.runs import KINET, get_marker_preset, list_table_4_4_runs
 from gliomark.experiments.runner import ExperimentResult, FinishedJob, ResultRows, ResultTable, TrainingJob
-from gliomark.inference.slice_classifier import compute_image_vectors
 from gliomark.training.markers import LesionSliceDataset, MarkerTrainingConfig, train_marker_network
+from gliomark.training.network_vectors import compute_network_vectors
 from gliomark.training.recipes import MarkerDefinition
 from gliomark.training.work_folder import to_config_record
 
@@ -104,9 +104,7 @@ class SplitProcedure:
         rest = torch.from_numpy(np.setdiff1d(np.arange(len(dataset.label)), test))
         network = train_marker_network(dataset.select_rows(rest), training, checkpoint_folder)
         crop = training.augmentation.crop
-        vectors = compute_image_vectors(
-            network, dataset.image[test].float(), dataset.lesion[test].float(), crop
-        )
+        vectors = compute_network_vectors(network, dataset.image[test], dataset.lesion[test], crop)
         return SliceScores(tuple(test.tolist()), tuple(expit(vectors[:, -1].astype(float)).tolist()))
 
     def to_record(self, finished: FinishedJob[SliceScores]) -> dict[str, Any]:

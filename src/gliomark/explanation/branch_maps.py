@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gliomark.explanation.gradcam import compute_branch_map, describe_grad_cam
-from gliomark.inference.device import find_device
 from gliomark.inference.slice_classifier import (
     LesionSlices,
     SliceClassifier,
@@ -20,6 +19,7 @@ from gliomark.study import SliceStack
 
 
 def compute_branch_maps(
+    network: nn.Module,
     classifier: SliceClassifier,
     stack: SliceStack,
     mask: NDArray[np.bool_],
@@ -28,12 +28,13 @@ def compute_branch_maps(
 ) -> dict[str, NDArray[np.float32]]:
     """Compute the Grad-CAM maps of the given slices by branch.
 
-    mask: ``(slice, row, column)``. The maps are ``(S, 240, 240)`` with values from 0 to 1, for S slices; they are 0
+    network: the classifier's, from ``models.network_loading.load_marker_network``; mask: ``(slice, row, column)``. The
+    maps are ``(S, 240, 240)`` with values from 0 to 1, for S slices; they are 0
     outside the central crop that the classifier uses.
     """
     chosen = LesionSlices(tuple(slice_indices), tuple(slice_indices), (0.0,) * len(slice_indices))
-    images, lesion = extract_lesion_slices(stack, mask, chosen, classifier.sequences)
-    return compute_slice_branch_maps(classifier.network, images, lesion, classifier.crop_size, stage)
+    images, lesion = map(torch.from_numpy, extract_lesion_slices(stack, mask, chosen, classifier.sequences))
+    return compute_slice_branch_maps(network, images, lesion, classifier.crop_size, stage)
 
 
 def compute_slice_branch_maps(
@@ -45,7 +46,7 @@ def compute_slice_branch_maps(
     """
     inner = compute_crop_index(images.shape[-1], crop)
     mixed_input = build_mix_input(images[inner][:, 0], images[inner][:, 1], lesion[inner])
-    mixed_input = mixed_input.to(find_device(network))
+    mixed_input = mixed_input.to(next(iter(network.state_dict().values())).device)
     maps: dict[str, NDArray[np.float32]] = {}
     for branch in describe_grad_cam(network).branches:
         full_map = torch.zeros(lesion.shape)

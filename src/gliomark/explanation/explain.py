@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+from torch import nn
 
 from gliomark.errors import InputError, WeightsError
 from gliomark.explanation.branch_maps import compute_branch_maps
@@ -17,6 +18,7 @@ from gliomark.inference.slice_classifier import (
 from gliomark.io import read_study
 from gliomark.isolation import ReadExecutor, run_in_this_process
 from gliomark.messages import message
+from gliomark.models.network_loading import load_marker_network
 from gliomark.models.signatures import TrustPolicy
 from gliomark.pipeline import describe_step, load_model, predict_prepared, prepare_study
 from gliomark.prediction import MarkerPrediction, Prediction
@@ -101,7 +103,8 @@ def explain_patient(
     for marker in predicted_markers:
         report_step(message("step-explain", title=marker.title))
         caption = f"{marker.title}: pixels that raise the probability of '{model.card.markers[marker.marker].positive}'"
-        sheet = _draw_sheet(prediction, marker, model.classifiers[marker.marker], stage, caption)
+        network = load_marker_network(model.weights, marker.marker).to(model.device)
+        sheet = _draw_sheet(prediction, marker, network, model.classifiers[marker.marker], stage, caption)
         sheets[patient_folder / f"gradcam_{marker.marker}.png"] = sheet
     # only written once everything has been drawn, so that no partial result remains
     for path, sheet in sheets.items():
@@ -110,15 +113,20 @@ def explain_patient(
 
 
 def _draw_sheet(
-    prediction: Prediction, marker: MarkerPrediction, classifier: SliceClassifier, stage: int, caption: str
+    prediction: Prediction,
+    marker: MarkerPrediction,
+    network: nn.Module,
+    classifier: SliceClassifier,
+    stage: int,
+    caption: str,
 ) -> Image.Image:
     """Draw the slices used for the prediction as rows; columns are the sequences and the branches' maps."""
     stack, segmentation = prediction.stack, prediction.segmentation
     names = [score.slice_name for score in marker.slices if score.decides]
     index = [stack.slice_names.index(name) for name in names]
-    maps = compute_branch_maps(classifier, stack, segmentation.mask, index, stage)
+    maps = compute_branch_maps(network, classifier, stack, segmentation.mask, index, stage)
     slice_canvas = create_slice_canvas(stack, segmentation.probability, classifier.sequences)
-    branches = describe_grad_cam(classifier.network).branches
+    branches = describe_grad_cam(network).branches
     # the map of a branch that uses both sequences is drawn on the second one
     backgrounds = [classifier.sequences[1 if b.sequence is None else b.sequence] for b in branches]
     columns = [(name, None) for name in classifier.sequences] + list(zip(backgrounds, branches, strict=True))

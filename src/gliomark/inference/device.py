@@ -1,20 +1,23 @@
-"""Choose the device on which networks compute."""
+"""Choose the device on which networks compute. PyTorch is imported only where an accelerator may be present."""
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import re
-
-import torch
-from torch import nn
+import sys
+from contextlib import suppress
+from importlib.util import find_spec
 
 from gliomark.errors import ConfigurationError
 from gliomark.messages import message
 
 _DEVICE_NAMES = re.compile(r"cpu|mps|cuda(:\d+)?")
+_CUDA_DRIVERS = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
 
 
-def select_device(name: str) -> torch.device:
-    """Select a device by its name: "cpu", "cuda", "cuda:<number>" or "mps".
+def check_device(name: str) -> None:
+    """Check the name of a device: "cpu", "cuda", "cuda:<number>" or "mps".
 
     Raises
     ------
@@ -23,23 +26,33 @@ def select_device(name: str) -> torch.device:
     """
     if not isinstance(name, str) or not _DEVICE_NAMES.fullmatch(name):
         raise ConfigurationError(message("device-unknown", device=repr(name)))
-    device = torch.device(name)
-    is_available = {
-        "cpu": True,
-        "cuda": (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }[device.type]
-    if not is_available:
+    if name != "cpu" and not _is_found_by_torch(name):
         raise ConfigurationError(message("device-missing", device=name))
-    return device
 
 
-def list_accelerators() -> list[torch.device]:
-    """List the kinds of accelerators that PyTorch finds: CUDA, then MPS."""
-    accelerators = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
-    return [torch.device(name) for name in accelerators]
+def list_accelerators() -> list[str]:
+    """List the kinds of accelerators that PyTorch finds: "cuda", then "mps"."""
+    if not _may_have_accelerator():
+        return []
+    return [name for name in ("cuda", "mps") if _is_found_by_torch(name)]
 
 
-def find_device(network: nn.Module) -> torch.device:
-    """Return the device of a network's weights; the CPU if it has none."""
-    return next((tensor.device for tensor in network.state_dict().values()), torch.device("cpu"))
+def _is_found_by_torch(name: str) -> bool:
+    if find_spec("torch") is None:
+        return False
+    import torch
+
+    if name == "mps":
+        return bool(torch.backends.mps.is_available())
+    return (torch.device(name).index or 0) < torch.cuda.device_count()
+
+
+def _may_have_accelerator() -> bool:
+    """Whether there is an NVIDIA or AMD driver, or an Apple processor; asking PyTorch takes seconds."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    for library in (_CUDA_DRIVERS.get(sys.platform), "libamdhip64.so" if sys.platform == "linux" else None):
+        with suppress(OSError):
+            if library is not None and ctypes.CDLL(library):
+                return True
+    return False

@@ -1,27 +1,27 @@
-"""Segment a prepared patient: tiled inference, combination of the sequences, removal of small components."""
+"""Segment a prepared patient: inference, combination of the sequences, removal of small components."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor, nn
-from torch.nn import functional as F
+from scipy.special import expit
 
-from gliomark.engines import EngineNetwork, NetworkSource
+from gliomark.engines import EngineNetwork
 from gliomark.errors import ConfigurationError, WeightsError
-from gliomark.inference.device import find_device
+from gliomark.inference.resampling import build_averaging_matrix, build_bilinear_matrix, resample_axes
 from gliomark.messages import message
 from gliomark.study import MRSequence, Segmentation, SliceStack
 
 BATCH_SIZE = 8
 SEQUENCE_RULES = ("joint", "union", "single")
-LOGIT_TOLERANCE = 1e-3  # of an engine; a probability then differs by at most 0.0003
+MARGIN_PIXELS = 6  # around the brain, where a network sees the whole brain at once
+
+FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Segmenter:
     Attributes
     ----------
     network
-        The network, in evaluation mode.
+        From images ``(B, C, h, w)`` and theta ``(B, 2, 3)`` to logits ``(B, 2, h, w)``.
     sequences
         The sequences it reads.
     rule
@@ -52,9 +52,9 @@ class Segmenter:
     min_component_share
         Components with less than this share of the largest component's summed probability are removed (1 keeps only
         the largest).
-
-    engine
-        Runs the network in place of PyTorch, with the same output; see ``create_source``.
+    size_multiple
+        The network sees the whole brain at once, in a window whose sides are a multiple of this number of its pixels;
+        None: tiles of the size of training, see ``models.entries.SegmentationEntry``.
 
     Raises
     ------
@@ -62,7 +62,7 @@ class Segmenter:
         If the rule is unknown.
     """
 
-    network: nn.Module
+    network: EngineNetwork
     sequences: tuple[MRSequence, ...]
     rule: str
     tile_size: int = 224
@@ -72,7 +72,7 @@ class Segmenter:
     neighbour_slices: int = 0
     uses_mirroring: bool = False
     min_component_share: float = 0.0
-    engine: EngineNetwork | None = None
+    size_multiple: int | None = None
 
     def __post_init__(self) -> None:
         if self.rule not in SEQUENCE_RULES:
@@ -99,35 +99,16 @@ class Segmenter:
         )
         return Segmentation(probability, mask, self.describe_rule(self.sequences))
 
-    def create_source(self, key: str) -> NetworkSource:
-        """Describe the network for an engine; key: identifies architecture, weights and settings."""
-        side = round(self.tile_size / self.pooling_factor)
-        channels = (len(self.sequences) if self.rule == "joint" else 1) * (2 * self.neighbour_slices + 1)
-
-        def create_inputs() -> list[NDArray[np.float32]]:
-            noise = np.random.default_rng(0).normal(size=(2, channels, side, side))
-            theta = compute_tile_theta(0, 0, self.tile_size, self.tile_size, self.tile_size)
-            return [noise.astype(np.float32), theta.repeat(2, 1, 1).numpy()]
-
-        return NetworkSource(
-            "segmentation",
-            key,
-            lambda: _LogitsOnly(self.network).eval(),
-            create_inputs,
-            LOGIT_TOLERANCE,
-            has_batch=True,
-        )
-
     def describe_rule(self, sequences: Sequence[MRSequence]) -> str:
         """Return a message that describes how the segmentations of these sequences are combined."""
         return message(f"outline-{self.rule}", sequences=", ".join(sequences))
 
-    def build_inputs(self, stack: SliceStack) -> list[Tensor]:
+    def build_inputs(self, stack: SliceStack) -> list[FloatArray]:
         """Return the network inputs, each ``(S, C, H, W)``: one for the joint rule, otherwise one per sequence."""
         samples = build_samples(stack, self.sequences, self.rule == "joint")
         return [add_neighbour_slices(images, self.neighbour_slices) for images in samples]
 
-    def _predict_probability(self, stack: SliceStack) -> NDArray[np.float32]:
+    def _predict_probability(self, stack: SliceStack) -> FloatArray:
         probabilities = [
             predict_lesion_probability(
                 self.network,
@@ -136,56 +117,13 @@ class Segmenter:
                 self.tile_size,
                 self.pooling_factor,
                 self.uses_mirroring,
-                self.engine,
+                self.size_multiple,
             )
             for images in self.build_inputs(stack)
         ]
         # union of the masks: a missed lesion is worse than extra background (method.md, section 5)
-        values: NDArray[np.float32] = np.maximum.reduce(probabilities)
+        values: FloatArray = np.maximum.reduce(probabilities)
         return values
-
-    def predict_high_grade_probability(self, stack: SliceStack, mask: NDArray[np.bool_]) -> float:
-        """Return the auxiliary task's probability, 0 to 1, of a high-grade glioma (WHO III or IV).
-
-        It is the mean over the slices with lesion in mask ``(slice, row, column)``, in the central view; nan if the
-        network has no grading task or no slice shows lesion.
-        """
-        has_lesion = mask.any(axis=(1, 2))
-        central_view = (self._compute_central_range(stack), self._compute_central_range(stack))
-        if not has_lesion.any():
-            return float("nan")
-        probabilities = []
-        for images in self.build_inputs(stack):
-            views = downsample_by_averaging(
-                images[torch.from_numpy(has_lesion)][..., *central_view], self.pooling_factor
-            )
-            theta = compute_tile_theta(
-                central_view[0].start, central_view[1].start, self.tile_size, *images.shape[-2:]
-            )
-            with torch.inference_mode():
-                device = find_device(self.network)
-                grade = self.network(
-                    views.to(device), theta.expand(len(views), -1, -1).to(device)
-                ).grade_logits
-            probabilities.append(float("nan") if grade is None else float(grade.softmax(dim=1)[:, 1].mean()))
-        return float(np.mean(probabilities))
-
-    def _compute_central_range(self, stack: SliceStack) -> slice:
-        start = (stack.brain.shape[-1] - self.tile_size) // 2
-        return slice(start, start + self.tile_size)
-
-
-class _LogitsOnly(nn.Module):
-    """A segmentation network without its further outputs."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, views: Tensor, theta: Tensor) -> Tensor:
-        """Return the logits ``(B, 2, H, W)``."""
-        logits: Tensor = self.network(views, theta)[0]
-        return logits
 
 
 def select_sequences(sequences: tuple[MRSequence, ...], rule: str) -> tuple[MRSequence, ...]:
@@ -193,59 +131,68 @@ def select_sequences(sequences: tuple[MRSequence, ...], rule: str) -> tuple[MRSe
     return sequences[-1:] if rule == "single" else sequences
 
 
-def build_samples(stack: SliceStack, sequences: Sequence[MRSequence], is_joint: bool) -> list[Tensor]:
+def build_samples(stack: SliceStack, sequences: Sequence[MRSequence], is_joint: bool) -> list[FloatArray]:
     """Build the samples of a stack, each ``(S, C, H, W)``.
 
     is_joint: all sequences are channels of one sample, a missing one being 0, the mean of the brain; otherwise each
     sequence that is present is a sample of one channel.
     """
     if not is_joint:
-        return [torch.from_numpy(stack.images[name])[:, None] for name in sequences if name in stack.images]
+        return [stack.images[name][:, None] for name in sequences if name in stack.images]
     empty = np.zeros(stack.brain.shape, np.float32)
-    return [torch.from_numpy(np.stack([stack.images.get(name, empty) for name in sequences], axis=1))]
+    return [np.stack([stack.images.get(name, empty) for name in sequences], axis=1)]
 
 
-def add_neighbour_slices(images: Tensor, neighbour_slices: int) -> Tensor:
+def add_neighbour_slices(images: FloatArray, neighbour_slices: int) -> FloatArray:
     """Add the neighbouring slices as channels: ``(S, C, H, W)`` to ``(S, C * (2 * neighbour_slices + 1), H, W)``.
 
     The first and last slice are repeated at the ends.
     """
-    last = len(images) - 1
-    steps = [
-        (torch.arange(last + 1) + step).clamp(0, max(last, 0))
-        for step in range(-neighbour_slices, neighbour_slices + 1)
-    ]
-    return torch.stack([images[index] for index in steps], dim=2).flatten(1, 2)
+    count, channels, *shape = images.shape
+    steps = range(-neighbour_slices, neighbour_slices + 1)
+    index = [(np.arange(count) + step).clip(0, max(count - 1, 0)) for step in steps]
+    return np.stack([images[one] for one in index], axis=2).reshape(count, channels * len(index), *shape)
 
 
-def downsample_by_averaging(images: Tensor, pooling_factor: float) -> Tensor:
-    """Downsample ``(B, C, H, W)`` to ``(B, C, H / f, W / f)`` by averaging over areas of f x f pixels.
+class Window(NamedTuple):
+    """A part of all slices that a network sees at once.
 
-    f = pooling_factor need not be an integer: with 1.5, three pixels become two.
+    Attributes
+    ----------
+    rows, columns
+        Its pixels in the slice; a window may extend beyond the slice.
+    sampled_rows, sampled_columns
+        Number of the network's pixels.
+    pixels_per_sample
+        Pixels of the slice per pixel of the network.
     """
-    return F.interpolate(
-        images, size=[round(side / pooling_factor) for side in images.shape[-2:]], mode="area"
-    )
+
+    rows: range
+    columns: range
+    sampled_rows: int
+    sampled_columns: int
+    pixels_per_sample: float
 
 
 def predict_lesion_probability(
-    network: nn.Module,
-    images: Tensor,
-    brain: NDArray[Any],
+    network: EngineNetwork,
+    images: FloatArray,
+    brain: NDArray[np.bool_],
     tile_size: int,
     pooling_factor: float = 1,
     uses_mirroring: bool = False,
-    engine: EngineNetwork | None = None,
-) -> NDArray[np.float32]:
+    size_multiple: int | None = None,
+) -> FloatArray:
     """Predict the lesion probability, 0 to 1, of every pixel; logits are averaged where tiles overlap.
 
     The published method uses four corner tiles (method.md, section 3). Slices are centred on the brain, so that
     one central tile covers a brain of up to ``tile_size`` mm in a quarter of the time; larger brains need the corners.
+    A purely convolutional network sees any brain in one window.
 
     Parameters
     ----------
     network
-        Called as ``network(image, theta)``.
+        From images ``(B, C, h, w)`` and theta ``(B, 2, 3)`` to logits ``(B, 2, h, w)``.
     images
         ``(S, C, H, W)``.
     brain
@@ -256,8 +203,8 @@ def predict_lesion_probability(
         The tile is averaged over pooling_factor x pooling_factor pixels for the network; the logits are upsampled.
     uses_mirroring
         Average the outputs for the tile and for its mirror image.
-    engine
-        Runs the network in place of PyTorch.
+    size_multiple
+        See ``Segmenter``.
 
     Returns
     -------
@@ -265,48 +212,97 @@ def predict_lesion_probability(
         Probability ``(S, H, W)``; 0 outside all tiles.
     """
     height, width = images.shape[-2:]
-    logits, coverage = torch.zeros(len(images), 2, height, width), torch.zeros(height, width)
-    with torch.inference_mode():
-        for top, left in compute_tile_corners(brain, tile_size):
-            window = (..., slice(top, top + tile_size), slice(left, left + tile_size))
-            theta = compute_tile_theta(top, left, tile_size, height, width)
-            for start in range(0, len(images), BATCH_SIZE):
-                views = downsample_by_averaging(images[start : start + BATCH_SIZE][window], pooling_factor)
-                tile_logits = _predict_logits(
-                    network, views, theta.expand(len(views), -1, -1), uses_mirroring, engine
-                )
-                logits[start : start + BATCH_SIZE][window] += F.interpolate(
-                    tile_logits, size=(tile_size, tile_size), mode="bilinear", align_corners=False
-                )
-            coverage[window] += 1
-    logits /= coverage.clamp(min=1)
+    # of the positive class over the negative one
+    log_odds, coverage = (
+        np.zeros((len(images), height, width), np.float32),
+        np.zeros((height, width), np.float32),
+    )
+    if size_multiple is None:
+        windows = compute_tiles(brain, tile_size, pooling_factor)
+    else:
+        windows = [compute_brain_window(brain, tile_size / round(tile_size / pooling_factor), size_multiple)]
+    for window in windows:
+        rows, columns = _clip_range(window.rows, height), _clip_range(window.columns, width)
+        target = (slice(rows.start, rows.stop), slice(columns.start, columns.stop))
+        inner = (
+            slice(rows.start - window.rows.start, rows.stop - window.rows.start),
+            slice(columns.start - window.columns.start, columns.stop - window.columns.start),
+        )
+        for start in range(0, len(images), BATCH_SIZE):
+            views = _extract_views(images[start : start + BATCH_SIZE], window, rows, columns)
+            theta = compute_theta(window.rows, window.columns, height, width)
+            found = _predict_log_odds(network, views, theta, uses_mirroring)
+            log_odds[start : start + BATCH_SIZE][(..., *target)] += _enlarge(found, window)[(..., *inner)]
+        coverage[target] += 1
+    log_odds /= np.maximum(coverage, 1)
     # pixels outside all tiles have probability 0
-    return (logits.softmax(dim=1)[:, 1] * (coverage > 0)).numpy()
+    probability: FloatArray = (expit(log_odds) * (coverage > 0)).astype(np.float32)
+    return probability
 
 
-def _predict_logits(
-    network: nn.Module, views: Tensor, theta: Tensor, uses_mirroring: bool, engine: EngineNetwork | None
-) -> Tensor:
-    """Compute the logits, by the engine or on the network's device, and return them on the CPU."""
-    mirrored = theta * theta.new_tensor([-1.0, 1.0, 1.0])  # the columns of the mirrored view are reversed
-    if engine is not None:
-        if uses_mirroring:
-            views, theta = torch.cat([views, views.flip(-1)]), torch.cat([theta, mirrored])
-        logits = torch.from_numpy(engine.run(views.numpy(), theta.contiguous().numpy())[0])
-        return _average_mirrored(*logits.chunk(2)) if uses_mirroring else logits
-    device = find_device(network)
-    views = views.to(device)
-    logits = network(views, theta.to(device))[0]
+def _clip_range(pixels: range, length: int) -> range:
+    return range(max(pixels.start, 0), min(pixels.stop, length))
+
+
+def _extract_views(images: FloatArray, window: Window, rows: range, columns: range) -> FloatArray:
+    """Return the network's views ``(B, C, h, w)`` of images ``(B, C, H, W)``.
+
+    Pixels of the window beyond the slice have the lowest value of their image, which is that of its background.
+    """
+    views: NDArray[Any] = images[..., rows.start : rows.stop, columns.start : columns.stop]
+    missing = [
+        (within.start - pixels.start, pixels.stop - within.stop)
+        for pixels, within in ((window.rows, rows), (window.columns, columns))
+    ]
+    if any(sum(missing, ())):
+        extended = np.empty((*images.shape[:2], len(window.rows), len(window.columns)), np.float32)
+        extended[:] = images.min(axis=(2, 3), keepdims=True)
+        (top, _), (left, _) = missing
+        extended[..., top : top + len(rows), left : left + len(columns)] = views
+        views = extended
+    return resample_axes(
+        views,
+        build_averaging_matrix(window.sampled_rows, len(window.rows), window.pixels_per_sample),
+        build_averaging_matrix(window.sampled_columns, len(window.columns), window.pixels_per_sample),
+    )
+
+
+def _enlarge(log_odds: FloatArray, window: Window) -> FloatArray:
+    """Interpolate ``(B, h, w)`` at the pixels of the window, ``(B, rows, columns)``."""
+    return resample_axes(
+        log_odds,
+        build_bilinear_matrix(len(window.rows), window.sampled_rows, window.pixels_per_sample),
+        build_bilinear_matrix(len(window.columns), window.sampled_columns, window.pixels_per_sample),
+    )
+
+
+def _predict_log_odds(
+    network: EngineNetwork, views: FloatArray, theta: FloatArray, uses_mirroring: bool
+) -> FloatArray:
+    """Compute the log-odds ``(B, h, w)`` of views ``(B, C, h, w)``; theta ``(1, 2, 3)``: their position."""
+    thetas = theta.repeat(len(views), axis=0)
     if uses_mirroring:
-        logits = _average_mirrored(logits, network(views.flip(-1), mirrored.to(device))[0])
-    return logits.cpu()
+        views = np.concatenate([views, views[..., ::-1]])
+        # the columns of the mirrored view are reversed
+        thetas = np.concatenate([thetas, thetas * np.array([-1, 1, 1], np.float32)])
+    logits = network.run(np.ascontiguousarray(views, np.float32), thetas)[0]
+    log_odds = logits[:, 1] - logits[:, 0]
+    if uses_mirroring:
+        straight, mirrored = np.split(log_odds, 2)
+        log_odds = (straight + mirrored[..., ::-1]) / 2
+    return log_odds
 
 
-def _average_mirrored(logits: Tensor, mirrored_logits: Tensor) -> Tensor:
-    return (logits + mirrored_logits.flip(-1)) / 2
+def compute_tiles(brain: NDArray[Any], tile_size: int, pooling_factor: float) -> list[Window]:
+    """Return the tiles in which a network sees the slices of a brain ``(S, H, W)``."""
+    side = round(tile_size / pooling_factor)
+    return [
+        Window(range(t, t + tile_size), range(s, s + tile_size), side, side, tile_size / side)
+        for t, s in compute_tile_corners(brain, tile_size)
+    ]
 
 
-def compute_tile_corners(brain: NDArray[Any], tile_size: int) -> Sequence[tuple[int, int]]:
+def compute_tile_corners(brain: NDArray[Any], tile_size: int) -> list[tuple[int, int]]:
     """Return the top-left corners of the tiles in pixels (row, column).
 
     One central tile if it contains the whole brain ``(S, H, W)``, otherwise four corner tiles.
@@ -319,12 +315,30 @@ def compute_tile_corners(brain: NDArray[Any], tile_size: int) -> Sequence[tuple[
     return [(t, s) for t in (0, height - tile_size) for s in (0, width - tile_size)]
 
 
-def compute_tile_theta(top: int, left: int, tile_size: int, height: int, width: int) -> Tensor:
-    """Return theta ``(1, 2, 3)``: the tile's position in the template, in normalised coordinates."""
-    theta = torch.zeros(1, 2, 3)
-    theta[0, 0, 0], theta[0, 1, 1] = tile_size / width, tile_size / height
-    theta[0, 0, 2] = (2 * left + tile_size) / width - 1
-    theta[0, 1, 2] = (2 * top + tile_size) / height - 1
+def compute_brain_window(brain: NDArray[Any], pixels_per_sample: float, size_multiple: int) -> Window:
+    """Return the window that contains the whole brain ``(S, H, W)`` with a margin, centred on it.
+
+    Its sides are the smallest multiples of ``size_multiple`` pixels of the network.
+    """
+    ranges, sampled = [], []
+    for axis in (1, 2):
+        occupied = np.flatnonzero(brain.any(axis=(0, 3 - axis)))
+        first, end = (int(occupied[0]), int(occupied[-1]) + 1) if len(occupied) else (0, brain.shape[axis])
+        needed = (end - first + 2 * MARGIN_PIXELS) / pixels_per_sample
+        samples = size_multiple * max(1, int(np.ceil(needed / size_multiple)))
+        length = int(np.ceil(samples * pixels_per_sample - 1e-9))
+        start = (first + end - length) // 2
+        ranges.append(range(start, start + length))
+        sampled.append(samples)
+    return Window(ranges[0], ranges[1], sampled[0], sampled[1], pixels_per_sample)
+
+
+def compute_theta(rows: range, columns: range, height: int, width: int) -> FloatArray:
+    """Return theta ``(1, 2, 3)``: the position of a window in the template, in normalised coordinates."""
+    theta = np.zeros((1, 2, 3), np.float32)
+    theta[0, 0, 0], theta[0, 1, 1] = len(columns) / width, len(rows) / height
+    theta[0, 0, 2] = (columns.start + columns.stop) / width - 1
+    theta[0, 1, 2] = (rows.start + rows.stop) / height - 1
     return theta
 
 

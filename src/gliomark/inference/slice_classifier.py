@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import lightgbm
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import expit, logit
-from torch import Tensor, nn
 
+from gliomark.engines import EngineNetwork
 from gliomark.errors import WeightsError
-from gliomark.inference.device import find_device
 from gliomark.messages import message
 from gliomark.models.card import TreeFeatures
-from gliomark.models.network_io import MarkerOutput, SingleHeadNetwork, build_mix_input
-from gliomark.models.registry import find_marker_entry, get_network_settings
 from gliomark.study import ClinicalData, MRSequence, SliceStack
+
+if TYPE_CHECKING:
+    import lightgbm
 
 BATCH_SIZE = 16
 MIN_LESION_AREA_MM2 = 50.0
@@ -59,12 +55,13 @@ class ScoredSlices(NamedTuple):
 class SliceClassifier:
     """A marker's trained network and LightGBM trees.
 
-    crop_size: side of the central view in pixels; age_cut: in years, None if age and sex are not used; tree_features:
-    image features that the trees use, see ``build_tree_columns``; calibration: intercept and slope on the trees'
-    log-odds (Platt scaling).
+    network: from images ``(B, 2, h, w)`` and lesion masks ``(B, h, w)`` to image vectors ``(B, D)`` and logits
+    ``(B, 2)``; crop_size: side of the central view in pixels; age_cut: in years, None if age and sex are not used;
+    tree_features: image features that the trees use, see ``build_tree_columns``; calibration: intercept and slope on
+    the trees' log-odds (Platt scaling).
     """
 
-    network: nn.Module
+    network: EngineNetwork
     trees: lightgbm.Booster
     sequences: tuple[MRSequence, ...]
     crop_size: int
@@ -172,11 +169,11 @@ def select_training_slices(stack: SliceStack, mask: NDArray[np.bool_]) -> Lesion
 
 def extract_lesion_slices(
     stack: SliceStack, mask: NDArray[np.bool_], slices: LesionSlices, sequences: tuple[MRSequence, ...]
-) -> tuple[Tensor, Tensor]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return images ``(S, 2, 240, 240)`` and lesion masks ``(S, 240, 240)`` of the lesion slices."""
     index = list(slices.index)
     images = np.stack([stack.images[name][index] for name in sequences], axis=1)
-    return torch.from_numpy(images), torch.from_numpy(mask[index].astype(np.float32))
+    return images, mask[index].astype(np.float32)
 
 
 def compute_crop_index(side: int, crop_size: int) -> tuple[Any, ...]:
@@ -186,56 +183,27 @@ def compute_crop_index(side: int, crop_size: int) -> tuple[Any, ...]:
 
 
 def compute_image_vectors(
-    network: nn.Module, images: Tensor, lesion: Tensor, crop_size: int
+    network: EngineNetwork, images: NDArray[np.float32], lesion: NDArray[np.float32], crop_size: int
 ) -> NDArray[np.float32]:
     """Return the network's image vectors ``(S, D + 1)``, with its log-odds as the last column.
 
-    network: built by ``registry.build_marker_network``; images ``(S, 2, H, W)``; lesion mask ``(S, H, W)``. The trees
-    are fitted on vectors of several networks (one per fold): a single feature is not comparable between networks, the
-    log-odds is.
+    network: see ``SliceClassifier``; images ``(S, 2, H, W)``; lesion mask ``(S, H, W)``. The trees are fitted on
+    vectors of several networks (one per fold): a single feature is not comparable between networks, the log-odds is.
     """
     crop_index = compute_crop_index(images.shape[-1], crop_size)
-    entry = find_marker_entry(get_network_settings(network))
-    predict: Callable[[nn.Module, Tensor], MarkerOutput] = entry.predict
-    if entry.has_frozen_features:
-        predict = _predict_with_cached_features
-    rows, device = [], find_device(network)
-    with torch.inference_mode():
-        for start in range(0, len(images), BATCH_SIZE):
-            image, lesion_crop = (
-                images[start : start + BATCH_SIZE][crop_index].float(),
-                lesion[start : start + BATCH_SIZE][crop_index],
-            )
-            output = predict(network, build_mix_input(image[:, 0], image[:, 1], lesion_crop).to(device))
-            log_odds = output["logits"][:, 1:] - output["logits"][:, :1]
-            rows.append(torch.cat([output["image_vector"], log_odds], dim=1).cpu())
-    return torch.cat(rows).numpy()
+    rows = []
+    for start in range(0, len(images), BATCH_SIZE):
+        image_vector, logits = network.run(
+            np.ascontiguousarray(images[start : start + BATCH_SIZE][crop_index], np.float32),
+            np.ascontiguousarray(lesion[start : start + BATCH_SIZE][crop_index], np.float32),
+        )
+        rows.append(np.concatenate([image_vector, logits[:, 1:] - logits[:, :1]], axis=1))
+    return np.concatenate(rows)
 
 
-# vectors ``(D,)`` of frozen features, about 1 kB each, by a hash of weights and slice; the oldest are removed first
-_VECTOR_CACHE: OrderedDict[bytes, Tensor] = OrderedDict()
-_MAX_CACHED_VECTORS = 50_000
-
-
-def _predict_with_cached_features(network: nn.Module, mix: Tensor) -> MarkerOutput:
-    """Predict with frozen features cached by slice, because they are identical in every fold and for every marker."""
-    network = cast(SingleHeadNetwork, network)
-    inputs = network.select_input(mix)
-    weights = b"".join(value.cpu().numpy().tobytes() for value in network.trunk.state_dict().values())
-    # devices differ in the last digits
-    cache_key = blake2b(weights + str(inputs.device).encode()).digest()
-    keys = [blake2b(one.numpy().tobytes(), digest_size=16, key=cache_key).digest() for one in inputs.cpu()]
-    vectors = [_VECTOR_CACHE.get(key) for key in keys]
-    missing = [index for index, vector in enumerate(vectors) if vector is None]
-    for index, new_vector in zip(missing, network.trunk(inputs[missing]) if missing else (), strict=True):
-        vectors[index] = _VECTOR_CACHE[keys[index]] = new_vector.clone()
-    vector = torch.stack([one for one in vectors if one is not None])
-    while len(_VECTOR_CACHE) > _MAX_CACHED_VECTORS:
-        _VECTOR_CACHE.popitem(last=False)
-    return {"image_vector": vector, "logits": network.cat_head(vector)}
-
-
-def compute_lesion_features(images: Tensor, lesion: Tensor, area_mm2: Sequence[float]) -> NDArray[np.float64]:
+def compute_lesion_features(
+    images: NDArray[np.float32], lesion: NDArray[np.float32], area_mm2: Sequence[float]
+) -> NDArray[np.float64]:
     """Compute first-order features of the lesion, ``(S, 9)``.
 
     Columns: area in mm2, then mean, standard deviation, 5th and 95th percentile of each sequence. images
@@ -243,7 +211,7 @@ def compute_lesion_features(images: Tensor, lesion: Tensor, area_mm2: Sequence[f
     network computes them.
     """
     rows = []
-    for image, lesion_pixels, area in zip(images.float().numpy(), lesion.numpy() > 0, area_mm2, strict=True):
+    for image, lesion_pixels, area in zip(images, lesion > 0, area_mm2, strict=True):
         intensities = image[:, lesion_pixels].astype(np.float64)
         percentile_5, percentile_95 = np.percentile(intensities, [5, 95], axis=1)
         rows.append(

@@ -222,6 +222,11 @@ class ModelCard:
     stand_ins: Mapping[SequenceName, SequenceName] = field(default_factory=dict)
     preparation: PreparationRecord = field(default_factory=PreparationRecord)
 
+    @property
+    def input_channels(self) -> int:
+        """Number of channels that the segmentation network receives: each sequence with its neighbouring slices."""
+        return (len(self.sequences) if self.rule == "joint" else 1) * (1 + 2 * self.segmentation.context)
+
 
 def parse_card(path: Path, text: str) -> ModelCard:
     """Parse and validate the card in a file's header.

@@ -157,11 +157,15 @@ class SegmentationEntry(NetworkEntry[S]):
         What differs from the recipe when it is trained.
     uses_prior_weight
         Whether the FPG weights the loss.
+    size_multiple
+        A convolutional network that was trained on tiles and may see the whole brain at once; its input then has a
+        multiple of this number of rows and columns. None: the network sees tiles of the size of training.
     """
 
     build: Callable[[S, Tensor | None], nn.Module]
     training: SegmentationTrainingDefaults = field(default_factory=SegmentationTrainingDefaults)
     uses_prior_weight: Callable[[S], bool] = _ignore_prior
+    size_multiple: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,8 +9,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import lightgbm
+import numpy as np
 
+from gliomark.errors import WeightsError
+from gliomark.models.lightgbm_library import lightgbm
+from gliomark.models.tensor_checks import create_part_message
+from gliomark.models.weights import TREES_TENSOR, Weights
+
+LESION_FEATURE_COUNT = 9  # see ``inference.slice_classifier.compute_lesion_features``
 MAX_TEXT_LENGTH = 2**25
 MAX_TREES = 10_000
 MAX_LEAVES = 1024
@@ -62,6 +68,27 @@ class DecisionTree:
     def leaf_count(self) -> int:
         """Number of leaves."""
         return self.get_integers("num_leaves")[0]
+
+
+def load_trees(weights: Weights, name: str, vector_length: int) -> lightgbm.Booster:
+    """Load the trees of a marker, whose network has an image vector of this length.
+
+    Raises
+    ------
+    WeightsError
+        If they are missing or not valid.
+    """
+    card = weights.card.markers[name]
+    columns = {"vector": vector_length + 1, "log-odds": 1, "lesion": 1 + LESION_FEATURE_COUNT}[
+        card.architecture.evidence
+    ]
+    try:
+        tensor = weights.tensors.get(f"{name}/{TREES_TENSOR}", np.empty(0))
+        if tensor.dtype != np.uint8 or tensor.ndim != 1:
+            raise ValueError("the text of the trees is missing")
+        return parse_trees(tensor.tobytes().decode("ascii"), columns + (0 if card.age_cut is None else 2))
+    except (ValueError, lightgbm.basic.LightGBMError) as error:
+        raise WeightsError(create_part_message("weights-trees", weights.path, name, error)) from None
 
 
 def parse_trees(text: str, column_count: int) -> lightgbm.Booster:

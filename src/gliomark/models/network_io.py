@@ -6,7 +6,7 @@ called as ``network(mix)`` and returns a ``MarkerOutput``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, NamedTuple, TypedDict
 
 import torch
@@ -61,6 +61,35 @@ class ImageSegmentationNetwork(nn.Module):
         return SegmentationOutput(logits, None)
 
 
+class LogitsOnly(nn.Module):
+    """A segmentation network without its further outputs."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor, theta: Tensor) -> Tensor:
+        """Return the logits ``(B, 2, H, W)``."""
+        logits: Tensor = self.network(image, theta)[0]
+        return logits
+
+
+class VectorAndLogits(nn.Module):
+    """A marker network as prediction uses it, from images and lesion masks to its image vectors and logits.
+
+    predict: computes the ``MarkerOutput``, see ``entries.MarkerEntry``.
+    """
+
+    def __init__(self, network: nn.Module, predict: Callable[[nn.Module, Tensor], MarkerOutput]) -> None:
+        super().__init__()
+        self.network, self.predict = network, predict
+
+    def forward(self, images: Tensor, lesion: Tensor) -> tuple[Tensor, Tensor]:
+        """Return image vectors ``(B, D)`` and logits ``(B, 2)``; images ``(B, 2, H, W)``, masks ``(B, H, W)``."""
+        output = self.predict(self.network, build_mix_input(images[:, 0], images[:, 1], lesion))
+        return output["image_vector"], output["logits"]
+
+
 class SingleHeadNetwork(nn.Module):
     """A feature extractor on selected channels of MIX ``(B, 4, H, W)``, followed by one linear layer."""
 
@@ -85,6 +114,16 @@ class SingleHeadNetwork(nn.Module):
 def average_pool_input(mix: Tensor, pooling_factor: int) -> Tensor:
     """Average the slices ``(B, C, H, W)`` over pooling_factor x pooling_factor pixels."""
     return F.avg_pool2d(mix, pooling_factor) if pooling_factor > 1 else mix
+
+
+def downsample_by_averaging(images: Tensor, pooling_factor: float) -> Tensor:
+    """Downsample ``(B, C, H, W)`` to ``(B, C, H / f, W / f)`` by averaging over areas of f x f pixels.
+
+    f = pooling_factor need not be an integer: with 1.5, three pixels become two.
+    """
+    return F.interpolate(
+        images, size=[round(side / pooling_factor) for side in images.shape[-2:]], mode="area"
+    )
 
 
 def average_globally(features: Sequence[Tensor]) -> list[Tensor]:

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save
 
 from gliomark.errors import WeightsError
 from gliomark.files import atomic_write
@@ -29,7 +29,15 @@ __all__ = ["MarkerCard", "MarkerValidation", "ModelCard", "Weights", "load_weigh
 SCHEMA_VERSION = 2
 PRIOR_TENSOR = "prior"
 TREES_TENSOR = "lightgbm"  # name of a marker's tensor that holds its trees as text
-TENSOR_TYPES = ("F16", "BF16", "F32", "I64", "U8")
+# types of tensors in a file, by their name in its header: in the hash of the content, and as it is stored in memory
+TENSOR_TYPES = {
+    "F16": ("torch.float16", np.float16),
+    "BF16": ("torch.bfloat16", np.uint16),  # the upper half of a float32, which it becomes when it is read
+    "F32": ("torch.float32", np.float32),
+    "I64": ("torch.int64", np.int64),
+    "U8": ("torch.uint8", np.uint8),
+}
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -41,24 +49,24 @@ class Weights:
     """
 
     card: ModelCard
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, Array]
     sha256: str
     path: Path = Path()
     file_sha256: str = ""
     signature: str = UNSIGNED
 
-    def get_tensors(self, prefix: str) -> dict[str, Tensor]:
+    def get_tensors(self, prefix: str) -> dict[str, Array]:
         """Return the tensors, of any shape, under ``prefix/`` by name without it; floating-point ones as float32."""
         start = prefix + "/"
         return {
-            name.removeprefix(start): tensor.float() if tensor.is_floating_point() else tensor
+            name.removeprefix(start): tensor.astype(np.float32) if _is_floating(tensor) else tensor
             for name, tensor in self.tensors.items()
             if name.startswith(start)
         }
 
 
 def save_weights(
-    path: Path, card: ModelCard, tensors: Mapping[str, Tensor], check: Callable[[Weights], object] = id
+    path: Path, card: ModelCard, tensors: Mapping[str, ArrayLike], check: Callable[[Weights], object] = id
 ) -> None:
     """Write a weights file atomically, floating-point tensors in half precision.
 
@@ -71,7 +79,7 @@ def save_weights(
     card
         The model card.
     tensors
-        Tensors of any shape by name, such as ``segmentation/...``.
+        Tensors of any shape by name, such as ``segmentation/...``: arrays, or PyTorch's on the CPU.
     check
         Called with the weights as loaded from the content, before the file is written.
 
@@ -80,9 +88,7 @@ def save_weights(
     WeightsError
         If a tensor contains NaN or infinity, or the content could not be loaded.
     """
-    half_tensors = {
-        n: (t.half() if t.is_floating_point() else t).detach().contiguous().cpu() for n, t in tensors.items()
-    }
+    half_tensors = {name: _to_half_precision(np.asarray(tensor)) for name, tensor in tensors.items()}
     non_finite = sorted(name for name, tensor in half_tensors.items() if not _is_finite(tensor))
     if non_finite:
         raise WeightsError(message("weights-diverged", path=path, names=_format_names(non_finite)))
@@ -90,11 +96,18 @@ def save_weights(
     metadata = {
         "schema_version": str(SCHEMA_VERSION),
         "card": text,
-        "sha256": _compute_digest(text, half_tensors),
+        "sha256": _compute_digest(text, _describe_arrays(half_tensors)),
     }
     content = _sort_header(save(half_tensors, metadata))
     check(_parse_weights(path, WeightsContent(content, hashlib.sha256(content).hexdigest(), UNSIGNED)))
     atomic_write(path, content, mode=0o644)
+
+
+def _to_half_precision(array: Array) -> Array:
+    with np.errstate(over="ignore"):  # becomes infinity, which is refused
+        return np.ascontiguousarray(array.astype(np.float16) if _is_floating(array) else array).reshape(
+            array.shape
+        )
 
 
 def _sort_header(content: bytes) -> bytes:
@@ -139,9 +152,10 @@ def _parse_weights(path: Path, content: WeightsContent) -> Weights:
     if metadata.get("schema_version") != str(SCHEMA_VERSION) or "card" not in metadata:
         raise WeightsError(message("weights-other-version", path=path, version=SCHEMA_VERSION))
     _check_tensor_entries(path, entries)
-    tensors = _parse_tensors(path, content.data)
-    if metadata.get("sha256") != _compute_digest(metadata["card"], tensors):
+    stored_tensors = _parse_tensors(path, content.data)
+    if metadata.get("sha256") != _compute_digest(metadata["card"], stored_tensors):
         raise WeightsError(message("weights-altered", path=path))
+    tensors = {name: _to_array(tensor) for name, tensor in stored_tensors.items()}
     card = parse_card(path, metadata["card"])
     _check_tensors(path, tensors, card.markers)
     return Weights(card, tensors, metadata["sha256"], path, content.sha256, content.signature)
@@ -175,19 +189,36 @@ def _check_tensor_entries(path: Path, entries: Mapping[str, Any]) -> None:
             )
 
 
-def _parse_tensors(path: Path, content: bytes) -> dict[str, Tensor]:
+def _parse_tensors(path: Path, content: bytes) -> dict[str, dict[str, Any]]:
+    """Return type, shape and bytes of each tensor as they are stored."""
     try:
-        return load(content)
+        return dict(deserialize(content))
     except (SafetensorError, ValueError, RuntimeError, LookupError, TypeError, AssertionError) as error:
         raise WeightsError(message("weights-damaged", path=path, reason=_format_reason(error))) from error
 
 
-def _check_tensors(path: Path, tensors: Mapping[str, Tensor], markers: Iterable[str]) -> None:
+def _to_array(stored_tensor: Mapping[str, Any]) -> Array:
+    array = np.frombuffer(stored_tensor["data"], TENSOR_TYPES[stored_tensor["dtype"]][1])
+    if stored_tensor["dtype"] == "BF16":
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    return array.reshape(stored_tensor["shape"])
+
+
+def _describe_arrays(arrays: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
+    """Describe arrays as ``deserialize`` describes the tensors of a file."""
+    kinds = {np.dtype(kind): name for name, (_, kind) in TENSOR_TYPES.items()}
+    return {
+        name: {"dtype": kinds[array.dtype], "shape": list(array.shape), "data": array.tobytes()}
+        for name, array in arrays.items()
+    }
+
+
+def _check_tensors(path: Path, tensors: Mapping[str, Array], markers: Iterable[str]) -> None:
     """Raise WeightsError for a tensor that belongs to no part of the model, or is not finite."""
     parts = {SEGMENTATION_PART, *markers}
     prior = tensors.get(PRIOR_TENSOR)
-    if prior is not None and (prior.ndim != 2 or not prior.is_floating_point()):
-        parameters = {"found": f"{prior.dtype} {tuple(prior.shape)}", "wanted": "float (rows, columns)"}
+    if prior is not None and (prior.ndim != 2 or not _is_floating(prior)):
+        parameters = {"found": f"{prior.dtype} {prior.shape}", "wanted": "float (rows, columns)"}
         raise WeightsError(message("weights-tensor-other", path=path, name=PRIOR_TENSOR, **parameters))
     unexpected = [n for n in tensors if n != PRIOR_TENSOR and n.partition("/")[0] not in parts]
     if unexpected:
@@ -197,8 +228,12 @@ def _check_tensors(path: Path, tensors: Mapping[str, Tensor], markers: Iterable[
         raise WeightsError(message("weights-not-numbers", path=path, names=_format_names(non_finite)))
 
 
-def _is_finite(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+def _is_floating(array: Array) -> bool:
+    return bool(np.issubdtype(array.dtype, np.floating))
+
+
+def _is_finite(array: Array) -> bool:
+    return not _is_floating(array) or bool(np.isfinite(array).all())
 
 
 def _format_names(names: list[str]) -> str:
@@ -211,10 +246,10 @@ def _format_reason(error: Exception) -> str:
     return " ".join(str(error).split())[:120]
 
 
-def _compute_digest(card: str, tensors: Mapping[str, Tensor]) -> str:
+def _compute_digest(card: str, stored_tensors: Mapping[str, Mapping[str, Any]]) -> str:
     digest = hashlib.sha256(card.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    for name in sorted(stored_tensors):
+        tensor = stored_tensors[name]
+        digest.update(f"{name} {TENSOR_TYPES[tensor['dtype']][0]} {tuple(tensor['shape'])}".encode())
+        digest.update(tensor["data"])
     return digest.hexdigest()

@@ -193,6 +193,7 @@ class Worker:
         import numpy as np
 
         from gliomark.explanation.branch_maps import compute_branch_maps
+        from gliomark.models.network_loading import load_marker_network
 
         prediction_id, marker = str(job.request["prediction"]), str(job.request["marker"])
         prediction = self.store.load_prediction(job.study_id, prediction_id)
@@ -208,7 +209,12 @@ class Worker:
         heatmap = np.zeros(stack.brain.shape, np.uint8)
         if index:
             *_, middle_map = compute_branch_maps(
-                model.classifiers[marker], stack, prediction.segmentation.mask, index, stage=3
+                load_marker_network(model.weights, marker),
+                model.classifiers[marker],
+                stack,
+                prediction.segmentation.mask,
+                index,
+                stage=3,
             ).values()
             heatmap[index] = np.round(middle_map * 255).astype(np.uint8)
         write_file(
@@ -231,7 +237,7 @@ def describe_model(name: str, model: Any) -> dict[str, Any]:
         "name": name,
         "title": card.name,
         "sha256": model.sha256,
-        "signature": model.signature,
+        "signature": model.weights.signature,
         "sequences": list(card.sequences),
         "intended_use": card.intended_use,
         "licence": card.licence,
@@ -270,9 +276,6 @@ def run_worker(
     """
     _bind_to_server()
     os.environ["OMP_NUM_THREADS"] = str(thread_count)
-    import torch
-
-    torch.set_num_threads(thread_count)
     worker = Worker(data_folder, model_files, trust, device)
     try:
         connection.send([describe_model(name, model) for name, model in worker.models.items()])

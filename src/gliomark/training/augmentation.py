@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gliomark.inference.segmenter import downsample_by_averaging
+from gliomark.models.network_io import downsample_by_averaging
 
 # random intensity curve: range in standard deviations on either side of the brain's mean, number of knots, and
 # standard deviation of their values

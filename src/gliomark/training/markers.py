@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from gliomark.cohort.store import Cohort
 from gliomark.errors import CohortError
 from gliomark.files import atomic_write
-from gliomark.inference.slice_classifier import MIN_LESION_AREA_MM2, compute_image_vectors
+from gliomark.inference.slice_classifier import MIN_LESION_AREA_MM2
 from gliomark.models.entries import MarkerEntry, MarkerLoss, NetworkSettings, Recipe
 from gliomark.models.network_io import SingleHeadNetwork, build_mix_input
 from gliomark.models.published.kinet import KiNetSettings
@@ -43,6 +43,7 @@ from gliomark.training.checkpoints import (
     serialise_checkpoint,
 )
 from gliomark.training.losses import MARKER_LOSSES
+from gliomark.training.network_vectors import compute_network_vectors
 from gliomark.training.random_seeds import create_epoch_generator
 from gliomark.training.segmentation import create_trainer
 from gliomark.training.work_folder import check_work_folder
@@ -341,7 +342,7 @@ def _fit_linear_probe(
             (slice_dataset.image.flip(-1), slice_dataset.lesion.flip(-1)),
         )
         vectors = [
-            compute_image_vectors(network.eval(), image, lesion, crop_size)[:, :-1]
+            compute_network_vectors(network.eval(), image, lesion, crop_size)[:, :-1]
             for image, lesion in mirrored_pairs
         ]
         columns = (

@@ -7,15 +7,15 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
 from typing import Any, get_args
 
-import lightgbm
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import logit
 from torch import Tensor
 
@@ -31,7 +31,9 @@ from gliomark.inference.slice_classifier import UNCALIBRATED, SliceClassifier, a
 from gliomark.messages import message
 from gliomark.models.card import MarkerNetworkCard, SegmentationCard, TreeFeatures, check_marker_name
 from gliomark.models.entries import Recipe
+from gliomark.models.lightgbm_library import lightgbm
 from gliomark.models.registry import choose_marker_entry, choose_segmentation_entry, to_network_record
+from gliomark.models.torch_inference import wrap_marker_network
 from gliomark.models.weights import (
     MarkerCard,
     MarkerValidation,
@@ -230,7 +232,10 @@ def run_segmentation_training(
     if recipe == "pretrained":
         card = update_inference_settings(card, True, MIN_COMPONENT_SHARE, INFERENCE_POOLING_FACTOR)
     save_weights(
-        output_path, card, collect_segmentation_tensors(trained.network, trained.prior), build_segmenter
+        output_path,
+        card,
+        collect_segmentation_tensors(trained.network, trained.prior),
+        partial(build_segmenter, engine="torch"),
     )
     return output_path
 
@@ -342,7 +347,7 @@ def run_marker_training(
         raise CohortError(
             f"{segmentation_file} was trained on test patients of {cohort_folder}; train it on these folds."
         )
-    build_segmenter(weights)  # raises before hours of training if the network is unusable
+    build_segmenter(weights, engine="torch")  # raises before hours of training if the network is unusable
     config = create_marker_config(recipe, epochs, entry)
     trained: dict[str, tuple[TrainedMarker, MarkerCard]] = {}
     training_folds, work_folder = (
@@ -382,6 +387,7 @@ class TrainedMarker:
 
     definition: MarkerDefinition
     config: MarkerTrainingConfig
+    network: torch.nn.Module
     classifier: SliceClassifier
     out_of_fold: Mapping[str, PatientVectors]
     labels: Mapping[str, int]
@@ -420,7 +426,7 @@ class TrainedMarker:
         c, labels = self.classifier, self.labels
         labelled = [p for p in patients if p in labels]
         vectors = compute_held_out_vectors(
-            c.network, cohort, labels, labelled, self.trained_on, c.sequences, c.crop_size
+            self.network, cohort, labels, labelled, self.trained_on, c.sequences, c.crop_size
         )
         slice_probabilities = {
             p: v.predict_slice_probability(c.trees, c.age_cut, c.tree_features) for p, v in vectors.items()
@@ -509,8 +515,10 @@ def train_marker(
     threshold = compute_youden_threshold(
         *fuse_near_probabilities(out_of_fold, slice_probabilities[evidence], calibration)
     )
-    classifier = SliceClassifier(final.eval(), trees, sequences, crop, age_cut, evidence, calibration)
-    return TrainedMarker(definition, config, classifier, out_of_fold, labels, all_patients, threshold)
+    classifier = SliceClassifier(
+        wrap_marker_network(final.eval()), trees, sequences, crop, age_cut, evidence, calibration
+    )
+    return TrainedMarker(definition, config, final, classifier, out_of_fold, labels, all_patients, threshold)
 
 
 def cross_validate_marker(
@@ -640,10 +648,11 @@ def save_model(
     **card_fields: Any,
 ) -> None:
     """Write segmentation and markers to one weights file; card_fields: fields to replace in the segmentation's card."""
-    tensors = dict(weights.tensors)
+    tensors: dict[str, ArrayLike] = dict(weights.tensors)
     for name, (marker, _) in markers.items():
-        tensors |= {f"{name}/{k}": v for k, v in marker.classifier.network.state_dict().items()}
+        tensors |= {f"{name}/{k}": v for k, v in marker.network.state_dict().items()}
         text = marker.classifier.trees.model_to_string(num_iteration=marker.classifier.trees.best_iteration)
-        tensors[f"{name}/lightgbm"] = torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
+        tensors[f"{name}/lightgbm"] = np.frombuffer(text.encode(), np.uint8)
     cards = {name: record for name, (_, record) in markers.items()}
-    save_weights(output_path, replace(weights.card, markers=cards, **card_fields), tensors, build_model)
+    check = partial(build_model, engine="torch")
+    save_weights(output_path, replace(weights.card, markers=cards, **card_fields), tensors, check)

@@ -19,9 +19,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from gliomark.inference.segmenter import downsample_by_averaging
 from gliomark.models.entries import Recipe, SegmentationEntry, SegmentationSettings
-from gliomark.models.network_io import SegmentationOutput
+from gliomark.models.network_io import SegmentationOutput, downsample_by_averaging
 from gliomark.models.published.mignet import MIGNetSettings
 from gliomark.models.registry import (
     build_segmentation_network,

@@ -57,7 +57,9 @@ def load_slice_dataset(
         lesion = torch.from_numpy(stack.reader_mask.astype(np.uint8))
         grade = get_high_grade_label(cohort.get_clinical(patient))
         for channels in build_samples(stack, sequences, is_joint):
-            images.append(add_neighbour_slices(channels.half(), neighbour_slices))
+            images.append(
+                torch.from_numpy(add_neighbour_slices(channels.astype(np.float16), neighbour_slices))
+            )
             lesions.append(lesion)
             grades.append(torch.full((len(lesion),), -1 if grade is None else grade))
             patient_indices.append(torch.full((len(lesion),), index))

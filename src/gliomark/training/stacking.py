@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import lightgbm
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor, nn
@@ -22,14 +22,15 @@ from gliomark.inference.fusion import FusionRule, fuse_probabilities
 from gliomark.inference.slice_classifier import (
     LesionSlices,
     build_tree_columns,
-    compute_image_vectors,
     compute_lesion_features,
     extract_lesion_slices,
     select_training_slices,
 )
 from gliomark.messages import message
 from gliomark.models.card import TreeFeatures
+from gliomark.models.lightgbm_library import lightgbm
 from gliomark.study import ClinicalData, MRSequence
+from gliomark.training.network_vectors import compute_network_vectors
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,9 @@ class LesionSliceInputs:
 
     def attach_vectors(self, vectors: NDArray[np.float32]) -> PatientVectors:
         """Combine the slices with a network's vectors ``(S, D + 1)``."""
-        lesion_features = compute_lesion_features(self.images, self.lesion, self.slices.area_mm2)
+        lesion_features = compute_lesion_features(
+            self.images.float().numpy(), self.lesion.float().numpy(), self.slices.area_mm2
+        )
         return PatientVectors(self.slices, vectors, lesion_features, self.clinical, self.label)
 
 
@@ -118,13 +121,13 @@ def load_lesion_slice_inputs(
     slices = select_training_slices(stack, mask)
     if not slices.index:
         return None
-    images, lesion = extract_lesion_slices(stack, mask, slices, sequences)
+    images, lesion = map(torch.from_numpy, extract_lesion_slices(stack, mask, slices, sequences))
     return LesionSliceInputs(slices, images, lesion, cohort.get_clinical(patient), label)
 
 
 def compute_patient_vectors(network: nn.Module, inputs: LesionSliceInputs, crop_size: int) -> PatientVectors:
     """Compute a patient's vectors; crop_size: side of the network's view in pixels."""
-    return inputs.attach_vectors(compute_image_vectors(network, inputs.images, inputs.lesion, crop_size))
+    return inputs.attach_vectors(compute_network_vectors(network, inputs.images, inputs.lesion, crop_size))
 
 
 def compute_held_out_vectors(

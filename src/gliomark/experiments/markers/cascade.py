@@ -293,7 +293,7 @@ def score_test_patients(
     """
     classifier = marker.classifier
     vectors_by_patient = compute_held_out_vectors(
-        classifier.network,
+        marker.network,
         cohort,
         marker.labels,
         test_patients,

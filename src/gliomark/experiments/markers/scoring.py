@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from lightgbm import Booster
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from sklearn.impute import SimpleImputer
@@ -222,7 +221,7 @@ def _score_with_lightgbm(fold: FoldVectors, method: ScoringMethod, min_leaf_rows
         tree_features=method.tree_features,
         min_leaf_rows=min_leaf_rows,
     )
-    trees: Booster = fit_trees(fold.training, fold.validation, age_cut, settings)
+    trees = fit_trees(fold.training, fold.validation, age_cut, settings)
 
     return _score_parts(fold, lambda v: v.predict_slice_probability(trees, age_cut, method.tree_features))
 

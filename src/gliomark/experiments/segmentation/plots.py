@@ -26,7 +26,9 @@ from gliomark.experiments.segmentation.procedure import (
     get_weights_path,
 )
 from gliomark.files import atomic_write
-from gliomark.inference.segmenter import Segmenter, downsample_by_averaging
+from gliomark.inference.segmenter import Segmenter
+from gliomark.models.network_io import downsample_by_averaging
+from gliomark.models.network_loading import load_segmentation_network
 from gliomark.models.published.mignet import (
     MAX_ALPHA,
     InvertedAttentionGate,
@@ -34,7 +36,7 @@ from gliomark.models.published.mignet import (
     MIGNetSettings,
     build_mignet,
 )
-from gliomark.models.weights import load_weights
+from gliomark.models.weights import Weights, load_weights
 from gliomark.pipeline import build_segmenter
 from gliomark.study import MRSequence, SliceStack
 from gliomark.training.losses import compute_prior_weight
@@ -158,9 +160,7 @@ def plot_figure_3_1(priors: Mapping[str, Tensor], path: Path) -> Path:
 
 def compute_mean_prior(jobs: Sequence[FoldJob]) -> Tensor:
     """Compute the mean of the folds' priors, ``(H, W)``; each was built from the training patients of its fold."""
-    return torch.stack([load_weights(get_weights_path(job)).tensors["prior"].float() for job in jobs]).mean(
-        dim=0
-    )
+    return torch.stack([_load_prior(load_weights(get_weights_path(job))) for job in jobs]).mean(dim=0)
 
 
 # ---- learnt guidance --------------------------------------------------------------------------------
@@ -210,10 +210,15 @@ def compute_mean_alphas(jobs: Sequence[FoldJob]) -> tuple[NDArray[np.float32], N
 def _load_trained_and_untrained(job: FoldJob) -> tuple[MIGNet, MIGNet]:
     """Load the network of a fold, and create an untrained one with the same prior."""
     weights, settings = load_weights(get_weights_path(job)), job.run.training.network
-    trained = build_segmenter(weights).network
+    trained = load_segmentation_network(weights)
     assert isinstance(settings, MIGNetSettings) and isinstance(trained, MIGNet)  # the plots are about MIG-Net
     torch.manual_seed(job.run.training.seed)
-    return trained, build_mignet(settings, weights.tensors["prior"].float()).eval()
+    return trained, build_mignet(settings, _load_prior(weights)).eval()
+
+
+def _load_prior(weights: Weights) -> Tensor:
+    """Load the FPG ``(H, W)``, float32."""
+    return torch.from_numpy(weights.tensors["prior"].astype(np.float32))
 
 
 def _get_alpha(network: MIGNet) -> NDArray[np.float32]:
@@ -229,7 +234,7 @@ def compute_gate_coefficients(cohort: Cohort, job: FoldJob, patients: Sequence[s
     finest skip connection), state, tissue, patient, coefficient.
     """
     segmenter, (trained, untrained) = (
-        build_segmenter(load_weights(get_weights_path(job))),
+        build_segmenter(load_weights(get_weights_path(job)), engine="torch"),
         _load_trained_and_untrained(job),
     )
     rows = []
@@ -258,7 +263,9 @@ def compute_gate_maps(network: MIGNet, segmenter: Segmenter, stack: SliceStack) 
             gate_maps[level] = torch.sigmoid(answer).mean(dim=1, keepdim=True)
 
         handles.append(gate.psi.register_forward_hook(keep))
-    images = downsample_by_averaging(segmenter.build_inputs(stack)[0], segmenter.pooling_factor)
+    images = downsample_by_averaging(
+        torch.from_numpy(segmenter.build_inputs(stack)[0]), segmenter.pooling_factor
+    )
     with torch.inference_mode():
         network(images, torch.eye(2, 3).expand(len(images), -1, -1))
     for handle in handles:

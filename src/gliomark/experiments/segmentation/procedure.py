@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from gliomark.cohort.folds import FoldSplit, check_disjoint, load_cohort_folds, split_fold
@@ -22,9 +25,11 @@ from gliomark.experiments.config import ExperimentConfig
 from gliomark.experiments.result_files import to_file_name
 from gliomark.experiments.runner import FinishedJob, TrainingJob
 from gliomark.inference.segmenter import Segmenter, select_sequences
+from gliomark.models.network_io import downsample_by_averaging
+from gliomark.models.network_loading import load_segmentation_network
 from gliomark.models.weights import Weights, load_weights, save_weights
 from gliomark.pipeline import build_segmenter
-from gliomark.study import MRSequence
+from gliomark.study import MRSequence, SliceStack
 from gliomark.training.recipes import (
     collect_segmentation_tensors,
     create_segmentation_card,
@@ -153,11 +158,11 @@ class SegmentationProcedure:
         weights = load_weights(get_weights_path(job))
         trained_on = weights.card.training_patients
         check_disjoint({"trained on": trained_on, "tested on": [p for s in splits for p in s.test]})
-        segmenter = create_run_segmenter(run, weights)
+        segmenter, network = create_run_segmenter(run, weights), load_segmentation_network(weights)
         if run.shown is not None:
             segmenter = replace(segmenter, sequences=(run.shown,), rule="single")
         patients = (
-            {"cohort": index, "patient": patient, **evaluate_patient(segmenter, cohort, patient)}
+            {"cohort": index, "patient": patient, **evaluate_patient(segmenter, network, cohort, patient)}
             for index, (cohort, split) in enumerate(zip(cohorts, splits, strict=True))
             for patient in split.test
             if run.shown is None or run.shown in cohort.get_sequences(patient)
@@ -236,7 +241,7 @@ def list_patients_with_mask(cohort: Cohort) -> list[str]:
 def create_run_segmenter(run: SegmentationRun, weights: Weights) -> Segmenter:
     """Create a segmenter from weights with the inference settings of the run."""
     return replace(
-        build_segmenter(weights),
+        build_segmenter(weights, engine="torch"),
         uses_mirroring=run.flips,
         min_component_share=run.smallest_share,
         pooling_factor=run.pooling_factor,
@@ -270,7 +275,7 @@ def _train_network(
         check_disjoint(
             {"the teacher was trained on": teacher_weights.card.training_patients, "tested on": test}
         )
-        teacher = build_segmenter(teacher_weights).network
+        teacher = load_segmentation_network(teacher_weights)
     trained = train_segmentation_network(dataset, settings, checkpoint_folder, validation, teacher)
     patients_seen = (*dataset.patient_ids, *early_stopping_patients)
     first = training_cohorts[0][0]
@@ -286,7 +291,7 @@ def _train_network(
     # before the weights: a fold with weights is not trained again, so this file must already exist
     write_json(checkpoint_folder / "facts.json", facts)
     tensors = collect_segmentation_tensors(trained.network, trained.prior)
-    save_weights(get_weights_path(job, run.name), card, tensors, build_segmenter)
+    save_weights(get_weights_path(job, run.name), card, tensors, partial(build_segmenter, engine="torch"))
 
 
 def _load_slice_dataset(
@@ -305,17 +310,45 @@ def _load_slice_dataset(
     return dataset
 
 
-def evaluate_patient(segmenter: Segmenter, cohort: Cohort, patient: str) -> dict[str, Any]:
+def evaluate_patient(
+    segmenter: Segmenter, network: nn.Module, cohort: Cohort, patient: str
+) -> dict[str, Any]:
     """Compute the scores of one patient's segmentation and the predicted grade, as JSON values.
 
-    high_grade: 1 for WHO grade 3 or 4. Unknown or undefined values are None.
+    network: that of the segmenter, with its grading task. high_grade: 1 for WHO grade 3 or 4. Unknown or undefined
+    values are None.
     """
     stack = cohort.read_stack(patient, segmenter.sequences)
     mask = segmenter.segment(stack).mask
-    probability = segmenter.predict_high_grade_probability(stack, stack.reader_mask)
+    probability = predict_high_grade_probability(segmenter, network, stack, stack.reader_mask)
     scores = asdict(compute_segmentation_scores(stack.reader_mask, mask, stack.brain, stack.spacing_mm))
     scores |= {"lesion_free": list(scores["lesion_free"]), "high_grade_probability": probability}
     json_scores = {
         name: None if value != value else value for name, value in scores.items()
     }  # JSON has no NaN
     return json_scores | {"high_grade": get_high_grade_label(cohort.get_clinical(patient))}
+
+
+def predict_high_grade_probability(
+    segmenter: Segmenter, network: nn.Module, stack: SliceStack, mask: NDArray[np.bool_]
+) -> float:
+    """Return the auxiliary task's probability, 0 to 1, of a high-grade glioma (WHO III or IV).
+
+    It is the mean over the slices with lesion in mask ``(slice, row, column)``, in the central view; nan if the network
+    has no grading task or no slice shows lesion.
+    """
+    has_lesion = mask.any(axis=(1, 2))
+    if not has_lesion.any():
+        return float("nan")
+    start = (stack.brain.shape[-1] - segmenter.tile_size) // 2
+    central = slice(start, start + segmenter.tile_size)
+    theta = torch.eye(2, 3)[None] * (segmenter.tile_size / stack.brain.shape[-1])
+    probabilities = []
+    for images in segmenter.build_inputs(stack):
+        views = torch.from_numpy(images[has_lesion][..., central, central])
+        with torch.inference_mode():
+            grade = network(
+                downsample_by_averaging(views, segmenter.pooling_factor), theta.expand(len(views), -1, -1)
+            ).grade_logits
+        probabilities.append(float("nan") if grade is None else float(grade.softmax(dim=1)[:, 1].mean()))
+    return float(np.mean(probabilities))

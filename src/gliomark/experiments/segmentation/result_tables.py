@@ -35,6 +35,7 @@ from gliomark.experiments.segmentation.procedure import (
 )
 from gliomark.experiments.segmentation.runs import create_shipped_runs, describe_reductions
 from gliomark.inference.segmenter import select_sequences
+from gliomark.models.network_loading import load_segmentation_network
 from gliomark.models.registry import build_segmentation_network
 from gliomark.models.weights import load_weights
 from gliomark.training.recipes import get_cohort_sequences
@@ -279,9 +280,10 @@ def evaluate_test_only_cohorts(
     """Evaluate the networks of the first fold on the cohorts that are not trained on."""
     for run, folder in product(runs, config.test_only_cohorts):
         job, cohort = create_fold_job(run, 0, config.cohort_folders, config.work_folder), Cohort(folder)
-        segmenter = create_run_segmenter(run, load_weights(get_weights_path(job)))
+        weights = load_weights(get_weights_path(job))
+        segmenter, network = create_run_segmenter(run, weights), load_segmentation_network(weights)
         rows = [
-            {"cohort": 0, "patient": p, **evaluate_patient(segmenter, cohort, p)}
+            {"cohort": 0, "patient": p, **evaluate_patient(segmenter, network, cohort, p)}
             for p in list_patients_with_mask(cohort)
         ]
         yield tabulate_patients([EvaluatedFold(run.name, 1, rows)], [get_cohort_name(folder)])

@@ -6,7 +6,7 @@ on a CPU. The ImageNet weights come from a Python package, so that nothing is do
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -82,14 +82,22 @@ class EfficientNetUNet(nn.Module):
                 skips.append(feature)
             feature = stage(feature)
         for up, skip in zip(self.ups, reversed(skips), strict=True):
-            larger = F.interpolate(feature, size=skip.shape[-2:], mode="bilinear", align_corners=False)
-            feature = up(torch.cat([larger, skip], dim=1))
+            feature = up(torch.cat([_enlarge_to(feature, skip.shape[-2:]), skip], dim=1))
         output: Tensor = self.classify(feature)
         return output
 
     def load_imagenet_weights(self) -> None:
         """Load ImageNet weights into the encoder."""
         load_imagenet_weights(self.stem, self.stages)
+
+
+def _enlarge_to(feature: Tensor, shape: Sequence[int]) -> Tensor:
+    """Resample ``(B, C, h, w)`` bilinearly to this number of rows and columns."""
+    sides = [int(side) for side in shape]  # numbers, also while tracing
+    if sides == [2 * int(side) for side in feature.shape[-2:]]:
+        # the same as with a size, but a traced network then takes all multiples of 32
+        return F.interpolate(feature, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return F.interpolate(feature, size=sides, mode="bilinear", align_corners=False)
 
 
 def build_encoder_stem(in_channels: int) -> nn.Sequential:
@@ -161,6 +169,7 @@ class Conv2dSame(nn.Conv2d):
         """Pad ``(B, C, H, W)`` and apply the convolution."""
         padding: list[int] = []
         for side, kernel, stride in zip(input.shape[:1:-1], self.kernel_size, self.stride, strict=True):
+            side = int(side)  # a number, also while tracing
             total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
             padding += [total // 2, total - total // 2]
         return super().forward(F.pad(input, padding))
@@ -208,4 +217,6 @@ ENTRY = SegmentationEntry(
     recipes={"pretrained": EfficientNetUNetSettings()},
     build=lambda settings, prior: ImageSegmentationNetwork(EfficientNetUNet(settings.inputs, settings.width)),
     load_pretrained=_load_encoder,
+    size_multiple=2 ** sum(stride == 2 for _, _, stride, _, _ in ENCODER_STAGES)
+    * 2,  # the stem halves the size too
 )

@@ -78,7 +78,9 @@ class LesionPooledFeatures(nn.Module):
                 pooled += _pool_mean_and_standard_deviation(
                     feature, F.adaptive_avg_pool2d(lesion, feature.shape[-2:])
                 )
-        output: Tensor = torch.cat(pooled, dim=1).unflatten(0, (len(mix), -1)).flatten(1)
+        vector = torch.cat(pooled, dim=1)
+        # -1: the number of slices, which tracing would fix
+        output: Tensor = vector.reshape(-1, int(mix.shape[1]) // CHANNELS_PER_SEQUENCE * int(vector.shape[1]))
         return output
 
 
