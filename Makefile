@@ -45,7 +45,7 @@ help:
 # The package itself is installed last, with the locked build tools: nothing is downloaded outside the lock files.
 define install
 	@echo "Installing $(1) into .venv; the first time takes minutes."
-	@$(LOCKED) -r requirements/$(TORCH).lock $(patsubst %,-r requirements/%.lock,$(2))
+	@$(LOCKED) $(3) $(patsubst %,-r requirements/%.lock,$(2))
 	$(PIP) --no-deps --no-build-isolation --no-index -e .
 endef
 LOCKS := $(wildcard requirements/*.lock)
@@ -55,11 +55,11 @@ LOCKS := $(wildcard requirements/*.lock)
 	@touch $@
 
 .venv/installed-extras: .venv/made pyproject.toml $(LOCKS)
-	$(call install,gliomark with all extras,base extras)
+	$(call install,gliomark with all extras,base extras,-r requirements/$(TORCH).lock)
 	@touch .venv/installed $@
 
 .venv/installed-dev: .venv/made pyproject.toml $(LOCKS)
-	$(call install,gliomark and its test dependencies,base extras dev)
+	$(call install,gliomark and its test dependencies,base extras dev,-r requirements/$(TORCH).lock)
 	@touch .venv/installed .venv/installed-extras $@
 
 install: .venv/installed

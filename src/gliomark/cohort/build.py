@@ -50,7 +50,7 @@ from gliomark.preprocessing.preparation import SKULL_STRIPPING_ORDER
 from gliomark.study import MRSequence, Series, SliceStack, Study
 from gliomark.tables import list_id_spellings
 
-RECORDED_PACKAGES = ("gliomark", "SimpleITK", "deepbet", "torch", "numpy", "pydicom", "h5py")
+RECORDED_PACKAGES = ("gliomark", "SimpleITK", "openvino", "numpy", "pydicom", "h5py")
 PRIVACY_STATEMENT = {
     "ids": "replaced; the key lies outside the cohort",
     "dates": "removed; only ages are kept",
