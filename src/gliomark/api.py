@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from gliomark import batch, pipeline
-from gliomark.batch import PredictionOptions
+from gliomark.batch import PredictionOptions, RunOptions
 from gliomark.errors import ConfigurationError, InputError
 from gliomark.inference.fusion import FusionRule, check_fusion_rule
 from gliomark.io import read_study
@@ -172,6 +172,9 @@ def predict_folder(
     pdf: bool = False,
     dicom: bool = False,
     device: str = "auto",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    resume: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> list[FailedPatient]:
     """Predict all patients of a folder; write a folder per patient and ``predictions.csv``.
@@ -197,6 +200,14 @@ def predict_folder(
         Language of the report: "en" or "zh".
     pdf, dicom
         Whether the report is also written as PDF, and the results as DICOM.
+    workers
+        Number of worker processes, each of which predicts whole patients; None predicts in this process. A script that
+        gives it must start below ``if __name__ == "__main__":``, because the processes import it.
+    scheduler
+        Address of an existing dask scheduler, "tcp://...", used instead of own processes.
+    resume
+        Whether patients are skipped whose results are complete and were made from the same files, age, sex, options,
+        weights and version of gliomark.
     progress
         Called with the path of each report after it is written.
 
@@ -210,7 +221,7 @@ def predict_folder(
     InputError
         If there is no patient, or the clinical table is not readable.
     ConfigurationError
-        If the clinical table is missing, or an option has an invalid value.
+        If the clinical table is missing, an option has an invalid value, or the scheduler does not answer.
     WeightsError
         If the model cannot be loaded.
     FileWriteError
@@ -232,4 +243,8 @@ def predict_folder(
         device=device,
     )
     table = None if clinical is None else Path(clinical)
-    return batch.predict_folder(Path(root), table, Path(out), options, progress or (lambda _: None))
+    run_options = RunOptions(workers, scheduler, resume)
+    report = batch.predict_folder(
+        Path(root), table, Path(out), options, run_options, notify=progress or (lambda _: None)
+    )
+    return list(report.failures)

@@ -1405,6 +1405,58 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "No clinical table was given; specify one with --clinical, or add --allow-missing-clinical.",
         "未提供临床信息表；请用 --clinical 指定，或加 --allow-missing-clinical。",
     ),
+    "batch-skipped": (
+        "{count} of {total} patients were skipped: their results are complete and up to date.",
+        "{total} 名患者中有 {count} 名已跳过：其结果完整且仍然有效。",
+    ),
+    "workers-and-scheduler": (
+        "Workers and a scheduler were both given: give --workers for processes on this computer, or --scheduler for an "
+        "existing cluster.",
+        "同时给出了工作进程数和调度器：本机进程请用 --workers，已有集群请用 --scheduler。",
+    ),
+    "workers-too-few": (
+        "{count} workers cannot predict: give 1 or more, or leave out --workers to predict in the command's own process.",
+        "工作进程数不能为 {count}：请给出 1 或以上，或省略 --workers，在命令自身的进程中预测。",
+    ),
+    "workers-absent": (
+        "The dask scheduler at {scheduler} has no workers: start some with 'dask worker'.",
+        "dask 调度器 {scheduler} 没有工作进程：请用 dask worker 启动。",
+    ),
+    "worker-version": (
+        "The worker on {host} has gliomark {found}, this command {expected}: install the same version on all machines.",
+        "{host} 上的工作进程使用 gliomark {found}，本命令为 {expected}：请在所有机器上安装同一版本。",
+    ),
+    "worker-unusable": (
+        "The dask workers cannot run gliomark ({kind}: {reason}): install the same version on all machines.",
+        "dask 工作进程无法运行 gliomark（{kind}：{reason}）：请在所有机器上安装同一版本。",
+    ),
+    "worker-without-settings": (
+        "The worker on {host} did not receive the settings of this batch: restart it, then give the same command with "
+        "--resume.",
+        "{host} 上的工作进程未收到本批次的设置：请重启该进程，再以同一命令加 --resume 继续。",
+    ),
+    "worker-other-weights": (
+        "The worker on {host} finds another weights file at {model}: use one file that all machines see, and do not "
+        "change it during a run.",
+        "{host} 上的工作进程在 {model} 读到的是另一个权重文件：请使用所有机器可见的同一文件，运行期间不要更改。",
+    ),
+    "worker-unreachable": (
+        "The worker on {host} cannot reach {folder}: all machines must see the same disks under the same paths.",
+        "{host} 上的工作进程无法访问 {folder}：所有机器须以相同路径看到相同的磁盘。",
+    ),
+    "batch-worker-died": (
+        "{folder} ended its worker process twice, usually for lack of memory: use fewer --workers, or leave it out.",
+        "{folder} 两次导致工作进程终止，通常是内存不足：请减少 --workers，或移除该患者。",
+    ),
+    "scheduler-lost": (
+        "The connection to the dask scheduler was lost: start it again, then give the same command with --resume.",
+        "与 dask 调度器的连接已中断：请重新启动，再以同一命令加 --resume 继续。",
+    ),
+    "results-invisible": (
+        "A worker wrote the results to {folder}, but they are not there on this computer: choose an output folder on a "
+        "disk that all machines share.",
+        "工作进程已将结果写入 {folder}，但本机看不到：请选择所有机器共享的磁盘上的输出文件夹。",
+    ),
     "mask-many-patients": (
         "{folder} has {count} patients, but --mask is the segmentation of one; predict that patient's folder alone.",
         "{folder} 中有 {count} 名患者，而 --mask 只是其中一名的分割；请单独预测该患者的文件夹。",
@@ -1599,6 +1651,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{name} 改用 PyTorch 运行，速度较慢：转换为 OpenVINO 后其输出相差 {difference:.2g}，超过允许值 {tolerance:.2g}。",
     ),
     # ---- progress ---------------------------------------------------------------------------------------
+    "step-resume": ("looking for finished results", "正在查找已完成的结果"),
+    "batch-start": ("{done} of {total} patients, starting the workers", "{total} 名患者中已完成 {done} 名，正在启动工作进程"),
+    "batch-progress": (
+        "{done} of {total} patients, {failed} failed, {rate:.1f} per minute, {left} left",
+        "{total} 名患者中已完成 {done} 名，失败 {failed} 名，每分钟 {rate:.1f} 名，剩余 {left}",
+    ),
     "step-model": ("loading the model", "正在加载模型"),
     "step-read": ("reading the images", "正在读取影像"),
     "step-of-patient": ("{patient}: {step}", "{patient}：{step}"),

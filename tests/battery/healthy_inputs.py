@@ -76,10 +76,8 @@ def write_predictions(path: Path, seed: int, patients: int = 40) -> None:
 
 def predict_healthy(patient: Path, out: Path) -> dict[str, float]:
     """Predict a patient as the command line does: probability of the marker and lesion volume in ml."""
-    failures = predict_folder(
-        patient, None, out, PredictionOptions(allows_missing_clinical=True), notify=lambda path: None
-    )
-    assert not failures, failures
+    report = predict_folder(patient, None, out, PredictionOptions(allows_missing_clinical=True))
+    assert not report.failures, report.failures
     answer = read_answer(out / PATIENT)
     shutil.rmtree(out)
     return answer

@@ -17,7 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, SegmentationStor
 
 from gliomark.cohort.private_files import create_private_folder, read_private_csv
 from gliomark.cohort.scan import SERIES_COLUMNS, ScanResult, scan_folder
-from gliomark.cohort.workers import create_dask_client
+from gliomark.cluster import create_dask_client
 from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.io.dicom import read_series

@@ -9,7 +9,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from gliomark.batch import _find_clinical_data
 from gliomark.errors import GliomarkError
 from gliomark.io import find_patients, list_patient_files, read_clinical_table, read_study
 from gliomark.io.examination_choice import ExaminationCandidate, choose_examination
@@ -81,7 +80,7 @@ def test_any_folder_of_a_subject_may_be_given(bids: Path, inner: str):
 def test_a_table_may_name_the_subject_with_or_without_its_prefix(bids: Path, written: str):
     table = bids / "clinical.csv"
     table.write_text(f"id,age,sex\n{written},50,F\n02,60,M\n")
-    row = _find_clinical_data(read_study(bids / "sub-01"), read_clinical_table(table), False)
+    row = read_clinical_table(table).get_row(read_study(bids / "sub-01").patient_id)
     assert (row.patient_id, row.age, row.sex) == ("sub-01", 50, 1)
 
 

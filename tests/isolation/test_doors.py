@@ -58,17 +58,17 @@ def test_a_batch_predicts_the_other_patients_as_if_alone(
 ) -> None:
     predictions = {}
 
-    def keep_prediction(prediction, out, **options):  # noqa: ANN001, ANN003, ANN202
-        predictions[prediction.patient_id] = prediction
-        return write(prediction, out, **options)
+    def keep_prediction(report_input, *arguments):  # noqa: ANN001, ANN002, ANN202
+        predictions[report_input.prediction.patient_id] = report_input.prediction
+        return write(report_input, *arguments)
 
-    from gliomark import batch
+    from gliomark.batch import patient
 
-    write = batch.write_prediction
-    monkeypatch.setattr(batch, "write_prediction", keep_prediction)
+    write = patient.write_result_folder
+    monkeypatch.setattr(patient, "write_result_folder", keep_prediction)
     request = PredictionOptions(str(tiny_weights), allows_missing_clinical=True)
-    failures = predict_folder(three_patients, None, tmp_path / "out", request, lambda _: None, reader_pool)
-    (failure,) = failures
+    report = predict_folder(three_patients, None, tmp_path / "out", request, reader_pool=reader_pool)
+    (failure,) = report.failures
     assert failure.patient_id == "B"
     assert isinstance(failure.message, Message) and failure.message.code == "reading-crashed"
     assert str(three_patients / "B") in failure.message and "at poison" in failure.message

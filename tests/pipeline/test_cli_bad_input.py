@@ -17,7 +17,7 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-from gliomark import batch
+from gliomark.batch import patient
 
 PATIENT = "患者 01"
 
@@ -75,7 +75,7 @@ def test_dicom_results_of_pictures_are_refused(
     def fail_if_called(*_: object, **__: object) -> None:
         raise AssertionError("the prediction was computed before the refusal")
 
-    monkeypatch.setattr(batch, "prepare_study", fail_if_called)
+    monkeypatch.setattr(patient, "prepare_study", fail_if_called)
     error_text = predict_refused(copied_pictures, clinical_table, "--dicom-out")
     assert PATIENT in error_text and "are not DICOM" in error_text
 

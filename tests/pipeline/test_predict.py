@@ -18,6 +18,7 @@ from PIL import Image
 from tests.pipeline.conftest import LESION_MM, drop_mask, write_dicom
 
 from gliomark import batch, load_model, predict, read_clinical_table, read_study, write_prediction
+from gliomark.batch import patient
 from gliomark.errors import GliomarkError
 from gliomark.evaluation.metrics import dice
 from gliomark.io.masks import read_segmentation
@@ -73,6 +74,11 @@ def find_marker(document: dict, name: str = "idh") -> dict:
     return next(marker for marker in document["markers"] if marker["marker"] == name)
 
 
+def list_names(result: Path) -> set[str]:
+    """List the files that a user sees."""
+    return {path.name for path in result.iterdir() if not path.name.startswith(".")}
+
+
 def read_table(out: Path) -> list[dict[str, str]]:
     with (out / "predictions.csv").open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
@@ -83,7 +89,7 @@ def read_table(out: Path) -> list[dict[str, str]]:
 
 def test_pictures_are_predicted(predict_patient, picture_folder, drawn_images) -> None:
     result = predict_patient(picture_folder)
-    assert {path.name for path in result.iterdir()} == {"prediction.json", "report.html", "masks"}
+    assert list_names(result) == {"prediction.json", "report.html", "masks"}
     assert {path.name for path in result.parent.iterdir()} == {PATIENT, "predictions.csv"}
 
     document = read_document(result)
@@ -112,11 +118,7 @@ def test_pictures_are_predicted(predict_patient, picture_folder, drawn_images) -
 
 def test_volumes_are_predicted(predict_patient, volume_folder, drawn_images) -> None:
     result = predict_patient(volume_folder)
-    assert {path.name for path in result.iterdir()} == {
-        "prediction.json",
-        "report.html",
-        "segmentation.nii.gz",
-    }
+    assert list_names(result) == {"prediction.json", "report.html", "segmentation.nii.gz"}
     assert read_document(result)["input"] == {
         "kind": "volumes",
         "spacing_assumed": False,
@@ -411,7 +413,7 @@ def test_two_folders_of_one_patient_do_not_overwrite_each_other(
 
     table, out = write_clinical_table([("P-7", "50", "0")]), working_folder / "out"
     request = batch.PredictionOptions(str(tiny_weights))
-    (failure,) = batch.predict_folder(folder, table, out, request, lambda _: None, read_with_same_id)
+    (failure,) = batch.predict_folder(folder, table, out, request, reader_pool=read_with_same_id).failures
     assert failure.message.code == "patient-twice" and "are both patient P-7" in failure.message
     assert {path.name for path in out.iterdir()} == {"P-7", "predictions.csv"}
 
@@ -424,7 +426,7 @@ def test_an_unexpected_error_does_not_stop_the_other_patients(
             raise ZeroDivisionError("division\nby zero")
         return predict_prepared(prepared, *arguments, **options)
 
-    monkeypatch.setattr(batch, "predict_prepared", fail_for_one_patient)
+    monkeypatch.setattr(patient, "predict_prepared", fail_for_one_patient)
     options = (
         "--clinical",
         working_folder / "临床 表.csv",

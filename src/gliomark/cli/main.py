@@ -18,7 +18,14 @@ from gliomark.errors import GliomarkError
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 # the extra that installs a module; "train" for all others
-EXTRA_BY_MODULE = {"PySide6": "client", "fastapi": "server", "sqlalchemy": "server", "uvicorn": "server"}
+EXTRA_BY_MODULE = {
+    "PySide6": "client",
+    "dask": "cohort",
+    "distributed": "cohort",
+    "fastapi": "server",
+    "sqlalchemy": "server",
+    "uvicorn": "server",
+}
 
 
 def show_version(is_requested: bool) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from textwrap import indent
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +21,10 @@ from gliomark.cli.options import (
     YesNo,
 )
 from gliomark.cli.progress import ProgressLine
+
+if TYPE_CHECKING:
+    from gliomark.batch import BatchReport
+    from gliomark.messages import Language
 
 
 def predict(
@@ -58,6 +63,15 @@ def predict(
     ] = False,
     require_signed: RequireSignedOption = False,
     trusted_key: TrustedKeyOption = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes that predict; default: this process alone.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a dask scheduler whose workers predict, tcp://...")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Skip patients whose results are complete and up to date.")
+    ] = False,
 ) -> None:
     """Segment the lesion and predict the markers of one or more patients."""
     from gliomark.isolation import ReaderPool
@@ -66,11 +80,9 @@ def predict(
 
     has_enhancing_focus = None if enhancing is None else enhancing is YesNo.yes
     trust = read_trust_policy(trusted_key or (), require_signed)
-    documents: list[dict[str, Any]] = []
-    reports: list[str] = []
     # reader processes start while the networks' libraries are imported
     with ProgressLine(quiet) as progress, ReaderPool() as reader_pool:
-        from gliomark.batch import BatchStep, PredictionOptions, predict_folder
+        from gliomark.batch import BatchStep, PredictionOptions, RunOptions, predict_folder
 
         def show_step(step: BatchStep) -> None:
             progress.show(render_message(step.text, language.value), step.completed, step.total)
@@ -87,27 +99,48 @@ def predict(
             device=device.value,
             mask_file=mask,
         )
-        failures = predict_folder(
-            input,
-            clinical,
-            out,
-            options,
-            reports.append,
-            reader_pool,
-            show_step,
-            lambda prediction: documents.append(prediction.to_dict()),
+        run_options = RunOptions(workers, scheduler, resume)
+        report = predict_folder(
+            input, clinical, out, options, run_options, reader_pool=reader_pool, report_step=show_step
         )
-    reasons = {one.patient_id: render_message(one.message, language.value) for one in failures}
-    if print_json:
-        typer.echo(format_json(documents, reasons))
+    show_report(report, language.value, quiet, print_json)
+
+
+def show_report(report: BatchReport, language: Language, is_quiet: bool, is_json: bool) -> None:
+    """Print results and failures of a batch; the results are read from their files, one after the other.
+
+    Raises
+    ------
+    Exit
+        If a patient failed.
+    """
+    from gliomark.messages import message, render_message
+
+    reasons = {one.patient_id: render_message(one.message, language) for one in report.failures}
+    documents = map(read_document, report.result_folders)
+    if report.skipped and not is_quiet:
+        count = len(report.result_folders) + len(report.failures)
+        skipped = message("batch-skipped", count=report.skipped, total=count)
+        typer.echo(render_message(skipped, language), err=True)
+    if is_json:
+        print_json_document(documents, reasons)
     else:
-        if documents and not quiet:
+        if report.result_folders and not is_quiet:
             from gliomark.cli.results_table import show_results
 
-            show_results(documents, language.value)
-        for report in reports:
-            typer.echo(report)
+            show_results(documents, language)
+        for folder in report.result_folders:
+            typer.echo(str(folder / "report.html"))
     exit_after_failures(reasons)
+
+
+def read_document(result_folder: Path) -> dict[str, Any]:
+    """Read ``prediction.json`` of a patient, with messages that can be translated."""
+    from gliomark.messages import restore_messages
+
+    document = json.loads((result_folder / "prediction.json").read_text("utf-8"))
+    restored: dict[str, Any] = restore_messages(document, document["messages"])
+    return restored
 
 
 def exit_after_failures(reasons: Mapping[str, str]) -> None:
@@ -124,12 +157,22 @@ def exit_after_failures(reasons: Mapping[str, str]) -> None:
         raise typer.Exit(1)
 
 
-def format_json(documents: Sequence[Mapping[str, Any]], reasons: Mapping[str, str]) -> str:
-    """Format predictions (contents of ``prediction.json``) and failures, by patient, as one JSON document."""
+def print_json_document(documents: Iterable[Mapping[str, Any]], reasons: Mapping[str, str]) -> None:
+    """Print predictions (contents of ``prediction.json``) and failures, by patient, as one JSON document.
+
+    Predictions are printed one by one, because thousands of them would fill the memory.
+    """
+    separator = "\n"
+    typer.echo('{\n  "predictions": [', nl=False)
+    for document in documents:
+        typer.echo(separator + indent(_format_json(document), "    "), nl=False)
+        separator = ",\n"
     failures = [{"patient_id": patient, "error": reason} for patient, reason in reasons.items()]
-    return json.dumps(
-        {"predictions": documents, "failures": failures}, ensure_ascii=False, indent=2, allow_nan=False
-    )
+    typer.echo("\n  ],\n" + indent(f'"failures": {_format_json(failures)}', "  ") + "\n}")
+
+
+def _format_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
 
 
 def explain(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -24,7 +24,7 @@ from gliomark.reporting.report_texts import get_report_texts
 Document = Mapping[str, Any]
 
 
-def show_results(documents: Sequence[Document], language: Language) -> None:
+def show_results(documents: Iterable[Document], language: Language) -> None:
     """Print the table and the warnings of all patients on standard output.
 
     documents: contents of ``prediction.json`` with their messages, as ``Prediction.to_dict`` returns them.
@@ -37,14 +37,17 @@ def show_results(documents: Sequence[Document], language: Language) -> None:
     table.add_column(texts.marker)
     table.add_column(texts.answer)
     table.add_column(texts.probability, no_wrap=True)
+    warnings: list[tuple[str, str, str]] = []
+    patients = []
     for document in documents:
+        patients.append(document["patient_id"])
         for row in _create_rows(document, language):
             table.add_row(*row)
+        warnings += _list_warnings(document, language)
     console.print(table)
-    warnings = [entry for document in documents for entry in _list_warnings(document, language)]
     if warnings:
         console.print(Text(texts.warnings, "bold yellow"))
-        console.print(Padding(_create_warning_grid(warnings, len(documents) > 1), (0, 0, 1, 2)))
+        console.print(Padding(_create_warning_grid(warnings, len(patients) > 1), (0, 0, 1, 2)))
     console.print(Text(texts.research, "dim"))
 
 

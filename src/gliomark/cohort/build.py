@@ -18,6 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 from distributed import Client
 
+from gliomark.cluster import create_dask_client, get_reader_pool, run_on_cluster
 from gliomark.cohort.folds import MIN_COHORT_SIZE, has_outdated_folds, load_cohort_folds
 from gliomark.cohort.labels import LabelSettings, LabelTable, compute_age, read_labels, write_clinical_table
 from gliomark.cohort.private_files import (
@@ -39,7 +40,6 @@ from gliomark.cohort.store import (
     write_json,
     write_patient,
 )
-from gliomark.cohort.workers import create_dask_client, get_reader_pool, run_on_cluster
 from gliomark.errors import DATA_ERRORS, CohortError, ConfigurationError, GliomarkError
 from gliomark.files import FileWriteError, check_writable, is_disk_full_error, remove_leftovers
 from gliomark.io import derive_patient_id, find_non_dicom_patients, list_patient_files, read_study

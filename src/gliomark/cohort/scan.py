@@ -17,8 +17,8 @@ from pathlib import Path
 from distributed import Client
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
+from gliomark.cluster import get_reader_pool, run_on_cluster
 from gliomark.cohort.private_files import read_private_csv, write_private_csv
-from gliomark.cohort.workers import get_reader_pool, run_on_cluster
 from gliomark.errors import CohortError, GliomarkError, InputError
 from gliomark.files import ZIP_ERRORS, atomic_folder, is_disk_full_error, iterate_files
 from gliomark.io.dicom import (

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from gliomark.cohort.workers import create_dask_client, run_on_cluster
+from gliomark.cluster import create_dask_client, run_on_cluster
 from gliomark.errors import GliomarkError
 
 Job = TypeVar("Job")

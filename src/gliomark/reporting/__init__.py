@@ -3,13 +3,31 @@
 from gliomark.reporting.dicom import check_dicom_source, create_dicom_results, write_dicom_results
 from gliomark.reporting.mask_resampling import resample_mask_to_series
 from gliomark.reporting.pdf_report import render_pdf
-from gliomark.reporting.predictions_csv import FailedPatient, read_predictions_table, write_predictions_table
+from gliomark.reporting.predictions_csv import (
+    FailedPatient,
+    TableRow,
+    create_failure_row,
+    create_table_row,
+    read_predictions_table,
+    write_predictions_table,
+    write_table_rows,
+)
+from gliomark.reporting.report_input import ReportInput
 from gliomark.reporting.report_texts import Language
-from gliomark.reporting.writers import encode_folder_name, list_default_formats, write_prediction
+from gliomark.reporting.writers import (
+    encode_folder_name,
+    list_default_formats,
+    write_prediction,
+    write_result_folder,
+)
 
 __all__ = [
     "FailedPatient",
     "Language",
+    "ReportInput",
+    "TableRow",
+    "create_failure_row",
+    "create_table_row",
     "create_dicom_results",
     "encode_folder_name",
     "list_default_formats",
@@ -20,4 +38,6 @@ __all__ = [
     "write_dicom_results",
     "write_prediction",
     "write_predictions_table",
+    "write_result_folder",
+    "write_table_rows",
 ]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from gliomark.errors import InputError
 from gliomark.files import atomic_write
 from gliomark.messages import message
-from gliomark.prediction import Prediction, to_json_number
+from gliomark.prediction import Prediction
 from gliomark.tables import format_csv, read_table
+
+TableRow: TypeAlias = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,49 @@ def write_predictions_table(rows: Sequence[Prediction | FailedPatient], path: Pa
     FileWriteError
         If the file cannot be written, or is not a table of predictions.
     """
+    write_table_rows(
+        [
+            create_failure_row(row) if isinstance(row, FailedPatient) else create_table_row(row.to_dict())
+            for row in rows
+        ],
+        path,
+    )
+
+
+def write_table_rows(
+    rows: Sequence[TableRow], path: Path, *, outdated_failures: Collection[str] = ()
+) -> None:
+    """Write rows as ``write_predictions_table`` does, so that their order is that of ``rows``.
+
+    Parameters
+    ----------
+    rows
+        From ``create_table_row`` and ``create_failure_row``. A prediction is preferred to a failure of the same id.
+    path
+        The table.
+    outdated_failures
+        Ids whose existing rows are removed if they state a failure.
+
+    Raises
+    ------
+    FileWriteError
+        If the file cannot be written, or is not a table of predictions.
+    """
     columns, records = read_predictions_table(path)
+    for name in outdated_failures:
+        if records.get(name, {}).get("error"):
+            del records[name]
+    new_records: dict[str, TableRow] = {}
     for row in rows:
-        record = _create_failure_row(row) if isinstance(row, FailedPatient) else _create_table_row(row)
-        records[str(record["id"])] = record
-    markers = dict.fromkeys(m.marker for row in rows if isinstance(row, Prediction) for m in row.markers)
-    new_columns = [f"{marker}_{part}" for marker in markers for part in MARKER_COLUMNS]
-    new_columns += ["examination"] if any("examination" in record for record in records.values()) else []
+        if not ("error" in row and row["id"] in new_records):
+            new_records[str(row["id"])] = row
+    # rows of this run take the places of their predecessors in their own order, not in that of completion
+    order = iter(new_records)
+    ids = [next(order) if name in new_records else name for name in {**records, **new_records}]
+    sorted_records = [new_records.get(name) or records[name] for name in ids]
+    names = dict.fromkeys(name for record in new_records.values() for name in record)
+    new_columns = [name for name in names if name not in (*PATIENT_COLUMNS, "examination")]
+    new_columns += ["examination"] if any("examination" in record for record in sorted_records) else []
     fixed_columns = ["id", *PATIENT_COLUMNS]
     columns = [
         "id",
@@ -46,7 +85,7 @@ def write_predictions_table(rows: Sequence[Prediction | FailedPatient], path: Pa
     ]
     table: list[list[object]] = [
         [*columns],
-        *([record.get(name, "") for name in columns] for record in records.values()),
+        *([record.get(name, "") for name in columns] for record in sorted_records),
     ]
     atomic_write(path, format_csv(table), encoding="utf-8-sig")
 
@@ -77,28 +116,25 @@ MARKER_COLUMNS = ("probability", "level", "borderline", "fusion", "decided_by")
 PATIENT_COLUMNS = ("lesion_volume_ml", "warnings", "model", "sha256", "error")
 
 
-def _create_table_row(prediction: Prediction) -> dict[str, object]:
+def create_table_row(document: Mapping[str, Any]) -> TableRow:
+    """Create a patient's row from the content of ``prediction.json``."""
+    model, markers = document["model"], document["markers"]
     row: dict[str, object] = {
-        "id": prediction.patient_id,
-        "lesion_volume_ml": to_json_number(prediction.lesion_volume_ml),
-        "warnings": "; ".join((*prediction.warnings, *(w for m in prediction.markers for w in m.warnings))),
-        "model": prediction.model.name,
-        "sha256": prediction.model.sha256,
+        "id": document["patient_id"],
+        "lesion_volume_ml": document["lesion"]["volume_ml"],
+        "warnings": "; ".join((*document["warnings"], *(w for m in markers for w in m["warnings"]))),
+        "model": model["name"],
+        "sha256": model["sha256"],
     }
-    if (examination := prediction.study.examination) is not None:
-        row["examination"] = f"{examination.date or 'undated'} ({examination.number} of {examination.count})"
-    for marker in prediction.markers:
-        borderline = "yes" if marker.borderline else "no"
-        values = (
-            to_json_number(marker.probability),
-            marker.level,
-            borderline,
-            marker.fusion,
-            marker.decided_by,
-        )
-        row |= {f"{marker.marker}_{part}": value for part, value in zip(MARKER_COLUMNS, values, strict=True)}
+    if (examination := document["input"]["examination"]) is not None:
+        date, number, count = (examination[name] for name in ("date", "number", "of"))
+        row["examination"] = f"{date or 'undated'} ({number} of {count})"
+    for marker in markers:
+        values = {**marker, "borderline": "yes" if marker["borderline"] else "no"}
+        row |= {f"{marker['marker']}_{part}": values[part] for part in MARKER_COLUMNS}
     return row
 
 
-def _create_failure_row(failed_patient: FailedPatient) -> dict[str, object]:
+def create_failure_row(failed_patient: FailedPatient) -> TableRow:
+    """Create the row of a patient without a prediction."""
     return {"id": failed_patient.patient_id, "error": failed_patient.message}

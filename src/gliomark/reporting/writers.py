@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from gliomark.errors import ConfigurationError, InputError
@@ -78,16 +78,39 @@ def write_prediction(
     >>> gliomark.write_prediction(prediction, "results")
     PosixPath('results/P001')
     """
-    target = Path(folder) / encode_folder_name(prediction.patient_id)
     selected = list_default_formats() if formats is None else tuple(formats)
-    check_formats(selected)
     report_input = ReportInput(prediction, language, reader_pool)
+    return write_result_folder(report_input, Path(folder), selected)
+
+
+def write_result_folder(
+    report_input: ReportInput,
+    folder: Path,
+    formats: Collection[str],
+    complete_folder: Callable[[Path], None] = lambda _: None,
+) -> Path:
+    """Write the result files of one patient, see ``write_prediction``.
+
+    complete_folder: called with the temporary folder after the writers, to add further files.
+
+    Raises
+    ------
+    ConfigurationError
+        If a format is unknown.
+    InputError
+        If the patient id is empty, or DICOM is requested for images that were not read from DICOM.
+    FileWriteError
+        If the folder cannot be written, or contains files that are not a result of gliomark.
+    """
+    target = folder / encode_folder_name(report_input.prediction.patient_id)
+    check_formats(formats)
     with convert_write_errors(target):
         _check_target_is_result(target)
     with atomic_folder(target) as partial_folder:
         for name, writer in WRITERS.items():
-            if name in selected and writer.applies_to(prediction):
+            if name in formats and writer.applies_to(report_input.prediction):
                 writer.write(report_input, partial_folder)
+        complete_folder(partial_folder)
     return target
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster, as_completed
+from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 
 from gliomark.errors import CohortError, ConfigurationError, GliomarkError
 from gliomark.files import scratch_folder
 from gliomark.isolation import ReaderPool
+from gliomark.messages import message
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -30,7 +33,7 @@ DEFAULT_MAX_WORKERS = 8  # default limit: each may need 2.5 GB
 
 @contextmanager
 def create_dask_client(
-    workers: int | None, scheduler: str | None, keep_memory: bool = False
+    workers: int | None, scheduler: str | None, keep_memory: bool = False, max_tries: int = MAX_TRIES
 ) -> Iterator[Client]:
     """Create a dask client of embedded single-threaded processes, or of an existing scheduler.
 
@@ -45,6 +48,8 @@ def create_dask_client(
     keep_memory
         Whether the processes keep freed memory instead of returning it at once, which makes training about 25 %
         faster.
+    max_tries
+        Attempts for a job whose worker died; an existing scheduler has its own setting.
 
     Raises
     ------
@@ -63,7 +68,7 @@ def create_dask_client(
             yield client
         return
     number = min(os.cpu_count() or 1, DEFAULT_MAX_WORKERS) if workers is None else workers
-    dask_settings: dict[str, Any] = {"distributed.scheduler.allowed-failures": MAX_TRIES - 1}
+    dask_settings: dict[str, Any] = {"distributed.scheduler.allowed-failures": max_tries - 1}
     if keep_memory:
         dask_settings["distributed.nanny.pre-spawn-environ"] = KEEP_MEMORY_ENVIRONMENT
     with (
@@ -108,5 +113,59 @@ def run_on_cluster(
                     "The worker process died twice, usually for lack of memory: build with fewer --workers."
                 ),
             )
+        finally:
+            future.release()
+
+
+def run_with_refill(
+    client: Client, function: Callable[[Job], Result], jobs: deque[Job]
+) -> Iterator[tuple[Job, Result | None]]:
+    """Run a function for every job, one job per thread of the cluster at a time.
+
+    Yield (job, result) in order of completion; a next job is submitted when one has ended, so that the scheduler never
+    holds more than what runs. If a worker dies, its job runs again after all others, alone, so that no job is blamed
+    for another one's memory. If a worker dies again, the result is None.
+
+    Parameters
+    ----------
+    client
+        The cluster; its workers may come and go.
+    function
+        Runs on a worker.
+    jobs
+        Jobs in the order of submission; they are removed, and the caller may append more while it iterates.
+
+    Raises
+    ------
+    ConfigurationError
+        If the scheduler ends.
+    """
+    running: dict[Future[Result], Job] = {}
+    suspects: deque[Job] = deque()
+    completed = as_completed(loop=client.loop)
+
+    def submit(job: Job) -> None:
+        future = client.submit(function, job, pure=False)
+        running[future] = job
+        completed.add(future)
+
+    while jobs or running or suspects:
+        is_alone = not jobs and not running
+        if is_alone:
+            submit(suspects.popleft())
+        limit = max(1, sum(client.nthreads().values()))
+        while jobs and len(running) < limit:
+            submit(jobs.popleft())
+        future = next(completed)
+        job = running.pop(future)
+        try:
+            yield job, future.result()
+        except KilledWorker:
+            if is_alone:
+                yield job, None
+            else:
+                suspects.append(job)
+        except CancelledError:
+            raise ConfigurationError(message("scheduler-lost")) from None
         finally:
             future.release()
