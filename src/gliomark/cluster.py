@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -12,7 +14,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 import dask
-from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
+from distributed import Client, Future, KilledWorker, LocalCluster, Worker, as_completed
 
 from gliomark.errors import CohortError, ConfigurationError, GliomarkError
 from gliomark.files import scratch_folder
@@ -68,7 +70,10 @@ def create_dask_client(
             yield client
         return
     number = min(os.cpu_count() or 1, DEFAULT_MAX_WORKERS) if workers is None else workers
-    dask_settings: dict[str, Any] = {"distributed.scheduler.allowed-failures": max_tries - 1}
+    dask_settings: dict[str, Any] = {
+        "distributed.scheduler.allowed-failures": max_tries - 1,
+        "distributed.worker.preload": [__name__],  # calls dask_setup in every process
+    }
     if keep_memory:
         dask_settings["distributed.nanny.pre-spawn-environ"] = KEEP_MEMORY_ENVIRONMENT
     with (
@@ -86,6 +91,12 @@ def create_dask_client(
         Client(local, set_as_default=False) as client,
     ):
         yield client
+
+
+def dask_setup(worker: Worker) -> None:
+    """Leave Ctrl+C to the command, which ends the process; otherwise every worker would print its stack."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @cache

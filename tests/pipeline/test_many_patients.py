@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from importlib.metadata import version
 from itertools import permutations
 from pathlib import Path
@@ -199,20 +198,19 @@ def test_a_scheduler_without_workers_is_refused(
 # ---- distribution -----------------------------------------------------------------------------------
 
 
-def count_and_end(folder: Path, number: int) -> int:
-    """Record the attempt; job 2 ends its worker every time, job 4 the first time."""
-    attempt = 1 + len(list(folder.glob(f"{number}-*")))
-    (folder / f"{number}-{attempt}").touch()
-    if number == 2 or (number == 4 and attempt == 1):
-        os._exit(9)
-    return number
-
-
 def test_a_job_that_ends_its_worker_twice_fails_alone(tmp_path: Path) -> None:
     """The scheduler never holds more jobs than there are threads."""
+
+    def count_and_end(number: int) -> int:  # defined here, so that workers need not import this module
+        attempt = 1 + len(list(tmp_path.glob(f"{number}-*")))
+        (tmp_path / f"{number}-{attempt}").touch()
+        if number == 2 or (number == 4 and attempt == 1):
+            os._exit(9)
+        return number
+
     results, held = {}, []
     with create_dask_client(2, None, max_tries=1) as client:
-        for number, result in run_with_refill(client, partial(count_and_end, tmp_path), deque(range(30))):
+        for number, result in run_with_refill(client, count_and_end, deque(range(30))):
             results[number] = result
             held.append(client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))
     assert results == {number: None if number == 2 else number for number in range(30)}

@@ -211,6 +211,9 @@ def _predict_on_workers(
 
     progress = BatchProgress(results)
     report_step(progress.describe())
-    for result in predict_on_workers(results.folders, results.pending, results.settings, run_options):
-        results.add(result if run_options.scheduler is None else results.check_visible(result))
-        report_step(progress.describe())
+    try:
+        for result in predict_on_workers(results.folders, results.pending, results.settings, run_options):
+            results.add(result if run_options.scheduler is None else results.check_visible(result))
+            report_step(progress.describe())
+    finally:
+        remove_leftovers(results.settings.output_folder)  # of workers that were interrupted
