@@ -15,9 +15,9 @@ from distributed import Client
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, SegmentationStorage, generate_uid
 
+from gliomark.cluster import create_dask_client
 from gliomark.cohort.private_files import create_private_folder, read_private_csv
 from gliomark.cohort.scan import SERIES_COLUMNS, ScanResult, scan_folder
-from gliomark.cluster import create_dask_client
 from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.io.dicom import read_series

@@ -23,9 +23,12 @@ from gliomark.messages import Language, message
 from gliomark.prediction import MarkerPrediction, Prediction
 from gliomark.reporting import (
     FailedPatient,
+    TableRow,
+    create_failure_row,
     encode_folder_name,
     write_prediction,
     write_predictions_table,
+    write_table_rows,
     writers,
 )
 from gliomark.reporting.drawing import SEGMENTATION_COLOUR, create_slice_canvas, draw_slice
@@ -304,6 +307,23 @@ def test_patients_written_one_by_one_share_one_table(make_prediction: Make, tmp_
     rows = read_table_rows(path)
     assert (rows["B"]["error"], rows["B"]["idh_level"], list(rows)[-1]) == ("a series is black", "", "D")
     assert [entry.name for entry in tmp_path.iterdir()] == ["predictions.csv"]
+
+
+def test_rows_are_in_the_order_of_the_folders(tmp_path: Path) -> None:
+    """Other rows keep their places; a failure that was repaired under another id is removed."""
+    path = tmp_path / "predictions.csv"
+    rows: dict[str, TableRow] = {name: {"id": name, "lesion_volume_ml": name} for name in "ABCXZ"}
+    rows |= {name: create_failure_row(FailedPatient(name, "no brain")) for name in ("folder", "D")}
+    write_table_rows([rows["X"], rows["C"], rows["folder"], rows["Z"], rows["A"]], path)
+    write_table_rows([rows[name] for name in "ABCD"], path, outdated_failures=["folder", "Z"])
+    assert list(read_table_rows(path)) == ["X", "A", "Z", "B", "C", "D"]
+    refused = create_failure_row(FailedPatient("A", "the same patient twice"))
+    for pair in ([rows["A"], refused], [refused, rows["A"]]):
+        write_table_rows(pair, path)
+        assert (read_table_rows(path)["A"]["error"], read_table_rows(path)["A"]["lesion_volume_ml"]) == (
+            "",
+            "A",
+        )
 
 
 @pytest.mark.parametrize(
