@@ -35,6 +35,7 @@ server/test_jobs preprocessing/test_skull_stripping experiments/test_marker_stud
 experiments/test_marker_evidence server/test_attacks cohort/test_build pipeline/test_supplied_mask server/test_run
 server/test_audit_views training/test_no_leak server/test_associations isolation/test_isolation isolation/test_doors
 preprocessing/test_registration server/test_fuzz training/test_gate server/test_older models/test_broken_weights
+pipeline/test_many_patients
 """.split()
 
 
