@@ -1684,6 +1684,47 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "annotate more patients, or provide more labels.",
         "有病灶掩膜、可供训练的患者过少（拟合 {fitted} 例，早停 {stopping} 例）：请勾画更多患者，或补充更多标签。",
     ),
+    "training-batch-not-divisible": (
+        "A batch of {batch} slices cannot be split evenly over --devices {devices} times --nodes {nodes} processes; "
+        "choose numbers whose product divides {batch}.",
+        "每批 {batch} 张切片无法平均分给 --devices {devices} 乘以 --nodes {nodes} 个进程；请选择乘积能整除 {batch} 的数值。",
+    ),
+    "training-too-few-gpus": (
+        "--devices {devices}: this computer has {found} GPUs; choose at most {found}.",
+        "--devices {devices}：本机有 {found} 个 GPU；最多可选 {found}。",
+    ),
+    "training-tasks-of-srun": (
+        "srun started {tasks} tasks for --nodes {nodes}; start one per node (srun --ntasks-per-node=1), which starts "
+        "{devices} processes itself.",
+        "srun 为 --nodes {nodes} 启动了 {tasks} 个任务；请每个节点只启动一个任务（srun --ntasks-per-node=1），该任务会自行启动 "
+        "{devices} 个进程。",
+    ),
+    "training-no-main-node": (
+        "Training on several nodes needs SLURM (srun --ntasks-per-node=1), or MASTER_ADDR, MASTER_PORT and NODE_RANK in "
+        "the environment of the command on every node.",
+        "多节点训练需要使用 SLURM（srun --ntasks-per-node=1），或在每个节点上为该命令设置环境变量 MASTER_ADDR、MASTER_PORT 和 "
+        "NODE_RANK。",
+    ),
+    "training-few-validation-slices": (
+        "{slices} validation slices cannot be split over {count} processes; use at most {slices} processes.",
+        "{slices} 张验证切片无法分给 {count} 个进程；进程数最多为 {slices}。",
+    ),
+    "training-process-failed": (
+        "Process {number} of {count} of the training ended: {reason}. The others were stopped; remove the cause and "
+        "give the same command again, and training continues from its last epoch.",
+        "训练的第 {number} 个进程（共 {count} 个）已终止：{reason}。其余进程已停止；请排除原因后重新运行同一命令，训练将从上一轮"
+        "继续。",
+    ),
+    "training-nothing-to-split": (
+        "--devices and --nodes split the batches of a training; this network has frozen features and is fitted without "
+        "batches: leave them out.",
+        "--devices 和 --nodes 用于拆分训练批次；该网络的特征是固定的，拟合时不分批：请去掉这两个选项。",
+    ),
+    "training-devices-and-workers": (
+        "--devices and --nodes train one network on several devices, --workers and --scheduler several networks at the "
+        "same time; give only one of the two.",
+        "--devices 和 --nodes 在多个设备上训练一个网络，--workers 和 --scheduler 同时训练多个网络；两者只能选其一。",
+    ),
     "work-of-other-patients": (
         "{folder} contains a training run on other patients; delete the folder to start again, or choose another "
         "output folder.",

@@ -23,7 +23,7 @@ from gliomark.cohort.folds import FOLD_COUNT, load_cohort_folds, split_fold
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.errors import GliomarkError
 from gliomark.evaluation.intervals import bootstrap_interval
-from gliomark.experiments import job_runner, segmentation_extensions, table_3_1, table_3_2, table_3_3
+from gliomark.experiments import segmentation_extensions, table_3_1, table_3_2, table_3_3
 from gliomark.experiments.config import ExperimentConfig
 from gliomark.experiments.runner import (
     FinishedJob,
@@ -77,6 +77,7 @@ from gliomark.models.published.swin_unet import SwinSize
 from gliomark.models.weights import load_weights, save_weights
 from gliomark.pipeline import build_segmenter
 from gliomark.study import MRSequence
+from gliomark.training import job_runner
 from gliomark.training.recipes import create_segmentation_card
 from gliomark.training.segmentation import create_segmentation_config
 from gliomark.training.slice_dataset import SliceDataset

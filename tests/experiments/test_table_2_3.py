@@ -24,7 +24,7 @@ from gliomark.cohort.folds import FoldSplit, load_cohort_folds, split_fold
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.errors import GliomarkError
 from gliomark.evaluation.intervals import bootstrap_interval
-from gliomark.experiments import job_runner, slice_procedure, table_2_3
+from gliomark.experiments import slice_procedure, table_2_3
 from gliomark.experiments.config import ExperimentConfig
 from gliomark.experiments.runner import TrainingJob, find_finished_job
 from gliomark.experiments.slice_procedure import (
@@ -37,6 +37,7 @@ from gliomark.experiments.slice_procedure import (
 )
 from gliomark.experiments.table_2_3 import PRESETS, describe_reductions, run_table_2_3, summarise_network
 from gliomark.study import MRSequence
+from gliomark.training import job_runner
 
 COUNT, SLICES = 10, 6
 TINY = BenchmarkTraining(pool=8, epochs=1, batch=4, slices_per_patient=4, rate=1e-2)

@@ -31,6 +31,7 @@ from gliomark.training.markers import (
     MarkerTrainingModule,
     train_marker_network,
 )
+from gliomark.training.processes import ONE_PROCESS, ProcessLayout
 from gliomark.training.random_seeds import derive_seed, seed_batch
 from gliomark.training.segmentation import (
     SegmentationTrainingConfig,
@@ -88,17 +89,17 @@ def create_slices() -> tuple[torch.Tensor, ...]:
     return (noise * 0.3 + 2 * lesion[:, None]).half(), lesion, torch.arange(8) // 2 % 2, torch.arange(8) // 2
 
 
-def train(kind: Kind, work: Path) -> nn.Module:
+def train(kind: Kind, work: Path, layout: ProcessLayout = ONE_PROCESS) -> nn.Module:
     """Train, or resume a training."""
     image, lesion, label, patient = create_slices()
     if isinstance(kind, MarkerTrainingConfig):
         names = tuple("abcd")
         return train_marker_network(
-            LesionSliceDataset(image, lesion, label, label.float(), patient, names), kind, work
+            LesionSliceDataset(image, lesion, label, label.float(), patient, names), kind, work, layout
         )
     slices = SliceDataset(image[:, :1], lesion, label, patient, tuple("abcd"))
     validation = slices if kind.validate_every else None
-    return train_segmentation_network(slices, kind, work, validation).network
+    return train_segmentation_network(slices, kind, work, validation, layout=layout).network
 
 
 def hash_weights(network: nn.Module) -> str:

@@ -53,6 +53,10 @@ def run_table_2_3_command(
     weights: Annotated[
         list[str] | None, typer.Option(help="NETWORK=FILE: initial weights; repeatable.")
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Worker processes; 0: one fold after another, each with all cores.")
+    ] = 0,
+    scheduler: SchedulerOption = None,
 ) -> None:
     """Lesion detection per slice: ResNet-50, DenseNet-121 and Xception, five folds by patient."""
     from gliomark.experiments.config import ExperimentConfig
@@ -60,8 +64,7 @@ def run_table_2_3_command(
 
     pairs = (parse_pair(text, "NETWORK=FILE, such as resnet50=weights.pt") for text in weights or ())
     files = {network: Path(file) for network, file in pairs}
-    # one fold after another, each with all cores
-    config = ExperimentConfig((cohort,), out, preset.value, workers=0, scheduler=None, notify=typer.echo)
+    config = ExperimentConfig((cohort,), out, preset.value, workers, scheduler, typer.echo)
     typer.echo(str(run_table_2_3(config, files).path))
 
 

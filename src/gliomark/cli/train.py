@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from gliomark.cli.options import SchedulerOption
 from gliomark.cli.progress import show_log
 
 app = typer.Typer(no_args_is_help=True, help="Train networks on a prepared cohort.")
@@ -21,6 +22,17 @@ RecipeOption = Annotated[
 NetworkOption = Annotated[
     str | None, typer.Option(help="Network, see 'gliomark models networks'; by default the recipe's own.")
 ]
+DevicesOption = Annotated[
+    int,
+    typer.Option(
+        "--devices",
+        min=1,
+        help="GPUs per node (processes without a GPU) over which every batch is split.",
+    ),
+]
+NodesOption = Annotated[
+    int, typer.Option("--nodes", min=1, help="Number of nodes; run the same command once on each.")
+]
 
 
 @app.command("segmentation")
@@ -31,12 +43,16 @@ def train_segmentation_command(
     network: NetworkOption = None,
     recipe: RecipeOption = "published",
     epochs: Annotated[int, typer.Option(min=1, help="Number of epochs.")] = 200,
+    devices: DevicesOption = 1,
+    nodes: NodesOption = 1,
 ) -> None:
     """Train a segmentation network on all patients outside the test set."""
+    from gliomark.training.processes import ProcessLayout
     from gliomark.training.recipes import run_segmentation_training
 
+    layout = ProcessLayout(devices, nodes)
     with show_log("gliomark.training"):
-        path = run_segmentation_training(cohort, out, rule, recipe, epochs, network)
+        path = run_segmentation_training(cohort, out, rule, recipe, epochs, network, layout)
     typer.echo(str(path))
 
 
@@ -53,12 +69,24 @@ def train_markers_command(
     epochs: Annotated[
         int, typer.Option(min=1, help="Epochs of each network; not used by lesion-pooled features.")
     ] = 100,
+    devices: DevicesOption = 1,
+    nodes: NodesOption = 1,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Worker processes that train networks at the same time; 0: none.")
+    ] = 0,
+    scheduler: SchedulerOption = None,
 ) -> None:
     """Train marker networks, and LightGBM on out-of-fold vectors, for one or more markers."""
-    from gliomark.training.recipes import run_marker_training
+    from gliomark.training.processes import ProcessLayout
+    from gliomark.training.recipes import TrainingDistribution, run_marker_training
 
+    distribution = TrainingDistribution(ProcessLayout(devices, nodes), workers, scheduler)
     with show_log("gliomark.training"):
-        card = run_marker_training(cohort, segmentation, out, marker, recipe, epochs, network).card
-    for one in card.markers.values():
+        weights = run_marker_training(
+            cohort, segmentation, out, marker, recipe, epochs, network, distribution
+        )
+    if weights is None:  # node 0 shows the result
+        return
+    for one in weights.card.markers.values():
         typer.echo(f"{one.title}: {one.validation_message}")
     typer.echo(str(out))

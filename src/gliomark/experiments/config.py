@@ -37,8 +37,8 @@ class ExperimentConfig:
     """Where an experiment reads and writes, and how its jobs are executed.
 
     cohort_folders: the first is the cohort trained on unless a run says otherwise; output_folder: folder of the
-    tables; preset: "published" or "quick"; workers, scheduler: see ``job_runner.run_jobs``; notify: called with a
-    message after every step; test_only_cohorts: folders of cohorts that are tested but not trained on.
+    tables; preset: "published" or "quick"; workers, scheduler: see ``training.job_runner.run_jobs``; notify: called
+    with a message after every step; test_only_cohorts: folders of cohorts that are tested but not trained on.
     """
 
     cohort_folders: tuple[Path, ...]

@@ -24,9 +24,9 @@ from gliomark.cohort.folds import FOLD_COUNT
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.errors import CohortError, ConfigurationError
 from gliomark.experiments.config import ExperimentConfig
-from gliomark.experiments.job_runner import run_jobs
 from gliomark.experiments.result_files import create_run_record, write_result_files
 from gliomark.study import MRSequence
+from gliomark.training.job_runner import run_jobs
 from gliomark.training.recipes import get_cohort_sequences
 
 KEY_FILE_NAME = "key.json"

@@ -7,6 +7,7 @@ would be blurred twice. The published views, rotations by 90 degrees and whole-p
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gliomark.models.network_io import downsample_by_averaging
+from gliomark.training.process_group import draw_share
 
 # random intensity curve: range in standard deviations on either side of the brain's mean, number of knots, and
 # standard deviation of their values
@@ -93,7 +95,9 @@ def draw_random_view(
     image ``(B, C, H, W)`` and lesion mask ``(B, H, W)`` at full resolution become image ``(B, C, side, side)``, mask
     ``(B, side, side)`` and theta ``(B, 2, 3)``, with side = crop / pool.
     """
-    theta = draw_random_theta(len(image), augmentation, image.shape[-1]).to(image.device)
+    theta = draw_share(lambda count: draw_random_theta(count, augmentation, image.shape[-1]), len(image)).to(
+        image.device
+    )
     return (*apply_view(theta, image, lesion, augmentation, pooling_factor), theta)
 
 
@@ -115,15 +119,28 @@ def apply_view(
 
 def perturb_intensities(image: Tensor, augmentation: Augmentation) -> Tensor:
     """Change intensities ``(B, C, H, W)``: brightness and contrast per sample and channel, noise per pixel."""
-    batch, channels = image.shape[:2]
+    channels = image.shape[1]
+
+    def draw_uniform(*shape: int) -> Tensor:
+        return draw_share(lambda count: torch.rand(count, *shape, device=image.device), len(image))
+
     if augmentation.recolour > 0:
-        is_recoloured = torch.rand(batch, 1, 1, 1, device=image.device) < augmentation.recolour
+        is_recoloured = draw_uniform(1, 1, 1) < augmentation.recolour
         image = torch.where(is_recoloured, apply_random_intensity_curve(image), image)
     if augmentation.tone > 0:
-        contrast = 1 + augmentation.tone * (2 * torch.rand(batch, channels, 1, 1, device=image.device) - 1)
-        shift = augmentation.tone * (2 * torch.rand(batch, channels, 1, 1, device=image.device) - 1)
+        contrast = 1 + augmentation.tone * (2 * draw_uniform(channels, 1, 1) - 1)
+        shift = augmentation.tone * (2 * draw_uniform(channels, 1, 1) - 1)
         image = image * contrast + shift
-    return image + augmentation.noise * torch.randn_like(image) if augmentation.noise > 0 else image
+    return (
+        image + augmentation.noise * _draw_normal(image.shape, image.device)
+        if augmentation.noise > 0
+        else image
+    )
+
+
+def _draw_normal(shape: Sequence[int], device: torch.device) -> Tensor:
+    """Draw standard normal numbers of a shape ``(B, ...)``."""
+    return draw_share(lambda count: torch.randn(count, *shape[1:], device=device), shape[0])
 
 
 def apply_random_intensity_curve(image: Tensor) -> Tensor:
@@ -133,7 +150,7 @@ def apply_random_intensity_curve(image: Tensor) -> Tensor:
     may become bright.
     """
     knots = torch.linspace(-MAX_INTENSITY, MAX_INTENSITY, CURVE_KNOT_COUNT, device=image.device)
-    values = CURVE_STANDARD_DEVIATION * torch.randn(*image.shape[:2], CURVE_KNOT_COUNT, device=image.device)
+    values = CURVE_STANDARD_DEVIATION * _draw_normal((*image.shape[:2], CURVE_KNOT_COUNT), image.device)
     position = (image.clamp(-MAX_INTENSITY, MAX_INTENSITY) + MAX_INTENSITY) / (knots[1] - knots[0])
     left = position.floor().clamp(max=CURVE_KNOT_COUNT - 2)
     index = left.long().flatten(2)

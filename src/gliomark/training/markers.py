@@ -19,12 +19,13 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import TensorDataset
 
 from gliomark.cohort.store import Cohort
-from gliomark.errors import CohortError
+from gliomark.errors import CohortError, ConfigurationError
 from gliomark.files import atomic_write
 from gliomark.inference.slice_classifier import MIN_LESION_AREA_MM2
+from gliomark.messages import message
 from gliomark.models.entries import MarkerEntry, MarkerLoss, NetworkSettings, Recipe
 from gliomark.models.network_io import SingleHeadNetwork, build_mix_input
 from gliomark.models.published.kinet import KiNetSettings
@@ -44,8 +45,16 @@ from gliomark.training.checkpoints import (
 )
 from gliomark.training.losses import MARKER_LOSSES
 from gliomark.training.network_vectors import compute_network_vectors
+from gliomark.training.process_group import gather_batch, share_object, synchronise_batch_norm
+from gliomark.training.processes import (
+    ONE_PROCESS,
+    ProcessLayout,
+    check_layout,
+    get_node,
+    run_in_processes,
+)
 from gliomark.training.random_seeds import create_epoch_generator
-from gliomark.training.segmentation import create_trainer
+from gliomark.training.segmentation import create_trainer, create_training_loader, seed_process
 from gliomark.training.work_folder import check_work_folder
 
 
@@ -253,15 +262,16 @@ class MarkerTrainingModule(lightning.LightningModule):
         # channels-last order is a third faster on a CPU
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def training_step(self, batch: Sequence[Tensor], _: int) -> Tensor:
+    def training_step(self, batch: Sequence[Tensor], batch_index: int) -> Tensor:
         """Return the loss of random views of a batch: image ``(B, 2, H, W)``, lesion ``(B, H, W)``, label ``(B,)``."""
         image, lesion, label = batch
         view, lesion_view = draw_random_view(image, lesion, self.config.augmentation)[:2]
         mix = build_mix_input(view[:, 0], view[:, 1], lesion_view).contiguous(
             memory_format=torch.channels_last
         )
-        output = self.network(mix)
-        loss = MARKER_LOSSES[self.config.loss](output, label)
+        seed_process(self.config.seed, self.current_epoch, batch_index)
+        output = gather_batch(self.network(mix))
+        loss = MARKER_LOSSES[self.config.loss](output, gather_batch(label))
         self.log("loss", loss, prog_bar=True)
         return loss
 
@@ -274,7 +284,10 @@ class MarkerTrainingModule(lightning.LightningModule):
 
 
 def train_marker_network(
-    slice_dataset: LesionSliceDataset, config: MarkerTrainingConfig, work_folder: Path
+    slice_dataset: LesionSliceDataset,
+    config: MarkerTrainingConfig,
+    work_folder: Path,
+    layout: ProcessLayout = ONE_PROCESS,
 ) -> nn.Module:
     """Train a marker network; an interrupted training is resumed.
 
@@ -289,6 +302,8 @@ def train_marker_network(
         Configuration of the training.
     work_folder
         Folder of the checkpoint.
+    layout
+        Processes over which every batch is split, see ``segmentation.train_segmentation_network``.
 
     Returns
     -------
@@ -299,6 +314,8 @@ def train_marker_network(
     ------
     CohortError
         If all patients have the same class, or the folder belongs to another run.
+    ConfigurationError
+        If the training cannot be split over the processes.
     """
     patients = [slice_dataset.patient_ids[index] for index in slice_dataset.patient.unique().tolist()]
     if len(slice_dataset.label.unique()) < 2:
@@ -306,22 +323,55 @@ def train_marker_network(
             f"All {len(patients)} training patients have the same class; add patients of the other class or choose "
             "another threshold."
         )
-    check_work_folder(work_folder, config, slice_dataset)
+    check_marker_layout(layout, config)
+    if get_node(layout) == 0:
+        check_work_folder(work_folder, config, slice_dataset)
+    if layout.count == 1:
+        return _fit_network(slice_dataset, config, work_folder, layout)
+    state = run_in_processes(_fit_network_as_process, (slice_dataset, config, work_folder, layout), layout)
+    network = build_marker_network(config.network)
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def check_marker_layout(layout: ProcessLayout, config: MarkerTrainingConfig) -> None:
+    """Check that a training can be split over the processes.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot, or the network has frozen features, which are fitted without batches.
+    """
+    if layout.count > 1 and find_marker_entry(config.network).has_frozen_features:
+        raise ConfigurationError(message("training-nothing-to-split"))
+    check_layout(layout, config.batch)
+
+
+def _fit_network(
+    slice_dataset: LesionSliceDataset, config: MarkerTrainingConfig, work_folder: Path, layout: ProcessLayout
+) -> nn.Module:
+    """Train a network in this process, alone or together with the other processes of its group."""
     lightning.seed_everything(config.seed, verbose=False)
     module = MarkerTrainingModule(config)
     if find_marker_entry(config.network).has_frozen_features:
         return _fit_linear_probe(
             module.network, slice_dataset, config.augmentation.crop, work_folder / LAST_CHECKPOINT_NAME
         )
-    trainer = create_trainer(config.epochs, work_folder, [], config.seed)
+    synchronise_batch_norm(module.network)
+    trainer = create_trainer(config.epochs, work_folder, [], config.seed, layout=layout)
     sampler = ClassBalancedSampler(slice_dataset, config.slices_per_patient, config.seed)
     dataset = TensorDataset(slice_dataset.image, slice_dataset.lesion, slice_dataset.label)
     trainer.fit(
         module,
-        DataLoader(dataset, config.batch, sampler=sampler, drop_last=True),
-        ckpt_path=find_last_checkpoint(work_folder),
+        create_training_loader(dataset, sampler, config.batch),
+        ckpt_path=share_object(find_last_checkpoint(work_folder)),
     )
     return module.network.eval()
+
+
+def _fit_network_as_process(*arguments: Any) -> dict[str, Tensor]:
+    """Train a network in a process group; its weights."""
+    return _fit_network(*arguments).cpu().state_dict()
 
 
 # inverse of the probe's regularisation strength; the weights of the patients sum to their number

@@ -23,9 +23,12 @@ def create_epoch_generator(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(seed, epoch))
 
 
-def seed_batch(seed: int, epoch: int, batch: int) -> None:
-    """Seed all generators for a batch, so that augmentation and dropout depend on seed, epoch and batch only."""
-    batch_seed = derive_seed(seed, epoch, batch)
+def seed_batch(*parts: int) -> None:
+    """Seed all generators for a batch, so that augmentation and dropout depend on seed, epoch and batch only.
+
+    parts: the training's seed, the epoch, the batch; and the process for what differs between processes.
+    """
+    batch_seed = derive_seed(*parts)
     torch.manual_seed(batch_seed)
     np.random.seed(batch_seed % 2**32)
     random.seed(batch_seed)

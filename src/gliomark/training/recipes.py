@@ -44,14 +44,17 @@ from gliomark.models.weights import (
 )
 from gliomark.pipeline import build_model, build_segmenter
 from gliomark.study import MRSequence
+from gliomark.training.job_runner import run_jobs
 from gliomark.training.markers import (
     MarkerTrainingConfig,
+    check_marker_layout,
     create_marker_config,
     load_lesion_slice_dataset,
     read_marker_labels,
     read_marker_values,
     train_marker_network,
 )
+from gliomark.training.processes import ONE_PROCESS, ProcessLayout, check_layout, get_node
 from gliomark.training.segmentation import (
     INFERENCE_POOLING_FACTOR,
     MIN_COMPONENT_SHARE,
@@ -130,6 +133,33 @@ MARKER_DEFINITIONS = {
 }
 
 
+@dataclass(frozen=True)
+class TrainingDistribution:
+    """How the trainings of a command are distributed.
+
+    layout: processes over which every batch of one network is split; workers, scheduler: dask workers that train
+    several networks at the same time, see ``job_runner.run_jobs``.
+
+    Raises
+    ------
+    ConfigurationError
+        If both are given.
+    """
+
+    layout: ProcessLayout = ONE_PROCESS
+    workers: int = 0
+    scheduler: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.layout.count > 1 and (self.workers or self.scheduler):
+            raise ConfigurationError(message("training-devices-and-workers"))
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether anything is trained outside this process."""
+        return self.layout.count > 1 or self.workers > 0 or self.scheduler is not None
+
+
 LOG = logging.getLogger("gliomark.training")  # steps, which the command line shows
 
 
@@ -175,6 +205,7 @@ def run_segmentation_training(
     recipe: Recipe,
     max_epochs: int,
     network: str | None = None,
+    layout: ProcessLayout = ONE_PROCESS,
 ) -> Path:
     """Train a segmentation network and write its weights file (``gliomark train segmentation``).
 
@@ -194,16 +225,19 @@ def run_segmentation_training(
         Number of epochs.
     network
         Name of the network in the registry; None: the recipe's own.
+    layout
+        Processes over which every batch is split.
 
     Returns
     -------
     Path
-        The weights file.
+        The weights file; of several nodes, node 0 writes it.
 
     Raises
     ------
     ConfigurationError
-        If the rule, the recipe or the network is unknown, or the network does not have the recipe.
+        If the rule, the recipe or the network is unknown, the network does not have the recipe, or the batches cannot
+        be split over the processes.
     """
     if rule not in SEQUENCE_RULES:
         raise ConfigurationError(
@@ -211,12 +245,14 @@ def run_segmentation_training(
         )
     entry = choose_segmentation_entry(recipe, network)
     cohort = Cohort(cohort_folder)
-    prepare_output_folder(output_path)
     folds, sequences = load_cohort_folds(cohort), get_cohort_sequences(cohort)
     is_joint = rule == "joint"
     used_sequences = select_sequences(sequences, rule)
     sequence_count = len(used_sequences) if is_joint else 1
     config = create_segmentation_config(recipe, sequence_count, max_epochs, entry)
+    check_layout(layout, config.batch)
+    if get_node(layout) == 0:
+        prepare_output_folder(output_path)
     training_patients, validation_patients = config.split_patients(folds.train, folds.validation)
     LOG.info("training on %d patients", len(training_patients))
     training_dataset = load_slice_dataset(cohort, training_patients, used_sequences, is_joint, config.context)
@@ -226,8 +262,10 @@ def run_segmentation_training(
             cohort, validation_patients, used_sequences, is_joint, config.context
         )
     trained = train_segmentation_network(
-        training_dataset, config, output_path.with_suffix(".work"), validation_dataset
+        training_dataset, config, output_path.with_suffix(".work"), validation_dataset, layout=layout
     )
+    if get_node(layout) > 0:
+        return output_path
     card = create_segmentation_card(output_path.stem, cohort, folds, training_patients, rule, config)
     if recipe == "pretrained":
         card = update_inference_settings(card, True, MIN_COMPONENT_SHARE, INFERENCE_POOLING_FACTOR)
@@ -307,7 +345,8 @@ def run_marker_training(
     recipe: Recipe,
     epochs: int,
     network: str | None = None,
-) -> Weights:
+    distribution: TrainingDistribution = TrainingDistribution(),
+) -> Weights | None:
     """Train and cross-validate marker networks and write a weights file (``gliomark train markers``).
 
     Parameters
@@ -326,43 +365,139 @@ def run_marker_training(
         Number of epochs.
     network
         Name of the network in the registry; None: the recipe's own.
+    distribution
+        How the trainings are distributed.
 
     Returns
     -------
-    Weights
-        The new file, loaded.
+    Weights | None
+        The new file, loaded; None on another node than node 0, which writes it.
 
     Raises
     ------
     ConfigurationError
-        If the recipe or the network is unknown, or the network does not have the recipe.
+        If the recipe or the network is unknown, the network does not have the recipe, or the batches cannot be split
+        over the processes.
     CohortError
         If the segmentation network was trained on test patients.
     """
     entry = choose_marker_entry(recipe, network)
+    config, layout = create_marker_config(recipe, epochs, entry), distribution.layout
+    check_marker_layout(layout, config)
     cohort, weights = Cohort(cohort_folder), load_weights(segmentation_file)
-    prepare_output_folder(output_path)
+    if get_node(layout) == 0:
+        prepare_output_folder(output_path)
     folds = load_cohort_folds(cohort)
     if set(weights.card.training_patients) & set(folds.test):
         raise CohortError(
             f"{segmentation_file} was trained on test patients of {cohort_folder}; train it on these folds."
         )
     build_segmenter(weights, engine="torch")  # raises before hours of training if the network is unusable
-    config = create_marker_config(recipe, epochs, entry)
     trained: dict[str, tuple[TrainedMarker, MarkerCard]] = {}
     training_folds, work_folder = (
         TrainingFolds(folds.development_folds, folds.test),
         output_path.with_suffix(".work"),
     )
-    for definition in map(parse_marker_definition, markers):
-        sequences = get_cohort_sequences(cohort)
-        labels = read_marker_labels(cohort, definition.column, definition.threshold, sequences)
-        values = read_marker_values(cohort, definition.column, sequences)
+    definitions = [parse_marker_definition(text) for text in markers]
+    if distribution.is_distributed:
+        for definition in definitions:
+            jobs = list_network_jobs(cohort, training_folds, definition, config, work_folder)
+            train_networks(jobs, distribution)
+        if get_node(layout) > 0:
+            return None
+    for definition in definitions:
+        labels, values = read_labels_and_values(cohort, definition)
         arguments = (cohort, training_folds, definition, labels, values, config, work_folder)
         marker = train_marker(*arguments)
         trained[definition.name] = (marker, create_validated_card(marker, cross_validate_marker(*arguments)))
     save_model(output_path, weights, trained, name=output_path.stem)
     return load_weights(output_path)
+
+
+def read_labels_and_values(
+    cohort: Cohort, definition: MarkerDefinition
+) -> tuple[dict[str, int], dict[str, float]]:
+    """Read a marker's labels, and the numbers from which they are derived, by patient. Raises CohortError."""
+    sequences = get_cohort_sequences(cohort)
+    labels = read_marker_labels(cohort, definition.column, definition.threshold, sequences)
+    return labels, read_marker_values(cohort, definition.column, sequences)
+
+
+@dataclass(frozen=True)
+class NetworkJob:
+    """The training of one network of a marker: its patients, and the folder of the marker's networks."""
+
+    cohort_folder: Path
+    definition: MarkerDefinition
+    patients: tuple[str, ...]
+    config: MarkerTrainingConfig
+    work_folder: Path
+
+
+def list_network_jobs(
+    cohort: Cohort,
+    training_folds: TrainingFolds,
+    definition: MarkerDefinition,
+    config: MarkerTrainingConfig,
+    work_folder: Path,
+) -> list[NetworkJob]:
+    """List the networks that ``train_marker`` and ``cross_validate_marker`` need.
+
+    They are trained on all patients, on all but one fold, and, for the cross-validation, on all but two folds.
+    """
+    labels, _ = read_labels_and_values(cohort, definition)
+    training_folds = training_folds.restrict_to(labels)
+    most_left_out = 2 if _can_cross_validate(training_folds, labels) else 1
+    return [
+        NetworkJob(
+            cohort.folder.absolute(),
+            definition,
+            tuple(p for p in training_folds.patients if not any(p in fold for fold in left_out)),
+            config,
+            work_folder.absolute(),
+        )
+        for count in range(most_left_out + 1)
+        for left_out in combinations(training_folds.folds, count)
+    ]
+
+
+def train_networks(jobs: Sequence[NetworkJob], distribution: TrainingDistribution) -> None:
+    """Train networks: all at the same time on workers, or one after the other, each on several devices.
+
+    Raises
+    ------
+    GliomarkError
+        The error of a training.
+    """
+    finished: list[NetworkJob] = []
+
+    def report(job: NetworkJob, _: None = None) -> None:
+        finished.append(job)
+        LOG.info("%s: %d of %d networks are trained", job.definition.title, len(finished), len(jobs))
+
+    if distribution.layout.count == 1:
+        run_jobs(jobs, train_network, report, distribution.workers, distribution.scheduler)
+        return
+    for job in jobs:
+        train_network(job, distribution.layout)
+        report(job)
+
+
+def train_network(job: NetworkJob, layout: ProcessLayout = ONE_PROCESS) -> None:
+    """Train a network, or continue its training, in the folder in which ``train_marker`` looks for it.
+
+    Raises
+    ------
+    CohortError
+        If the cohort cannot be used, or the folder belongs to another run.
+    """
+    cohort, definition = Cohort(job.cohort_folder), job.definition
+    labels, values = read_labels_and_values(cohort, definition)
+    dataset = load_lesion_slice_dataset(
+        cohort, {p: labels[p] for p in job.patients}, get_cohort_sequences(cohort), values
+    )
+    folder = build_network_folder(job.work_folder, definition, labels, values, job.patients, job.config)
+    train_marker_network(dataset, job.config, folder, layout)
 
 
 def create_validated_card(marker: TrainedMarker, validation: MarkerValidation | None) -> MarkerCard:

@@ -14,11 +14,15 @@ from typing import Any, Literal
 import lightning
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset
 
+from gliomark.errors import ConfigurationError
+from gliomark.messages import message
 from gliomark.models.entries import Recipe, SegmentationEntry, SegmentationSettings
 from gliomark.models.network_io import SegmentationOutput, downsample_by_averaging
 from gliomark.models.published.mignet import MIGNetSettings
@@ -41,6 +45,23 @@ from gliomark.training.losses import (
     distillation_loss,
     grading_loss,
 )
+from gliomark.training.process_group import (
+    BatchShareSampler,
+    gather_batch,
+    get_process_count,
+    get_rank,
+    is_distributed,
+    share_object,
+    synchronise_batch_norm,
+)
+from gliomark.training.processes import (
+    ONE_PROCESS,
+    ProcessLayout,
+    check_layout,
+    get_node,
+    run_in_processes,
+)
+from gliomark.training.random_seeds import seed_batch
 from gliomark.training.slice_dataset import EpochSampler, SliceDataset, compute_focus_prior
 from gliomark.training.work_folder import check_work_folder
 
@@ -201,17 +222,20 @@ class SegmentationTrainingModule(lightning.LightningModule):
         # in a list, so that the teacher is neither trained nor saved
         self.teachers = [] if teacher is None else [teacher.eval().requires_grad_(False)]
 
-    def training_step(self, batch: Sequence[Tensor], _: int) -> Tensor:
+    def training_step(self, batch: Sequence[Tensor], batch_index: int) -> Tensor:
         """Return the loss of random views of a batch: image ``(B, C, H, W)``, lesion ``(B, H, W)``, grade ``(B,)``."""
         image, lesion, grade = batch
         config = self.config
         view_image, target, theta = draw_random_view(image, lesion, config.augmentation, config.pool)
-        output: SegmentationOutput = self.network(view_image, theta)
-        loss = compute_training_loss(output, target, grade, theta, self.prior, config)
+        seed_process(config.seed, self.current_epoch, batch_index)
+        output: SegmentationOutput = gather_batch(self.network(view_image, theta))
+        loss = compute_training_loss(
+            output, *gather_batch((target, grade, theta)), prior=self.prior, config=config
+        )
         self.log("loss", loss, prog_bar=True)
         for teacher in self.teachers:
             with torch.no_grad():
-                teacher_logits = teacher.to(self.device)(view_image, theta).logits
+                teacher_logits = gather_batch(teacher.to(self.device)(view_image, theta).logits)
             loss = (1 - config.distillation) * loss + config.distillation * distillation_loss(
                 output.logits, teacher_logits
             )
@@ -241,10 +265,9 @@ class SegmentationTrainingModule(lightning.LightningModule):
         self._dice_counts = torch.zeros(2)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the Dice coefficient, by which training is stopped early."""
-        self.log(
-            "validation_dice", 2 * self._dice_counts[0] / self._dice_counts[1].clamp(min=1), prog_bar=True
-        )
+        """Log the Dice coefficient of the slices of all processes, by which training is stopped early."""
+        counts = self.trainer.strategy.reduce(self._dice_counts.to(self.device), reduce_op="sum").cpu()
+        self.log("validation_dice", 2 * counts[0] / counts[1].clamp(min=1), prog_bar=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Create the optimiser and its learning rate schedule."""
@@ -333,7 +356,7 @@ class TrainingTimer(lightning.Callback):
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self._measure_elapsed()
-        self.slice_count += len(batch[0])
+        self.slice_count += len(batch[0]) * trainer.world_size
 
     def state_dict(self) -> dict[str, float]:
         """Return the measurements for the checkpoint."""
@@ -358,6 +381,7 @@ def train_segmentation_network(
     work_folder: Path,
     validation_dataset: SliceDataset | None = None,
     teacher: nn.Module | None = None,
+    layout: ProcessLayout = ONE_PROCESS,
 ) -> TrainedSegmentation:
     """Train a segmentation network; an interrupted training is resumed.
 
@@ -373,6 +397,9 @@ def train_segmentation_network(
         Slices of the validation patients.
     teacher
         A network with the same input, for distillation.
+    layout
+        Processes over which every batch is split. It has no effect on the result except rounding, so that an
+        interrupted training may be resumed with another number of processes.
 
     Returns
     -------
@@ -383,10 +410,39 @@ def train_segmentation_network(
     ------
     CohortError
         If the work folder belongs to another run.
+    ConfigurationError
+        If the batches cannot be split over the processes.
     """
-    check_work_folder(work_folder, config, training_dataset, validation_dataset, teacher)
+    check_layout(layout, config.batch)
+    if validation_dataset is not None and len(validation_dataset.image) < layout.count:
+        raise ConfigurationError(
+            message(
+                "training-few-validation-slices", slices=len(validation_dataset.image), count=layout.count
+            )
+        )
+    if get_node(layout) == 0:
+        check_work_folder(work_folder, config, training_dataset, validation_dataset, teacher)
+    arguments = (training_dataset, config, work_folder, validation_dataset, teacher, layout)
+    if layout.count == 1:
+        return _fit_network(*arguments)
+    state, prior, statistics = run_in_processes(_fit_network_as_process, arguments, layout)
+    network = build_segmentation_network(config.network, prior)
+    network.load_state_dict(state)
+    return TrainedSegmentation(network.eval(), prior, *statistics)
+
+
+def _fit_network(
+    training_dataset: SliceDataset,
+    config: SegmentationTrainingConfig,
+    work_folder: Path,
+    validation_dataset: SliceDataset | None,
+    teacher: nn.Module | None,
+    layout: ProcessLayout,
+) -> TrainedSegmentation:
+    """Train a network in this process, alone or together with the other processes of its group."""
     lightning.seed_everything(config.seed, verbose=False)
     module = SegmentationTrainingModule(config, compute_focus_prior(training_dataset), teacher)
+    synchronise_batch_norm(module.network)
     timer = TrainingTimer()
     callbacks: list[lightning.Callback] = [timer]
     best_checkpoint_callback = create_best_checkpoint_callback(work_folder, "validation_dice", "max")
@@ -395,12 +451,12 @@ def train_segmentation_network(
             best_checkpoint_callback,
             EarlyStopping("validation_dice", mode="max", patience=config.patience),
         ]
-    trainer = create_trainer(config.epochs, work_folder, callbacks, config.seed, config)
+    trainer = create_trainer(config.epochs, work_folder, callbacks, config.seed, config, layout)
     trainer.fit(
         module,
         _create_training_loader(training_dataset, config),
         _create_validation_loader(validation_dataset),
-        ckpt_path=find_last_checkpoint(work_folder),
+        ckpt_path=share_object(find_last_checkpoint(work_folder)),
     )
     epoch = trainer.current_epoch
     if validation_dataset is not None and best_checkpoint_callback.best_model_path:
@@ -416,12 +472,28 @@ def train_segmentation_network(
     )
 
 
+def _fit_network_as_process(
+    *arguments: Any,
+) -> tuple[dict[str, Tensor], Tensor, tuple[int, int, float, float]]:
+    """Train a network in a process group; its weights, its FPG ``(H, W)`` and the statistics of the training."""
+    trained = _fit_network(*arguments)
+    statistics = (trained.epochs, trained.best_epoch, trained.slices_per_second, trained.waiting_share)
+    return trained.network.state_dict(), trained.prior, statistics
+
+
+def seed_process(seed: int, epoch: int, batch: int) -> None:
+    """Seed what a network draws itself, such as dropout, differently in every process of a group."""
+    if is_distributed():
+        seed_batch(seed, epoch, batch, get_rank())
+
+
 def create_trainer(
     epochs: int,
     work_folder: Path,
     callbacks: list[L.Callback],
     seed: int,
     config: SegmentationTrainingConfig | None = None,
+    layout: ProcessLayout = ONE_PROCESS,
 ) -> lightning.Trainer:
     """Create the Lightning trainer of every network, for any device, with mixed precision on a GPU.
 
@@ -430,12 +502,20 @@ def create_trainer(
     # Lightning's tips and device notices would disrupt the progress bar
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
+    is_split = layout.count > 1
     return lightning.Trainer(
         max_epochs=epochs,
+        accelerator="cpu" if is_split and not torch.cuda.is_available() else "auto",
+        devices=layout.devices,
+        num_nodes=layout.nodes,
+        # batch norm is synchronised; processes may have different numbers of validation batches
+        strategy=DDPStrategy(broadcast_buffers=False, find_unused_parameters=True) if is_split else "auto",
+        use_distributed_sampler=False,
         precision="bf16-mixed" if torch.cuda.is_available() else "32-true",
         default_root_dir=work_folder,
         callbacks=[BatchSeedingCallback(seed), *callbacks, LastCheckpointCallback(work_folder)],
-        plugins=[AtomicCheckpointIO()],
+        # SLURM's variables may belong to a dask worker: processes.py alone decides what a process is
+        plugins=[AtomicCheckpointIO(), LightningEnvironment()],
         logger=lightning.pytorch.loggers.CSVLogger(work_folder, name="log", version=0),
         log_every_n_steps=20,
         enable_model_summary=False,
@@ -458,14 +538,21 @@ def _create_training_loader(
         training_dataset.image, training_dataset.lesion, training_dataset.grade
     )
     sampler = EpochSampler(training_dataset, config.slices_per_patient, config.lesion_share, config.seed)
-    return DataLoader(dataset, config.batch, sampler=sampler, drop_last=True)
+    return create_training_loader(dataset, sampler, config.batch)
+
+
+def create_training_loader(dataset: Dataset[Any], sampler: Sampler[int], batch: int) -> DataLoader[Any]:
+    """Create the loader of whole batches; in a process group it loads this process's share of every batch.
+
+    It copies slices in memory, more than ten times as fast as a GPU uses them, so that it needs no processes.
+    """
+    if is_distributed():
+        return DataLoader(dataset, batch_sampler=BatchShareSampler(sampler, batch))
+    return DataLoader(dataset, batch, sampler=sampler, drop_last=True)
 
 
 def _create_validation_loader(validation_dataset: SliceDataset | None) -> DataLoader[Any] | None:
-    return (
-        None
-        if validation_dataset is None
-        else DataLoader(
-            TensorDataset(validation_dataset.image, validation_dataset.lesion, validation_dataset.grade), 32
-        )
-    )
+    if validation_dataset is None:
+        return None
+    dataset = TensorDataset(validation_dataset.image, validation_dataset.lesion, validation_dataset.grade)
+    return DataLoader(Subset(dataset, range(get_rank(), len(dataset), get_process_count())), 32)

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.errors import CohortError, ConfigurationError
-from gliomark.experiments.job_runner import run_jobs
 from gliomark.files import scratch_folder
+from gliomark.training.job_runner import run_jobs
 from gliomark.training.recipes import get_cohort_sequences
 
 FEATURE_FAMILIES = ["statistics", "intensity_histogram", "morphology", "glcm", "glrlm", "glszm", "ngtdm"]

@@ -1,4 +1,4 @@
-"""Distribution of an experiment's jobs over processes or machines."""
+"""Distribution of jobs, such as the trainings of an experiment, over processes or machines."""
 
 from __future__ import annotations
 
