@@ -33,6 +33,7 @@ from gliomark.models.weights import load_weights, save_weights
 from gliomark.study import ClinicalData
 from gliomark.training import recipes, segmentation, stacking
 from gliomark.training.markers import LesionSliceDataset
+from gliomark.training.processes import ONE_PROCESS
 from gliomark.training.recipes import (
     MARKER_DEFINITIONS,
     cross_validate_marker,
@@ -379,6 +380,41 @@ def test_trees_with_a_patient_in_training_and_early_stopping_are_refused() -> No
     assert predicted["P11"] > predicted["P10"]
 
 
+def test_workers_train_a_network_without_each_fold_and_each_pair_of_folds(
+    tiny_cohort, tiny_marker_training, tmp_path
+) -> None:
+    folds = load_cohort_folds(tiny_cohort)
+    training_folds = TrainingFolds(folds.development_folds, folds.test)
+    jobs = recipes.list_network_jobs(tiny_cohort, training_folds, IDH, tiny_marker_training, tmp_path)
+    left_out = [set(folds.development) - set(job.patients) for job in jobs]
+    assert left_out[0] == set() and left_out[1:6] == [set(fold) for fold in training_folds.folds]
+    assert len({frozenset(patients) for patients in left_out}) == len(jobs) == 1 + 5 + 10
+    assert not any(set(job.patients) & set(folds.test) for job in jobs)
+
+
+@pytest.mark.slow
+def test_networks_trained_by_workers_are_those_that_the_command_needs(
+    tiny_cohort, tiny_marker_training, tmp_path
+) -> None:
+    folds = load_cohort_folds(tiny_cohort)
+    labels, values = recipes.read_labels_and_values(tiny_cohort, IDH)
+    training_folds = TrainingFolds(folds.development_folds, folds.test)
+    jobs = recipes.list_network_jobs(
+        tiny_cohort, training_folds, IDH, tiny_marker_training, tmp_path / "workers"
+    )
+    recipes.train_networks(jobs, recipes.TrainingDistribution(workers=2))
+    trained = {path: path.read_bytes() for path in (tmp_path / "workers").rglob("last.ckpt")}
+    assert len(trained) == len(jobs)
+    results = []
+    for work in (tmp_path / "workers", tmp_path / "alone"):
+        arguments = (tiny_cohort, training_folds, IDH, labels, values, tiny_marker_training, work)
+        marker, validation = train_marker(*arguments), cross_validate_marker(*arguments)
+        results.append((marker.predict_patients(tiny_cohort, folds.test), validation))
+    assert {path: path.read_bytes() for path in trained} == trained, "a network was trained again"
+    assert len(list((tmp_path / "workers").rglob("last.ckpt"))) == len(trained), "another network was trained"
+    assert results[0] == results[1]
+
+
 # ---- segmentation -----------------------------------------------------------------------------------
 
 
@@ -407,10 +443,10 @@ def recorded_trainings(monkeypatch) -> list[tuple[frozenset[str], frozenset[str]
     trainings = []
     train = segmentation.train_segmentation_network
 
-    def record_training(dataset, settings, work, validation=None, teacher=None):
+    def record_training(dataset, settings, work, validation=None, teacher=None, layout=ONE_PROCESS):
         stopped_by = frozenset() if validation is None else read_patients(validation.image)
         trainings.append((read_patients(dataset.image), stopped_by))
-        return train(dataset, settings, work, validation, teacher)
+        return train(dataset, settings, work, validation, teacher, layout)
 
     for module in (recipes, demonstration):
         monkeypatch.setattr(module, "train_segmentation_network", record_training)

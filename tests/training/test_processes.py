@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from tests.training.test_resume import MARKER, SEGMENTATION, create_slices, train
 from torch import nn
 
@@ -156,6 +157,29 @@ def test_workers_and_devices_exclude_each_other() -> None:
 
 
 # ---- clusters ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_two_nodes_train_the_network_of_one_process(tmp_path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tests.training.test_resume import *\n"
+        "if __name__ == '__main__': train(SEGMENTATION, Path(sys.argv[1]), ProcessLayout(nodes=2))"
+    )
+    (tmp_path / "node.py").write_text(code, "utf-8")
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(LightningEnvironment().main_port)}
+    root = str(Path(__file__).parents[2])
+    search_path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+    nodes = [
+        subprocess.Popen(
+            [sys.executable, str(tmp_path / "node.py"), str(tmp_path / "two")],
+            env=os.environ | meeting | {"NODE_RANK": str(rank), "PYTHONPATH": search_path},
+        )
+        for rank in range(2)
+    ]
+    assert [node.wait() for node in nodes] == [0, 0]
+    one, two = train(SEGMENTATION, tmp_path / "one"), train(SEGMENTATION, tmp_path / "two")
+    first, second = join_weights(one), join_weights(two)
+    assert 0 < (first - second).norm() < 1e-3 * first.norm()
 
 
 def test_a_dask_worker_in_a_slurm_job_trains_as_any_other_process(tmp_path) -> None:
