@@ -17,8 +17,20 @@ APP = load_app()
 
 DOCUMENTS = list_documents()
 COMMANDS = [(name, line) for name in DOCUMENTS for line in list_commands(name, "gliomark")]
+# commands of scripts for SLURM, without srun and the container in front of them
+SCRIPT_COMMANDS = [
+    (name, re.search(r"(?<!-)\bgliomark [^&]*", line)[0])
+    for name in DOCUMENTS
+    for block in list_code_blocks(name)
+    if block.language == "bash" and "#SBATCH" in block.text
+    for line in block.text.replace("\\\n", " ").splitlines()
+    if re.match(r"(srun .*\s)?gliomark ", line)
+]
 # options of other programs that the text names
-FOREIGN_OPTIONS = {"--platform", "--python-version", "--only-binary", "--nthreads"}
+FOREIGN_OPTIONS = {
+    *("--platform", "--python-version", "--only-binary", "--nthreads"),
+    *("--nv", "--gpus-per-task", "--kill-on-bad-exit"),
+}
 
 
 @pytest.fixture
@@ -52,6 +64,16 @@ def is_parsed(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], bool]:
 @pytest.mark.parametrize("name, line", COMMANDS, ids=[f"{name} {line[:60]}" for name, line in COMMANDS])
 def test_a_gliomark_command_is_valid(is_parsed, name: str, line: str) -> None:
     assert is_parsed(line)
+
+
+@pytest.mark.parametrize("name, line", SCRIPT_COMMANDS)
+def test_a_gliomark_command_in_a_slurm_script_is_valid(is_parsed, name: str, line: str) -> None:
+    assert is_parsed(line)
+
+
+def test_scripts_for_slurm_train_on_one_node_on_several_and_in_a_container() -> None:
+    lines = [line for name, line in SCRIPT_COMMANDS if name == "docs/how-to/train-on-a-cluster.md"]
+    assert len(lines) == 5 and sum("--nodes 2" in line for line in lines) == 2
 
 
 def test_the_important_commands_are_documented() -> None:
