@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import find_free_network_port
 from tests.training.test_resume import MARKER, SEGMENTATION, create_slices, train
 from torch import nn
 
 from gliomark.errors import CohortError, ConfigurationError, GliomarkError
 from gliomark.models.comparison.unet import UNetSettings
+from gliomark.training import processes
 from gliomark.training.markers import LesionSliceDataset, create_marker_config, train_marker_network
 from gliomark.training.process_group import get_rank
 from gliomark.training.processes import ProcessLayout, check_layout, get_node, run_in_processes
@@ -120,21 +121,20 @@ def test_processes_that_cannot_work_are_refused(monkeypatch, layout, environment
         {
             "SLURM_NODEID": "1",
             "SLURM_STEP_NUM_TASKS": "2",
-            "SLURM_NODELIST": "node[04-05]",
+            "SLURM_JOB_NODELIST": "node[03-05]",
+            "SLURM_STEP_NODELIST": "node[04-05]",
             "SLURM_JOB_ID": "123456",
         },
     ],
 )
 def test_nodes_are_numbered_by_slurm_or_the_environment(monkeypatch, environment) -> None:
-    for name in ("MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.setenv(name, "")  # restored after the test
-        monkeypatch.delenv(name)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     check_layout(ProcessLayout(2, 2), 4)
     assert get_node(ProcessLayout(2, 2)) == 1 and get_node(TWO) == 0
-    if "SLURM_NODELIST" in environment:
-        assert (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]) == ("node04", "18456")
+    meeting = processes._find_meeting(ProcessLayout(2, 2))
+    expected = ("node04", 18456) if "SLURM_JOB_ID" in environment else ("10.0.0.1", 29500)
+    assert (meeting.address, meeting.port) == expected
 
 
 def test_frozen_features_have_nothing_to_split(tmp_path) -> None:
@@ -166,7 +166,7 @@ def test_two_nodes_train_the_network_of_one_process(tmp_path) -> None:
         "if __name__ == '__main__': train(SEGMENTATION, Path(sys.argv[1]), ProcessLayout(nodes=2))"
     )
     (tmp_path / "node.py").write_text(code, "utf-8")
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(LightningEnvironment().main_port)}
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port())}
     root = str(Path(__file__).parents[2])
     search_path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
     nodes = [

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import find_free_network_port
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import distributed
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
@@ -95,15 +95,18 @@ def get_node(layout: ProcessLayout) -> int:
 def _find_meeting(layout: ProcessLayout) -> _Meeting:
     """Return where the nodes meet: from SLURM in a step of srun, otherwise from MASTER_ADDR, MASTER_PORT, NODE_RANK."""
     if layout.nodes == 1:
-        return _Meeting("127.0.0.1", LightningEnvironment().main_port, 0)
-    environment = os.environ
-    if "SLURM_NODEID" in environment and "SLURM_STEP_NUM_TASKS" in environment:
-        slurm = SLURMEnvironment(auto_requeue=False)
-        return _Meeting(slurm.main_address, slurm.main_port, slurm.node_rank())
+        return _Meeting("127.0.0.1", find_free_network_port(), 0)
+    variables = dict(os.environ)
+    if "SLURM_STEP_NUM_TASKS" in variables:
+        nodes = variables.get("SLURM_STEP_NODELIST") or variables["SLURM_JOB_NODELIST"]
+        variables = {
+            "MASTER_ADDR": SLURMEnvironment.resolve_root_node_address(nodes),
+            "MASTER_PORT": str(15000 + int(variables["SLURM_JOB_ID"]) % 10000),
+            **variables,
+            "NODE_RANK": variables["SLURM_NODEID"],
+        }
     try:
-        return _Meeting(
-            environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), int(environment["NODE_RANK"])
-        )
+        return _Meeting(variables["MASTER_ADDR"], int(variables["MASTER_PORT"]), int(variables["NODE_RANK"]))
     except (KeyError, ValueError):
         raise ConfigurationError(message("training-no-main-node")) from None
 
