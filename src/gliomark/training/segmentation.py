@@ -544,7 +544,7 @@ def _create_training_loader(
 def create_training_loader(dataset: Dataset[Any], sampler: Sampler[int], batch: int) -> DataLoader[Any]:
     """Create the loader of whole batches; in a process group it loads this process's share of every batch.
 
-    It copies slices in memory, faster than a GPU uses them (``results/benchmark_training_data.csv``), so that it needs no
+    It copies slices in memory, faster than a GPU uses them (``results/benchmark_training_data.csv``), and needs no
     processes of its own.
     """
     if is_distributed():
