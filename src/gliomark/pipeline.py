@@ -91,6 +91,11 @@ class Model:
         """Hash of the weights file's content."""
         return self.weights.sha256
 
+    @property
+    def signature(self) -> str:
+        """Id of the trusted key that signed the weights file, "unsigned" or "not checked"."""
+        return self.weights.signature
+
     def to_device(self, name: str) -> Model:
         """Return the model on another device; this one stays where it is.
 
@@ -160,7 +165,7 @@ class Model:
             )
         licence = find_message_for_text(c.licence, "licence", "licence-not-stated")
         use = find_message_for_text(c.intended_use, "intended-use", "intended-use-research")
-        return ModelIdentity(c.name, self.sha256, c.sequences, cohort, licence, use, self.weights.signature)
+        return ModelIdentity(c.name, self.sha256, c.sequences, cohort, licence, use, self.signature)
 
 
 def load_model(

@@ -237,7 +237,7 @@ def describe_model(name: str, model: Any) -> dict[str, Any]:
         "name": name,
         "title": card.name,
         "sha256": model.sha256,
-        "signature": model.weights.signature,
+        "signature": model.signature,
         "sequences": list(card.sequences),
         "intended_use": card.intended_use,
         "licence": card.licence,
