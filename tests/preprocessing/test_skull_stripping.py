@@ -14,7 +14,7 @@ from deepbet import BrainExtraction
 from gliomark.errors import GliomarkError
 from gliomark.io import read_study
 from gliomark.phantom import PhantomSettings, create_phantom
-from gliomark.preprocessing.deepbet_networks import create_example_head, segment_brain
+from gliomark.preprocessing.deepbet_networks import create_example_head, fill_holes, segment_brain
 from gliomark.preprocessing.resampling import compute_image_affine, reorient_to_axial
 from gliomark.preprocessing.skull_stripping import (
     compute_foreground_mask,
@@ -96,6 +96,41 @@ def test_real_stripped_images_are_recognised_in_any_crop(shared) -> None:
             assert is_skull_stripped(part)
     for series in read_study(shared / "patients/TCGA-FG-6692-nifti").series.values():
         assert not is_skull_stripped(reorient_to_axial(series))
+
+
+def create_balloon(radius_mm: float, hollow_mm: float, height_mm: float, value: float = 100.0) -> sitk.Image:
+    """Create a closed cylinder on a background of 0, with a hollow of value 0 from ``hollow_mm`` inwards."""
+    slices, rows, columns = np.indices((40, 80, 80)) - np.array([19.5, 39.5, 39.5])[:, None, None, None]
+    radius, height = 3 * np.hypot(rows, columns), 2 * 4 * np.abs(slices)
+    inside = (radius < radius_mm) & (height < height_mm)
+    hollow = (radius < hollow_mm) & (height < height_mm - 16)
+    image = sitk.GetImageFromArray(np.where(inside & ~hollow, value, 0).astype(np.float32))
+    image.SetSpacing((3.0, 3.0, 4.0))
+    return image
+
+
+@pytest.mark.parametrize("radius_mm, hollow_mm, height_mm, is_stripped", [
+    (75, 0, 110, True), (81, 0, 50, True), (83, 0, 50, False), (80, 0, 98, True), (80, 0, 110, False),
+    (78, 70, 60, True), (95, 92, 60, False), (79, 76, 115, False),  # too large only with its hollow
+])  # fmt: skip
+def test_only_what_has_the_size_of_a_brain_is_taken_for_stripped(
+    radius_mm: float, hollow_mm: float, height_mm: float, is_stripped: bool
+) -> None:
+    assert is_skull_stripped(create_balloon(radius_mm, hollow_mm, height_mm)) == is_stripped
+
+
+def test_an_image_of_one_grey_is_not_taken_for_stripped() -> None:
+    assert not is_skull_stripped(sitk.Image(30, 30, 10, sitk.sitkFloat32))
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 9), (2, 5, 7), (9, 12, 15), (12, 12, 12)])
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.7, 0.9, 1.0])
+def test_holes_are_those_of_simpleitk(shape: tuple[int, int, int], share: float) -> None:
+    mask = np.random.default_rng(3).random(shape) < share
+    for margin in (0, 2):
+        padded = np.pad(mask, margin)
+        expected = sitk.BinaryFillhole(sitk.GetImageFromArray(padded.astype(np.uint8)))
+        np.testing.assert_array_equal(fill_holes(padded), sitk.GetArrayFromImage(expected) > 0)
 
 
 def test_holes_in_the_brain_are_filled(make_brain_series) -> None:

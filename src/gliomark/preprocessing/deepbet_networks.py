@@ -53,7 +53,7 @@ def segment_brain(head: FloatArray) -> Mask:
     probability = _predict_brain("model", fine, low, high)
     mask = np.zeros(head.shape, bool)
     mask[box] = _resample_nearest(probability, mask[box].shape) > 0.5
-    mask[box] = _fill_holes(_keep_largest_component(mask[box]))
+    mask[box] = fill_holes(_keep_largest_component(mask[box]))
     return mask
 
 
@@ -154,7 +154,19 @@ def _keep_largest_component(mask: Mask) -> Mask:
     return np.asarray(labels == 1 + sizes[1:].argmax())
 
 
-def _fill_holes(mask: Mask) -> Mask:
-    """Fill the background that is not connected with the border of the image."""
-    labels, _ = ndimage.label(~np.pad(mask, 1))
-    return np.asarray(labels != labels[0, 0, 0])[1:-1, 1:-1, 1:-1]
+def fill_holes(mask: Mask) -> Mask:
+    """Fill the background that is not connected with the border of the image, through faces of voxels."""
+    box = _find_foreground_box(mask)
+    labels, _ = ndimage.label(~np.pad(mask[box], 1))
+    filled = mask.copy()
+    filled[box] = (labels != labels[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    return filled
+
+
+def _find_foreground_box(mask: Mask) -> Box:
+    """Find the smallest box around a mask; the empty box if it is empty."""
+    box = []
+    for axis in range(3):
+        planes = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
+        box.append(slice(int(planes[0]), int(planes[-1]) + 1) if len(planes) else slice(0, 0))
+    return box[0], box[1], box[2]

@@ -11,7 +11,7 @@ from scipy.ndimage import distance_transform_edt
 from gliomark.errors import InputError
 from gliomark.geometry import LPS_TO_RAS, compute_image_affine
 from gliomark.messages import message
-from gliomark.preprocessing.deepbet_networks import segment_brain
+from gliomark.preprocessing.deepbet_networks import fill_holes, segment_brain
 
 MIN_BRAIN_ML = 300.0
 MAX_BRAIN_MM3 = 2.1e6  # a whole head has well over 3 litres
@@ -51,11 +51,18 @@ def is_skull_stripped(image: sitk.Image) -> bool:
     background = _find_background_value(image)
     if background is None:
         return False
-    mask = sitk.GetArrayFromImage(compute_foreground_mask(image))  # a copy: a view would outlive its image
+    foreground = sitk.GetArrayViewFromImage(image) != background
+    # filling holes takes a while, and only adds to it
+    if not foreground.any() or not _is_brain_sized(foreground, image):
+        return False
+    mask = fill_holes(foreground)
+    return _is_brain_sized(mask, image) and _compute_dark_ring_ratio(image, mask) < MAX_DARK_RING_RATIO
+
+
+def _is_brain_sized(mask: NDArray[np.bool_], image: sitk.Image) -> bool:
     column_mm, row_mm, slice_mm = image.GetSpacing()
-    areas = mask.sum(axis=(1, 2)) * column_mm * row_mm
-    brain_sized = areas.sum() * slice_mm < MAX_BRAIN_MM3 and areas.max() < MAX_BRAIN_AREA_MM2
-    return bool(brain_sized and _compute_dark_ring_ratio(image, mask) < MAX_DARK_RING_RATIO)
+    areas = np.count_nonzero(mask, axis=(1, 2)) * column_mm * row_mm
+    return bool(areas.sum() * slice_mm < MAX_BRAIN_MM3 and areas.max() < MAX_BRAIN_AREA_MM2)
 
 
 def compute_foreground_mask(image: sitk.Image) -> sitk.Image:
@@ -66,8 +73,7 @@ def compute_foreground_mask(image: sitk.Image) -> sitk.Image:
     array = sitk.GetArrayViewFromImage(image)
     background = _find_background_value(image)
     above = array > array.min() if background is None else array != background
-    result: sitk.Image = sitk.BinaryFillhole(_to_image_like(above.astype(np.uint8), image))
-    return result
+    return _to_image_like(fill_holes(above).astype(np.uint8), image)
 
 
 def _find_background_value(image: sitk.Image) -> float | None:
@@ -78,11 +84,11 @@ def _find_background_value(image: sitk.Image) -> float | None:
     array = sitk.GetArrayViewFromImage(image)
     values, counts = np.unique(array[np.ix_([0, -1], [0, -1], [0, -1])], return_counts=True)
     value = values[counts.argmax()]
-    is_empty = 2 * counts.max() > counts.sum() and np.mean(array == value) >= 0.1
+    is_empty = 2 * counts.max() > counts.sum() and np.count_nonzero(array == value) / array.size >= 0.1
     return float(value) if is_empty else None
 
 
-def _compute_dark_ring_ratio(image: sitk.Image, mask: NDArray[np.uint8]) -> float:
+def _compute_dark_ring_ratio(image: sitk.Image, mask: NDArray[np.bool_]) -> float:
     """Compute how much brighter the edge of the foreground is than a dark ring inside it; about 1 without a skull.
 
     Uses medians by depth from the edge in the large slices. The ring must lie within 18 mm of the edge and be darker
@@ -90,14 +96,15 @@ def _compute_dark_ring_ratio(image: sitk.Image, mask: NDArray[np.uint8]) -> floa
     """
     array = sitk.GetArrayViewFromImage(image)
     column_mm, row_mm, _ = image.GetSpacing()
-    areas = mask.sum(axis=(1, 2))
+    low_value = array.min()
+    areas = np.count_nonzero(mask, axis=(1, 2))
     large = np.flatnonzero(areas > 0.5 * areas.max())
     chosen = large[np.unique(np.linspace(0, len(large) - 1, 9).round().astype(int))]
     depths, values = [], []
-    for plane, inside in zip(array[chosen], mask[chosen] > 0, strict=True):
+    for plane, inside in zip(array[chosen], mask[chosen], strict=True):
         depth = distance_transform_edt(np.pad(inside, 1), sampling=(row_mm, column_mm))[1:-1, 1:-1]
         depths.append(depth[inside])
-        values.append(plane[inside] - array.min())
+        values.append(plane[inside] - low_value)
     depth, value = np.concatenate(depths), np.concatenate(values)
     steps = np.arange(0.0, 27.0, 1.5)
     rings = [value[(depth >= low) & (depth < low + 1.5)] for low in steps]
