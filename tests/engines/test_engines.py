@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from gliomark.engines import NetworkSource, load_network
+from gliomark.engines.graph_rewriting import replace_normalisations, rewrite_graph
 from gliomark.engines.openvino_engine import (
     OpenVinoNetwork,
     _trace_network,
     load_openvino_network,
-    replace_normalisations,
 )
 from gliomark.engines.torch_engine import TorchNetwork
 from gliomark.errors import ConfigurationError
@@ -86,6 +86,38 @@ def test_a_volume_is_normalised_as_in_double_precision() -> None:
     )
     replace_normalisations(plain)
     assert "MVN" not in {operation.get_type_name() for operation in plain.get_ops()}
+
+
+class BrainLike(nn.Module):
+    """A network with the layers that the conversion rewrites: pooling at the start, two classes at the end."""
+
+    def __init__(self, used_class: int = 1, stride: int = 2) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.used_class = used_class
+        self.layers = nn.Sequential(
+            nn.Conv3d(1, 4, 7, padding=3), nn.InstanceNorm3d(4), nn.ReLU(), nn.MaxPool3d(3, 2, padding=1),
+            nn.Conv3d(4, 6, 3, padding=1), nn.InstanceNorm3d(6), nn.ReLU(), nn.ConvTranspose3d(6, 2, 2, stride),
+        )  # fmt: skip
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the probability of one of two classes, ``(1, D, H, W)``."""
+        return torch.softmax(self.layers(image), 1)[:, self.used_class]
+
+
+@pytest.mark.parametrize("used_class, stride, has_softmax", [(1, 2, False), (0, 2, True), (1, 1, True)])
+def test_a_probability_of_two_classes_needs_one_channel(
+    used_class: int, stride: int, has_softmax: bool
+) -> None:
+    network, (image,) = BrainLike(used_class, stride).eval(), create_inputs()
+    model = _trace_network(network, [image], has_batch=False)
+    rewrite_graph(model)
+    operations = [operation.get_type_name() for operation in model.get_ordered_ops()]
+    assert ("Softmax" in operations) == has_softmax
+    (pooling,) = (one for one in model.get_ops() if one.get_type_name() == "MaxPool")
+    assert pooling.input_value(0).get_node().get_type_name() == "Add", "pooled right after the convolution"
+    expected = TorchNetwork(network).run(image)[0]
+    np.testing.assert_allclose(OpenVinoNetwork(model).run(image)[0], expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("side", [7, 11, 24, 25])

@@ -1,8 +1,4 @@
-"""Run networks with OpenVINO on the CPU, in single precision.
-
-OpenVINO sums up whole volumes one number after the other when it normalises, which loses three digits over a million
-voxels. Instance normalisations are therefore rewritten as averages over small blocks, and averages of those.
-"""
+"""Run networks with OpenVINO on the CPU, in single precision."""
 
 from __future__ import annotations
 
@@ -18,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gliomark.engines.graph_cache import compute_graph_key, get_cache_folder
+from gliomark.engines.graph_rewriting import rewrite_graph
 from gliomark.engines.network_source import FloatArray, NetworkSource
-from gliomark.engines.openvino_library import openvino, opset13
+from gliomark.engines.openvino_library import openvino
 from gliomark.errors import ConfigurationError
 from gliomark.files import FileWriteError, atomic_folder, remove_leftovers, remove_path
 from gliomark.messages import message
@@ -28,9 +25,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 LOG = logging.getLogger(__name__)
-CONVERSION_VERSION = "1"  # changes when the same network is converted differently
+CONVERSION_VERSION = "2"  # changes when the same network is converted differently
 GRAPH_NAME = "network.xml"
-MAX_BLOCK_SIDE = 8  # averaged at once, per axis
 
 
 class OpenVinoNetwork:
@@ -84,7 +80,7 @@ def load_openvino_network(source: NetworkSource) -> OpenVinoNetwork:
         model = _convert_network(source)
     else:
         model = source.read_graph()
-        replace_normalisations(model)
+        rewrite_graph(model)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(folder, is_durable=False) as new:
@@ -114,7 +110,7 @@ def _convert_network(source: NetworkSource) -> openvino.Model:
     except Exception as error:  # OpenVINO raises many kinds of them
         reason = " ".join(str(error).split())[:200]
         raise ConfigurationError(message("engine-cannot", name=source.name, reason=reason)) from error
-    replace_normalisations(model)
+    rewrite_graph(model)
     reference, converted = TorchNetwork(network), OpenVinoNetwork(model)
     difference = _compute_difference(converted.run(*inputs), reference.run(*inputs))
     if source.has_batch:  # also with another number of items
@@ -170,42 +166,3 @@ def trace_network(
     folding.register_pass(ConstantFolding())  # the axes of normalisations become numbers
     folding.run_passes(model)
     return model
-
-
-def replace_normalisations(model: openvino.Model) -> None:
-    """Rewrite the instance normalisations ``(B, C, ...)`` of a converted network with block averages, in place."""
-    for operation in model.get_ordered_ops():
-        if operation.get_type_name() == "MVN" and _normalises_instances(operation):
-            values = operation.input_value(0)
-            mean = _average_blocks(values)
-            mean_square = _average_blocks(opset13.multiply(values, values).output(0))
-            variance = opset13.relu(opset13.subtract(mean_square, opset13.multiply(mean, mean)))
-            epsilon = np.float32(operation.get_attributes()["eps"])
-            scale = opset13.divide(np.float32(1), opset13.sqrt(opset13.add(variance, epsilon)))
-            shift = opset13.multiply(mean, scale)
-            operation.output(0).replace(opset13.subtract(opset13.multiply(values, scale), shift).output(0))
-
-
-def _normalises_instances(operation: openvino.Node) -> bool:
-    """Whether a normalisation is over all axes but the first two, whose lengths are known."""
-    shape, axes = operation.input_value(0).get_partial_shape(), operation.input_value(1).get_node()
-    if axes.get_type_name() != "Constant" or any(side.is_dynamic for side in list(shape)[2:]):
-        return False
-    return sorted(int(axis) % len(shape) for axis in axes.get_data().ravel()) == list(range(2, len(shape)))
-
-
-def _average_blocks(values: openvino.Output) -> openvino.Output:
-    """Average ``(B, C, ...)`` over all axes but the first two, block by block."""
-    sides = [side.get_length() for side in list(values.get_partial_shape())[2:]]
-    while max(sides) > 1:
-        block = [_choose_block_side(side) for side in sides]
-        none = [0] * len(sides)
-        values = opset13.avg_pool(values, block, none, none, block, True).output(0)
-        sides = [side // step for side, step in zip(sides, block, strict=True)]
-    return values
-
-
-def _choose_block_side(side: int) -> int:
-    """Return the largest divisor of a side up to ``MAX_BLOCK_SIDE``; the side itself if it has none."""
-    divisors = [step for step in range(2, MAX_BLOCK_SIDE + 1) if side % step == 0]
-    return max(divisors, default=side)
