@@ -143,6 +143,16 @@ def test_a_network_is_converted_once(cache: Path) -> None:
     assert folder.exists()
 
 
+def test_an_output_outlives_its_network_and_later_runs() -> None:
+    (image,) = create_inputs()
+    network = load_network(create_source(Normalised()))
+    first = network.run(image)[0]
+    copy, second = first.copy(), network.run(image[:, :, ::-1].copy())[0]
+    assert np.abs(first - second).max() > 0.1
+    del network
+    np.testing.assert_array_equal(first, copy)
+
+
 @pytest.mark.parametrize("content", [b"", b"<?xml version='1.0'?><net", b"no xml at all"])
 def test_a_damaged_conversion_is_repeated(
     cache: Path, content: bytes, caplog: pytest.LogCaptureFixture

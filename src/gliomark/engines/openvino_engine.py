@@ -54,7 +54,9 @@ class OpenVinoNetwork:
     def run(self, *inputs: FloatArray) -> tuple[FloatArray, ...]:
         """Run the network on its inputs, float32 of the converted shapes; return all its outputs."""
         with self._lock:
-            outputs = tuple(self._compiled(list(inputs), share_inputs=True).values())
+            request = self._compiled.create_infer_request()  # has its own outputs, which need no copy
+            results = request.infer(list(inputs), share_inputs=True, share_outputs=True)
+            outputs: tuple[FloatArray, ...] = tuple(results.values())
             self._compiled.release_memory()  # of the intermediate results, which are large for volumes
         return outputs
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +28,7 @@ LOW_QUANTILE, HIGH_QUANTILE = 0.005, 0.995
 TARGET_STANDARD_DEVIATION, TARGET_MEAN = 0.226, 0.449
 TOLERANCE = 2e-3  # of a probability, at the few voxels where it is steepest
 
+T = TypeVar("T", np.float32, np.bool_)
 FloatArray = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Box = tuple[slice, slice, slice]
@@ -42,41 +42,33 @@ def segment_brain(head: FloatArray) -> Mask:
     ValueError
         If the image is uniform, or no brain is found.
     """
-    head = np.nan_to_num(head)
-    coarse = _resample_nearest(head, (COARSE_SIDE,) * 3)
+    coarse = np.nan_to_num(_resample_nearest(head, (COARSE_SIDE,) * 3), copy=False)
     low, high = np.quantile(coarse, (LOW_QUANTILE, HIGH_QUANTILE)).astype(np.float32)
     if not low < high:
         raise ValueError("the image is uniform")
-    coarse_mask = _keep_largest_component(_predict_brain("bbox_model", coarse, low, high) > 0.5)
+    coarse_mask = _keep_largest_component(_predict_brain("bbox_model", coarse, low, high))
     box = _compute_box(coarse_mask, head.shape)
-    fine = _resample_nearest(head[box], (FINE_SIDE,) * 3)
-    probability = _predict_brain("model", fine, low, high)
+    fine = np.nan_to_num(_resample_nearest(head[box], (FINE_SIDE,) * 3), copy=False)
+    fine_mask = _predict_brain("model", fine, low, high)
     mask = np.zeros(head.shape, bool)
-    mask[box] = _resample_nearest(probability, mask[box].shape) > 0.5
-    mask[box] = fill_holes(_keep_largest_component(mask[box]))
+    mask[box] = fill_holes(_keep_largest_component(_resample_nearest(fine_mask, mask[box].shape)))
     return mask
 
 
-def _predict_brain(network_name: str, image: FloatArray, low: np.float32, high: np.float32) -> FloatArray:
-    """Predict the probability, 0 to 1, that each voxel of a cubic image belongs to the brain."""
-    values = np.clip(image, low, high)
+def _predict_brain(network_name: str, image: FloatArray, low: np.float32, high: np.float32) -> Mask:
+    """Predict which voxels of a cubic image belong to the brain; the image's values are changed."""
+    values = np.clip(image, low, high, out=image)
     values -= low
     values /= high - low
     values -= np.float32(values.mean(dtype=np.float64))
     values /= np.float32(np.sqrt(np.vdot(values, values) / (values.size - 1)))
     values *= np.float32(TARGET_STANDARD_DEVIATION)
     values += np.float32(TARGET_MEAN)
-    (output,) = _load_deepbet_network(network_name, len(image)).run(values[None, None])
-    probability: FloatArray = output[0]
-    return probability
+    # not kept: a network holds a hundred megabytes and takes less than a second to load
+    (probability,) = _load_deepbet_network(network_name, len(image)).run(values[None, None])
+    return np.asarray(probability[0] > 0.5)
 
 
-def release_networks() -> None:
-    """Release the networks, which hold hundreds of megabytes and take less than a second to load again."""
-    _load_deepbet_network.cache_clear()
-
-
-@cache
 def _load_deepbet_network(name: str, side: int) -> EngineNetwork:
     file = _find_weights_file(name)
 
@@ -120,7 +112,7 @@ def create_example_head(side: int) -> FloatArray:
     return example
 
 
-def _resample_nearest(image: FloatArray, shape: Sequence[int]) -> FloatArray:
+def _resample_nearest(image: NDArray[T], shape: Sequence[int]) -> NDArray[T]:
     """Take the nearest voxel, by the centres of the voxels."""
     indices = []
     for old, new in zip(image.shape, shape, strict=True):
@@ -150,8 +142,10 @@ def _keep_largest_component(mask: Mask) -> Mask:
     labels, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
     if not count:
         raise ValueError("no brain in the image")
-    sizes = np.bincount(labels.ravel())
-    return np.asarray(labels == 1 + sizes[1:].argmax())
+    if count == 1:
+        return mask
+    sizes = np.bincount(labels[mask])
+    return np.asarray(labels == sizes.argmax())
 
 
 def fill_holes(mask: Mask) -> Mask:

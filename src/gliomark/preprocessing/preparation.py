@@ -11,7 +11,6 @@ import SimpleITK as sitk
 from gliomark.errors import InputError
 from gliomark.messages import Message, message
 from gliomark.preprocessing.brain_coverage import BrainCoverage, measure_brain_coverage
-from gliomark.preprocessing.deepbet_networks import release_networks
 from gliomark.preprocessing.intensity import normalise_z_score
 from gliomark.preprocessing.missing_data import check_missing_data
 from gliomark.preprocessing.plausibility import (
@@ -105,18 +104,15 @@ def prepare(
         wanted = " + ".join(missing)
         raise InputError(message("sequence-missing", folder=study.source, missing=wanted, found=found))
     reference = sequences[-1]
-    images = {name: reorient_to_axial(study.series[name]) for name in study.series}
     names = _list_required_sequences(study, sequences)
+    images = {name: reorient_to_axial(study.series[name]) for name in names}
     check_orientations_stated(study.series[name] for name in names)
     if not study.spacing_assumed:
         check_fields_of_view(study.series[name] for name in names)
     report_step("align")
-    transforms = _register_to_reference(study, {name: images[name] for name in names}, reference)
+    transforms = _register_to_reference(study, images, reference)
     report_step("strip")
-    try:
-        brain = _find_shared_brain(study, {name: images[name] for name in names}, transforms, sequences)
-    finally:
-        release_networks()
+    brain = _find_shared_brain(study, images, transforms, sequences)
     missing_data_notes = check_missing_data(study, brain.mask, transforms, brain.stripped_sequences)
     report_step("slice")
     grid, slice_indices = create_slice_grid(

@@ -27,11 +27,10 @@ def extract_brain_mask(image: sitk.Image) -> sitk.Image:
     InputError
         If no brain of at least 300 ml is found.
     """
-    array = sitk.GetArrayFromImage(image).astype(np.float32)
-    nifti = nib.Nifti1Image(array.transpose(2, 1, 0), LPS_TO_RAS @ compute_image_affine(image))
-    orientation = nib.io_orientation(nifti.affine)
+    array = sitk.GetArrayViewFromImage(image).astype(np.float32, copy=False)
+    orientation = nib.io_orientation(LPS_TO_RAS @ compute_image_affine(image))
     try:
-        mask = segment_brain(nib.apply_orientation(nifti.get_fdata(dtype=np.float32), orientation))
+        mask = segment_brain(nib.apply_orientation(array.transpose(2, 1, 0), orientation))
     except ValueError as error:
         raise InputError(message("brain-not-found", reason=str(error))) from error
     millilitres = float(mask.sum()) * np.prod(image.GetSpacing()) / 1000
