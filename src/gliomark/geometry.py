@@ -5,14 +5,16 @@ An affine is a ``(4, 4)`` matrix from the index ``(column, row, slice, 1)`` to L
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
-from nibabel.nifti1 import Nifti1Header
 from numpy.typing import NDArray
 
 from gliomark.study import NiftiSpace
+
+if TYPE_CHECKING:
+    from nibabel.nifti1 import Nifti1Header
 
 Affine = NDArray[np.float64]
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # between DICOM's and NIfTI's coordinates, both directions

@@ -113,6 +113,7 @@ def main() -> None:
     requests, reply_pipe = _redirect_standard_streams()
     limits.apply_to_process()
     _prefer_for_oom_kill()
+    sys.modules["requests"] = None  # type: ignore[assignment] # pydicom would load it to download test data
     for module in PRELOADED_MODULES:
         import_module(module)
     progress = _FileProgress()

@@ -2,7 +2,7 @@
 
 from gliomark.reporting.dicom import check_dicom_source, create_dicom_results, write_dicom_results
 from gliomark.reporting.mask_resampling import resample_mask_to_series
-from gliomark.reporting.pdf_report import render_pdf
+from gliomark.reporting.pdf_writer import render_pdf
 from gliomark.reporting.predictions_csv import (
     FailedPatient,
     TableRow,

@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from gliomark.messages import format_percent
-from gliomark.prediction import Prediction
 from gliomark.reporting.pdf_layout import (
     ACCENT_COLOUR,
     BOX_COLOUR,
@@ -47,16 +45,14 @@ from gliomark.reporting.report_contents import (
     MarkerCard,
     ReportContents,
     SliceImage,
-    create_report_contents,
     format_decimals,
     format_signed,
     thin_out,
 )
 from gliomark.reporting.report_texts import Language, get_report_texts
-from gliomark.reporting.result_writer import Writer
 
 if TYPE_CHECKING:
-    from gliomark.reporting.report_input import ReportInput
+    pass
 
 IMAGES_PER_ROW, MAXIMUM_SHEET_IMAGES = (
     12,
@@ -64,13 +60,6 @@ IMAGES_PER_ROW, MAXIMUM_SHEET_IMAGES = (
 )  # contact sheet: images per row, and maximum number of evenly spread images
 # Width of the largest slice image, and the minimum to which it shrinks to fit the rest of a page.
 PANEL_WIDTH, MINIMUM_PANEL_WIDTH = 57.0, 44.0
-
-
-def render_pdf(prediction: Prediction, language: Language = "en") -> bytes:
-    """Render the report as a PDF file."""
-    return render_contents_as_pdf(
-        create_report_contents(prediction, prediction.to_dict(), language), language
-    )
 
 
 def render_contents_as_pdf(contents: ReportContents, language: Language) -> bytes:
@@ -430,17 +419,3 @@ def _write_model_section(pdf: ReportPdf, contents: ReportContents, texts: Simple
     pdf.y += 1
     for name, value in facts:
         write_name_and_value(pdf, [Paragraph(name, 7, SECONDARY_COLOUR)], [Paragraph(value, 7.5)])
-
-
-# ---- blocks -----------------------------------------------------------------------------------------
-
-
-# ---- drawing ----------------------------------------------------------------------------------------
-
-
-def write_pdf_report(report_input: ReportInput, folder: Path) -> None:
-    """Write ``report.pdf``."""
-    (folder / "report.pdf").write_bytes(report_input.pdf)
-
-
-WRITER = Writer("pdf", ("report.pdf",), write_pdf_report)

@@ -7,7 +7,6 @@ from functools import cached_property
 
 from gliomark.isolation import ReadExecutor, run_in_this_process
 from gliomark.prediction import Prediction
-from gliomark.reporting.pdf_report import render_contents_as_pdf
 from gliomark.reporting.report_contents import Document, ReportContents, create_report_contents
 from gliomark.reporting.report_texts import Language
 
@@ -43,4 +42,6 @@ class ReportInput:
     @cached_property
     def pdf(self) -> bytes:
         """The report as a PDF file."""
+        from gliomark.reporting.pdf_report import render_contents_as_pdf  # loads libraries for fonts
+
         return render_contents_as_pdf(self.contents, self.language)

@@ -11,7 +11,7 @@ from gliomark.files import atomic_folder, convert_write_errors
 from gliomark.isolation import ReadExecutor, run_in_this_process
 from gliomark.messages import message
 from gliomark.prediction import Prediction
-from gliomark.reporting import html_report, nifti_mask, pdf_report, png_masks, prediction_json
+from gliomark.reporting import html_report, nifti_mask, pdf_writer, png_masks, prediction_json
 from gliomark.reporting.dicom import results as dicom_results
 from gliomark.reporting.report_input import ReportInput
 from gliomark.reporting.report_texts import Language
@@ -24,7 +24,7 @@ WRITERS: Mapping[str, Writer] = {
         html_report.WRITER,
         png_masks.WRITER,
         nifti_mask.WRITER,
-        pdf_report.WRITER,
+        pdf_writer.WRITER,
         dicom_results.WRITER,
     )
 }

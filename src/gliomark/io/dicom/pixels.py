@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from scipy import ndimage
 
 from gliomark.errors import GliomarkError, InputError
 from gliomark.io.dicom.dataset_reader import InflatedSizeError, read_dataset
@@ -479,6 +478,8 @@ def _compute_padding_mask(
     others = values[~is_padding]
     if is_padding.all() or not others.size or others.min() > high or others.max() < low:
         return np.asarray(is_padding)
+    from scipy import ndimage  # takes long to load, and few images have padding
+
     labels, _ = ndimage.label(is_padding)
     border_labels = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     return np.asarray(is_padding & np.isin(labels, np.unique(border_labels)))

@@ -10,22 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from highdicom import UID
-from pydicom.dataset import Dataset
-
 from gliomark.prediction import Prediction
-from gliomark.reporting.dicom.encapsulated_pdf import create_encapsulated_pdf
-from gliomark.reporting.dicom.lesion_segmentation import create_lesion_segmentation
-from gliomark.reporting.dicom.source_headers import check_dicom_source, read_source_headers
-from gliomark.reporting.dicom.structured_report import create_structured_report
-from gliomark.reporting.mask_resampling import resample_mask_to_source_images, select_reference_sequence
-from gliomark.reporting.pdf_report import render_pdf
+from gliomark.reporting.dicom.source_headers import check_dicom_source
 from gliomark.reporting.report_texts import Language
 from gliomark.reporting.result_writer import Writer
-from gliomark.study import MRSequence
 
 if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
     from gliomark.reporting.report_input import ReportInput
 
 DICOM_FILES = ("segmentation.dcm", "report.dcm", "report_pdf.dcm")
@@ -57,12 +49,15 @@ def create_dicom_results(
     InputError
         If the images were not read from DICOM, or the files lack a UID that the results need.
     """
+    from gliomark.reporting.dicom.datasets import create_datasets  # loads highdicom, for half a second
+
     check_dicom_source(prediction.study)
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
         )  # highdicom warns about names such as 王伟, which are copied as the hospital wrote them
-        return _create_datasets(prediction, language, pdf)
+        datasets = zip(DICOM_FILES, create_datasets(prediction, language, pdf), strict=True)
+        return {file: dataset for file, dataset in datasets if dataset is not None}
 
 
 def write_dicom_results(
@@ -76,32 +71,6 @@ def write_dicom_results(
     for name, dataset in results.items():
         dataset.save_as(folder / name, enforce_file_format=True)
     return list(results)
-
-
-def _create_datasets(prediction: Prediction, language: Language, pdf: bytes | None) -> Mapping[str, Dataset]:
-    name = select_reference_sequence(prediction)
-    headers = read_source_headers(prediction.study.series[name])
-    other_datasets = [
-        one
-        for n in _list_shown_sequences(prediction)
-        if n != name
-        for one in _read_sequence_datasets(prediction, n)
-    ]
-    mask, tracking = resample_mask_to_source_images(prediction, name), UID()
-    segmentation = create_lesion_segmentation(prediction, headers, mask, tracking) if np.any(mask) else None
-    report = create_structured_report(prediction, headers, other_datasets, segmentation, tracking, language)
-    document = create_encapsulated_pdf(prediction, headers, pdf or render_pdf(prediction, language))
-    datasets_by_file = zip(DICOM_FILES, (segmentation, report, document), strict=True)
-    return {file: dataset for file, dataset in datasets_by_file if dataset is not None}
-
-
-def _read_sequence_datasets(prediction: Prediction, sequence: MRSequence) -> tuple[Dataset, ...]:
-    return read_source_headers(prediction.study.series[sequence]).datasets
-
-
-def _list_shown_sequences(prediction: Prediction) -> list[MRSequence]:
-    """Return the sequences that the networks used."""
-    return [name for name in prediction.study.series if name in prediction.stack.images]
 
 
 def _write_dicom_folder(report_input: ReportInput, folder: Path) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from highdicom import UID
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import MRImageStorage
@@ -93,6 +92,8 @@ def create_series_attributes(
     prediction: Prediction, series_number: int, description: str
 ) -> Mapping[str, Any]:
     """Return highdicom's keyword arguments for a new series with one instance, and for the software."""
+    from highdicom import UID  # takes half a second to load
+
     return {
         "series_instance_uid": UID(),
         "series_number": series_number,
