@@ -10,6 +10,7 @@ from gliomark.messages import message
 from gliomark.preprocessing.intensity import clip_outliers
 
 MAX_SAMPLED_VOXELS = 60_000
+MAX_VOXELS = 4_000_000  # of thick slices; a volume of 1 mm has more
 
 
 def register_rigidly(fixed: sitk.Image, moving: sitk.Image, seed: int = 1) -> sitk.Transform:
@@ -47,8 +48,8 @@ def _optimise_coarse_levels(
 ) -> None:
     """Optimise the two coarse levels over the whole field of view; ``transform`` is changed in place."""
     method = _create_registration_method()
-    method.SetMetricSamplingPercentagePerLevel([0.5, 0.2], seed)
-    method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 60, relaxationFactor=0.6)
+    method.SetMetricSamplingPercentagePerLevel([0.25, 0.1], seed)
+    method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-2, 60, relaxationFactor=0.6)
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetShrinkFactorsPerLevel([4, 2])
     method.SetSmoothingSigmasPerLevel([3.0, 1.5])
@@ -62,6 +63,9 @@ def _refine_finest_level(fixed: sitk.Image, moving: sitk.Image, transform: sitk.
     method = _create_registration_method()
     method.SetMetricSamplingPercentage(min(1.0, MAX_SAMPLED_VOXELS / fixed.GetNumberOfPixels()), seed)
     method.SetMetricFixedMask(_create_head_mask(fixed))
+    # Powell's method needs no gradients, which take as long as its search
+    method.MetricUseFixedImageGradientFilterOff()
+    method.MetricUseMovingImageGradientFilterOff()
     method.SetOptimizerAsPowell(
         numberOfIterations=5,
         maximumLineIterations=12,
@@ -93,8 +97,12 @@ def _create_head_mask(image: sitk.Image) -> sitk.Image:
 
 def _shrink_to_resolution(image: sitk.Image, finest_mm: float = 1.4) -> sitk.Image:
     """Shrink axes that are finer than needed, so that a 1 mm volume takes no longer than thick slices."""
-    factors = [max(1, round(finest_mm / spacing)) for spacing in image.GetSpacing()]
-    result: sitk.Image = sitk.BinShrink(image, factors)
+    spacing, size = np.array(image.GetSpacing()), np.array(image.GetSize())
+    factors = np.maximum(1, np.round(finest_mm / spacing)).astype(int)
+    while np.prod(size / factors) > MAX_VOXELS:
+        shrunk_spacing = spacing * factors
+        factors[shrunk_spacing < 1.25 * shrunk_spacing.min()] += 1
+    result: sitk.Image = sitk.BinShrink(image, factors.tolist())
     return result
 
 
