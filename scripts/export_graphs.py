@@ -1,6 +1,8 @@
-"""Write the graphs without weights of all networks and recipes, which let predictions run without PyTorch.
+"""Write the graphs that let predictions run without PyTorch.
 
-After a change of a network: ``python -m scripts.export_graphs``. A test checks that the graphs are current.
+These are the graphs without weights of all networks and recipes, and deepbet's networks with their weights. After a
+change of a network: ``python -m scripts.export_graphs``, or with the network's name to renew only its graphs. A test
+checks that the graphs are current.
 """
 
 from __future__ import annotations
@@ -35,10 +37,18 @@ from gliomark.models.registry import (
 )
 from gliomark.models.shipped_weights import SHIPPED_MODELS
 from gliomark.pipeline import load_weights_by_name
+from gliomark.preprocessing.deepbet_networks import (
+    COARSE_SIDE,
+    FINE_SIDE,
+    GRAPH_FOLDER,
+    build_deepbet_network,
+    create_example_head,
+)
 from gliomark.training.markers import create_marker_config
 from gliomark.training.segmentation import create_segmentation_config
 
-GRAPHS = Path(__file__).resolve().parents[1] / "src/gliomark/models/graphs"
+PACKAGE = Path(__file__).resolve().parents[1] / "src/gliomark"
+GRAPHS, DEEPBET_GRAPHS = PACKAGE / "models/graphs", PACKAGE / GRAPH_FOLDER
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +91,9 @@ def main() -> None:
         path = write_packaged_graph(GRAPHS, exported.record, exported.input_shape, export_graph(exported))
         written.add(path)
         print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB", file=sys.stderr)
+    for name, side in (("bbox_model", COARSE_SIDE), ("model", FINE_SIDE)):
+        if sys.argv[1:] in ([], ["deepbet"]):
+            export_deepbet_network(name, side)
     if not sys.argv[1:]:
         for path in set(GRAPHS.glob("*.zip")) - written:
             path.unlink()
@@ -172,6 +185,14 @@ def export_graph(exported: ExportedNetwork) -> PackagedGraph:
         exported.size_multiple,
         exported.vector_length,
     )
+
+
+def export_deepbet_network(name: str, side: int) -> None:
+    """Convert one of deepbet's networks, for images of this number of voxels per axis."""
+    inputs = [create_example_head(side)]
+    source = NetworkSource(name, "", lambda: build_deepbet_network(name), lambda: inputs)
+    model = trace_network(source.build(), inputs, source)
+    openvino.save_model(model, DEEPBET_GRAPHS / f"{name}.xml", compress_to_fp16=False)
 
 
 def _randomise_weights(network: nn.Module) -> nn.Module:

@@ -1,15 +1,16 @@
 """Find the brain in a head image with the two networks of deepbet (Fisch et al. 2024, MIT licence).
 
 The first network finds the brain's box in the whole image at 128 voxels per axis; the second segments the box at 256.
-The steps around the networks are those of deepbet 1.0; the weights are read from the installed package.
+The steps around the networks are those of deepbet 1.0. The networks are shipped as OpenVINO graphs, which
+``scripts/export_graphs.py`` writes from deepbet's package; with PyTorch as the engine, the package itself is read.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from importlib import resources
 from importlib.metadata import distribution
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -19,8 +20,10 @@ from scipy import ndimage
 from gliomark.engines import EngineNetwork, NetworkSource, load_network
 
 if TYPE_CHECKING:
+    import openvino
     from torch import nn
 
+GRAPH_FOLDER = "preprocessing/deepbet"
 COARSE_SIDE, FINE_SIDE = 128, 256  # voxels
 BOX_MARGIN = np.float32(0.1)  # of the box's size, on each side
 MIN_PLANE_SHARE = 0.02  # planes with less brain lie outside the box
@@ -70,33 +73,53 @@ def _predict_brain(network_name: str, image: FloatArray, low: np.float32, high: 
 
 
 def _load_deepbet_network(name: str, side: int) -> EngineNetwork:
-    file = _find_weights_file(name)
+    topology, constants = (
+        (resources.files("gliomark") / GRAPH_FOLDER / f"{name}.{kind}").read_bytes()
+        for kind in ("xml", "bin")
+    )
 
-    def build() -> nn.Module:
-        import torch
+    def read_graph() -> openvino.Model:
+        from gliomark.engines.openvino_library import openvino
 
-        class BrainProbability(torch.nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.network = torch.jit.load(file)
+        return openvino.Core().read_model(topology, constants)
 
-            def forward(self, image: torch.Tensor) -> torch.Tensor:
-                probability: torch.Tensor = self.network(image)[:, 1]
-                return probability
-
-        # compiled, so that the conversion does not have to run it on the whole volume
-        scripted: nn.Module = torch.jit.script(BrainProbability().eval())
-        return scripted
-
-    def create_inputs() -> list[FloatArray]:
-        return [create_example_head(side)]
-
-    key = f"brain probability of {hashlib.sha256(file.read_bytes()).hexdigest()}"
-    return load_network(NetworkSource(f"deepbet-{name}", key, build, create_inputs, TOLERANCE))
+    source = NetworkSource(
+        f"deepbet-{name}",
+        f"brain probability of {hashlib.sha256(topology + constants).hexdigest()}",
+        lambda: build_deepbet_network(name),
+        lambda: [create_example_head(side)],
+        TOLERANCE,
+        read_graph=read_graph,
+    )
+    return load_network(source)
 
 
-def _find_weights_file(name: str) -> Path:
-    return Path(str(distribution("deepbet").locate_file(f"data/models/{name}.pt")))
+def build_deepbet_network(name: str) -> nn.Module:
+    """Build a network of deepbet's package in PyTorch: "bbox_model" at 128 voxels per axis, "model" at 256.
+
+    It returns the brain's probability ``(1, side, side, side)`` of an image ``(1, 1, side, side, side)``.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If PyTorch or deepbet is not installed.
+    """
+    import torch
+
+    file = distribution("deepbet").locate_file(f"data/models/{name}.pt")
+
+    class BrainProbability(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = torch.jit.load(str(file))
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            probability: torch.Tensor = self.network(image)[:, 1]
+            return probability
+
+    # compiled, so that a conversion does not have to run it on the whole volume
+    scripted: nn.Module = torch.jit.script(BrainProbability().eval())
+    return scripted
 
 
 def create_example_head(side: int) -> FloatArray:
