@@ -19,7 +19,6 @@ from gliomark.study import MRSequence, Segmentation, SliceStack
 
 BATCH_SIZE = 8
 SEQUENCE_RULES = ("joint", "union", "single")
-MARGIN_PIXELS = 6  # around the brain, where a network sees the whole brain at once
 
 FloatArray = NDArray[np.float32]
 
@@ -53,8 +52,8 @@ class Segmenter:
         Components with less than this share of the largest component's summed probability are removed (1 keeps only
         the largest).
     size_multiple
-        The network sees the whole brain at once, in a window whose sides are a multiple of this number of its pixels;
-        None: tiles of the size of training, see ``models.entries.SegmentationEntry``.
+        The network sees also a brain that is larger than a tile at once, in a window whose sides are multiples of this
+        number of its pixels; None: in overlapping tiles, see ``models.entries.SegmentationEntry``.
 
     Raises
     ------
@@ -118,8 +117,9 @@ class Segmenter:
                 self.pooling_factor,
                 self.uses_mirroring,
                 self.size_multiple,
+                self.neighbour_slices,
             )
-            for images in self.build_inputs(stack)
+            for images in build_samples(stack, self.sequences, self.rule == "joint")
         ]
         # union of the masks: a missed lesion is worse than extra background (method.md, section 5)
         values: FloatArray = np.maximum.reduce(probabilities)
@@ -182,6 +182,7 @@ def predict_lesion_probability(
     pooling_factor: float = 1,
     uses_mirroring: bool = False,
     size_multiple: int | None = None,
+    neighbour_slices: int = 0,
 ) -> FloatArray:
     """Predict the lesion probability, 0 to 1, of every pixel; logits are averaged where tiles overlap.
 
@@ -203,7 +204,7 @@ def predict_lesion_probability(
         The tile is averaged over pooling_factor x pooling_factor pixels for the network; the logits are upsampled.
     uses_mirroring
         Average the outputs for the tile and for its mirror image.
-    size_multiple
+    size_multiple, neighbour_slices
         See ``Segmenter``.
 
     Returns
@@ -217,21 +218,17 @@ def predict_lesion_probability(
         np.zeros((len(images), height, width), np.float32),
         np.zeros((height, width), np.float32),
     )
-    if size_multiple is None:
-        windows = compute_tiles(brain, tile_size, pooling_factor)
-    else:
-        windows = [compute_brain_window(brain, tile_size / round(tile_size / pooling_factor), size_multiple)]
-    for window in windows:
+    for window in compute_windows(brain, tile_size, pooling_factor, size_multiple):
         rows, columns = _clip_range(window.rows, height), _clip_range(window.columns, width)
         target = (slice(rows.start, rows.stop), slice(columns.start, columns.stop))
         inner = (
             slice(rows.start - window.rows.start, rows.stop - window.rows.start),
             slice(columns.start - window.columns.start, columns.stop - window.columns.start),
         )
+        theta = compute_theta(window.rows, window.columns, height, width)
+        views = add_neighbour_slices(_extract_views(images, window, rows, columns), neighbour_slices)
         for start in range(0, len(images), BATCH_SIZE):
-            views = _extract_views(images[start : start + BATCH_SIZE], window, rows, columns)
-            theta = compute_theta(window.rows, window.columns, height, width)
-            found = _predict_log_odds(network, views, theta, uses_mirroring)
+            found = _predict_log_odds(network, views[start : start + BATCH_SIZE], theta, uses_mirroring)
             log_odds[start : start + BATCH_SIZE][(..., *target)] += _enlarge(found, window)[(..., *inner)]
         coverage[target] += 1
     log_odds /= np.maximum(coverage, 1)
@@ -293,12 +290,21 @@ def _predict_log_odds(
     return log_odds
 
 
-def compute_tiles(brain: NDArray[Any], tile_size: int, pooling_factor: float) -> list[Window]:
-    """Return the tiles in which a network sees the slices of a brain ``(S, H, W)``."""
+def compute_windows(
+    brain: NDArray[Any], tile_size: int, pooling_factor: float, size_multiple: int | None
+) -> list[Window]:
+    """Return the windows in which a network sees the slices of a brain ``(S, H, W)``.
+
+    One central tile if it contains the whole brain; otherwise one larger window if the network has a
+    ``size_multiple``, and else four tiles.
+    """
     side = round(tile_size / pooling_factor)
+    corners = compute_tile_corners(brain, tile_size)
+    if len(corners) > 1 and size_multiple is not None:
+        return [compute_brain_window(brain, tile_size, side, size_multiple)]
     return [
         Window(range(t, t + tile_size), range(s, s + tile_size), side, side, tile_size / side)
-        for t, s in compute_tile_corners(brain, tile_size)
+        for t, s in corners
     ]
 
 
@@ -315,20 +321,22 @@ def compute_tile_corners(brain: NDArray[Any], tile_size: int) -> list[tuple[int,
     return [(t, s) for t in (0, height - tile_size) for s in (0, width - tile_size)]
 
 
-def compute_brain_window(brain: NDArray[Any], pixels_per_sample: float, size_multiple: int) -> Window:
-    """Return the window that contains the whole brain ``(S, H, W)`` with a margin, centred on it.
+def compute_brain_window(brain: NDArray[Any], tile_size: int, side: int, size_multiple: int) -> Window:
+    """Return the central window that contains the whole brain ``(S, H, W)`` and at least a tile.
 
-    Its sides are the smallest multiples of ``size_multiple`` pixels of the network.
+    side: the network's pixels along a tile. The window's sides are the smallest multiples of ``size_multiple`` of the
+    network's pixels.
     """
+    pixels_per_sample = tile_size / side
     ranges, sampled = [], []
     for axis in (1, 2):
+        length = brain.shape[axis]
         occupied = np.flatnonzero(brain.any(axis=(0, 3 - axis)))
-        first, end = (int(occupied[0]), int(occupied[-1]) + 1) if len(occupied) else (0, brain.shape[axis])
-        needed = (end - first + 2 * MARGIN_PIXELS) / pixels_per_sample
-        samples = size_multiple * max(1, int(np.ceil(needed / size_multiple)))
-        length = int(np.ceil(samples * pixels_per_sample - 1e-9))
-        start = (first + end - length) // 2
-        ranges.append(range(start, start + length))
+        # twice the distance from the centre to the farther end
+        needed = max(2 * int(occupied[-1]) + 2 - length, length - 2 * int(occupied[0]), tile_size)
+        samples = size_multiple * int(np.ceil(needed / pixels_per_sample / size_multiple - 1e-9))
+        pixels = int(np.ceil(samples * pixels_per_sample - 1e-9))
+        ranges.append(range((length - pixels) // 2, (length - pixels) // 2 + pixels))
         sampled.append(samples)
     return Window(ranges[0], ranges[1], sampled[0], sampled[1], pixels_per_sample)
 

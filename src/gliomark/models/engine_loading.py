@@ -57,6 +57,8 @@ def load_segmentation_engine(
     channels, side = weights.card.input_channels, round(use.tile / use.pool)
     graph = find_packaged_graph(use.network, (channels, side, side))
     size_multiple = _get_size_multiple(weights) if graph is None else graph.size_multiple
+    if size_multiple is not None and side % size_multiple:
+        graph, size_multiple = None, None  # the graph takes only multiples
     tensors = weights.get_tensors(SEGMENTATION_PART)
     source = NetworkSource(
         "segmentation",

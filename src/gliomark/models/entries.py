@@ -158,8 +158,8 @@ class SegmentationEntry(NetworkEntry[S]):
     uses_prior_weight
         Whether the FPG weights the loss.
     size_multiple
-        A convolutional network that was trained on tiles and may see the whole brain at once; its input then has a
-        multiple of this number of rows and columns. None: the network sees tiles of the size of training.
+        A convolutional network that was trained on tiles and may see a larger brain at once; its input then has a
+        multiple of this number of rows and columns. None: the network sees a larger brain in four tiles.
     """
 
     build: Callable[[S, Tensor | None], nn.Module]
