@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -9,6 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +26,7 @@ from gliomark.inference.fusion import (
     select_deciding_slices,
 )
 from gliomark.inference.segmenter import Segmenter, select_sequences
-from gliomark.inference.slice_classifier import SliceClassifier
+from gliomark.inference.slice_classifier import ScoredSlices, SliceClassifier, SliceFeatures
 from gliomark.io.masks.supplied_masks import SuppliedMask, find_supplied_mask
 from gliomark.isolation import ReadExecutor, run_in_this_process
 from gliomark.messages import Message, find_level_message, find_message_for_text, format_percent, message
@@ -488,6 +491,9 @@ def predict_prepared(
 ) -> Prediction:
     """Predict from a prepared study, see ``predict`` for the other parameters and the errors.
 
+    The networks run once for a prepared study, model and mask: their results are kept as long as the study itself, so
+    that another age, sex, finding or fusion rule is answered at once.
+
     Parameters
     ----------
     prepared
@@ -506,11 +512,8 @@ def predict_prepared(
     study, stack = prepared.study, prepared.stack
     check_prediction_arguments(study, clinical, fusion, has_enhancing_focus)
     notify("outline")
-    segmentation = (
-        _segment_by_network(prepared, model)
-        if reader_mask is None
-        else _create_reader_segmentation(reader_mask)
-    )
+    results = _find_network_results(prepared, model, reader_mask)
+    segmentation = results.segmentation
     areas = segmentation.mask.sum(axis=(1, 2)) * stack.pixel_area_mm2
     warnings, marker_predictions = list(prepared.warnings), []
     if not areas.any():
@@ -526,9 +529,10 @@ def predict_prepared(
         if reason is not None:
             marker_prediction = replace(marker_prediction, warnings=(reason,))
         elif areas.any():
-            marker_prediction = _predict_marker(
-                marker_prediction, card, classifier, stack, segmentation, clinical, fusion
-            )
+            if name not in results.features:
+                results.features[name] = classifier.compute_features(stack, segmentation.mask)
+            scored_slices = classifier.score_features(results.features[name], clinical)
+            marker_prediction = _predict_marker(marker_prediction, card, scored_slices, stack, fusion)
         marker_predictions.append(
             _apply_reader_finding(marker_prediction, card, has_enhancing_focus, bool(areas.any()))
         )
@@ -554,7 +558,52 @@ def predict_prepared(
     )
 
 
-# ---- segmentation -----------------------------------------------------------------------------------
+# ---- results of the networks ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _NetworkResults:
+    """What the networks of a model computed for a prepared study and a mask; features: by marker, added when needed."""
+
+    segmentation: Segmentation
+    features: dict[str, SliceFeatures]
+
+
+_ResultKey = tuple[str, str, str, str]
+_NETWORK_RESULTS: WeakKeyDictionary[PreparedStudy, dict[_ResultKey, _NetworkResults]] = WeakKeyDictionary()
+
+
+def _find_network_results(
+    prepared: PreparedStudy, model: Model, reader_mask: NDArray[np.bool_] | None
+) -> _NetworkResults:
+    """Return what has been computed before for the same images, or segment the lesion.
+
+    Kept are the results of the network's mask and of one reader's mask.
+    """
+    kept = _NETWORK_RESULTS.setdefault(prepared, {})
+    stack = prepared.stack
+    images_hash = _hash_arrays(*stack.images.values(), stack.brain)
+    mask_hash = "" if reader_mask is None else _hash_arrays(reader_mask)
+    key = (model.sha256, model.device, images_hash, mask_hash)
+    if key not in kept:
+        segmentation = (
+            _segment_by_network(prepared, model)
+            if reader_mask is None
+            else _create_reader_segmentation(reader_mask)
+        )
+        for array in (segmentation.mask, segmentation.probability):
+            array.setflags(write=False)  # later predictions share them
+        for other in [one for one in kept if one[:3] != key[:3] or (one[3] and mask_hash)]:
+            del kept[other]
+        kept[key] = _NetworkResults(segmentation, {})
+    return kept[key]
+
+
+def _hash_arrays(*arrays: NDArray[Any]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def _segment_by_network(prepared: PreparedStudy, model: Model) -> Segmentation:
@@ -566,7 +615,7 @@ def _segment_by_network(prepared: PreparedStudy, model: Model) -> Segmentation:
 
 def _create_reader_segmentation(reader_mask: NDArray[np.bool_]) -> Segmentation:
     """Create a segmentation from a reader's mask; its probability is 0 or 1."""
-    return Segmentation(reader_mask.astype(np.float32), reader_mask, READER_SEGMENTATION_RULE)
+    return Segmentation(reader_mask.astype(np.float32), reader_mask.copy(), READER_SEGMENTATION_RULE)
 
 
 def _build_no_lesion_message(segmentation: Segmentation, stack: SliceStack) -> str:
@@ -603,15 +652,13 @@ def _find_withholding_reason(card: MarkerCard, stand_ins: Mapping[MRSequence, MR
 def _predict_marker(
     empty_prediction: MarkerPrediction,
     card: MarkerCard,
-    classifier: SliceClassifier,
+    scored_slices: ScoredSlices,
     stack: SliceStack,
-    segmentation: Segmentation,
-    clinical: ClinicalData,
     fusion: FusionRule,
 ) -> MarkerPrediction:
     """Predict a validated marker of a patient with a lesion."""
     assert card.validation is not None
-    slices, probabilities, contributions = classifier.score(stack, segmentation.mask, clinical)
+    slices, probabilities, contributions = scored_slices
     deciding_positions = select_deciding_slices(slices.neighbour_index, slices.area_mm2, fusion)
     probability = fuse_probabilities(slices.neighbour_index, slices.area_mm2, list(probabilities), fusion)
     scores = tuple(

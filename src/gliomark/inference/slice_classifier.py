@@ -14,6 +14,7 @@ from gliomark.engines import EngineNetwork
 from gliomark.errors import WeightsError
 from gliomark.messages import message
 from gliomark.models.card import TreeFeatures
+from gliomark.models.lightgbm_trees import LESION_FEATURE_COUNT
 from gliomark.study import ClinicalData, MRSequence, SliceStack
 
 if TYPE_CHECKING:
@@ -49,6 +50,17 @@ class ScoredSlices(NamedTuple):
     slices: LesionSlices
     probability: NDArray[np.float64]
     contributions: NDArray[np.float64]
+
+
+class SliceFeatures(NamedTuple):
+    """What a network computes for a patient's lesion slices, whatever age and sex: see the functions of these names.
+
+    vectors ``(S, D + 1)``; lesion_features ``(S, 9)``.
+    """
+
+    slices: LesionSlices
+    vectors: NDArray[np.float32]
+    lesion_features: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +103,28 @@ class SliceClassifier:
         WeightsError
             If a result is not finite.
         """
+        return self.score_features(self.compute_features(stack, mask), clinical)
+
+    def compute_features(self, stack: SliceStack, mask: NDArray[np.bool_]) -> SliceFeatures:
+        """Run the network on the lesion slices of the prepared images; mask ``(slice, row, column)``."""
         slices = select_prediction_slices(stack, mask)
         if not slices.index:
-            return ScoredSlices(slices, np.empty(0), np.empty((0, 2)))
+            return SliceFeatures(slices, np.empty((0, 1), np.float32), np.empty((0, LESION_FEATURE_COUNT)))
         images, lesion = extract_lesion_slices(stack, mask, slices, self.sequences)
         vectors = compute_image_vectors(self.network, images, lesion, self.crop_size)
-        lesion_features = compute_lesion_features(images, lesion, slices.area_mm2)
+        return SliceFeatures(slices, vectors, compute_lesion_features(images, lesion, slices.area_mm2))
+
+    def score_features(self, features: SliceFeatures, clinical: ClinicalData) -> ScoredSlices:
+        """Compute what ``score`` computes from the result of ``compute_features``.
+
+        Raises
+        ------
+        WeightsError
+            If a result is not finite.
+        """
+        slices, vectors, lesion_features = features
+        if not slices.index:
+            return ScoredSlices(slices, np.empty(0), np.empty((0, 2)))
         table = build_tree_columns(
             vectors, lesion_features, self.tree_features, clinical.age, clinical.sex, self.age_cut
         )

@@ -22,7 +22,7 @@ import hashlib
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, fields, make_dataclass
 from io import BytesIO
@@ -201,6 +201,14 @@ class StudyStore:
         from gliomark.pipeline import PreparedStudy
 
         return _load_record(self.get_study_folder(study_id), "prepared", PreparedStudy)
+
+    def get_prepared_version(self, study_id: str) -> tuple[int, int]:
+        """Return what changes when another prepared study is saved: inode and time of its file; zeros without one."""
+        file = self.get_study_folder(study_id) / "prepared.json"
+        with suppress(FileNotFoundError):
+            status = file.stat()
+            return status.st_ino, status.st_mtime_ns
+        return 0, 0
 
     def save_prediction(self, study_id: str, job_id: str, prediction: Prediction) -> None:
         """Save a prediction and its mask; its study and stack are already stored."""

@@ -90,6 +90,7 @@ class Worker:
         self.store, self.model_files, self.trust = StudyStore(data_folder), model_files, trust
         self.device = device
         self.reader_pool = ReaderPool()
+        self._last_prepared: tuple[object, Any] | None = None
 
     @cached_property
     def models(self) -> dict[str, Any]:
@@ -154,7 +155,7 @@ class Worker:
         """
         from gliomark.pipeline import predict_prepared
 
-        job_request, prepared = job.request, self.store.load_prepared(job.study_id)
+        job_request, prepared = job.request, self._load_prepared(job.study_id)
         if job.prepared_model_sha256 != model.sha256:
             raise WeightsError(message("other-weights"))
         outline = None
@@ -181,6 +182,13 @@ class Worker:
         report_progress(STEP_MESSAGES["write"], 0.95)
         self.store.save_prediction(job.study_id, job.id, prediction)
         return prediction.to_dict()
+
+    def _load_prepared(self, study_id: str) -> Any:
+        """Load a prepared study; the last one stays in memory, with which the results of the networks are kept."""
+        key = (study_id, self.store.get_prepared_version(study_id))
+        if self._last_prepared is None or self._last_prepared[0] != key:
+            self._last_prepared = (key, self.store.load_prepared(study_id))
+        return self._last_prepared[1]
 
     def explain(self, job: WorkerJob, model: Any, report_progress: ProgressCallback) -> None:
         """Save a marker's Grad-CAM map on the slices that decided the result, as one PNG beside the prediction.
