@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from gliomark.preprocessing import prepare
-from gliomark.preprocessing.registration import register_rigidly
+from gliomark.preprocessing.registration import _shrink_to_resolution, register_rigidly
 from gliomark.preprocessing.resampling import compute_transform_matrix, reorient_to_axial
 from gliomark.study import MRSequence, Study
 
@@ -40,6 +41,28 @@ def test_a_known_displacement_is_recovered(make_brain_series, brain_points, degr
         transform_points(found, brain_points) - transform_points(np.linalg.inv(truth), brain_points), axis=1
     )
     assert error.mean() < 0.7 and error.max() < 2
+
+
+def test_a_volume_of_1_mm_is_registered_as_exactly_as_thick_slices(make_brain_series, brain_points) -> None:
+    truth = create_pose((2, -3, 5), (6, -3, 2))
+    fixed = reorient_to_axial(make_brain_series((1.0, 1.0, 1.0), (130, 190, 170)))
+    moving = reorient_to_axial(make_brain_series((1.8, 1.8, 4.4), (32, 110, 104), pose=truth, contrast=True))
+    found = compute_transform_matrix(register_rigidly(fixed, moving))
+    error = transform_points(found, brain_points) - transform_points(np.linalg.inv(truth), brain_points)
+    assert np.linalg.norm(error, axis=1).mean() < 0.7
+
+
+@pytest.mark.parametrize("spacing, size, shrunk_size", [
+    ((0.98, 0.98, 6.0), (256, 256, 26), (256, 256, 26)),
+    ((0.45, 0.45, 5.0), (512, 512, 30), (170, 170, 30)),
+    ((0.98, 0.98, 1.0), (248, 256, 176), (124, 128, 88)),
+    ((1.0, 1.0, 3.0), (256, 256, 90), (128, 128, 90)),
+    ((1.0, 1.0, 1.0), (150, 150, 150), (150, 150, 150)),
+])  # fmt: skip
+def test_images_are_shrunk_to_the_resolution_of_registration(spacing, size, shrunk_size) -> None:
+    image = sitk.Image(size, sitk.sitkUInt8)
+    image.SetSpacing(spacing)
+    assert _shrink_to_resolution(image).GetSize() == shrunk_size
 
 
 def set_one_voxel(image: np.ndarray, value: float) -> None:

@@ -55,8 +55,10 @@ def replace_two_class_softmax(model: openvino.Model) -> None:
     """
     for softmax in model.get_ordered_ops():
         gather = _find_second_class(softmax)
-        scores = softmax.input_value(0).get_node() if gather else None
-        if gather is None or scores.get_type_name() != "Add":
+        if gather is None:
+            continue
+        scores = softmax.input_value(0).get_node()
+        if scores.get_type_name() != "Add":
             continue
         upsampling, bias = scores.input_value(0).get_node(), scores.input_value(1).get_node()
         if bias.get_type_name() != "Constant" or not _enlarges_without_overlap(upsampling):

@@ -199,7 +199,8 @@ def _find_shared_brain(
     resampled_mask = resample(sitk.Cast(mask, sitk.sitkFloat32), reference, transforms[brain_sequence], 0.0)
     shared_mask = sitk.Cast(resampled_mask >= 0.5, sitk.sitkUInt8)
     for name in sequences[:-1]:
-        field = sitk.Cast(images[name] * 0 + 1, sitk.sitkUInt8)
+        field = sitk.Image(images[name].GetSize(), sitk.sitkUInt8) + 1
+        field.CopyInformation(images[name])
         shared_mask = shared_mask & resample(
             field, reference, transforms[name], 0.0, sitk.sitkNearestNeighbor
         )
