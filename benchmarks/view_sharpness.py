@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gliomark.cohort.store import Cohort
 from gliomark.experiments.result_files import write_table
-from gliomark.inference.segmenter import downsample_by_averaging
+from gliomark.models.network_io import downsample_by_averaging
 from gliomark.study import MRSequence
 from gliomark.training.augmentation import (
     GENTLE_AUGMENTATION,

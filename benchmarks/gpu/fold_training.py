@@ -258,7 +258,8 @@ def predict_segmentations(
         tile_count, grades = torch.zeros(height, width, device=device), []
         for top, left in compute_tile_corners(patient.brain, tile):
             window = (..., slice(top, top + tile), slice(left, left + tile))
-            theta = compute_tile_theta(top, left, tile, height, width).to(device)
+            position = compute_theta(range(top, top + tile), range(left, left + tile), height, width)
+            theta = torch.from_numpy(position).to(device)
             outline, grade = _predict_logits(lane, images[window], theta)
             logits[window] += outline
             tile_count[window] += 1

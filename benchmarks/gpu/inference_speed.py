@@ -11,7 +11,7 @@ import argparse
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -23,11 +23,10 @@ from torch.nn import functional as F
 
 from gliomark.inference.segmenter import (
     add_neighbour_slices,
-    compute_tile_theta,
-    downsample_by_averaging,
+    compute_theta,
     remove_small_components,
 )
-from gliomark.models.network_io import build_mix_input
+from gliomark.models.network_io import build_mix_input, downsample_by_averaging
 from gliomark.models.published.kinet import KiNetSettings, build_kinet
 from gliomark.models.published.mignet import MIGNetSettings, build_mignet
 from gliomark.models.registry import (
@@ -103,20 +102,18 @@ class ShippedModel:
     def __init__(self, path: Path, device: torch.device) -> None:
         weights = load_weights(path)
         self.segmentation_settings = weights.card.segmentation
-        network = build_segmentation_network(
-            parse_segmentation_settings(self.segmentation_settings["network"])
-        )
-        network.load_state_dict(weights.get_tensors("segmentation"))
+        network = build_segmentation_network(parse_segmentation_settings(self.segmentation_settings.network))
+        network.load_state_dict(_to_tensors(weights.get_tensors("segmentation")))
         self.segmentation_network, self.device = network.eval().to(device), device
         self.markers = [self._build_marker_network(weights, name, device) for name in weights.card.markers]
-        self.crop = next(iter(weights.card.markers.values())).architecture["crop"]
+        self.crop = next(iter(weights.card.markers.values())).architecture.crop
 
     def _build_marker_network(self, weights, name: str, device: torch.device) -> nn.Module:
         tensors = weights.get_tensors(name)
         tensors.pop("lightgbm")
-        record = weights.card.markers[name].architecture["network"]
+        record = weights.card.markers[name].architecture.network
         network = build_marker_network(parse_marker_settings(record))
-        network.load_state_dict(tensors)
+        network.load_state_dict(_to_tensors(tensors))
         # a CUDA graph cannot record indexing with a list
         network.channels = torch.tensor(network.channels, device=device)
         return network.eval().to(device)
@@ -126,7 +123,7 @@ class ShippedModel:
 
         The channels include neighbouring slices; the image and its mirror image are in one batch.
         """
-        tile, part = images.shape[-1], downsample_by_averaging(images, self.segmentation_settings["pool"])
+        tile, part = images.shape[-1], downsample_by_averaging(images, self.segmentation_settings.pool)
         theta = torch.eye(2, 3, device=images.device).expand(2 * len(part), -1, -1)
         logits = self.segmentation_network(torch.cat([part, part.flip(-1)]), theta).logits.float()
         plain, mirrored = logits.chunk(2)
@@ -142,22 +139,26 @@ def run_shipped_model(
     shipped: ShippedModel, patient: PackedPatient, segment: Callable, compute_vectors: Callable
 ) -> None:
     """Run the shipped networks, from arrays in CPU memory to segmentation and vectors in CPU memory."""
-    device, tile, crop = shipped.device, shipped.segmentation_settings["tile"], shipped.crop
-    stack = torch.from_numpy(np.stack([patient.images[n] for n in SEQUENCES], axis=1)).to(device).float()
-    probability = segment(
-        _crop_centre(add_neighbour_slices(stack, shipped.segmentation_settings["context"]), tile)
-    )
+    device, tile, crop = shipped.device, shipped.segmentation_settings.tile, shipped.crop
+    images = np.stack([patient.images[n] for n in SEQUENCES], axis=1)
+    stack = torch.from_numpy(images).to(device).float()
+    channels = torch.from_numpy(add_neighbour_slices(images, shipped.segmentation_settings.context))
+    probability = segment(_crop_centre(channels.to(device).float(), tile))
     voxel_ml = float(np.prod(patient.record.spacing_mm)) / 1000
     probability_array = probability.cpu().numpy()
     mask = remove_small_components(
         np.where(probability_array >= 0.5, probability_array, 0),
         0.5 / voxel_ml,
-        shipped.segmentation_settings["smallest_share"],
+        shipped.segmentation_settings.smallest_share,
     )
     lesion = F.pad(torch.from_numpy(mask).to(device), [(240 - tile) // 2] * 4).float()
     cropped_images, area = _crop_centre(stack, crop), _crop_centre(lesion[:, None], crop)[:, 0]
     for vector in compute_vectors(build_mix_input(cropped_images[:, 0], cropped_images[:, 1], area)):
         vector.cpu()
+
+
+def _to_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
 
 
 def _crop_centre(images: Tensor, side: int) -> Tensor:
@@ -170,8 +171,8 @@ def measure_shipped(
 ) -> Iterator[dict]:
     """Measure the shipped networks in eager mode with fp32 and bf16, and as CUDA graphs with bf16."""
     shipped = ShippedModel(weights, device)
-    count, tile = patient.record.slices, shipped.segmentation_settings["tile"]
-    channels = len(SEQUENCES) * (2 * shipped.segmentation_settings["context"] + 1)
+    count, tile = patient.record.slices, shipped.segmentation_settings.tile
+    channels = len(SEQUENCES) * (2 * shipped.segmentation_settings.context + 1)
     images = torch.randn(count, channels, tile, tile, device=device)
     mix = torch.randn(count, 2 * len(SEQUENCES), shipped.crop, shipped.crop, device=device)
     calls_by_mode = {
@@ -199,7 +200,8 @@ def build_published_model(device: torch.device) -> Callable[[Tensor], tuple[Tens
     outliner = build_mignet(MIGNetSettings(), torch.rand(240, 240)).eval().to(device)
     markers = [build_kinet(KiNetSettings()).eval().to(device) for _ in range(2)]
     margin = (240 - CROP) // 2
-    theta = compute_tile_theta(margin, margin, CROP, 240, 240).to(device)
+    inner = range(margin, margin + CROP)
+    theta = torch.from_numpy(compute_theta(inner, inner, 240, 240)).to(device)
 
     def run_model(images: Tensor) -> tuple[Tensor, ...]:
         flat = images.transpose(0, 1).flatten(0, 1)[:, None]

@@ -20,6 +20,7 @@ from gliomark.inference.segmenter import predict_lesion_probability
 from gliomark.models.comparison.unet import UNetSettings
 from gliomark.models.published.mignet import MIGNetSettings
 from gliomark.models.published.swin_unet import SwinSize
+from gliomark.models.torch_inference import wrap_segmentation_network
 from gliomark.study import MRSequence
 from gliomark.training.segmentation import SegmentationTrainingConfig
 
@@ -106,8 +107,9 @@ def test_a_reset_trainer_repeats_the_training(patients, trainer) -> None:
 def test_segmentations_equal_those_of_the_segmenter(patients, trainer) -> None:
     patient = patients[0]
     ((name, mask, grade),) = fold_training.predict_segmentations(trainer, [patient], "FLAIR")
-    image = torch.from_numpy(patient.images["FLAIR"]).float()[:, None]
-    expected = predict_lesion_probability(trainer.network.eval(), image, patient.brain, 64)
+    image = patient.images["FLAIR"].astype(np.float32)[:, None]
+    network = wrap_segmentation_network(trainer.network.eval())
+    expected = predict_lesion_probability(network, image, patient.brain, 64)
     expected[~patient.brain] = 0
     assert name == patient.record.patient and 0 < grade < 1
     is_certain = np.abs(expected - 0.5) > 0.1  # bf16

@@ -16,8 +16,8 @@ from gliomark.engines import NetworkSource, load_network
 from gliomark.engines.graph_rewriting import replace_normalisations, rewrite_graph
 from gliomark.engines.openvino_engine import (
     OpenVinoNetwork,
-    _trace_network,
     load_openvino_network,
+    trace_network,
 )
 from gliomark.engines.torch_engine import TorchNetwork
 from gliomark.errors import ConfigurationError
@@ -79,7 +79,7 @@ def test_a_volume_is_normalised_as_in_double_precision() -> None:
         expected = Normalised().double().eval()(torch.from_numpy(image).double()).numpy()
     found = load_openvino_network(create_source(network)).run(image)[0]
     assert np.abs(found - expected).max() < 2e-5
-    plain = _trace_network(network, [image], has_batch=False)
+    plain = trace_network(network, [image], create_source(network))
     unchanged = OpenVinoNetwork(plain).run(image)[0]
     assert np.abs(unchanged - expected).max() > 1e-4, (
         "OpenVINO has become exact: replace_normalisations can go"

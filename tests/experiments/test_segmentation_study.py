@@ -72,6 +72,7 @@ from gliomark.experiments.segmentation.runs import (
     list_table_3_2_runs,
     list_table_3_3_runs,
 )
+from gliomark.models.network_loading import load_segmentation_network
 from gliomark.models.published.mignet import MIGNetSettings, build_mignet
 from gliomark.models.published.swin_unet import SwinSize
 from gliomark.models.weights import load_weights, save_weights
@@ -531,11 +532,12 @@ def test_figure_3_8_colours_true_positives_false_positives_and_false_negatives()
 
 def test_gate_maps_are_the_coefficients_of_the_gates(job: FoldJob, tiny_cohort: Cohort) -> None:
     execute(job)
-    segmenter = build_segmenter(load_weights(get_weights_path(job)))
-    gate = segmenter.network.decoder.gates[0]
+    weights = load_weights(get_weights_path(job))
+    segmenter, network = build_segmenter(weights), load_segmentation_network(weights)
+    gate = network.decoder.gates[0]
     torch.nn.init.zeros_(gate.psi.weight)
     torch.nn.init.constant_(gate.psi.bias, 1.0)
-    gate_maps = compute_gate_maps(segmenter.network, segmenter, tiny_cohort.read_stack("P01"))
+    gate_maps = compute_gate_maps(network, segmenter, tiny_cohort.read_stack("P01"))
     assert len(gate_maps) == len(SIZE.depths) - 1
     torch.testing.assert_close(
         gate_maps[0], torch.full_like(gate_maps[0], torch.sigmoid(torch.tensor(1.0)).item())

@@ -12,6 +12,7 @@ from tests.pipeline.conftest import reader_pool, run_command
 
 from gliomark import load_model
 from gliomark.explanation.branch_maps import compute_branch_maps
+from gliomark.models.network_loading import load_marker_network
 from gliomark.phantom import create_phantom, write_pictures
 from gliomark.pipeline import predict
 from gliomark.study import ClinicalData
@@ -50,7 +51,12 @@ def test_maps_lie_inside_the_view_of_the_classifier(patient: Path) -> None:
     index = [int(i) for i in np.flatnonzero(prediction.segmentation.mask.any(axis=(1, 2)))[:2]]
     margin = (240 - classifier.crop_size) // 2
     for heat in compute_branch_maps(
-        classifier, prediction.stack, prediction.segmentation.mask, index, 3
+        load_marker_network(model.weights, "idh"),
+        classifier,
+        prediction.stack,
+        prediction.segmentation.mask,
+        index,
+        3,
     ).values():
         assert heat.shape == (len(index), 240, 240) and heat.min() >= 0 and heat.max() <= 1
         assert not heat[:, :margin].any() and not heat[..., 240 - margin :].any()

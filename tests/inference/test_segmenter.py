@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gliomark.engines.torch_engine import TorchNetwork
 from gliomark.errors import GliomarkError
 from gliomark.inference.segmenter import (
     Segmenter,
     add_neighbour_slices,
-    compute_tile_corners,
     compute_theta,
-    downsample_by_averaging,
+    compute_tile_corners,
     predict_lesion_probability,
     remove_small_components,
 )
 from gliomark.models.comparison.unet import UNetSettings
+from gliomark.models.network_io import LogitsOnly, downsample_by_averaging
 from gliomark.models.published.mignet import MIGNet, MIGNetSettings, build_mignet, compute_central_theta
 from gliomark.models.published.swin_unet import SwinSize
 from gliomark.models.registry import build_segmentation_network
@@ -55,6 +58,25 @@ class CallCountingNetwork(nn.Module):
         self.calls += 1
         odds = torch.full((len(image), *image.shape[-2:]), float(self.calls))
         return torch.stack([torch.zeros_like(odds), odds], dim=1), None
+
+
+def predict_probability(network: nn.Module, images: Tensor, *arguments: Any, **options: Any) -> np.ndarray:
+    return predict_lesion_probability(
+        TorchNetwork(LogitsOnly(network)), images.numpy(), *arguments, **options
+    )
+
+
+def create_segmenter(network: nn.Module, *arguments: Any, **options: Any) -> Segmenter:
+    return Segmenter(TorchNetwork(LogitsOnly(network)), *arguments, **options)
+
+
+def compute_square_theta(top: int, left: int, size: int) -> Tensor:
+    """Compute theta of a square tile in a slice of 240 x 240 pixels."""
+    return torch.from_numpy(compute_theta(range(top, top + size), range(left, left + size), 240, 240))
+
+
+def add_neighbours(images: Tensor, count: int) -> Tensor:
+    return torch.from_numpy(add_neighbour_slices(images.numpy(), count))
 
 
 def draw_square(half: int, size: int = 240, slices: int = 3) -> np.ndarray:
@@ -98,9 +120,7 @@ def test_theta_of_the_central_tile_is_the_default_of_the_network() -> None:
 
 @pytest.mark.parametrize("half", [90, 110])
 def test_theta_gives_the_position_of_a_tile_in_the_template(half: int) -> None:
-    probability = predict_probability(
-        ThetaNetwork(), torch.zeros(3, 1, 240, 240), draw_square(half), 192
-    )
+    probability = predict_probability(ThetaNetwork(), torch.zeros(3, 1, 240, 240), draw_square(half), 192)
     coordinates = (2 * torch.arange(240) + 1) / 240 - 1
     odds = coordinates[None, :] + 2 * coordinates[:, None]
     inner = slice(24, 216) if half == 90 else slice(None)
@@ -163,7 +183,9 @@ def test_threshold_and_smallest_lesion_are_applied(stack: SliceStack) -> None:
     only = (MRSequence.FLAIR,)
 
     def count_voxels(**settings) -> int:
-        return int(create_segmenter(PixelMeanNetwork(), only, "single", 192, **settings).segment(stack).mask.sum())
+        return int(
+            create_segmenter(PixelMeanNetwork(), only, "single", 192, **settings).segment(stack).mask.sum()
+        )
 
     assert count_voxels() == 116 and count_voxels(threshold=0.7) == 16
     assert count_voxels(min_lesion_ml=0.4) == 100 and count_voxels(min_lesion_ml=0.6) == 0
@@ -180,9 +202,7 @@ def test_corner_tiles_with_a_real_network() -> None:
     network = build_mignet(MIGNetSettings(size=size), torch.rand(240, 240)).eval()
     images, brain = torch.randn(2, 1, 240, 240), draw_square(113, slices=2)
     probability = predict_probability(network, images, brain, 224)
-    corner = network(
-        images[..., :224, :224], compute_square_theta(0, 0, 224).expand(2, -1, -1)
-    ).logits
+    corner = network(images[..., :224, :224], compute_square_theta(0, 0, 224).expand(2, -1, -1)).logits
     expected = corner.softmax(dim=1)[:, 1].detach().numpy()
     np.testing.assert_allclose(probability[:, :16, :16], expected[:, :16, :16], atol=1e-5)
 
@@ -263,7 +283,9 @@ def compute_expected_logits(
 @pytest.mark.parametrize("pool", [1, 2, 4])
 def test_pooling_with_neighbours_equals_the_explicit_computation(stack: SliceStack, pool: int) -> None:
     network = build_small_mignet(inputs=6, symmetric=False)
-    found = create_segmenter(network, PAIR, "joint", 192, pooling_factor=pool, neighbour_slices=1).segment(stack)
+    found = create_segmenter(network, PAIR, "joint", 192, pooling_factor=pool, neighbour_slices=1).segment(
+        stack
+    )
     both = torch.from_numpy(np.stack([stack.images[name] for name in PAIR], axis=1))
     inner = add_neighbours(both, 1)[..., 24:216, 24:216]
     odds = compute_expected_logits(network, inner, compute_square_theta(24, 24, 192), pool, 192)
@@ -306,13 +328,13 @@ def test_alpha_is_sampled_mirrored_in_every_tile(half: int) -> None:
 
     class RecordingNetwork(ThetaNetwork):
         def forward(self, image: Tensor, theta: Tensor) -> tuple[Tensor, None]:
-            grids.append(F.affine_grid(theta, [1, 1, *image.shape[-2:]], align_corners=False))
+            grids.append(F.affine_grid(theta, [len(theta), 1, *image.shape[-2:]], align_corners=False))
             return super().forward(image, theta)
 
     predict_probability(RecordingNetwork(), images, brain, 192, uses_mirroring=True)
-    assert len(grids) == 2 * len(compute_tile_corners(brain, 192))
-    for original, mirrored in zip(grids[::2], grids[1::2], strict=True):
-        torch.testing.assert_close(mirrored, original.flip(2))
+    assert len(grids) == len(compute_tile_corners(brain, 192))
+    for original, mirrored in grids:  # a tile and its mirror image are in one batch
+        torch.testing.assert_close(mirrored, original.flip(1))
 
 
 @torch.no_grad()

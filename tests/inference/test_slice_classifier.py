@@ -22,6 +22,7 @@ from gliomark.inference.slice_classifier import (
 from gliomark.models.network_io import build_mix_input
 from gliomark.models.published.kinet import KiNetSettings, KiNetSize
 from gliomark.models.registry import build_marker_network
+from gliomark.models.torch_inference import wrap_marker_network
 from gliomark.study import ClinicalData, MRSequence, SliceStack
 
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
@@ -118,7 +119,7 @@ def test_without_a_lesion_no_slice_is_used(ten_slices, eval_kinet) -> None:
     found = select_training_slices(ten_slices, create_mask())
     assert found.neighbour_index == found.index == found.area_mm2 == ()
     trees = lightgbm.train({"verbose": -1}, lightgbm.Dataset(np.zeros((4, 51)), [0, 1, 0, 1]), 1)
-    classifier = SliceClassifier(eval_kinet, trees, PAIR, 192, 45.0)
+    classifier = SliceClassifier(wrap_marker_network(eval_kinet), trees, PAIR, 192, 45.0)
     slices, probability, parts = classifier.score(ten_slices, create_mask(), ClinicalData("a", 50, 0))
     assert not slices.index and len(probability) == len(parts) == 0
 
@@ -172,17 +173,17 @@ def test_vectors_are_those_of_kinet_on_the_central_view_with_its_log_odds(ten_sl
     images, lesion = extract_lesion_slices(ten_slices, mask, slices, PAIR)
     assert images.shape == (2, 2, 240, 240) and lesion.shape == (2, 240, 240)
     np.testing.assert_array_equal(images[1, 1], ten_slices.images[MRSequence.FLAIR][4])
-    vectors = compute_image_vectors(eval_kinet, images, lesion, 192)
+    vectors = compute_image_vectors(wrap_marker_network(eval_kinet), images, lesion, 192)
     assert vectors.shape == (2, sum(WIDTHS) + 1) and vectors.dtype == np.float32
-    inner = images[..., 24:216, 24:216]
+    inner, inner_lesion = (torch.from_numpy(one[..., 24:216, 24:216]) for one in (images, lesion))
     with torch.no_grad():
-        output = eval_kinet(build_mix_input(inner[:, 0], inner[:, 1], lesion[:, 24:216, 24:216]))
+        output = eval_kinet(build_mix_input(inner[:, 0], inner[:, 1], inner_lesion))
     np.testing.assert_allclose(vectors[:, :-1], output["image_vector"], atol=1e-5)
     np.testing.assert_allclose(
         1 / (1 + np.exp(-vectors[:, -1])), output["logits"].softmax(dim=1)[:, 1], atol=1e-5
     )
     many = compute_image_vectors(
-        eval_kinet, images.repeat(10, 1, 1, 1), lesion.repeat(10, 1, 1), 192
+        wrap_marker_network(eval_kinet), np.tile(images, (10, 1, 1, 1)), np.tile(lesion, (10, 1, 1)), 192
     )  # over one batch
     np.testing.assert_allclose(many, np.tile(vectors, (10, 1)), atol=1e-4)
 
@@ -196,7 +197,7 @@ def test_image_and_age_affect_the_prediction(ten_slices, eval_kinet) -> None:
     table = random.normal(size=(400, sum(WIDTHS) + 3))
     table[:, -2:] = random.integers(0, 2, (400, 2))
     trees = lightgbm.train({"verbose": -1, "objective": "binary"}, lightgbm.Dataset(table, table[:, -2]), 20)
-    classifier = SliceClassifier(eval_kinet, trees, PAIR, 192, 45.0)
+    classifier = SliceClassifier(wrap_marker_network(eval_kinet), trees, PAIR, 192, 45.0)
     mask = create_mask(s2=300)
     old, young = (classifier.score(ten_slices, mask, ClinicalData("a", age, 0)) for age in (70.0, 20.0))
     assert old.probability[0] > 0.9 > 0.1 > young.probability[0]

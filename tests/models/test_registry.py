@@ -14,7 +14,6 @@ import torch
 
 from gliomark.errors import ConfigurationError, GliomarkError
 from gliomark.explanation.gradcam import compute_branch_map, describe_grad_cam
-from gliomark.inference.slice_classifier import compute_image_vectors
 from gliomark.models.card import MarkerNetworkCard, SegmentationCard
 from gliomark.models.entries import RECIPES, MarkerEntry, NetworkEntry, SegmentationEntry
 from gliomark.models.network_io import build_mix_input
@@ -40,6 +39,7 @@ from gliomark.models.registry import (
 )
 from gliomark.models.weights import MarkerCard, ModelCard, load_weights, save_weights
 from gliomark.training.markers import LesionSliceDataset, create_marker_config, train_marker_network
+from gliomark.training.network_vectors import compute_network_vectors
 from gliomark.training.recipes import run_marker_training, run_segmentation_training
 from gliomark.training.segmentation import create_segmentation_config, train_segmentation_network
 from gliomark.training.slice_dataset import SliceDataset
@@ -201,7 +201,7 @@ def test_a_segmentation_network_is_saved_and_loaded(entry: SegmentationEntry[Any
     tensors = {f"segmentation/{name}": value for name, value in network.state_dict().items()}
     card = create_card(create_segmentation_card(to_network_record(settings)), {})
     save_weights(tmp_path / "w.safetensors", card, tensors)
-    loaded, _ = load_segmentation_network(load_weights(tmp_path / "w.safetensors"))
+    loaded = load_segmentation_network(load_weights(tmp_path / "w.safetensors"))
     image, theta = torch.randn(1, 2, SIDE, SIDE), torch.eye(2, 3)[None]
     assert torch.equal(loaded(image, theta).logits, network(image, theta).logits)
     assert loaded(image, theta).logits.shape == (1, 2, SIDE, SIDE)
@@ -233,11 +233,12 @@ def test_a_marker_network_is_saved_and_loaded(entry: MarkerEntry[Any], tmp_path:
     save_weights(
         tmp_path / "w.safetensors", create_card(create_segmentation_card({}), {"idh": card}), tensors
     )
-    loaded, _, record = load_marker_network(load_weights(tmp_path / "w.safetensors"), "idh")
+    weights = load_weights(tmp_path / "w.safetensors")
+    loaded, crop = load_marker_network(weights, "idh"), weights.card.markers["idh"].architecture.crop
     images, lesion = draw_slices(2)
     np.testing.assert_array_equal(
-        compute_image_vectors(loaded, images, lesion, record.crop),
-        compute_image_vectors(network, images, lesion, record.crop),
+        compute_network_vectors(loaded, images, lesion, crop),
+        compute_network_vectors(network, images, lesion, crop),
     )
 
 
@@ -275,7 +276,7 @@ def test_a_marker_network_is_trained_for_an_epoch(entry: MarkerEntry[Any], tmp_p
     names = tuple("abcdefgh")
     dataset = LesionSliceDataset(images.half(), lesion.byte(), label, label.float(), patient, names)
     network = train_marker_network(dataset, config, tmp_path)
-    vectors = compute_image_vectors(network, images, lesion, SIDE)
+    vectors = compute_network_vectors(network, images, lesion, SIDE)
     assert vectors.shape == (8, entry.get_vector_length(config.network) + 1) and np.isfinite(vectors).all()
 
 
@@ -286,7 +287,7 @@ def test_prediction_equals_the_full_network(entry: MarkerEntry[Any]) -> None:
     network = build_marker_network(get_light_settings(entry)).eval()
     images, lesion = draw_slices(3)
     full_output = network(build_mix_input(images[:, 0], images[:, 1], lesion))
-    vectors = compute_image_vectors(network, images, lesion, SIDE)
+    vectors = compute_network_vectors(network, images, lesion, SIDE)
     np.testing.assert_allclose(vectors[:, :-1], full_output["image_vector"], rtol=1e-4, atol=1e-5)
     odds = full_output["logits"][:, 1] - full_output["logits"][:, 0]
     np.testing.assert_allclose(vectors[:, -1], odds, rtol=1e-4, atol=1e-5)

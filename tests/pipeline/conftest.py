@@ -26,7 +26,7 @@ from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
 
 from gliomark import cli
-from gliomark.inference.segmenter import compute_tile_theta
+from gliomark.inference.segmenter import compute_theta
 from gliomark.inference.slice_classifier import (
     build_tree_columns,
     compute_image_vectors,
@@ -40,6 +40,7 @@ from gliomark.models.published.kinet import KiNetSettings, KiNetSize
 from gliomark.models.published.mignet import MIGNet, MIGNetSettings, build_mignet
 from gliomark.models.published.swin_unet import SwinSize
 from gliomark.models.registry import build_marker_network, to_network_record
+from gliomark.models.torch_inference import wrap_marker_network
 from gliomark.models.weights import MarkerCard, MarkerValidation, ModelCard, load_weights, save_weights
 from gliomark.preprocessing import PreparationConfig, prepare
 from gliomark.study import MRSequence, SliceStack
@@ -349,7 +350,8 @@ def _create_segmentation_network(stack: SliceStack) -> MIGNet:
     handle = classify.register_forward_hook(lambda _, inputs, __: hooked_inputs.append(inputs[0]))
     with torch.inference_mode():
         images = torch.nn.functional.avg_pool2d(images, POOL)
-        network(images, compute_tile_theta(margin, margin, TILE, 240, 240).expand(len(images), -1, -1))
+        position = compute_theta(range(margin, margin + TILE), range(margin, margin + TILE), 240, 240)
+        network(images, torch.from_numpy(position).expand(len(images), -1, -1))
         handle.remove()
         pooled_targets = [
             torch.nn.functional.adaptive_avg_pool2d(t, hooked_inputs[0].shape[-2:]) for t in (target, brain)
@@ -370,7 +372,7 @@ def _train_trees(network: torch.nn.Module, stack: SliceStack, number: int) -> li
     """Fit trees that separate slices by one feature of the image vectors, and use age and sex."""
     slices = select_training_slices(stack, stack.reader_mask)
     vectors = compute_image_vectors(
-        network, *extract_lesion_slices(stack, stack.reader_mask, slices, PAIR), TILE
+        wrap_marker_network(network), *extract_lesion_slices(stack, stack.reader_mask, slices, PAIR), TILE
     )
     rows = [
         build_tree_columns(vectors, np.zeros((len(vectors), 9)), "vector", age, sex, 45.0)

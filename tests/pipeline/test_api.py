@@ -16,13 +16,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
 from tests.pipeline.conftest import PATIENT, drop_mask, write_dicom
 
 import gliomark
 from gliomark import pipeline
 from gliomark.errors import ConfigurationError, GliomarkError, InputError, WeightsError
-from gliomark.inference.device import find_device, select_device
+from gliomark.inference.device import check_device
 from gliomark.messages import Message
 from gliomark.pipeline import Model
 from gliomark.prediction import Prediction
@@ -294,14 +293,19 @@ def test_a_device_is_checked_and_replaced_if_it_cannot_compute(
 ) -> None:
     assert model.device == "cpu" and model.to_device("cpu") is model
     for name in ("cpu:0", "gpu", "cuda:x", "", 0):
-        check_sentence(lambda name=name: select_device(name), ConfigurationError, "is unknown")  # type: ignore[misc]
+        check_sentence(lambda name=name: check_device(name), ConfigurationError, "is unknown")  # type: ignore[misc]
     assert gliomark.predict(expected.study, model=model, device="cpu", **PERSON).markers == expected.markers
     # the meta device cannot compute, as an accelerator without memory or an operation
-    monkeypatch.setattr(pipeline, "list_accelerators", lambda: [torch.device("meta")])
+    monkeypatch.setattr(pipeline, "list_accelerators", lambda: ["meta"])
+    monkeypatch.setattr(pipeline, "check_device", lambda _: None)
+    with pytest.raises(WeightsError):
+        model.to_device("meta")
     assert model.to_device("auto") is model
-    moved = model._copy_to(torch.device("meta"))
+    monkeypatch.setattr(pipeline, "_check_trial_run", lambda *_: None)
+    moved = model.to_device("auto")
     assert (moved.device, model.device) == ("meta", "cpu")
-    assert {find_device(one.network).type for one in moved.classifiers.values()} == {"meta"}
+    networks = [moved.segmenter.network, *(one.network for one in moved.classifiers.values())]
+    assert {p.device.type for one in networks for p in one.network.parameters()} == {"meta"}
 
 
 def test_progress_is_reported_and_can_cancel(expected: Prediction, model: Model) -> None:

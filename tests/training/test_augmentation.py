@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gliomark.inference.segmenter import downsample_by_averaging
+from gliomark.models.network_io import downsample_by_averaging
 from gliomark.training.augmentation import (
     CURVE_KNOT_COUNT,
     CURVE_STANDARD_DEVIATION,

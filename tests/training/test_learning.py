@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from gliomark.errors import GliomarkError
 from gliomark.evaluation.calibration import fit_recalibration
 from gliomark.evaluation.metrics import auc, compute_threshold_metrics
-from gliomark.inference.slice_classifier import apply_calibration, compute_image_vectors
+from gliomark.inference.slice_classifier import apply_calibration
 from gliomark.models.network_io import build_mix_input
 from gliomark.models.published.kinet import KiNetSettings, KiNetSize
 from gliomark.models.published.mignet import MIGNetSettings
@@ -31,6 +31,7 @@ from gliomark.training.markers import (
     create_marker_config,
     train_marker_network,
 )
+from gliomark.training.network_vectors import compute_network_vectors
 from gliomark.training.recipes import fit_platt_calibration
 from gliomark.training.segmentation import SegmentationTrainingConfig, train_segmentation_network
 from gliomark.training.slice_dataset import SliceDataset
@@ -146,8 +147,8 @@ def test_the_linear_probe_is_the_logistic_regression_of_the_lesion_pooled_featur
     settings = replace(create_marker_config("pretrained"), augmentation=STILL)
     dataset = create_lesion_dataset((9, 1, 2, 4, 1, 1), 0)
     network = train_marker_network(dataset, settings, tmp_path / "one")
-    vectors_of_slices = compute_image_vectors(network, dataset.image, dataset.lesion, 64)
-    mirrored = compute_image_vectors(network, dataset.image.flip(-1), dataset.lesion.flip(-1), 64)
+    vectors_of_slices = compute_network_vectors(network, dataset.image, dataset.lesion, 64)
+    mirrored = compute_network_vectors(network, dataset.image.flip(-1), dataset.lesion.flip(-1), 64)
     vectors, odds = (
         np.concatenate([vectors_of_slices, mirrored])[:, :-1].astype(float),
         vectors_of_slices[:, -1],
@@ -160,7 +161,7 @@ def test_the_linear_probe_is_the_logistic_regression_of_the_lesion_pooled_featur
     expected = model.decision_function(scaler.transform(vectors[: len(odds)]))
     np.testing.assert_allclose(odds, expected, atol=1e-3)
     other = create_lesion_dataset((2,) * 10, 1)
-    unseen = compute_image_vectors(network, other.image, other.lesion, 64)[:, -1]
+    unseen = compute_network_vectors(network, other.image, other.lesion, 64)[:, -1]
     assert auc(other.label.tolist(), unseen.tolist()) > 0.95
     again = train_marker_network(dataset, settings, tmp_path / "one")
     assert torch.equal(again.cat_head.weight, network.cat_head.weight)
@@ -191,7 +192,7 @@ def test_a_percentage_is_learned_as_a_number(tmp_path: Path) -> None:
         ("class", replace(dataset, value=dataset.label.float())),
     ):
         network = train_marker_network(training_dataset, settings, tmp_path / name)
-        odds[name] = compute_image_vectors(network, other.image, other.lesion, 64)[:, -1]
+        odds[name] = compute_network_vectors(network, other.image, other.lesion, 64)[:, -1]
     by_rank = {name: spearmanr(one, other.value).statistic for name, one in odds.items()}
     assert by_rank["number"] > by_rank["class"] + 0.02
     # as a class: calibrated, and neither class favoured although one is rare
@@ -208,7 +209,7 @@ def test_a_frozen_trunk_processes_a_slice_once_for_all_heads() -> None:
         network = build_marker_network(create_marker_config("pretrained").network).eval()
         load_pretrained_weights(network)
         network.trunk.register_forward_hook(lambda _, inputs, vector: batch_sizes.append(len(vector)))
-        found = compute_image_vectors(network, dataset.image, dataset.lesion, 64)
+        found = compute_network_vectors(network, dataset.image, dataset.lesion, 64)
         assert sum(batch_sizes) == 9, "cached slices were read again"
         with torch.no_grad():
             mix = build_mix_input(*dataset.image.float().unbind(1), dataset.lesion)

@@ -82,7 +82,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
     recorder = Spy()
     train_marker_network, image_vectors, fit = (
         recipes.train_marker_network,
-        stacking.compute_image_vectors,
+        stacking.compute_network_vectors,
         recipes.fit_trees,
     )
     stacked = PatientVectors.predict_slice_probability
@@ -106,7 +106,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
         return stacked(self, trees, age_cut, evidence)
 
     monkeypatch.setattr(recipes, "train_marker_network", record_training)
-    monkeypatch.setattr(stacking, "compute_image_vectors", record_vectors)
+    monkeypatch.setattr(stacking, "compute_network_vectors", record_vectors)
     monkeypatch.setattr(recipes, "fit_trees", record_trees)
     monkeypatch.setattr(PatientVectors, "predict_slice_probability", record_prediction)
     return recorder
@@ -145,7 +145,7 @@ def test_marker_training_never_predicts_its_training_patients(
     # the test patients may now be predicted, by a network that was not trained on them
     classifier = trained.classifier
     held_out = compute_held_out_vectors(
-        classifier.network,
+        trained.network,
         tiny_cohort,
         labels,
         folds.test,
