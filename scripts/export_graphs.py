@@ -53,7 +53,7 @@ GRAPHS, DEEPBET_GRAPHS = PACKAGE / "models/graphs", PACKAGE / GRAPH_FOLDER
 
 @dataclass(frozen=True, eq=False)
 class ExportedNetwork:
-    """A network of a recipe with random weights, and how prediction calls it.
+    """An untrained network of a recipe, and how prediction calls it.
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ def build_segmentation_export(entry: Any, recipe: Any, sequence_count: int) -> E
     """Build the segmentation network of a recipe for one or two sequences per input."""
     config = create_segmentation_config(recipe, sequence_count, 1, entry)
     channels, side = config.network.inputs, round(config.augmentation.crop / config.pool)
-    network = _randomise_weights(build_segmentation_network(config.network).eval())
+    network = build_segmentation_network(config.network).eval()
     source = NetworkSource(
         entry.name,
         "",
@@ -146,7 +146,7 @@ def build_marker_export(record: Mapping[str, Any], crop: int) -> ExportedNetwork
     """Build a marker network from its record in a weights file; crop: side of its view in pixels."""
     settings = parse_marker_settings(record)
     entry = find_marker_entry(settings)
-    network = _randomise_weights(build_marker_network(settings).eval())
+    network = build_marker_network(settings).eval()
     source = NetworkSource(
         entry.name, "", lambda: network, lambda: create_marker_inputs(crop), has_batch=True
     )
@@ -161,7 +161,8 @@ def build_marker_export(record: Mapping[str, Any], crop: int) -> ExportedNetwork
 
 
 def export_graph(exported: ExportedNetwork) -> PackagedGraph:
-    """Convert a network and separate its weights from the graph."""
+    """Convert a network, after giving it other weights, and separate the weights from the graph."""
+    _randomise_weights(exported.network)
     weights = {
         name: tensor.contiguous().numpy()
         for name, tensor in exported.network.state_dict().items()
@@ -195,7 +196,7 @@ def export_deepbet_network(name: str, side: int) -> None:
     openvino.save_model(model, DEEPBET_GRAPHS / f"{name}.xml", compress_to_fp16=False)
 
 
-def _randomise_weights(network: nn.Module) -> nn.Module:
+def _randomise_weights(network: nn.Module) -> None:
     """Give every weight a content of its own, by which the graph's constants are recognised."""
     generator = torch.Generator().manual_seed(0)
     for name, tensor in network.state_dict().items():
@@ -203,7 +204,6 @@ def _randomise_weights(network: nn.Module) -> nn.Module:
             tensor.copy_(torch.rand(tensor.shape, generator=generator) / 10)
             if name.endswith("running_var"):
                 tensor += 1
-    return network
 
 
 def _to_json(record: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import cache, partial
@@ -28,7 +29,6 @@ from gliomark.models.registry import (
     build_segmentation_network,
     parse_segmentation_settings,
 )
-from gliomark.models.weights import _compute_digest
 
 SEGMENTATION_SETTINGS = {"architecture": "U-Net", "inputs": 2, "width": 2}
 MARKER_SETTINGS = KiNetSettings(size=KiNetSize(stem=8, widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), pool=2))
@@ -127,12 +127,22 @@ def encode_tensor(text: str) -> Tensor:
     return torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
 
 
+def compute_digest(card: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the hash of a weights file's content, from its definition."""
+    digest = hashlib.sha256(card.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def pack_weights(card: str, tensors: dict[str, Tensor], **metadata: str) -> bytes:
     """Return a weights file with a correct hash, whatever its content."""
     header_metadata = {
         "schema_version": "2",
         "card": card,
-        "sha256": _compute_digest(card, tensors),
+        "sha256": compute_digest(card, tensors),
     } | metadata
     return save({name: tensor.contiguous() for name, tensor in tensors.items()}, header_metadata)
 

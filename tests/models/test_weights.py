@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from tests.models.broken_weights import compute_digest
 
 from gliomark.errors import GliomarkError
 from gliomark.messages import LANGUAGES, render_message
@@ -21,7 +22,6 @@ from gliomark.models.weights import (
     MarkerCard,
     MarkerValidation,
     ModelCard,
-    _compute_digest,
     load_weights,
     save_weights,
 )
@@ -89,7 +89,7 @@ def rewrite(path: Path, card: dict, **metadata: str) -> None:
     save_file(
         tensors,
         path,
-        {"schema_version": "2", "card": text, "sha256": _compute_digest(text, tensors), **metadata},
+        {"schema_version": "2", "card": text, "sha256": compute_digest(text, tensors), **metadata},
     )
 
 
