@@ -110,7 +110,7 @@ def test_a_probability_of_two_classes_needs_one_channel(
     used_class: int, stride: int, has_softmax: bool
 ) -> None:
     network, (image,) = BrainLike(used_class, stride).eval(), create_inputs()
-    model = _trace_network(network, [image], has_batch=False)
+    model = trace_network(network, [image], create_source(network))
     rewrite_graph(model)
     operations = [operation.get_type_name() for operation in model.get_ordered_ops()]
     assert ("Softmax" in operations) == has_softmax

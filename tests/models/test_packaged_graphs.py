@@ -14,7 +14,8 @@ import torch
 from scripts.export_graphs import GRAPHS, ExportedNetwork, list_networks
 from torch import nn
 
-from gliomark.engines.openvino_engine import OpenVinoNetwork, replace_normalisations
+from gliomark.engines.graph_rewriting import rewrite_graph
+from gliomark.engines.openvino_engine import OpenVinoNetwork
 from gliomark.errors import WeightsError
 from gliomark.models.network_loading import describe_tensors, get_constants
 from gliomark.models.packaged_graphs import PackagedGraph, find_packaged_graph
@@ -111,7 +112,7 @@ def assert_same_output(build: Callable[[], ExportedNetwork]) -> None:
     torch.manual_seed(0)
     exported = build()
     model = find_graph(exported).join_weights(draw_weights(exported.network))
-    replace_normalisations(model)
+    rewrite_graph(model)
     engine = OpenVinoNetwork(model)
     _, rows, columns = exported.input_shape
     cases = [(1, (rows, columns)), (3, (rows, columns))]
