@@ -85,7 +85,16 @@ def test_the_shipped_model_predicts_without_heavy_packages(
     prefix: str, picture_folder: Path, tmp_path: Path
 ) -> None:
     modules_file, out = tmp_path / "modules.json", tmp_path / "out"
-    ended = run_program(prefix + COMMAND, tmp_path, modules_file, "predict", picture_folder, "--out", out)
+    ended = run_program(
+        prefix + COMMAND,
+        tmp_path,
+        modules_file,
+        "predict",
+        picture_folder,
+        "--out",
+        out,
+        "--allow-missing-clinical",
+    )
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
     assert read_levels(out)
     assert read_heavy_imports(modules_file) == []
@@ -104,7 +113,16 @@ def test_a_network_of_unusual_settings_names_what_to_install(
 ) -> None:
     """Its graph is not packaged, so that only PyTorch can build it."""
     modules_file, out = tmp_path / "modules.json", tmp_path / "out"
-    arguments = (modules_file, "predict", picture_folder, "--out", out, "--model", tiny_weights)
+    arguments = (
+        modules_file,
+        "predict",
+        picture_folder,
+        "--out",
+        out,
+        "--allow-missing-clinical",
+        "--model",
+        tiny_weights,
+    )
     refused = run_program(WITHOUT_PYTORCH + COMMAND, tmp_path, *arguments)
     assert refused.returncode == 1 and refused.stdout == ""
     (sentence,) = refused.stderr.splitlines()

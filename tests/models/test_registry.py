@@ -18,6 +18,7 @@ from gliomark.models.card import MarkerNetworkCard, SegmentationCard
 from gliomark.models.entries import RECIPES, MarkerEntry, NetworkEntry, SegmentationEntry
 from gliomark.models.network_io import build_mix_input
 from gliomark.models.network_loading import load_marker_network, load_segmentation_network
+from gliomark.models.network_names import get_display_name
 from gliomark.models.registry import (
     MARKER_DEFAULTS,
     MARKER_NETWORKS,
@@ -28,7 +29,6 @@ from gliomark.models.registry import (
     choose_marker_entry,
     choose_segmentation_entry,
     describe_networks,
-    get_display_name,
     get_marker_entry,
     get_segmentation_entry,
     list_entries,

@@ -6,6 +6,6 @@ cache folder; a conversion is accepted only if its output agrees with PyTorch's.
 
 from gliomark.engines.engine_choice import load_network
 from gliomark.engines.graph_cache import get_cache_folder
-from gliomark.engines.network_source import EngineNetwork, NetworkSource
+from gliomark.engines.network_source import EngineNetwork, NetworkSource, check_pytorch
 
-__all__ = ["EngineNetwork", "NetworkSource", "get_cache_folder", "load_network"]
+__all__ = ["EngineNetwork", "NetworkSource", "check_pytorch", "get_cache_folder", "load_network"]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from importlib.util import find_spec
 
-from gliomark.engines.network_source import EngineNetwork, NetworkSource
+from gliomark.engines.network_source import EngineNetwork, NetworkSource, check_pytorch
 from gliomark.errors import ConfigurationError
 from gliomark.messages import message
 
@@ -44,9 +43,9 @@ def load_network(source: NetworkSource, device: str = "cpu", engine: str | None 
         try:
             return load_openvino_network(source)
         except ConfigurationError as error:
+            check_pytorch(source.name)
             LOG.warning("%s", error)
-    if find_spec("torch") is None:
-        raise ConfigurationError(message("engine-needs-torch", name=source.name))
+    check_pytorch(source.name)
     from gliomark.engines.torch_engine import TorchNetwork
 
     return TorchNetwork(source.build().to(device))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gliomark.errors import ConfigurationError
+from gliomark.messages import message
 
 if TYPE_CHECKING:
     import openvino
@@ -58,3 +62,15 @@ class EngineNetwork(Protocol):
 
     def run(self, *inputs: FloatArray) -> tuple[FloatArray, ...]:
         """Run the network on its inputs and return its outputs, float32."""
+
+
+def check_pytorch(name: str) -> None:
+    """Check that PyTorch is installed, which the network of this name needs.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is not.
+    """
+    if find_spec("torch") is None:
+        raise ConfigurationError(message("engine-needs-torch", name=name))

@@ -7,7 +7,6 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from gliomark.engines.graph_cache import compute_graph_key, get_cache_folder
 from gliomark.engines.graph_rewriting import rewrite_graph
-from gliomark.engines.network_source import FloatArray, NetworkSource
+from gliomark.engines.network_source import FloatArray, NetworkSource, check_pytorch
 from gliomark.engines.openvino_library import openvino
 from gliomark.errors import ConfigurationError
 from gliomark.files import FileWriteError, atomic_folder, remove_leftovers, remove_path
@@ -102,8 +101,7 @@ def count_threads() -> int:
 
 
 def _convert_network(source: NetworkSource) -> openvino.Model:
-    if find_spec("torch") is None:
-        raise ConfigurationError(message("engine-needs-torch", name=source.name))
+    check_pytorch(source.name)
     from gliomark.engines.torch_engine import TorchNetwork
 
     network, inputs = source.build(), source.create_inputs()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliomark.engines import EngineNetwork, NetworkSource, load_network
+from gliomark.engines import EngineNetwork, NetworkSource, check_pytorch, load_network
 from gliomark.models.card import SEGMENTATION_PART
 from gliomark.models.lightgbm_trees import load_trees
 from gliomark.models.packaged_graphs import PackagedGraph, find_packaged_graph
@@ -152,6 +152,7 @@ def _create_graph_reader(
 
 
 def _get_size_multiple(weights: Weights) -> int | None:
+    check_pytorch(SEGMENTATION_PART)
     from gliomark.models.network_loading import parse_segmentation_network
     from gliomark.models.registry import find_segmentation_entry
 
@@ -159,6 +160,7 @@ def _get_size_multiple(weights: Weights) -> int | None:
 
 
 def _get_vector_length(weights: Weights, name: str) -> int:
+    check_pytorch(name)
     from gliomark.models.network_loading import parse_marker_network
     from gliomark.models.registry import find_marker_entry
 

@@ -122,7 +122,7 @@ class NetworkEntry(Generic[S]):
     load_pretrained
         Loads pretrained weights into a new network; required for the pretrained recipe.
     recorded_as
-        Name in weights files, if it is not the name.
+        Name in weights files, if it is not the name; see also ``network_names.RENAMED_ARCHITECTURES``.
     upgrade_record
         Turns settings from an older weights file into those of today.
     """

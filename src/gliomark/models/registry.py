@@ -33,6 +33,7 @@ from gliomark.models.entries import (
     SegmentationEntry,
     SegmentationSettings,
 )
+from gliomark.models.network_names import UNNAMED_ARCHITECTURES
 from gliomark.models.pretrained import efficientnet_unet, lesion_pooled_features
 from gliomark.models.published import kinet, mignet
 from gliomark.models.validated_types import parse_record
@@ -66,8 +67,6 @@ MARKER_DEFAULTS: Mapping[Recipe, str] = {
     "small": "KiNet",
     "pretrained": "Lesion-pooled features",
 }
-# records of weights files and finished folds that name no architecture are of these
-UNNAMED_ARCHITECTURES = (mignet.ENTRY.record_name, kinet.ENTRY.record_name)
 
 Entry = TypeVar("Entry", bound=NetworkEntry[Any])
 
@@ -215,12 +214,6 @@ def parse_marker_settings(record: Mapping[str, Any]) -> NetworkSettings:
         If the network is unknown.
     """
     return cast(NetworkSettings, _parse_settings(MARKER_NETWORKS, record))
-
-
-def get_display_name(record: Mapping[str, Any]) -> str:
-    """Return the name of the network of a weights file's record, for display."""
-    recorded = record.get("architecture", " or ".join(UNNAMED_ARCHITECTURES))
-    return next((entry.name for entry in list_entries() if entry.record_name == recorded), str(recorded))
 
 
 def describe_networks() -> str:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from gliomark.models.card import MarkerCard
-from gliomark.models.registry import get_display_name
+from gliomark.models.network_names import get_display_name
 from gliomark.models.weights import Weights
 
 MAX_LISTED_PATIENTS = 5
