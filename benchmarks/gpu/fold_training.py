@@ -16,7 +16,7 @@ import torch
 from gpu.packed_cohort import PackedPatient
 from torch import Tensor, nn
 
-from gliomark.inference.segmenter import compute_tile_corners, remove_small_components
+from gliomark.inference.segmenter import compute_theta, compute_tile_corners, remove_small_components
 from gliomark.models.network_io import SegmentationOutput
 from gliomark.models.registry import build_segmentation_network
 from gliomark.training.augmentation import apply_view, draw_random_theta
