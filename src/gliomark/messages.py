@@ -1637,9 +1637,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{variable} 中的推理引擎 {engine} 未知：请使用 openvino 或 torch。",
     ),
     "engine-needs-torch": (
-        "The network '{name}' has settings that only PyTorch can build, which is not installed; "
-        "type: pip install 'gliomark[train]'",
-        "网络“{name}”的设置只能由 PyTorch 构建，但本机未安装 PyTorch；请运行：pip install 'gliomark[train]'",
+        "The network '{name}' needs PyTorch here, which is not installed; type: pip install 'gliomark[train]'",
+        "网络“{name}”在此需要 PyTorch，但本机未安装；请运行：pip install 'gliomark[train]'",
     ),
     "engine-cannot": (
         "{name} runs in PyTorch, more slowly: OpenVINO cannot convert it ({reason}).",
