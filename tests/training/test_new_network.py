@@ -123,7 +123,7 @@ def test_a_new_network_is_trained_by_name_and_predicts(toy_module: ModuleType, t
     options = ["--network", "Toy U-Net", "--recipe", "small", "--rule", "joint", "--epochs", 1]
     run_command("train", "segmentation", "--cohort", cohort.folder, "--out", out, *options)
     model = load_model(str(out))
-    assert isinstance(model.segmenter.network.network.network, toy_module.ToyUNet)
+    assert isinstance(model.segmenter.network.network.network.network, toy_module.ToyUNet)
     assert "Toy U-Net, joint" in describe_as_text(load_weights(out))
     study = read_study(write_pictures(tmp_path / "patient", drop_mask(draw_patient())))
     prediction = predict(study, ClinicalData(study.patient_id, 50.0, 1), model)
