@@ -18,7 +18,7 @@ WEIGHT_PREFIX = "weight:"  # of the names of inputs that are weights
 
 
 def separate_weights(model: openvino.Model, weights: Mapping[str, NDArray[np.float32]]) -> None:
-    """Replace the weights in a converted network by inputs, in place.
+    """Replace the weights, of any shape, in a converted network by inputs, in place.
 
     A weight is recognised by its content, which must therefore differ from that of all others; the same layer under
     two names counts as one. Weights that the graph does not use are left out.
@@ -38,7 +38,7 @@ def separate_weights(model: openvino.Model, weights: Mapping[str, NDArray[np.flo
 
 
 def join_weights(model: openvino.Model, weights: Mapping[str, NDArray[Any]]) -> None:
-    """Replace the inputs that are weights by their values, in place.
+    """Replace the inputs that are weights by their values, of any shape, in place.
 
     Raises
     ------

@@ -88,7 +88,7 @@ def describe_tensors(network: nn.Module) -> dict[str, ExpectedTensor]:
 
 
 def get_constants(network: nn.Module) -> dict[str, NDArray[Any]]:
-    """Return the tensors of a network that are whole numbers, but for the counters of training."""
+    """Return the tensors, of any shape, of a network that are whole numbers, but for the counters of training."""
     return {
         name: tensor.numpy()
         for name, tensor in network.state_dict().items()

@@ -57,7 +57,7 @@ class PackagedGraph:
     def join_weights(
         self, weights: Mapping[str, NDArray[Any]], path: Path = Path(), part: str = ""
     ) -> openvino.Model:
-        """Return the network with these weights; path and part: of the weights file, for messages.
+        """Return the network with these weights, of any shape; path and part: of the weights file, for messages.
 
         Raises
         ------

@@ -33,7 +33,7 @@ class ExpectedTensor:
 def check_tensor_shapes(
     expected: Mapping[str, ExpectedTensor], tensors: Mapping[str, NDArray[Any]], path: Path, part: str
 ) -> None:
-    """Check that exactly the network's tensors are present, with their shapes and types.
+    """Check that exactly the network's tensors, of any shape, are present with their shapes and types.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def check_tensor_shapes(
 def check_tensor_values(
     constants: Mapping[str, NDArray[Any]], tensors: Mapping[str, NDArray[Any]], path: Path, part: str
 ) -> None:
-    """Check the values that a network determines; constants: those of its tensors of whole numbers.
+    """Check the values, of any shape, that a network determines; constants: those of its tensors of whole numbers.
 
     Raises
     ------
