@@ -40,7 +40,8 @@ def prepared(picture_folder: Path, model: Model) -> PreparedStudy:
 def change_card(model: Model, **changes: object) -> Model:
     """Return the model with changes to its IDH card."""
     idh = replace(model.card.markers["idh"], **changes)  # type: ignore[arg-type]
-    return replace(model, card=replace(model.card, markers={**model.card.markers, "idh": idh}))
+    card = replace(model.card, markers={**model.card.markers, "idh": idh})
+    return replace(model, weights=replace(model.weights, card=card))
 
 
 def predict_idh(prepared: PreparedStudy, model: Model, **options: object) -> MarkerPrediction:
