@@ -1,34 +1,38 @@
 #!/usr/bin/env bash
 # Networks of chapter 3 at their published size, and inference speed, on one GPU: under 12 minutes on an H100.
 #
-#   benchmarks/gpu.sh pack COHORT FOLDER       local: pack everything the GPU machine needs (up to 64 MiB) into FOLDER
+#   benchmarks/gpu.sh pack COHORT FOLDER       local: pack everything the GPU machine needs (up to 64 MiB) into FOLDER;
+#                                              GPU_PYTHON: Python version of that machine, 3.12 by default
 #   FOLDER/gpu.sh answer OUT                   GPU machine: inference time with warm models, and peak throughput
 #   FOLDER/gpu.sh study OUT [options]          GPU machine: five folds of each network; continues from OUT/pieces.jsonl
 #   benchmarks/gpu.sh merge OUT... RESULTS     local: write the csv files and their run record
 #
-# The GPU machine needs Python 3.11 or later with torch, lightning, einops, numpy, scipy, scikit-learn, pillow and
-# safetensors; MONAI is packed into the folder. FOLDER contains images of patients: never commit it to the repository.
+# The GPU machine needs Python 3.11 or later with torch, lightning, einops, numpy, scipy, scikit-learn, pillow, pandas
+# and safetensors; the other packages are packed into the folder. FOLDER contains images of patients: never commit it.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=${PYTHON:-python3}
 
+# Wheels that a machine with PyTorch may lack; they are unpacked beside the code.
+wheels="monai lightgbm pydantic pydantic-core annotated-types typing-inspection typing-extensions platformdirs"
+
 pack() {
-    local cohort=$1 folder=$2 root
+    local cohort=$1 folder=$2 root package
     root=$(dirname "$here")
-    # only the packages that training and inference need
     rm -rf "$folder/code"
-    mkdir -p "$folder/code/gliomark"
-    for room in study.py models training inference evaluation; do
-        cp -R "$root/src/gliomark/$room" "$folder/code/gliomark/"
-    done
-    cp "$root/src/gliomark/__init__.py" "$folder/code/gliomark/"
-    cp -R "$here/gpu" "$folder/code/"
+    mkdir -p "$folder/code"
+    cp -R "$root/src/gliomark" "$here/gpu" "$folder/code/"
+    rm -rf "$folder"/code/gliomark/{client,server,phantom,preprocessing/deepbet}  # large, or not needed
     cp "$here/gpu.sh" "$folder/"
     find "$folder" -name __pycache__ -prune -exec rm -rf {} +
     git -C "$root" rev-parse HEAD > "$folder/commit"
-    "$python" -m pip download --quiet --no-deps -d "$folder" "monai==$("$python" -c 'import monai; print(monai.__version__)')"
-    test -f "$folder/cohort.zip" || PYTHONPATH="$root/src" "$python" "$here/gpu/pack.py" "$cohort" "$folder/cohort.zip"
+    for package in $wheels; do # the versions that are installed here, for the Python of the GPU machine
+        "$python" -m pip download --quiet --no-deps --only-binary :all: --python-version "${GPU_PYTHON:-3.12}" \
+            -d "$folder" "$package==$("$python" -c "import importlib.metadata as m; print(m.version('$package'))")"
+    done
+    test -f "$folder/cohort.zip" ||
+        PYTHONPATH="$root/src:$here" "$python" -m gpu.packed_cohort "$cohort" "$folder/cohort.zip"
     du -sh "$folder"
 }
 
@@ -42,7 +46,8 @@ case $command in
         export PYTHONPATH=$here/code PYTHONUNBUFFERED=1 OMP_NUM_THREADS=2
         export TORCHINDUCTOR_COMPILE_THREADS=${TORCHINDUCTOR_COMPILE_THREADS:-5}
         mkdir -p "$out"
-        test -d "$here/code/monai" || (cd "$here/code" && "$python" -m zipfile -e ../monai-*.whl .)
+        test -d "$here/code/monai" ||
+            (cd "$here/code" && for wheel in ../*.whl; do "$python" -m zipfile -e "$wheel" .; done)
         nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader > "$out/gpu.txt" 2> /dev/null || true
         "$python" -c 'import platform, torch, monai, numpy; print(platform.python_version(), torch.__version__, monai.__version__, numpy.__version__)' > "$out/versions.txt"
         cp "$here/commit" "$out/commit"
