@@ -32,6 +32,7 @@ from benchmarks.batch import describe_machine, draw_patients
 
 from gliomark import read_study
 from gliomark.engines import EngineNetwork, NetworkSource, load_network
+from gliomark.errors import InputError
 from gliomark.experiments.result_files import create_run_record, write_result_files
 from gliomark.inference.segmenter import Segmenter
 from gliomark.inference.slice_classifier import (
@@ -93,7 +94,7 @@ def measure_warm(patient: Path, repetitions: int) -> pd.DataFrame:
     }
     rows: list[dict[str, Any]] = [
         {"networks": "shipped", "variant": name}
-        | measure(lambda one=one: predict_prepared(prepared, clinical, one), repetitions)
+        | measure(lambda one=one: predict_prepared(replace(prepared), clinical, one), repetitions)
         for name, one in variants.items()
     ]
     for name, run in build_published_runs(prepared.stack):
@@ -204,7 +205,11 @@ def compare_engines(cohort: Path, patient_count: int) -> pd.DataFrame:
         study = read_study(folder)
         if any(name not in study.series for name in model.sequences):
             continue
-        prepared = prepare_study(study, model)
+        try:
+            prepared = prepare_study(study, model)
+        except InputError as error:  # such as a slice without an image
+            print(f"left out: {error}", file=sys.stderr)
+            continue
         clinical = ClinicalData(study.patient_id, 50.0, 1)
         found, expected, before = (
             predict_prepared(prepared, clinical, one) for one in (model, reference, tiled)

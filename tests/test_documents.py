@@ -84,9 +84,16 @@ def may_be_binary(path: Path) -> bool:
         "tests/server/before/before.tar.xz"
     ):  # of a synthetic patient, see tests/server/older_version/make_archive.py
         return True
-    return relative_path.suffix == ".safetensors" and relative_path.parent == Path(
-        "src/gliomark/models/shipped"
-    )
+    # networks: weights, graphs without weights, and deepbet's graphs
+    network_folders = {
+        ".safetensors": Path("src/gliomark/models/shipped"),
+        ".zip": Path("src/gliomark/models/graphs"),
+        ".bin": DEEPBET_GRAPHS,
+    }
+    return relative_path.parent == network_folders.get(relative_path.suffix)
+
+
+DEEPBET_GRAPHS = Path("src/gliomark/preprocessing/deepbet")
 
 
 def read_text_or_none(path: Path) -> str | None:
@@ -119,5 +126,11 @@ def test_no_paths_of_a_machine_are_tracked(tracked_files) -> None:
 
 
 def test_no_large_files_are_tracked(tracked_files) -> None:
-    large = {path.name: path.stat().st_size for path in tracked_files if path.suffix != ".safetensors"}
+    networks = [path for path in tracked_files if path.parent == ROOT / DEEPBET_GRAPHS]
+    assert len(networks) > 2 and sum(path.stat().st_size for path in networks) < 18_000_000
+    large = {
+        path.name: path.stat().st_size
+        for path in set(tracked_files) - set(networks)
+        if path.suffix != ".safetensors"
+    }
     assert max(large.values()) < 2_000_000

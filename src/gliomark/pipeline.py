@@ -529,9 +529,9 @@ def predict_prepared(
         if reason is not None:
             marker_prediction = replace(marker_prediction, warnings=(reason,))
         elif areas.any():
-            if name not in results.features:
-                results.features[name] = classifier.compute_features(stack, segmentation.mask)
-            scored_slices = classifier.score_features(results.features[name], clinical)
+            if classifier not in results.features:
+                results.features[classifier] = classifier.compute_features(stack, segmentation.mask)
+            scored_slices = classifier.score_features(results.features[classifier], clinical)
             marker_prediction = _predict_marker(marker_prediction, card, scored_slices, stack, fusion)
         marker_predictions.append(
             _apply_reader_finding(marker_prediction, card, has_enhancing_focus, bool(areas.any()))
@@ -563,13 +563,15 @@ def predict_prepared(
 
 @dataclass(frozen=True, eq=False)
 class _NetworkResults:
-    """What the networks of a model computed for a prepared study and a mask; features: by marker, added when needed."""
+    """What networks computed for a prepared study and a mask; features: by classifier, added when needed."""
 
     segmentation: Segmentation
-    features: dict[str, SliceFeatures]
+    features: dict[SliceClassifier, SliceFeatures]
 
 
-_ResultKey = tuple[str, str, str, str]
+_ResultKey = tuple[
+    Segmenter, str, str
+]  # the segmenter itself: a copy with another threshold has other results
 _NETWORK_RESULTS: WeakKeyDictionary[PreparedStudy, dict[_ResultKey, _NetworkResults]] = WeakKeyDictionary()
 
 
@@ -584,7 +586,7 @@ def _find_network_results(
     stack = prepared.stack
     images_hash = _hash_arrays(*stack.images.values(), stack.brain)
     mask_hash = "" if reader_mask is None else _hash_arrays(reader_mask)
-    key = (model.sha256, model.device, images_hash, mask_hash)
+    key = (model.segmenter, images_hash, mask_hash)
     if key not in kept:
         segmentation = (
             _segment_by_network(prepared, model)
@@ -593,7 +595,7 @@ def _find_network_results(
         )
         for array in (segmentation.mask, segmentation.probability):
             array.setflags(write=False)  # later predictions share them
-        for other in [one for one in kept if one[:3] != key[:3] or (one[3] and mask_hash)]:
+        for other in [one for one in kept if one[:2] != key[:2] or (one[2] and mask_hash)]:
             del kept[other]
         kept[key] = _NetworkResults(segmentation, {})
     return kept[key]

@@ -101,3 +101,11 @@ def test_shared_results_cannot_be_changed(model: Model, prepared: PreparedStudy)
     prediction = predict(prepared, model)
     with pytest.raises(ValueError, match="read-only"):
         prediction.segmentation.mask[:] = False
+
+
+def test_a_model_with_another_threshold_has_results_of_its_own(model: Model, prepared: PreparedStudy) -> None:
+    found = predict(prepared, model).segmentation
+    stricter = replace(model, segmenter=replace(model.segmenter, threshold=0.9))
+    np.testing.assert_array_equal(predict(prepared, model).segmentation.mask, found.mask)
+    mask = predict(prepared, stricter).segmentation.mask
+    assert mask.sum() < found.mask.sum()

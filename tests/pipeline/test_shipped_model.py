@@ -174,7 +174,11 @@ def test_a_real_patient_is_predicted(run_command, tmp_path, shared) -> None:
     outcome = run_command(*arguments)
     assert outcome.status == 0, outcome.stderr
     result = out / "TCGA-CS-4941"
-    assert {path.name for path in result.iterdir()} == {"prediction.json", "report.html", "masks"}
+    assert {path.name for path in result.iterdir() if not path.name.startswith(".")} == {
+        "prediction.json",
+        "report.html",
+        "masks",
+    }
     assert (out / "predictions.csv").is_file()
     document = json.loads((result / "prediction.json").read_text("utf-8"))
     assert document["lesion"]["found"]

@@ -166,7 +166,7 @@ def _describe_failure(
     signal = getattr(error, "signal_name", None)
     reason = signal or str(error).strip().splitlines()[-1]
     number = meeting.node * layout.devices + error.error_index
-    return GliomarkError(
+    return ConfigurationError(
         message("training-process-failed", number=number + 1, count=layout.count, reason=reason)
     )
 
