@@ -1,6 +1,6 @@
 """Time of a whole patient with what a user would combine instead, beside gliomark, on the same machine and images.
 
-    pip install antspyx deepbet; PYTHONPATH=src python benchmarks/alternative.py FOLDER --out results
+    pip install antspyx deepbet; PYTHONPATH=src python -m benchmarks.alternative FOLDER --out results
 
 The alternative registers every sequence to the reference rigidly with ANTs, resamples to 1 mm, extracts the brain with
 deepbet's own package, and runs MONAI's SwinUNETR with random weights (which cost the same as trained ones) over the

@@ -1,6 +1,6 @@
 """Throughput and memory of ``gliomark predict`` for a folder of patients, in its own process and on worker processes.
 
-    PYTHONPATH=src python benchmarks/batch.py --patients 10 100 300 --workers 1 2 --out results
+    PYTHONPATH=src python -m benchmarks.batch --patients 10 100 300 --workers 1 2 --out results
 
 Patients are synthetic; a few are drawn and linked under other ids. ``--folder`` takes your own patients instead, each
 of which is linked as often as needed; ``--workers 0`` is the command without ``--workers``. Every second, the memory of

@@ -1,8 +1,8 @@
 """Time and memory of predictions: the engine against PyTorch, side by side in one run; whole commands; parity.
 
-    PYTHONPATH=src python benchmarks/inference.py warm --out results
-    PYTHONPATH=src python benchmarks/inference.py cold --patient FOLDER --out results
-    PYTHONPATH=src python benchmarks/inference.py parity --cohort FOLDER --out results
+    PYTHONPATH=src python -m benchmarks.inference warm --out results
+    PYTHONPATH=src python -m benchmarks.inference cold --patient FOLDER... --out results
+    PYTHONPATH=src python -m benchmarks.inference parity --cohort FOLDER --out results
 
 Without a folder, a synthetic patient is used. ``warm``: a prepared patient to the answer, with the model loaded; also
 MIG-Net and KiNet at published size with random weights. ``cold``: the whole command in a new process, and the share of
@@ -255,7 +255,7 @@ def run_benchmark() -> None:
     parser.add_argument("--out", type=Path, default=Path("results"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        patient = options.patient or draw_patients(Path(folder), 1)[0]
+        patients = options.patient or draw_patients(Path(folder), 1)
         if options.benchmark == "parity":
             if options.cohort is None:
                 parser.error("parity needs --cohort")
@@ -267,7 +267,7 @@ def run_benchmark() -> None:
     print(table.to_string(index=False, float_format=lambda value: f"{value:.5g}"))
     name, machine = f"benchmark_{options.benchmark}", describe_machine()
     if options.benchmark != "parity":
-        table = table.assign(patient=patient.name, **machine)
+        table = table.assign(**machine)
     write_result_files(options.out, name, {"": table}, create_run_record(name, machine=machine))
 
 
