@@ -261,9 +261,8 @@ def run_benchmark() -> None:
                 parser.error("parity needs --cohort")
             table = compare_engines(options.cohort, options.patients)
         else:
-            table = {"warm": measure_warm, "cold": measure_cold}[options.benchmark](
-                patient, options.repetitions
-            )
+            run = {"warm": measure_warm, "cold": measure_cold}[options.benchmark]
+            table = pd.concat([run(one, options.repetitions).assign(patient=one.name) for one in patients])
     print(table.to_string(index=False, float_format=lambda value: f"{value:.5g}"))
     name, machine = f"benchmark_{options.benchmark}", describe_machine()
     if options.benchmark != "parity":
