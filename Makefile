@@ -10,6 +10,7 @@
 # make kills           interrupt every command with kill -9 (ten minutes)
 # make battery         give broken and hostile inputs to every command (25 minutes)
 # make fuzz            change the headers of every format at random (MINUTES=10 for each)
+# make benchmark       measure predictions of a synthetic patient, old engine beside new (minutes)
 # make clean           remove what these made
 #
 # Needs Python 3.11, 3.12 or 3.13, git and make. Everything is installed into .venv, once, from the lock files in
@@ -31,7 +32,7 @@ TORCH ?= $$($(PIP) --dry-run --no-deps $(PIP_OPTIONS) $(CPU_BUILD) >/dev/null 2>
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-extras demo test lint check slow battery fuzz kills lock sbom licences docs clean
+.PHONY: help install install-extras demo test benchmark lint check slow battery fuzz kills lock sbom licences docs clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
@@ -88,6 +89,10 @@ battery: .venv/installed-dev
 MINUTES ?= 10
 fuzz: .venv/installed-dev
 	$(BIN)/python -m tests.battery.fuzz --minutes $(MINUTES) --out results/fuzz.csv
+
+benchmark: .venv/installed-dev
+	$(BIN)/python -m benchmarks.inference warm --out build/benchmark
+	$(BIN)/python -m benchmarks.inference cold --out build/benchmark
 
 lint: .venv/installed-dev
 	$(BIN)/python -m ruff check
