@@ -219,10 +219,9 @@ def compare_engines(cohort: Path, patient_count: int) -> pd.DataFrame:
                 "patient": study.patient_id,
                 "slices": len(prepared.stack.brain),
                 "mask_voxels_equal": float((found.segmentation.mask == expected.segmentation.mask).mean()),
-                "voxel_probability_difference": float(
-                    np.abs(found.segmentation.probability - expected.segmentation.probability).max()
-                ),
-                "marker_probability_difference": _compare_markers(found, expected),
+                "voxel_probability_difference_per_million": 1e6
+                * float(np.abs(found.segmentation.probability - expected.segmentation.probability).max()),
+                "marker_probability_difference_per_million": 1e6 * _compare_markers(found, expected),
                 "dice_of_window_and_tiles": _compute_dice(
                     expected.segmentation.mask, before.segmentation.mask
                 ),
