@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -213,3 +214,22 @@ def test_openvino_reports_nothing_to_its_maker() -> None:
         "assert not any(name.startswith('openvino_telemetry.') for name in sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+class FixedWidth(nn.Module):
+    """Tracing fixes the width of the example."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        width = int(image.shape[-1])
+        return image + torch.arange(width) / width if width > 16 else 2 * image
+
+
+def test_a_network_whose_size_is_fixed_by_tracing_is_refused_for_other_sizes() -> None:
+    def create_small_inputs() -> list[np.ndarray]:
+        return [np.ones((2, 1, 16, 16), np.float32)]
+
+    source = NetworkSource("test", "1", FixedWidth().eval, create_small_inputs, has_batch=True)
+    image = np.full((3, 1, 16, 16), 3, np.float32)
+    np.testing.assert_array_equal(load_openvino_network(source).run(image)[0], 2 * image)
+    with pytest.raises(ConfigurationError, match="differs"):
+        load_openvino_network(replace(source, key="2", is_size_free=True))

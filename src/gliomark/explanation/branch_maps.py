@@ -29,8 +29,8 @@ def compute_branch_maps(
     """Compute the Grad-CAM maps of the given slices by branch.
 
     network: the classifier's, from ``models.network_loading.load_marker_network``; mask: ``(slice, row, column)``. The
-    maps are ``(S, 240, 240)`` with values from 0 to 1, for S slices; they are 0
-    outside the central crop that the classifier uses.
+    maps are ``(S, 240, 240)`` with values from 0 to 1, for S slices; they are 0 outside the central crop that the
+    classifier uses.
     """
     chosen = LesionSlices(tuple(slice_indices), tuple(slice_indices), (0.0,) * len(slice_indices))
     images, lesion = map(torch.from_numpy, extract_lesion_slices(stack, mask, chosen, classifier.sequences))

@@ -188,7 +188,7 @@ def predict_lesion_probability(
 
     The published method uses four corner tiles (method.md, section 3). Slices are centred on the brain, so that
     one central tile covers a brain of up to ``tile_size`` mm in a quarter of the time; larger brains need the corners.
-    A purely convolutional network sees any brain in one window.
+    A network with a ``size_multiple`` sees a larger brain in one window.
 
     Parameters
     ----------

@@ -217,7 +217,7 @@ class Worker:
         heatmap = np.zeros(stack.brain.shape, np.uint8)
         if index:
             *_, middle_map = compute_branch_maps(
-                load_marker_network(model.weights, marker),
+                load_marker_network(model.weights, marker).to(model.device),
                 model.classifiers[marker],
                 stack,
                 prediction.segmentation.mask,
