@@ -6,9 +6,9 @@
 
 Without a folder, a synthetic patient is used. ``warm``: a prepared patient to the answer, with the model loaded; also
 MIG-Net and KiNet at published size with random weights. ``cold``: the whole command in a new process, and the share of
-its stages. ``parity``: masks and probabilities of the engine against PyTorch, by patient, in the same window and, for
-comparison, in PyTorch with the tiles of training. Times are medians; processor seconds are user and system time of all
-threads.
+its stages. ``parity``: masks and probabilities of the engine against PyTorch, by patient, in the same window; and for
+comparison in PyTorch with the tiles of training, and in bfloat16 where the processor has it. Times are medians;
+processor seconds are user and system time of all threads.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ import torch
 from benchmarks.batch import describe_machine, draw_patients
 
 from gliomark import read_study
-from gliomark.engines import EngineNetwork, NetworkSource, load_network
-from gliomark.errors import InputError
+from gliomark.engines import BFLOAT16_ENGINE, EngineNetwork, NetworkSource, load_network
+from gliomark.errors import ConfigurationError, InputError
 from gliomark.experiments.result_files import create_run_record, write_result_files
 from gliomark.inference.segmenter import Segmenter
 from gliomark.inference.slice_classifier import (
@@ -48,6 +48,7 @@ from gliomark.models.registry import (
     get_marker_entry,
     get_segmentation_entry,
 )
+from gliomark.models.weights import Weights
 from gliomark.pipeline import (
     Model,
     PreparedStudy,
@@ -60,7 +61,11 @@ from gliomark.study import ClinicalData, Segmentation, SliceStack
 
 MODEL = "demo"
 PUBLISHED_TILE, PUBLISHED_CROP = 224, 224
-ENGINES = ("torch", "openvino")
+ENGINES = {
+    "torch": "PyTorch, tiles",
+    "openvino": "OpenVINO, tiles",
+    BFLOAT16_ENGINE: "OpenVINO bfloat16, tiles",
+}
 
 
 def measure(run: Callable[[], object], repetitions: int) -> dict[str, float]:
@@ -80,6 +85,15 @@ def use_tiles(model: Model) -> Model:
     return replace(model, segmenter=replace(model.segmenter, size_multiple=None))
 
 
+def build_bfloat16_model(weights: Weights) -> Model | None:
+    """Build the model in bfloat16; None if the processor does not compute in it."""
+    try:
+        return build_model(weights, engine=BFLOAT16_ENGINE)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return None
+
+
 def measure_warm(patient: Path, repetitions: int) -> pd.DataFrame:
     """Measure a prepared patient to the answer: the shipped model, then the published networks."""
     weights = load_weights_by_name(MODEL)
@@ -92,6 +106,8 @@ def measure_warm(patient: Path, repetitions: int) -> pd.DataFrame:
         "OpenVINO, tiles": use_tiles(model),
         "OpenVINO, window": model,
     }
+    if (reduced := build_bfloat16_model(weights)) is not None:
+        variants["OpenVINO bfloat16, window"] = reduced
     rows: list[dict[str, Any]] = [
         {"networks": "shipped", "variant": name}
         | measure(lambda one=one: predict_prepared(replace(prepared), clinical, one), repetitions)
@@ -122,6 +138,7 @@ def build_published_runs(stack: SliceStack) -> Iterator[tuple[str, Callable[[], 
             lambda: create_segmentation_inputs(1, PUBLISHED_TILE),
             1e-2,
             has_batch=True,
+            allows_bfloat16=True,
         ),
         NetworkSource(
             "KiNet",
@@ -130,11 +147,16 @@ def build_published_runs(stack: SliceStack) -> Iterator[tuple[str, Callable[[], 
             lambda: create_marker_inputs(PUBLISHED_CROP),
             1.0,  # random weights amplify rounding
             has_batch=True,
+            allows_bfloat16=True,
         ),
     )
     sequences = tuple(stack.images)
-    for engine in ENGINES:
-        networks: list[EngineNetwork] = [load_network(source, engine=engine) for source in sources]
+    for engine, variant in ENGINES.items():
+        try:
+            networks: list[EngineNetwork] = [load_network(source, engine=engine) for source in sources]
+        except ConfigurationError as error:
+            print(error, file=sys.stderr)
+            continue
         segmenter = Segmenter(networks[0], sequences, "union", PUBLISHED_TILE)
 
         def run(segmenter: Segmenter = segmenter, network: EngineNetwork = networks[1]) -> Segmentation:
@@ -146,7 +168,7 @@ def build_published_runs(stack: SliceStack) -> Iterator[tuple[str, Callable[[], 
             compute_image_vectors(network, images, masks, PUBLISHED_CROP)
             return segmentation
 
-        yield {"torch": "PyTorch, tiles", "openvino": "OpenVINO, tiles"}[engine], run
+        yield variant, run
 
 
 def measure_cold(patient: Path, repetitions: int) -> pd.DataFrame:
@@ -197,7 +219,7 @@ def compare_engines(cohort: Path, patient_count: int) -> pd.DataFrame:
     """Compare masks and probabilities of the engine with PyTorch's, for the first patients of a cohort."""
     weights = load_weights_by_name(MODEL)
     model, reference = build_model(weights), build_model(weights, engine="torch")
-    tiled = use_tiles(reference)
+    others = {"tiles": use_tiles(reference), "bfloat16": build_bfloat16_model(weights)}
     rows = []
     for folder in sorted(path for path in cohort.iterdir() if path.is_dir()):
         if len(rows) == patient_count:
@@ -211,23 +233,22 @@ def compare_engines(cohort: Path, patient_count: int) -> pd.DataFrame:
             print(f"left out: {error}", file=sys.stderr)
             continue
         clinical = ClinicalData(study.patient_id, 50.0, 1)
-        found, expected, before = (
-            predict_prepared(prepared, clinical, one) for one in (model, reference, tiled)
-        )
-        rows.append(
-            {
-                "patient": study.patient_id,
-                "slices": len(prepared.stack.brain),
-                "mask_voxels_equal": float((found.segmentation.mask == expected.segmentation.mask).mean()),
-                "voxel_probability_difference_per_million": 1e6
-                * float(np.abs(found.segmentation.probability - expected.segmentation.probability).max()),
-                "marker_probability_difference_per_million": 1e6 * _compare_markers(found, expected),
-                "dice_of_window_and_tiles": _compute_dice(
-                    expected.segmentation.mask, before.segmentation.mask
-                ),
-                "marker_difference_of_window_and_tiles": _compare_markers(expected, before),
-            }
-        )
+        found, expected = (predict_prepared(prepared, clinical, one) for one in (model, reference))
+        row: dict[str, Any] = {
+            "patient": study.patient_id,
+            "slices": len(prepared.stack.brain),
+            "mask_voxels_equal": float((found.segmentation.mask == expected.segmentation.mask).mean()),
+            "voxel_probability_difference_per_million": 1e6
+            * float(np.abs(found.segmentation.probability - expected.segmentation.probability).max()),
+            "marker_probability_difference_per_million": 1e6 * _compare_markers(found, expected),
+        }
+        for name, other in others.items():
+            if other is None:
+                continue
+            result = predict_prepared(prepared, clinical, other)
+            row[f"dice_with_{name}"] = _compute_dice(expected.segmentation.mask, result.segmentation.mask)
+            row[f"marker_difference_with_{name}"] = _compare_markers(expected, result)
+        rows.append(row)
     return pd.DataFrame(rows)
 
 

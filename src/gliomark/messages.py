@@ -1633,8 +1633,21 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "PyTorch 在本机未找到设备 {device}：请给出 auto 或 cpu，或安装支持该设备的 PyTorch。",
     ),
     "engine-unknown": (
-        "The engine {engine} in {variable} is unknown: use openvino or torch.",
-        "{variable} 中的推理引擎 {engine} 未知：请使用 openvino 或 torch。",
+        "The engine {engine} in {variable} is unknown: use openvino, openvino-bf16 or torch.",
+        "{variable} 中的推理引擎 {engine} 未知：请使用 openvino、openvino-bf16 或 torch。",
+    ),
+    "engine-no-bfloat16": (
+        "This processor does not compute in bfloat16: use the engine openvino.",
+        "本机处理器不支持 bfloat16 运算：请使用推理引擎 openvino。",
+    ),
+    "engine-wrong-bfloat16": (
+        "The outputs of {name} in bfloat16 differ by {percent:.0f} % from single precision on this processor: use the "
+        "engine openvino.",
+        "在本机处理器上，{name} 的 bfloat16 输出与单精度相差 {percent:.0f} %：请使用推理引擎 openvino。",
+    ),
+    "engine-bfloat16": (
+        "The networks were computed in bfloat16, with less precision than the published figures.",
+        "网络以 bfloat16 计算，精度低于公布指标所用的精度。",
     ),
     "engine-needs-torch": (
         "The network '{name}' needs PyTorch here, which is not installed; type: pip install 'gliomark[train]'",

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from gliomark.engines import BFLOAT16_ENGINE, choose_engine
 from gliomark.errors import DATA_ERRORS, ConfigurationError, GliomarkError, WeightsError
 from gliomark.inference.device import check_device, list_accelerators
 from gliomark.inference.fusion import (
@@ -72,12 +73,15 @@ class Model:
         By marker: its network and trees.
     device
         Where the networks compute, such as "cpu".
+    engine
+        What computes them, see ``engines.load_network``.
     """
 
     weights: Weights
     segmenter: Segmenter
     classifiers: Mapping[str, SliceClassifier]
     device: str = "cpu"
+    engine: str = "openvino"
 
     def __repr__(self) -> str:
         """Return one line with name, sequences, markers and device."""
@@ -120,7 +124,7 @@ class Model:
         """
         if name != "auto":
             check_device(name)
-            return self if name == self.device else build_model(self.weights, name)
+            return self if name == self.device else build_model(self.weights, name, self.engine)
         for device in list_accelerators():
             with suppress(GliomarkError, *DATA_ERRORS):  # the device may lack memory or an operation
                 return self.to_device(device)
@@ -236,13 +240,13 @@ def build_model(weights: Weights, device: str = "cpu", engine: str | None = None
     WeightsError
         If the networks cannot be built or give no finite output.
     """
-    card = weights.card
+    card, engine = weights.card, choose_engine(engine)
     sequences = tuple(MRSequence(name) for name in card.sequences)
     classifiers = {
         name: _build_classifier(weights, name, marker, sequences, device, engine)
         for name, marker in card.markers.items()
     }
-    model = Model(weights, build_segmenter(weights, device, engine), classifiers, device)
+    model = Model(weights, build_segmenter(weights, device, engine), classifiers, device, engine)
     stack, lesion = _create_trial_slice(sequences)
     for name, classifier in classifiers.items():
         _check_trial_run(
@@ -516,6 +520,8 @@ def predict_prepared(
     segmentation = results.segmentation
     areas = segmentation.mask.sum(axis=(1, 2)) * stack.pixel_area_mm2
     warnings, marker_predictions = list(prepared.warnings), []
+    if model.engine == BFLOAT16_ENGINE and model.device == "cpu":
+        warnings.append(message("engine-bfloat16"))
     if not areas.any():
         warnings.append(_build_no_lesion_message(segmentation, stack))
     lesion_share = segmentation.mask.sum() / max(stack.brain.sum(), 1)

@@ -13,13 +13,14 @@ import pytest
 import torch
 from torch import nn
 
-from gliomark.engines import NetworkSource, load_network
+from gliomark.engines import NetworkSource, load_network, openvino_engine
 from gliomark.engines.graph_rewriting import replace_normalisations, rewrite_graph
 from gliomark.engines.openvino_engine import (
     OpenVinoNetwork,
     load_openvino_network,
     trace_network,
 )
+from gliomark.engines.openvino_library import openvino
 from gliomark.engines.torch_engine import TorchNetwork
 from gliomark.errors import ConfigurationError
 
@@ -202,6 +203,55 @@ def test_an_engine_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLIOMARK_ENGINE", "tensorrt")
     with pytest.raises(ConfigurationError, match="tensorrt"):
         load_network(create_source(Normalised()))
+
+
+class Scaled(nn.Module):
+    """A network whose output is easily told from its rounded one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1)
+        )
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return 32 channels of the same size."""
+        return self.layers(image)
+
+
+def create_slices() -> list[np.ndarray]:
+    return [np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)]
+
+
+HAS_BFLOAT16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@pytest.mark.parametrize("is_allowed", [True, False])
+@pytest.mark.skipif(not HAS_BFLOAT16, reason="this processor does not compute in bfloat16")
+def test_bfloat16_is_used_only_by_networks_that_allow_it(is_allowed: bool) -> None:
+    source = NetworkSource(
+        "test", "bf16", Scaled().eval, create_slices, 1e-4, has_batch=True, allows_bfloat16=is_allowed
+    )
+    (image,) = create_slices()
+    expected, found = (load_network(source, engine=name).run(image)[0] for name in ("torch", "openvino-bf16"))
+    difference = np.abs(found - expected).max() / np.abs(expected).max()
+    assert 1e-4 < difference < 0.02 if is_allowed else difference < 1e-5
+
+
+@pytest.mark.skipif(HAS_BFLOAT16, reason="this processor computes in bfloat16")
+def test_bfloat16_is_refused_on_a_processor_without_it() -> None:
+    source = NetworkSource("test", "bf16", Scaled().eval, create_slices, 1e-4, allows_bfloat16=True)
+    with pytest.raises(ConfigurationError, match="does not compute in bfloat16"):
+        load_network(source, engine="openvino-bf16")
+
+
+@pytest.mark.skipif(not HAS_BFLOAT16, reason="this processor does not compute in bfloat16")
+def test_wrong_results_in_bfloat16_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_engine, "BFLOAT16_TOLERANCE", 1e-6)  # correct results are too far away then
+    source = NetworkSource("test", "bf16", Scaled().eval, create_slices, 1e-4, allows_bfloat16=True)
+    with pytest.raises(ConfigurationError, match="differ by .* % from single precision"):
+        load_network(source, engine="openvino-bf16")
 
 
 def test_openvino_reports_nothing_to_its_maker() -> None:

@@ -18,13 +18,21 @@ import gliomark
 from gliomark import load_model, predict, read_study
 from gliomark.cohort.folds import CohortFolds
 from gliomark.engines.torch_engine import TorchNetwork
+from gliomark.errors import ConfigurationError
 from gliomark.evaluation.metrics import dice
 from gliomark.experiments.demonstration import apply_marker_validation
 from gliomark.models.weights import ModelCard, load_weights, save_weights
 from gliomark.phantom import create_phantom, write_pictures
-from gliomark.pipeline import SHIPPED_MODELS, Model
+from gliomark.pipeline import (
+    SHIPPED_MODELS,
+    Model,
+    build_model,
+    load_weights_by_name,
+    predict_prepared,
+    prepare_study,
+)
 from gliomark.reporting import resample_mask_to_series
-from gliomark.study import MRSequence
+from gliomark.study import ClinicalData, MRSequence
 from gliomark.training.recipes import MARKER_DEFINITIONS
 
 FOLDER = Path(gliomark.__file__).parent / "models" / "shipped"
@@ -199,3 +207,14 @@ def test_the_engine_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model("demo")
     networks = [model.segmenter.network, *(one.network for one in model.classifiers.values())]
     assert {type(one) for one in networks} == {TorchNetwork}
+
+
+@pytest.mark.parametrize("engine, is_said", [("openvino", False), ("openvino-bf16", True)])
+def test_a_result_in_bfloat16_says_so(volume_folder: Path, engine: str, is_said: bool) -> None:
+    try:
+        model = build_model(load_weights_by_name("demo"), engine=engine)
+    except ConfigurationError as error:
+        pytest.skip(str(error))
+    prepared = prepare_study(read_study(volume_folder), model)
+    prediction = predict_prepared(prepared, ClinicalData(prepared.study.patient_id, 40.0, 1), model)
+    assert any("bfloat16" in warning for warning in prediction.warnings) is is_said

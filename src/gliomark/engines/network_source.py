@@ -44,6 +44,8 @@ class NetworkSource:
         Reads the network as a graph that needs no conversion and no PyTorch; None if there is none.
     is_converted
         Whether a network without a graph is converted; that of a small network takes longer than it saves.
+    allows_bfloat16
+        Whether the engine that computes in bfloat16 does so for this network; others stay in single precision.
     """
 
     name: str
@@ -55,6 +57,7 @@ class NetworkSource:
     is_size_free: bool = False
     read_graph: Callable[[], openvino.Model] | None = None
     is_converted: bool = True
+    allows_bfloat16: bool = False
 
 
 class EngineNetwork(Protocol):

@@ -1,4 +1,4 @@
-"""Run networks with OpenVINO on the CPU, in single precision."""
+"""Run networks with OpenVINO on the CPU, in single precision unless bfloat16 is requested."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 CONVERSION_VERSION = "2"  # changes when the same network is converted differently
 GRAPH_NAME = "network.xml"
+# of the largest output; correct bfloat16 differs by less than 0.01, a faulty processor or library by far more
+BFLOAT16_TOLERANCE = 0.05
 
 
 class OpenVinoNetwork:
@@ -37,11 +39,22 @@ class OpenVinoNetwork:
         The converted network.
     cache_folder
         Folder for what OpenVINO compiles; None compiles anew every time.
+    keeps_memory
+        Whether the memory of intermediate results is kept for the next run, which is then faster.
+    precision
+        "f32" or "bf16".
     """
 
-    def __init__(self, model: openvino.Model, cache_folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        model: openvino.Model,
+        cache_folder: Path | None = None,
+        keeps_memory: bool = False,
+        precision: str = "f32",
+    ) -> None:
+        self._model, self._cache_folder, self._keeps_memory = model, cache_folder, keeps_memory
         options: dict[str, object] = {
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": count_threads(),
         }
@@ -56,8 +69,32 @@ class OpenVinoNetwork:
             request = self._compiled.create_infer_request()  # has its own outputs, which need no copy
             results = request.infer(list(inputs), share_inputs=True, share_outputs=True)
             outputs: tuple[FloatArray, ...] = tuple(results.values())
-            self._compiled.release_memory()  # of the intermediate results, which are large for volumes
+            if not self._keeps_memory:
+                self._compiled.release_memory()
         return outputs
+
+    def reduce_precision(self, source: NetworkSource) -> OpenVinoNetwork:
+        """Return the network in bfloat16, after a comparison with single precision on the example inputs.
+
+        Raises
+        ------
+        ConfigurationError
+            If the processor does not compute in bfloat16, or the outputs differ too much.
+        """
+        if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise ConfigurationError(message("engine-no-bfloat16"))
+        reduced = OpenVinoNetwork(self._model, self._cache_folder, self._keeps_memory, "bf16")
+        inputs = source.create_inputs()
+        expected, found = self.run(*inputs), reduced.run(*inputs)
+        difference = max(
+            float(np.abs(one - other).max() / np.abs(one).max())
+            for one, other in zip(expected, found, strict=True)
+        )
+        if not difference <= BFLOAT16_TOLERANCE:  # also if it is not a number
+            raise ConfigurationError(
+                message("engine-wrong-bfloat16", name=source.name, percent=100 * difference)
+            )
+        return reduced
 
 
 def load_openvino_network(source: NetworkSource) -> OpenVinoNetwork:
@@ -68,12 +105,13 @@ def load_openvino_network(source: NetworkSource) -> OpenVinoNetwork:
     ConfigurationError
         If the network cannot be converted, or its output then differs from PyTorch's by more than the tolerance.
     """
+    # intermediate results of a volume are large, and there is one run per patient
     key = compute_graph_key(source.key, openvino.__version__, CONVERSION_VERSION)
     folder = get_cache_folder() / f"{source.name}-{key[:32]}"
     remove_leftovers(folder.parent)
     if (folder / GRAPH_NAME).exists():
         try:
-            return OpenVinoNetwork(openvino.Core().read_model(folder / GRAPH_NAME), folder)
+            return OpenVinoNetwork(openvino.Core().read_model(folder / GRAPH_NAME), folder, source.has_batch)
         except RuntimeError as error:  # a damaged file
             LOG.warning("%s is converted again: %s", source.name, " ".join(str(error).split())[:300])
             remove_path(folder)
@@ -88,8 +126,8 @@ def load_openvino_network(source: NetworkSource) -> OpenVinoNetwork:
             openvino.save_model(model, new / GRAPH_NAME, compress_to_fp16=False)
     except (FileWriteError, OSError) as error:  # the network runs all the same
         LOG.warning("%s is converted again every time: %s", source.name, error)
-        return OpenVinoNetwork(model)
-    return OpenVinoNetwork(model, folder)
+        return OpenVinoNetwork(model, keeps_memory=source.has_batch)
+    return OpenVinoNetwork(model, folder, source.has_batch)
 
 
 def count_threads() -> int:

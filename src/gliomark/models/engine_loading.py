@@ -70,6 +70,7 @@ def load_segmentation_engine(
         is_size_free=size_multiple is not None,
         read_graph=_create_graph_reader(graph, tensors, weights, SEGMENTATION_PART),
         is_converted=_is_worth_converting(tensors),
+        allows_bfloat16=True,
     )
     return load_network(source, device, engine), size_multiple
 
@@ -115,6 +116,7 @@ def load_marker_engine(
         has_batch=True,
         read_graph=_create_graph_reader(graph, tensors, weights, name),
         is_converted=_is_worth_converting(tensors),
+        allows_bfloat16=True,
     )
     network = load_network(source, device, engine)
     return network, load_trees(

@@ -33,6 +33,9 @@ from gliomark.study import ClinicalData
 STEP_MESSAGES = {name: message(f"step-{name}") for name in ("align", "strip", "slice", "outline", "write")}
 PREPARE_PROGRESS = {"align": 0.05, "strip": 0.4, "slice": 0.85}
 ProgressCallback = Callable[[str, float], None]
+MAX_KEPT_BYTES = (
+    400_000_000  # of studies that a worker keeps in memory: about 50 of pictures, 4 of 1 mm volumes
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Worker:
         self.store, self.model_files, self.trust = StudyStore(data_folder), model_files, trust
         self.device = device
         self.reader_pool = ReaderPool()
-        self._last_prepared: tuple[object, Any] | None = None
+        self._kept_studies: dict[object, Any] = {}  # the one used last at the end
 
     @cached_property
     def models(self) -> dict[str, Any]:
@@ -184,11 +187,18 @@ class Worker:
         return prediction.to_dict()
 
     def _load_prepared(self, study_id: str) -> Any:
-        """Load a prepared study; the last one stays in memory, with which the results of the networks are kept."""
+        """Load a prepared study; the last ones stay in memory, with which the results of the networks are kept."""
         key = (study_id, self.store.get_prepared_version(study_id))
-        if self._last_prepared is None or self._last_prepared[0] != key:
-            self._last_prepared = (key, self.store.load_prepared(study_id))
-        return self._last_prepared[1]
+        prepared = self._kept_studies.pop(key, None)
+        if prepared is None:
+            prepared = self.store.load_prepared(study_id)
+        self._kept_studies[key] = prepared
+        while (
+            len(self._kept_studies) > 1
+            and sum(map(_count_bytes, self._kept_studies.values())) > MAX_KEPT_BYTES
+        ):
+            del self._kept_studies[next(iter(self._kept_studies))]
+        return prepared
 
     def explain(self, job: WorkerJob, model: Any, report_progress: ProgressCallback) -> None:
         """Save a marker's Grad-CAM map on the slices that decided the result, as one PNG beside the prediction.
@@ -229,6 +239,13 @@ class Worker:
             self.store.get_prediction_folder(job.study_id, prediction_id) / f"heat_{marker}.png",
             encode_slice_png(stack_vertically(heatmap)),
         )
+
+
+def _count_bytes(prepared: Any) -> int:
+    """Count the bytes of a prepared study's images, with as much again for its mask and its probability."""
+    stack = prepared.stack
+    originals = sum(series.image.nbytes for series in prepared.study.series.values())
+    return int(originals + sum(image.nbytes for image in stack.images.values()) + 5 * stack.brain.size)
 
 
 def _report_step(report_progress: ProgressCallback, step_name: str) -> None:

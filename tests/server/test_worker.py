@@ -1,0 +1,64 @@
+"""What a worker keeps in memory between its jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gliomark.io import read_study
+from gliomark.models.weights import load_weights
+from gliomark.pipeline import PreparedStudy, build_model, prepare_study
+from gliomark.server import worker as worker_module
+from gliomark.server.study_store import StudyStore
+from gliomark.server.worker import Worker
+
+
+@pytest.fixture(scope="module")
+def prepared(tiny_weights: Path, picture_folder: Path) -> PreparedStudy:
+    return prepare_study(read_study(picture_folder), build_model(load_weights(tiny_weights)))
+
+
+def create_worker(folder: Path, prepared: PreparedStudy, studies: str) -> Worker:
+    store = StudyStore(folder)
+    for name in studies:
+        store.get_study_folder(name).mkdir(parents=True)
+        store.save_prepared(name, prepared)
+    return Worker(folder, {})
+
+
+@pytest.mark.parametrize(
+    "kept_studies, order, loaded",
+    [
+        (2, "abab", "ab"),  # both stay
+        (1, "aabb", "ab"),  # the last one stays
+        (1, "aba", "aba"),
+        (2, "abcb", "abc"),
+        (2, "abca", "abca"),  # c takes the place of a, which was used longest ago
+        (2, "abacab", "abcb"),
+        (0, "aab", "ab"),  # the last one stays even if it is too large
+    ],
+)
+def test_a_worker_keeps_the_studies_used_last(
+    tmp_path: Path,
+    prepared: PreparedStudy,
+    monkeypatch: pytest.MonkeyPatch,
+    kept_studies: int,
+    order: str,
+    loaded: str,
+) -> None:
+    worker = create_worker(tmp_path, prepared, "abc")
+    size = worker_module._count_bytes(prepared)
+    monkeypatch.setattr(worker_module, "MAX_KEPT_BYTES", int(size * (kept_studies + 0.5)))
+    found = [worker._load_prepared(name) for name in order]
+    first_seen = [
+        number for number, one in enumerate(found) if not any(one is other for other in found[:number])
+    ]
+    assert "".join(order[number] for number in first_seen) == loaded
+
+
+def test_a_study_that_is_prepared_again_is_loaded_again(tmp_path: Path, prepared: PreparedStudy) -> None:
+    worker = create_worker(tmp_path, prepared, "a")
+    before = worker._load_prepared("a")
+    worker.store.save_prepared("a", prepared)
+    assert worker._load_prepared("a") is not before
