@@ -1662,6 +1662,32 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "than the accepted {tolerance:.2g}.",
         "{name} 改用 PyTorch 运行，速度较慢：转换为 OpenVINO 后其输出相差 {difference:.2g}，超过允许值 {tolerance:.2g}。",
     ),
+    "calibration-unknown": (
+        "The calibration method {method} is unknown: use one of {known}.",
+        "未知的校准方法 {method}：请使用 {known} 之一。",
+    ),
+    "prevalence-range": (
+        "The share of positive patients is {share:g}; it must be above 0 and below 1.",
+        "阳性患者比例为 {share:g}；须大于 0 且小于 1。",
+    ),
+    "site-too-few": (
+        "{patients} patients with pathology ({positives} positive, {negatives} negative) are too few to adapt a model to a "
+        "hospital: at least {fewest} are needed, and {each} of either class.",
+        "有病理结果的患者仅 {patients} 名（阳性 {positives}，阴性 {negatives}），不足以使模型适应本院：至少需要 {fewest} 名，且每类不少于 {each} 名。",
+    ),
+    "site-shared-patient": (
+        "{patient} is a patient of both tables: a hospital's patients must be others than those of the model's own.",
+        "患者 {patient} 同时出现在两个表中：新医院的患者须与模型原有患者不同。",
+    ),
+    "site-none-large": (
+        "No hospital in {file} has {fewest} patients with enough of either class: name the column of the hospital by "
+        "--site.",
+        "{file} 中没有一家医院达到 {fewest} 名患者且两类均足够：请用 --site 指明医院所在的列。",
+    ),
+    "coverage-range": (
+        "The coverage is {coverage:g}; it must be at least 0.5 and below 1.",
+        "覆盖率为 {coverage:g}；须不小于 0.5 且小于 1。",
+    ),
     # ---- progress ---------------------------------------------------------------------------------------
     "step-resume": ("looking for finished results", "正在查找已完成的结果"),
     "batch-start": ("{done} of {total} patients, starting the workers", "{total} 名患者中已完成 {done} 名，正在启动工作进程"),

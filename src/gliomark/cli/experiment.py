@@ -266,6 +266,33 @@ def run_series_recognition_command(
     typer.echo(str(run_series_recognition(out, series, notify=typer.echo)))
 
 
+@app.command("site-recalibration")
+def run_site_recalibration_command(
+    home: Annotated[Path, typer.Option(help="Predictions for patients of the model's own hospital.")],
+    sites: Annotated[Path, typer.Option(help="Predictions for patients of other hospitals.")],
+    out: OutputFolderOption,
+    id: Annotated[str, typer.Option(help="Column of the patient id.")] = "id",
+    label: Annotated[str, typer.Option(help="Column of the reference label: 0 or 1, no or yes.")] = "label",
+    probability: Annotated[str, typer.Option(help="Column of the probability.")] = "probability",
+    site: Annotated[str, typer.Option(help="Column of the hospital.")] = "site",
+    predicted: Annotated[
+        str | None,
+        typer.Option(help="Column of the predicted class, if the probability refers to that class."),
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="COLUMN=VALUE: use only these rows; repeatable.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Random halves of every hospital.")] = 50,
+) -> None:
+    """A model at other hospitals before and after recalibration on half of their patients."""
+    from gliomark.evaluation.evaluate import PredictionColumns
+    from gliomark.experiments.site_recalibration import run_site_recalibration
+
+    row_filters = tuple(parse_pair(text, "COLUMN=VALUE, such as task=IDH") for text in where or ())
+    columns = PredictionColumns(id, label, probability, site, predicted, row_filters)
+    typer.echo(str(run_site_recalibration(home, sites, columns, repeats, out, typer.echo)))
+
+
 @app.command("server-load")
 def run_server_load_command(
     patients: Annotated[Path, typer.Option(help="Folder of patients, as for 'predict'.")],
