@@ -33,9 +33,8 @@ from gliomark.study import ClinicalData
 STEP_MESSAGES = {name: message(f"step-{name}") for name in ("align", "strip", "slice", "outline", "write")}
 PREPARE_PROGRESS = {"align": 0.05, "strip": 0.4, "slice": 0.85}
 ProgressCallback = Callable[[str, float], None]
-MAX_KEPT_BYTES = 1_000_000_000  # of studies kept in a worker: about 30 of pictures, 7 of 1 mm volumes
-    400_000_000  # of studies that a worker keeps in memory: about 50 of pictures, 4 of 1 mm volumes
-)
+# of studies kept in a worker: about 30 of pictures, 7 of 1 mm volumes
+MAX_KEPT_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True)
