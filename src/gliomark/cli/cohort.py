@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from gliomark.cli.options import ExportFormat, PhantomFormat, parse_sequences
 from gliomark.cli.progress import ProgressLine
+from gliomark.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from gliomark.phantom.hospital import HospitalReport, OutputFormat
 
 app = typer.Typer(no_args_is_help=True, help="Build, check, describe, export or simulate a cohort.")
 
@@ -150,32 +155,86 @@ def generate_phantom_command(
     seed: Annotated[int, typer.Option(help="Random seed of the first patient.")] = 1,
     form: Annotated[
         PhantomFormat,
-        typer.Option("--as", help="Pictures, NIfTI volumes, or a raw DICOM export as from a hospital."),
+        typer.Option(
+            "--as",
+            help="Pictures, NIfTI volumes, a raw DICOM export as from a hospital, or a prepared cohort for training.",
+        ),
     ] = PhantomFormat.pictures,
+    sequences: Annotated[
+        str | None,
+        typer.Option(
+            help="With '--as prepared': pair of sequences, the reference last.", show_default="T1C,T2"
+        ),
+    ] = None,
+    test_patients: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="With '--as prepared': number of last patients that are the test set; default: a random fifth.",
+        ),
+    ] = None,
     lesion_free: Annotated[
         bool, typer.Option("--lesion-free", help="Generate people without a lesion: empty masks, no markers.")
     ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: all cores.")] = None,
 ) -> None:
-    """Generate synthetic patients with a known maximum AUC."""
+    """Generate synthetic patients with a known maximum AUC.
+
+    A prepared cohort needs no 'cohort build'; an interrupted one is continued by the same command.
+    """
     import os
 
     from gliomark.phantom.hospital import write_hospital
 
     processes = min(patients, workers or os.cpu_count() or 1)
+    seeds = range(seed, seed + patients)
+    if form is PhantomFormat.prepared:
+        _generate_prepared_cohort(seeds, out, sequences or "T1C,T2", test_patients, lesion_free, processes)
+        return
+    if sequences is not None or test_patients is not None:
+        raise ConfigurationError(
+            "--sequences and --test-patients are options of a cohort: add '--as prepared'."
+        )
     with ProgressLine() as progress:
         report = write_hospital(
-            range(seed, seed + patients),
+            seeds,
             out,
-            output_format=form.value,
+            output_format=cast("OutputFormat", form.value),
             workers=processes,
             progress=progress.count("generating patients"),
             has_lesion=not lesion_free,
         )
+    _print_hospital(report)
+
+
+def _generate_prepared_cohort(
+    seeds: Sequence[int],
+    out: Path,
+    sequences: str,
+    test_patients: int | None,
+    lesion_free: bool,
+    processes: int,
+) -> None:
+    """Generate a prepared cohort of synthetic patients."""
+    from gliomark.cohort.synthetic import SyntheticSettings, write_synthetic_cohort
+
+    settings = SyntheticSettings(parse_sequences(sequences), not lesion_free, test_patients)
+    with ProgressLine() as progress:
+        report = write_synthetic_cohort(
+            seeds, out, settings, processes, progress.count("generating patients")
+        )
+    for note in report.notes:
+        typer.echo(note, err=True)
+    typer.echo(f"{report.generated} patients generated, {report.reused} unchanged")
+    _print_hospital(report.hospital)
+
+
+def _print_hospital(report: HospitalReport) -> None:
+    """Print how many patients there are, and the best achievable AUC."""
     typer.echo(
         f"{report.patients} synthetic patients in {report.folder}; the true parameters of each patient are in truth/"
     )
     for marker, best in report.model_ceilings.items():
         typer.echo(str(best))
-        if patients > 1:
+        if report.patients > 1:
             typer.echo(f"  on these patients: {report.cohort_ceilings[marker]}")

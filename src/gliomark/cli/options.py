@@ -52,6 +52,7 @@ class PhantomFormat(StrEnum):
     pictures = "pictures"
     nifti = "nifti"
     dicom = "dicom"
+    prepared = "prepared"
 
 
 class ExportFormat(StrEnum):

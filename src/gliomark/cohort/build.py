@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -180,7 +180,7 @@ def build_cohort(
         jobs, left_out = _create_preparation_jobs(
             folders, scan_result, labels, sources, out, settings, private_folder
         )
-        write_json(out / "cohort.json", {**_serialise_settings(settings), "finished": False})
+        write_json(out / "cohort.json", {**serialise_settings(settings), "finished": False})
         outcomes = _prepare_patients(client, jobs, progress)
     left_out |= {
         p.original_id: outcomes[p.patient_id].left_out_reason
@@ -208,24 +208,36 @@ def _check_paths(sources: CohortSources, out: Path, settings: BuildSettings) -> 
         raise ConfigurationError(
             f"{out} lies inside {sources.root}, the folder of the sources: choose another --out."
         )
+    check_same_settings(out, serialise_settings(settings))
+
+
+def check_same_settings(out: Path, settings: Mapping[str, Any]) -> None:
+    """Check that the cohort in ``out``, if there is one, was built with the same settings.
+
+    settings: as stored in ``cohort.json``.
+
+    Raises
+    ------
+    ConfigurationError
+        If it was built with other ones.
+    """
     metadata_path = out / "cohort.json"
     previous_metadata = read_json(metadata_path, lambda record: True) if metadata_path.exists() else {}
-    if previous_metadata and any(
-        previous_metadata.get(name) != value for name, value in _serialise_settings(settings).items()
-    ):
+    if previous_metadata and any(previous_metadata.get(name) != value for name, value in settings.items()):
         raise ConfigurationError(
             f"{out} was built with other settings: build into another folder, or remove this one."
         )
 
 
-def _serialise_settings(settings: BuildSettings) -> dict[str, Any]:
+def serialise_settings(settings: BuildSettings) -> dict[str, Any]:
     """Convert the settings to JSON types, as stored in ``cohort.json``."""
     settings_json = asdict(settings)
     settings_json["settings"] = settings_json.pop("preparation")
     return {"schema_version": SCHEMA_VERSION, **json.loads(json.dumps(settings_json))}
 
 
-def _collect_software_versions() -> dict[str, str]:
+def collect_software_versions() -> dict[str, str]:
+    """Return the versions of all packages that affect the prepared arrays."""
     return {package: version(package) for package in RECORDED_PACKAGES}
 
 
@@ -344,7 +356,7 @@ def prepare_patient(job: PreparationJob) -> PreparationResult:
 def hash_source(job: PreparationJob) -> str:
     """Return the SHA-256 of all files that the preparation reads, the settings and the software versions."""
     digest = hashlib.sha256(
-        json.dumps([_serialise_settings(job.settings), _collect_software_versions()]).encode()
+        json.dumps([serialise_settings(job.settings), collect_software_versions()]).encode()
     )
     for file in _list_source_files(job):
         with file.open("rb") as content:
@@ -394,7 +406,7 @@ def _read_study(job: PreparationJob) -> tuple[Study, dict[str, dict[str, Any]]]:
     if job.dicom is None:
         folder = cast(Path, job.folder)
         study = get_reader_pool()(folder, read_study, folder, required_sequences=job.settings.sequences)
-        return study, {str(name): _describe_grid(series) for name, series in study.series.items()}
+        return study, {str(name): describe_grid(series) for name, series in study.series.items()}
     series, notes = {}, list(job.dicom.notes)
     needed_series = _select_needed_series(job)
     for name, one in needed_series.items():
@@ -415,7 +427,7 @@ def _compute_age_and_sex(job: PreparationJob) -> dict[str, str]:
     return {"age": age, "sex": {"M": "0", "F": "1"}.get(one.sex.upper(), "")}
 
 
-def _describe_grid(series: Series) -> dict[str, Any]:
+def describe_grid(series: Series) -> dict[str, Any]:
     """Describe the grid, the only known parameter of pictures and volumes."""
     column_mm, row_mm, slice_mm = np.linalg.norm(series.affine[:3, :3], axis=0).tolist()
     slices, rows, columns = series.image.shape
@@ -475,24 +487,27 @@ def _write_cohort_files(
         )
     write_clinical_table(out / "MetaMS.csv", rows.values())
     metadata = {
-        **_serialise_settings(settings),
+        **serialise_settings(settings),
         "finished": True,
         "privacy": {**PRIVACY_STATEMENT, **({"ids": "kept unchanged"} if settings.keep_ids else {})},
         "left_out": len(left_out),
         "arrays_sha256": hashes,
-        "software": _collect_software_versions(),
+        "software": collect_software_versions(),
     }
     write_json(out / "cohort.json", metadata)
-    return _update_folds(Cohort(out))
+    return update_folds(Cohort(out))
 
 
-def _update_folds(cohort: Cohort) -> list[str]:
-    """Create the folds, or new ones if the set of patients changed; return notes for the user."""
+def update_folds(cohort: Cohort, test_patients: Collection[str] | None = None) -> list[str]:
+    """Create the folds, or new ones if the set of patients changed; return notes for the user.
+
+    test_patients: the test set of new folds; None for a random fifth.
+    """
     if len(cohort.prepared_ids) < MIN_COHORT_SIZE:
         return [f"No folds were created: fewer than {MIN_COHORT_SIZE} patients."]
     notes = []
     if has_outdated_folds(cohort):
         (cohort.folder / "folds.json").unlink()
         notes.append("The set of patients changed: new folds were created; retrain the networks.")
-    load_cohort_folds(cohort)
+    load_cohort_folds(cohort, test_patients)
     return notes

@@ -166,20 +166,41 @@ def check_disjoint(parts: Mapping[str, Collection[str]]) -> None:
             seen[patient] = name
 
 
-def create_folds(strata: Mapping[str, str], seed: int = 0) -> CohortFolds:
-    """Create a random split and folds, stratified. strata: the stratum (a marker's value) by patient id.
+def create_folds(
+    strata: Mapping[str, str], seed: int = 0, test_patients: Collection[str] | None = None
+) -> CohortFolds:
+    """Create a random split and folds, stratified.
+
+    Parameters
+    ----------
+    strata
+        The stratum (a marker's value) by patient id.
+    seed
+        Random seed.
+    test_patients
+        The test set; None for a random fifth.
 
     Raises
     ------
     CohortError
-        If there are fewer than ten patients.
+        If there are fewer than ten patients, or the test set is empty or leaves too few patients for training.
     """
     patients = sorted(strata)
     if len(patients) < MIN_COHORT_SIZE:
         raise CohortError(
             f"{len(patients)} patients are too few for a split and folds: at least {MIN_COHORT_SIZE} are required."
         )
-    fifths = _create_stratified_folds(patients, strata, seed)
+    if test_patients is None:
+        fifths = _create_stratified_folds(patients, strata, seed)
+    else:
+        rest = sorted(set(patients) - set(test_patients))
+        if not test_patients or len(rest) < FOLD_COUNT:
+            raise CohortError(
+                f"{len(test_patients)} test patients of {len(patients)} were requested: at least one is required, and "
+                f"{FOLD_COUNT} patients for training."
+            )
+        rest_folds = _create_stratified_folds(rest, strata, seed, FOLD_COUNT - 1)
+        fifths = (*rest_folds, tuple(sorted(test_patients)))
     development = sorted(p for fold in fifths[:4] for p in fold)
     return CohortFolds(
         train=tuple(sorted(p for fold in fifths[:3] for p in fold)),
@@ -192,13 +213,13 @@ def create_folds(strata: Mapping[str, str], seed: int = 0) -> CohortFolds:
 
 
 def _create_stratified_folds(
-    patients: list[str], strata: Mapping[str, str], seed: int
+    patients: list[str], strata: Mapping[str, str], seed: int, count: int = FOLD_COUNT
 ) -> tuple[tuple[str, ...], ...]:
     labels = [strata[patient] for patient in patients]
-    if max(Counter(labels).values()) < FOLD_COUNT:
+    if max(Counter(labels).values()) < count:
         # stratification is impossible: every stratum is smaller than the number of folds
         labels = [""] * len(patients)
-    splitter = StratifiedKFold(FOLD_COUNT, shuffle=True, random_state=seed)
+    splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
     return tuple(tuple(patients[i] for i in index) for _, index in splitter.split(patients, labels))
 
 
@@ -209,8 +230,10 @@ def is_valid_folds_record(record: Mapping[str, Any]) -> bool:
     return all(isinstance(part, list) and all(isinstance(p, str) for p in part) for part in parts)
 
 
-def load_or_create_folds(path: Path, strata: Mapping[str, str], seed: int = 0) -> CohortFolds:
-    """Load the folds from ``path``; if there is no such file, create the folds and write it.
+def load_or_create_folds(
+    path: Path, strata: Mapping[str, str], seed: int = 0, test_patients: Collection[str] | None = None
+) -> CohortFolds:
+    """Load the folds from ``path``; if there is no such file, create them as ``create_folds`` does and write it.
 
     Raises
     ------
@@ -237,7 +260,7 @@ def load_or_create_folds(path: Path, strata: Mapping[str, str], seed: int = 0) -
             folds=tuple(map(tuple, record["folds"])),
             seed=record["seed"],
         )
-    folds = create_folds(strata, seed)
+    folds = create_folds(strata, seed, test_patients)
     atomic_write(path, json.dumps(asdict(folds), indent=1) + "\n")
     return folds
 
@@ -251,15 +274,16 @@ def has_outdated_folds(cohort: Cohort) -> bool:
     return {p for name in ("train", "validation", "test") for p in record[name]} != set(cohort.prepared_ids)
 
 
-def load_cohort_folds(cohort: Cohort) -> CohortFolds:
+def load_cohort_folds(cohort: Cohort, test_patients: Collection[str] | None = None) -> CohortFolds:
     """Load the cohort's folds, or create them and write ``folds.json``.
 
     They are stratified by marker and number of sequences. All prepared patients are assigned to folds; rejected
-    patients are removed afterwards, so that no other patient changes fold.
+    patients are removed afterwards, so that no other patient changes fold. test_patients: the test set of new folds.
     """
     rows = {patient: cohort.get_clinical(patient).columns for patient in cohort.prepared_ids}
     marker = next(
         (name for name in STRATIFICATION_COLUMNS if any(row.get(name) for row in rows.values())), ""
     )
     strata = {p: f"{row.get(marker, '')}/{len(cohort.get_sequences(p))}" for p, row in rows.items()}
-    return load_or_create_folds(cohort.folder / "folds.json", strata).restrict_to(cohort.patient_ids)
+    folds = load_or_create_folds(cohort.folder / "folds.json", strata, test_patients=test_patients)
+    return folds.restrict_to(cohort.patient_ids)

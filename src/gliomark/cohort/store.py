@@ -87,6 +87,11 @@ class Cohort:
         """Content of ``cohort.json``: schema version, sequences (the reference last), settings."""
         return read_json(self.folder / "cohort.json", _is_valid_metadata)
 
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the patients were generated, not examined."""
+        return "synthetic" in self.metadata
+
     @cached_property
     def prepared_ids(self) -> tuple[str, ...]:
         """All prepared patients, including rejected ones, sorted."""

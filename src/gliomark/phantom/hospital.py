@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from gliomark.errors import ConfigurationError
 from gliomark.files import atomic_folder, atomic_write, remove_leftovers
@@ -50,6 +50,7 @@ __all__ = [
 
 CsvRow = Mapping[str, str | float | int]
 OutputFormat = Literal["dicom", "pictures", "nifti"]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ class HospitalReport:
 
 
 @dataclass(frozen=True)
-class _WrittenPatient:
-    """Result of a worker for one patient."""
+class WrittenPatient:
+    """Clinical row, appearance and row of truth.csv of a patient whose images have been written."""
 
     clinical: ClinicalData
     appearance: TumourAppearance | None
@@ -131,19 +132,19 @@ def write_hospital(
             _write_patient, output_format=output_format, settings=settings, folder=part, has_lesion=has_lesion
         )
         written = []
-        for done, one in enumerate(_write_in_parallel(write_one, seeds, workers), 1):
+        for done, one in enumerate(map_in_processes(write_one, seeds, workers), 1):
             written.append(one)
             if progress is not None:
                 progress(one.clinical.patient_id, done, len(seeds))
-        report = _create_report(written, out, settings)
-        _write_tables(written, report, part, "labels.csv" if output_format == "dicom" else "clinical.csv")
+        report = create_report(written, out, settings)
+        write_tables(written, report, part, "labels.csv" if output_format == "dicom" else "clinical.csv")
     return report
 
 
-def _write_in_parallel(
-    write_one: Callable[[int], _WrittenPatient], seeds: Sequence[int], workers: int
-) -> Iterator[_WrittenPatient]:
-    """Write all patients in the order of the seeds, in one or several processes."""
+def map_in_processes(
+    write_one: Callable[[int], Result], seeds: Sequence[int], workers: int
+) -> Iterator[Result]:
+    """Call a function for every seed, in one or several processes; the results have the order of the seeds."""
     if workers <= 1:
         yield from map(write_one, seeds)
         return
@@ -155,7 +156,7 @@ def _write_in_parallel(
 
 def _write_patient(
     seed: int, output_format: OutputFormat, settings: HospitalSettings, folder: Path, has_lesion: bool
-) -> _WrittenPatient:
+) -> WrittenPatient:
     if output_format == "dicom":
         return _write_dicom_patient(seed, settings, folder / output_format)
     write_study = write_pictures if output_format == "pictures" else write_nifti
@@ -174,7 +175,7 @@ def write_patient_dicom(patient: HospitalPatient, folder: Path) -> Path:
     return root
 
 
-def _write_dicom_patient(seed: int, settings: HospitalSettings, folder: Path) -> _WrittenPatient:
+def _write_dicom_patient(seed: int, settings: HospitalSettings, folder: Path) -> WrittenPatient:
     """Write one patient as DICOM."""
     patient = create_hospital_patient(seed, settings)
     write_patient_dicom(patient, folder)
@@ -184,10 +185,10 @@ def _write_dicom_patient(seed: int, settings: HospitalSettings, folder: Path) ->
         for axis, name in enumerate("xyz"):
             motion_columns[f"{sequence}_shift_{name}_mm"] = round(float(shift[axis]), 6)
             motion_columns[f"{sequence}_turn_{name}_deg"] = round(float(rotation[axis]), 6)
-    return _WrittenPatient(
+    return WrittenPatient(
         patient.clinical,
         patient.appearance,
-        _create_truth_row(seed, patient.clinical, patient.appearance, settings) | motion_columns,
+        create_truth_row(seed, patient.clinical, patient.appearance, settings) | motion_columns,
     )
 
 
@@ -197,24 +198,28 @@ def _write_aligned_patient(
     settings: HospitalSettings,
     folder: Path,
     has_lesion: bool,
-) -> _WrittenPatient:
+) -> WrittenPatient:
     """Write one patient whose sequences share a grid, as pictures or volumes."""
-    imaging = PhantomSettings(
+    phantom = create_phantom(seed, create_aligned_settings(settings, has_lesion))
+    write_study(phantom.study, folder)
+    return WrittenPatient(
+        phantom.clinical,
+        phantom.appearance,
+        create_truth_row(seed, phantom.clinical, phantom.appearance, settings),
+    )
+
+
+def create_aligned_settings(settings: HospitalSettings, has_lesion: bool = True) -> PhantomSettings:
+    """Create the settings of patients whose sequences share a grid."""
+    return PhantomSettings(
         noise_sigma=settings.noise_sigma,
         sublayers=settings.sublayers,
         appearance_noise_factor=settings.appearance.noise_factor,
         has_lesion=has_lesion,
     )
-    phantom = create_phantom(seed, imaging)
-    write_study(phantom.study, folder)
-    return _WrittenPatient(
-        phantom.clinical,
-        phantom.appearance,
-        _create_truth_row(seed, phantom.clinical, phantom.appearance, settings),
-    )
 
 
-def _create_truth_row(
+def create_truth_row(
     seed: int, clinical: ClinicalData, appearance: TumourAppearance | None, settings: HospitalSettings
 ) -> dict[str, str | float | int]:
     """Create a row of truth.csv."""
@@ -232,9 +237,8 @@ def _create_truth_row(
     return {"id": clinical.patient_id, "seed": seed, **appearance_values, **posteriors}
 
 
-def _create_report(
-    written: Sequence[_WrittenPatient], out: Path, settings: HospitalSettings
-) -> HospitalReport:
+def create_report(written: Sequence[WrittenPatient], out: Path, settings: HospitalSettings) -> HospitalReport:
+    """Compute the best achievable AUC of the model and of these patients."""
     patients = [(one.clinical, one.appearance) for one in written if one.appearance is not None]
     markers = MARKER_COLUMNS if patients else ()
     return HospitalReport(
@@ -247,13 +251,13 @@ def _create_report(
     )
 
 
-def _write_tables(
-    written: Sequence[_WrittenPatient], report: HospitalReport, folder: Path, labels_name: str
+def write_tables(
+    written: Sequence[WrittenPatient], report: HospitalReport, folder: Path, labels_name: str
 ) -> None:
-    """Write the clinical table and the ground truth."""
+    """Write the clinical table ``labels_name``, and the ground truth in ``truth/``."""
     write_clinical_csv([one.clinical for one in written], folder / labels_name, LABEL_COLUMNS)
     truth = folder / "truth"
-    truth.mkdir()
+    truth.mkdir(exist_ok=True)
     _write_csv([one.truth_row for one in written], truth / "truth.csv")
     rows: list[CsvRow] = [
         {"counted_on": counted, **{field.name: getattr(best, field.name) for field in fields(best)}}

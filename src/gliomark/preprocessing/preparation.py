@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -32,7 +32,7 @@ from gliomark.preprocessing.skull_stripping import (
     is_skull_stripped,
 )
 from gliomark.preprocessing.slicing import create_slice_grid, select_equidistant_slices
-from gliomark.study import MRSequence, SliceStack, Study
+from gliomark.study import MRSequence, Series, SliceStack, Study
 
 SKULL_STRIPPING_ORDER = (MRSequence.T1C, MRSequence.T1, MRSequence.FLAIR, MRSequence.T2)
 
@@ -115,10 +115,58 @@ def prepare(
     brain = _find_shared_brain(study, images, transforms, sequences)
     missing_data_notes = check_missing_data(study, brain.mask, transforms, brain.stripped_sequences)
     report_step("slice")
-    grid, slice_indices = create_slice_grid(
-        brain.mask, config.size, config.pixel_mm, 0.0 if study.aligned else config.step_mm
+    stack = _slice_and_normalise(study, sequences, images, transforms, brain.mask, config)
+    return replace(
+        stack,
+        notes=(*study.notes, *brain.notes, *missing_data_notes),
+        warnings=brain.warnings,
+        coverage=brain.coverage.shares,
+        examined=brain.coverage.examined_share,
     )
-    brain_mask = sitk.GetArrayFromImage(resample(brain.mask, grid, sitk.Transform(), 0.0)).astype(bool)
+
+
+def prepare_with_brain_mask(
+    study: Study,
+    sequences: Sequence[MRSequence],
+    brain: Series,
+    config: PreparationConfig = PreparationConfig(),
+) -> SliceStack:
+    """Resample and normalise an aligned study whose brain is known, as ``prepare`` does after skull stripping.
+
+    Parameters
+    ----------
+    study
+        Aligned axial images of the whole brain.
+    sequences
+        The sequences to prepare, the reference last.
+    brain
+        The brain mask, 0 or 1, on the grid of the reference.
+    config
+        Grid and number of slices.
+    """
+    images = {name: reorient_to_axial(study.series[name]) for name in sequences}
+    identity = dict.fromkeys(sequences, sitk.Transform(3, sitk.sitkIdentity))
+    mask = sitk.Cast(reorient_to_axial(brain) >= 0.5, sitk.sitkUInt8)
+    stack = _slice_and_normalise(study, sequences, images, identity, mask, config)
+    return replace(stack, notes=study.notes, coverage=dict.fromkeys(sequences, 1.0))
+
+
+def _slice_and_normalise(
+    study: Study,
+    sequences: Sequence[MRSequence],
+    images: Mapping[MRSequence, sitk.Image],
+    transforms: Mapping[MRSequence, sitk.Transform],
+    brain: sitk.Image,
+    config: PreparationConfig,
+) -> SliceStack:
+    """Resample all sequences to slices centred on the brain, and normalise them inside it.
+
+    images: axial; transforms: from the reference to each sequence; brain: uint8 0 or 1 on the reference's grid.
+    """
+    grid, slice_indices = create_slice_grid(
+        brain, config.size, config.pixel_mm, 0.0 if study.aligned else config.step_mm
+    )
+    brain_mask = sitk.GetArrayFromImage(resample(brain, grid, sitk.Transform(), 0.0)).astype(bool)
     return SliceStack(
         patient_id=study.patient_id,
         images={
@@ -129,13 +177,9 @@ def prepare(
         },
         brain=brain_mask,
         affine=compute_image_affine(grid),
-        slice_names=_select_slice_names(study, reference, slice_indices),
+        slice_names=_select_slice_names(study, sequences[-1], slice_indices),
         selected=select_equidistant_slices(len(slice_indices), config.k),
         lesion=_resample_lesion_mask(study, grid),
-        notes=(*study.notes, *brain.notes, *missing_data_notes),
-        warnings=brain.warnings,
-        coverage=brain.coverage.shares,
-        examined=brain.coverage.examined_share,
         to_stack={name: compute_transform_matrix(transforms[name].GetInverse()) for name in sequences},
     )
 

@@ -316,7 +316,7 @@ def create_segmentation_card(
         ),
         segmentation_threshold=0.5,
         smallest_lesion_ml=0.5,
-        training_cohort=f"{cohort.folder.name} ({len(trained_on)} patients)",
+        training_cohort=f"{cohort.folder.name} ({len(trained_on)} {'synthetic ' * cohort.is_synthetic}patients)",
         training_patients=tuple(trained_on),
         folds_sha256=folds.sha256,
         licence=message("licence-not-stated"),
