@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy.spatial.transform import Rotation
 
 from gliomark.errors import GliomarkError
+from gliomark.preprocessing.preparation import _resample_brain_mask
 from gliomark.preprocessing.resampling import compute_image_affine, to_simpleitk_image
 from gliomark.preprocessing.slicing import create_slice_grid, select_equidistant_slices
 
@@ -89,3 +91,23 @@ def test_selected_slices_are_equidistant(count: int, k: int) -> None:
         assert chosen[-1] == count - 1
         steps = np.diff(chosen)
         assert steps.max() - steps.min() <= 1
+
+
+@pytest.mark.parametrize("degrees", [(0, 0, 0), (4, 3, 2), (-7, 3, 2), (10, -5, 1)])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 6.0), (0.94, 0.94, 5.3), (0.7, 0.7, 6.6)])
+def test_no_slice_of_an_oblique_brain_loses_what_the_next_slice_lacks(degrees, spacing) -> None:
+    """A cone: every slice is larger than the next one, and its area on the grid is that of its own mask."""
+    slices, rows, columns = np.indices((12, 256, 256))
+    radius_mm = 80 - 5 * slices
+    distance_mm = np.hypot(rows - 128, columns - 128) * spacing[0]
+    brain = (distance_mm < radius_mm).astype(np.uint8)
+    image = sitk.GetImageFromArray(brain)
+    image.SetSpacing(spacing)
+    image.SetDirection(Rotation.from_euler("xyz", degrees, degrees=True).as_matrix().ravel().tolist())
+    image.SetOrigin((-101.3, -120.7, -58.2))
+    grid, indices = create_slice_grid(image, 240, 1.0, 2.0)
+    areas = _resample_brain_mask(image, grid).sum(axis=(1, 2))
+    true_areas = brain[indices].sum(axis=(1, 2)) * spacing[0] * spacing[1]
+    assert len(areas) == 12
+    # a pixel at the edge that is partly outside does not count
+    np.testing.assert_allclose(areas, true_areas, rtol=0.08)

@@ -166,7 +166,7 @@ def _slice_and_normalise(
     grid, slice_indices = create_slice_grid(
         brain, config.size, config.pixel_mm, 0.0 if study.aligned else config.step_mm
     )
-    brain_mask = sitk.GetArrayFromImage(resample(brain, grid, sitk.Transform(), 0.0)).astype(bool)
+    brain_mask = _resample_brain_mask(brain, grid)
     return SliceStack(
         patient_id=study.patient_id,
         images={
@@ -182,6 +182,14 @@ def _slice_and_normalise(
         lesion=_resample_lesion_mask(study, grid),
         to_stack={name: compute_transform_matrix(transforms[name].GetInverse()) for name in sequences},
     )
+
+
+def _resample_brain_mask(brain: sitk.Image, grid: sitk.Image) -> np.ndarray:
+    """Resample a mask of 0 and 1; a pixel is brain if all voxels from which it is interpolated are."""
+    # not as integers, which are truncated: positions on oblique grids are rounded, and a slice whose position is off
+    # by 1e-14 would lose everything that the next slice does not contain
+    inside = resample(sitk.Cast(brain, sitk.sitkFloat32), grid, sitk.Transform(), 0.0)
+    return sitk.GetArrayFromImage(inside) >= 1 - 1e-6
 
 
 def _list_required_sequences(study: Study, sequences: Sequence[MRSequence]) -> list[MRSequence]:
