@@ -32,6 +32,24 @@ def test_parts_are_stratified() -> None:
         assert sum(STRATA[p] == "1" for p in part) / len(part) == pytest.approx(0.25, abs=0.01)
 
 
+@pytest.mark.parametrize("count", [1, 20, 95])
+def test_a_given_test_set_is_the_last_fold_and_the_others_are_stratified(count: int) -> None:
+    given = sorted(STRATA)[-count:]
+    folds = create_folds(STRATA, test_patients=given)
+    assert folds.test == folds.folds[4] == tuple(given) and folds.validation == folds.folds[3]
+    assert folds.development == tuple(sorted(STRATA)[:-count])
+    sizes = [len(fold) for fold in folds.folds[:4]]
+    assert max(sizes) - min(sizes) <= 1
+    positives = [sum(STRATA[p] == "1" for p in fold) for fold in folds.folds[:4]]
+    assert max(positives) - min(positives) <= 1
+
+
+@pytest.mark.parametrize("count", [0, 96, 100])
+def test_a_test_set_that_leaves_an_empty_part_is_refused(count: int) -> None:
+    with pytest.raises(GliomarkError, match=f"{count} test patients of 100"):
+        create_folds(STRATA, test_patients=sorted(STRATA)[:count])
+
+
 def test_folds_depend_on_the_seed_and_not_on_the_order() -> None:
     folds = create_folds(STRATA, seed=3)
     assert create_folds(dict(reversed(STRATA.items())), seed=3) == folds

@@ -217,8 +217,10 @@ def _generate_prepared_cohort(
 ) -> None:
     """Generate a prepared cohort of synthetic patients."""
     from gliomark.cohort.synthetic import SyntheticSettings, write_synthetic_cohort
+    from gliomark.phantom.hospital import HospitalSettings, create_aligned_settings
 
-    settings = SyntheticSettings(parse_sequences(sequences), not lesion_free, test_patients)
+    imaging = create_aligned_settings(HospitalSettings(), has_lesion=not lesion_free)
+    settings = SyntheticSettings(parse_sequences(sequences), test_patients, imaging)
     with ProgressLine() as progress:
         report = write_synthetic_cohort(
             seeds, out, settings, processes, progress.count("generating patients")

@@ -38,6 +38,7 @@ from gliomark.cohort.store import (
 )
 from gliomark.errors import ConfigurationError
 from gliomark.files import check_writable, remove_leftovers
+from gliomark.phantom.appearance import AppearanceSettings
 from gliomark.phantom.hospital import (
     HospitalReport,
     HospitalSettings,
@@ -63,20 +64,19 @@ _END_AREA_MM2 = 1.5 * MIN_BRAIN_AREA_MM2
 class SyntheticSettings:
     """Settings of a synthetic cohort.
 
-    sequences: the reference last. has_lesion: False for people without a lesion. test_count: number of patients, those
-    with the largest seeds, that are the test set; None for a random fifth. hospital: noise and appearance.
+    sequences: the reference last. test_count: number of patients, those with the largest seeds, that are the test set;
+    None for a random fifth. imaging: of the phantoms; slice spacing and number of slices follow from the brain and K.
     """
 
     sequences: tuple[MRSequence, ...] = (MRSequence.T1C, MRSequence.T2)
-    has_lesion: bool = True
     test_count: int | None = None
-    hospital: HospitalSettings = HospitalSettings()
+    imaging: PhantomSettings = create_aligned_settings(HospitalSettings())
     preparation: PreparationConfig = PreparationConfig()
 
     @property
-    def imaging(self) -> PhantomSettings:
-        """The settings of the phantoms."""
-        return create_aligned_settings(self.hospital, self.has_lesion)
+    def appearance(self) -> AppearanceSettings:
+        """Effect of the labels on the image."""
+        return AppearanceSettings(self.imaging.appearance_noise_factor)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,9 @@ def write_synthetic_cohort(
     workers: int = 1,
     progress: ProgressCallback = ignore_progress,
 ) -> SyntheticCohortReport:
-    """Write the prepared cohort ``out`` of synthetic patients, or continue an interrupted one, or add patients to it.
+    """Write the prepared cohort ``out`` of synthetic patients, or continue an interrupted one.
+
+    With more seeds than before, patients are added and new folds are created.
 
     Every patient depends only on the seed and the settings, so the bytes do not depend on the number of workers. In
     addition to the files of a prepared cohort there is ``truth/`` with the labels, appearance and exact posteriors of
@@ -170,7 +172,7 @@ def write_synthetic_patient(seed: int, out: Path, settings: SyntheticSettings) -
         agreement={},
         person={"age": f"{clinical.age:g}", "sex": str(clinical.sex)},
         source_sha256=source_hash,
-        synthetic=create_truth_row(seed, clinical, phantom.appearance, settings.hospital),
+        synthetic=create_truth_row(seed, clinical, phantom.appearance, settings.appearance),
     )
     return True
 
@@ -178,11 +180,10 @@ def write_synthetic_patient(seed: int, out: Path, settings: SyntheticSettings) -
 def _serialise_settings(settings: SyntheticSettings) -> dict[str, Any]:
     """Convert the settings to JSON types, as stored in ``cohort.json``."""
     build = BuildSettings(settings.sequences, settings.preparation, keep_ids=True)
-    # slice spacing and number of slices follow from the brain and from K
     planned = ("slice_mm", "slice_count")
     synthetic = {
         "imaging": {name: value for name, value in asdict(settings.imaging).items() if name not in planned},
-        "appearance": asdict(settings.hospital.appearance),
+        "appearance": asdict(settings.appearance),
         "test_count": settings.test_count,
     }
     return {**serialise_settings(build), "synthetic": json.loads(json.dumps(synthetic))}
@@ -207,7 +208,7 @@ def _write_cohort_files(
         truth_row = records[patient]["synthetic"]
         clinical, appearance = sample_labels(truth_row["seed"], patient, settings.imaging)
         written.append(WrittenPatient(clinical, appearance, truth_row))
-    report = create_report(written, out, settings.hospital)
+    report = create_report(written, out, settings.appearance)
     write_tables(written, report, out, "truth/labels.csv")
     labels = read_labels(out / "truth" / "labels.csv", BuildSettings().labels)
     rows = (

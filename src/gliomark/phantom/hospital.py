@@ -15,6 +15,7 @@ from gliomark.files import atomic_folder, atomic_write, remove_leftovers
 from gliomark.phantom.appearance import (
     LABEL_COLUMNS,
     MARKER_COLUMNS,
+    AppearanceSettings,
     AucCeiling,
     TumourAppearance,
     compute_auc_ceiling,
@@ -136,7 +137,7 @@ def write_hospital(
             written.append(one)
             if progress is not None:
                 progress(one.clinical.patient_id, done, len(seeds))
-        report = create_report(written, out, settings)
+        report = create_report(written, out, settings.appearance)
         write_tables(written, report, part, "labels.csv" if output_format == "dicom" else "clinical.csv")
     return report
 
@@ -188,7 +189,7 @@ def _write_dicom_patient(seed: int, settings: HospitalSettings, folder: Path) ->
     return WrittenPatient(
         patient.clinical,
         patient.appearance,
-        create_truth_row(seed, patient.clinical, patient.appearance, settings) | motion_columns,
+        create_truth_row(seed, patient.clinical, patient.appearance, settings.appearance) | motion_columns,
     )
 
 
@@ -205,7 +206,7 @@ def _write_aligned_patient(
     return WrittenPatient(
         phantom.clinical,
         phantom.appearance,
-        create_truth_row(seed, phantom.clinical, phantom.appearance, settings),
+        create_truth_row(seed, phantom.clinical, phantom.appearance, settings.appearance),
     )
 
 
@@ -220,14 +221,14 @@ def create_aligned_settings(settings: HospitalSettings, has_lesion: bool = True)
 
 
 def create_truth_row(
-    seed: int, clinical: ClinicalData, appearance: TumourAppearance | None, settings: HospitalSettings
+    seed: int, clinical: ClinicalData, appearance: TumourAppearance | None, settings: AppearanceSettings
 ) -> dict[str, str | float | int]:
     """Create a row of truth.csv."""
     if appearance is None:
         return {"id": clinical.patient_id, "seed": seed, "lesion": "none"}
     age, sex = clinical.age or 0.0, clinical.sex or 0
     posteriors = {
-        f"posterior_{marker}": round(compute_posterior(appearance, age, sex, marker, settings.appearance), 6)
+        f"posterior_{marker}": round(compute_posterior(appearance, age, sex, marker, settings), 6)
         for marker in MARKER_COLUMNS
     }
     appearance_values = {
@@ -237,17 +238,17 @@ def create_truth_row(
     return {"id": clinical.patient_id, "seed": seed, **appearance_values, **posteriors}
 
 
-def create_report(written: Sequence[WrittenPatient], out: Path, settings: HospitalSettings) -> HospitalReport:
+def create_report(
+    written: Sequence[WrittenPatient], out: Path, settings: AppearanceSettings
+) -> HospitalReport:
     """Compute the best achievable AUC of the model and of these patients."""
     patients = [(one.clinical, one.appearance) for one in written if one.appearance is not None]
     markers = MARKER_COLUMNS if patients else ()
     return HospitalReport(
         folder=out,
         patients=len(written),
-        model_ceilings={marker: estimate_auc_ceiling(marker, settings.appearance) for marker in markers},
-        cohort_ceilings={
-            marker: compute_auc_ceiling(patients, marker, settings.appearance) for marker in markers
-        },
+        model_ceilings={marker: estimate_auc_ceiling(marker, settings) for marker in markers},
+        cohort_ceilings={marker: compute_auc_ceiling(patients, marker, settings) for marker in markers},
     )
 
 
