@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from gliomark.cohort.folds import FOLD_COUNT, TrainingFolds, folds_excluding, load_cohort_folds
+from gliomark.cohort.store import Cohort
 from gliomark.errors import GliomarkError
 from gliomark.experiments import demonstration
 from gliomark.experiments.config import ExperimentConfig
@@ -531,6 +532,23 @@ def test_markers_on_a_segmentation_trained_on_test_patients_are_refused(
         run_marker_training(
             tiny_cohort.folder, tmp_path / "s.safetensors", tmp_path / "m", ["idh"], "small", 1
         )
+
+
+@pytest.mark.parametrize(
+    ("synthetic", "origin"),
+    [({}, "cohort (3 patients)"), ({"synthetic": {}}, "cohort (3 synthetic patients)")],
+)
+def test_weights_say_whether_their_patients_are_synthetic(
+    tiny_cohort, tiny_segmentation_training, tmp_path, synthetic, origin
+) -> None:
+    folder = tmp_path / "cohort"
+    folder.mkdir()
+    (folder / "cohort.json").write_text(json.dumps({**tiny_cohort.metadata, **synthetic}), "utf-8")
+    folds = load_cohort_folds(tiny_cohort)
+    card = recipes.create_segmentation_card(
+        "s", Cohort(folder), folds, folds.train[:3], "joint", tiny_segmentation_training
+    )
+    assert card.training_cohort == origin
 
 
 # ---- resuming an interrupted run --------------------------------------------------------------------
