@@ -27,6 +27,9 @@ class CountedNetwork:
         self.runs += 1
         return self.network.run(*inputs)
 
+    def release_memory(self) -> None:
+        self.network.release_memory()
+
 
 @pytest.fixture
 def model(tiny_weights: Path) -> Model:

@@ -66,6 +66,9 @@ class EngineNetwork(Protocol):
     def run(self, *inputs: FloatArray) -> tuple[FloatArray, ...]:
         """Run the network on its inputs and return its outputs, float32."""
 
+    def release_memory(self) -> None:
+        """Release the memory of intermediate results, which makes the next run a little slower."""
+
 
 def check_pytorch(name: str) -> None:
     """Check that PyTorch is installed, which the network of this name needs.

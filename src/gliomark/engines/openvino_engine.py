@@ -39,8 +39,6 @@ class OpenVinoNetwork:
         The converted network.
     cache_folder
         Folder for what OpenVINO compiles; None compiles anew every time.
-    keeps_memory
-        Whether the memory of intermediate results is kept for the next run, which is then faster.
     precision
         "f32" or "bf16".
     """
@@ -49,10 +47,9 @@ class OpenVinoNetwork:
         self,
         model: openvino.Model,
         cache_folder: Path | None = None,
-        keeps_memory: bool = False,
         precision: str = "f32",
     ) -> None:
-        self._model, self._cache_folder, self._keeps_memory = model, cache_folder, keeps_memory
+        self._model, self._cache_folder = model, cache_folder
         options: dict[str, object] = {
             "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "LATENCY",
@@ -69,9 +66,12 @@ class OpenVinoNetwork:
             request = self._compiled.create_infer_request()  # has its own outputs, which need no copy
             results = request.infer(list(inputs), share_inputs=True, share_outputs=True)
             outputs: tuple[FloatArray, ...] = tuple(results.values())
-            if not self._keeps_memory:
-                self._compiled.release_memory()
         return outputs
+
+    def release_memory(self) -> None:
+        """Release the memory of intermediate results, which is large for volumes and many slices."""
+        with self._lock:
+            self._compiled.release_memory()
 
     def reduce_precision(self, source: NetworkSource) -> OpenVinoNetwork:
         """Return the network in bfloat16, after a comparison with single precision on the example inputs.
@@ -83,7 +83,7 @@ class OpenVinoNetwork:
         """
         if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ConfigurationError(message("engine-no-bfloat16"))
-        reduced = OpenVinoNetwork(self._model, self._cache_folder, self._keeps_memory, "bf16")
+        reduced = OpenVinoNetwork(self._model, self._cache_folder, "bf16")
         inputs = source.create_inputs()
         expected, found = self.run(*inputs), reduced.run(*inputs)
         difference = max(
@@ -105,7 +105,6 @@ def load_openvino_network(source: NetworkSource) -> OpenVinoNetwork:
     ConfigurationError
         If the network cannot be converted, or its output then differs from PyTorch's by more than the tolerance.
     """
-    # intermediate results of a volume are large, and there is one run per patient
     key = compute_graph_key(source.key, openvino.__version__, CONVERSION_VERSION)
     folder = get_cache_folder() / f"{source.name}-{key[:32]}"
     remove_leftovers(folder.parent)
@@ -126,8 +125,8 @@ def load_openvino_network(source: NetworkSource) -> OpenVinoNetwork:
             openvino.save_model(model, new / GRAPH_NAME, compress_to_fp16=False)
     except (FileWriteError, OSError) as error:  # the network runs all the same
         LOG.warning("%s is converted again every time: %s", source.name, error)
-        return OpenVinoNetwork(model, keeps_memory=source.has_batch)
-    return OpenVinoNetwork(model, folder, source.has_batch)
+        return OpenVinoNetwork(model)
+    return OpenVinoNetwork(model, folder)
 
 
 def count_threads() -> int:

@@ -21,3 +21,6 @@ class TorchNetwork:
             outputs = self.network(*(torch.from_numpy(one).to(device) for one in inputs))
         outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
         return tuple(one.cpu().numpy() for one in outputs if one is not None)
+
+    def release_memory(self) -> None:
+        """Do nothing: PyTorch releases memory by itself."""

@@ -88,6 +88,7 @@ class Segmenter:
             If the network's output is not finite.
         """
         probability = self._predict_probability(stack)
+        self.network.release_memory()
         if not np.isfinite(probability).all():
             raise WeightsError(message("outline-no-number"))
         probability[~stack.brain] = 0.0

@@ -226,6 +226,7 @@ def compute_image_vectors(
             np.ascontiguousarray(lesion[start : start + BATCH_SIZE][crop_index], np.float32),
         )
         rows.append(np.concatenate([image_vector, logits[:, 1:] - logits[:, :1]], axis=1))
+    network.release_memory()
     return np.concatenate(rows)
 
 

@@ -68,7 +68,9 @@ def _predict_brain(network_name: str, image: FloatArray, low: np.float32, high: 
     values *= np.float32(TARGET_STANDARD_DEVIATION)
     values += np.float32(TARGET_MEAN)
     # not kept: a network holds a hundred megabytes and takes less than a second to load
-    (probability,) = _load_deepbet_network(network_name, len(image)).run(values[None, None])
+    network = _load_deepbet_network(network_name, len(image))
+    (probability,) = network.run(values[None, None])
+    network.release_memory()
     return np.asarray(probability[0] > 0.5)
 
 
