@@ -110,7 +110,7 @@ def load_openvino_network(source: NetworkSource) -> OpenVinoNetwork:
     remove_leftovers(folder.parent)
     if (folder / GRAPH_NAME).exists():
         try:
-            return OpenVinoNetwork(openvino.Core().read_model(folder / GRAPH_NAME), folder, source.has_batch)
+            return OpenVinoNetwork(openvino.Core().read_model(folder / GRAPH_NAME), folder)
         except RuntimeError as error:  # a damaged file
             LOG.warning("%s is converted again: %s", source.name, " ".join(str(error).split())[:300])
             remove_path(folder)
