@@ -56,12 +56,11 @@ def select_finished(folders: list[Path]) -> list[dict]:
 def build_patient_table(pieces: list[dict], cohort: str) -> pd.DataFrame:
     """Build a table with one row per network, seed and patient."""
     folds = [
-        EvaluatedFold(p["network"], p["fold"], [{"cohort": 0, **row} for row in p["patients"]])
+        EvaluatedFold(p["network"], p["fold"], [{"cohort": 0, **row} for row in p["patients"]], p["seed"])
         for p in pieces
     ]
     table = tabulate_patients(folds, [cohort])
-    seeds = np.repeat([p["seed"] for p in pieces], [len(p["patients"]) for p in pieces])
-    table.insert(1, "seed", seeds)
+    table.insert(1, "seed", table.pop("seed"))
     return table.rename(columns={"trial": "network"})
 
 

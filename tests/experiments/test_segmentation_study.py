@@ -5,6 +5,7 @@ The corner pixel of every slice is the patient's number, so that a test can iden
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
@@ -47,12 +48,15 @@ from gliomark.experiments.segmentation.procedure import (
     SegmentationProcedure,
     create_fold_job,
     get_weights_path,
+    repeat_with_seed,
 )
 from gliomark.experiments.segmentation.result_tables import (
     EvaluatedFold,
+    average_over_seeds,
     compare_paired_dice,
     measure_network_cost,
     summarise_patients,
+    summarise_seeds,
     tabulate_patients,
 )
 from gliomark.experiments.segmentation.runs import (
@@ -221,6 +225,36 @@ def test_extensions_have_unique_names_and_depend_on_runs_of_the_table() -> None:
     for run in runs.values():
         for needed in (run.teacher, run.weights_of):
             assert needed is None or runs[needed].training.context == run.training.context
+
+
+def test_a_run_of_another_seed_differs_by_seed_name_and_the_networks_it_needs() -> None:
+    run = replace(create_mignet_run(MIGNET, QUICK), weights_of="flat", teacher="big")
+    assert repeat_with_seed(run, 0) == run and run.row_name == MIGNET
+    again = repeat_with_seed(run, 2)
+    assert (again.name, again.weights_of, again.teacher) == ("MIG-Net, seed 2", "flat, seed 2", "big, seed 2")
+    assert again.training == replace(run.training, seed=2) and again.row_name == MIGNET
+
+
+def test_jobs_are_ordered_by_seed_then_fold_and_seed_0_keeps_its_records(
+    tiny_cohort: Cohort, tmp_path: Path
+) -> None:
+    config = ExperimentConfig((tiny_cohort.folder,), tmp_path, "quick", 0, None, ignore_message)
+    runs = [create_mignet_run(name, TINY, **ABLATION_SWITCHES[name]) for name in (SWIN_UNET, MIGNET)]
+    jobs = PROCEDURE.list_jobs(runs, 2, replace(config, seeds=2))
+    assert jobs[:4] == PROCEDURE.list_jobs(runs, 2, config)
+    assert [str(PROCEDURE.get_record_path(j).relative_to(tmp_path / "work/segmentation")) for j in jobs] == [
+        "swin-unet/fold_1.json",
+        "mig-net/fold_1.json",
+        "swin-unet/fold_2.json",
+        "mig-net/fold_2.json",
+        "swin-unet-seed-1/fold_1.json",
+        "mig-net-seed-1/fold_1.json",
+        "swin-unet-seed-1/fold_2.json",
+        "mig-net-seed-1/fold_2.json",
+    ]
+    first, second = (PROCEDURE.create_key(job) for job in (jobs[1], jobs[5]))
+    assert first["splits"] == second["splits"], "training, validation and test patients of a fold"
+    assert first["trial"]["training"]["seed"] == 0 and second["trial"]["training"]["seed"] == 1
 
 
 # ---- one fold ---------------------------------------------------------------------------------------
@@ -452,6 +486,31 @@ def test_an_unfinished_table_is_continued(
     assert calls == [SWIN_UNET, MIGNET, MIGNET] and list(finished) == jobs
 
 
+def test_a_table_of_two_seeds_has_one_row_per_network(
+    tiny_cohort: Cohort, tmp_path: Path, tiny_preset: None
+) -> None:
+    runs = [create_mignet_run(name, TINY, **ABLATION_SWITCHES[name]) for name in (SWIN_UNET, MIGNET)]
+    two_runs = replace(table_3_2.TABLE, list_runs=lambda *_: runs, count_folds=lambda _: 1)
+    config = ExperimentConfig((tiny_cohort.folder,), tmp_path, "quick", 0, None, ignore_message, seeds=2)
+    table = pd.read_csv(run_experiment(two_runs, config).path).set_index("trial")
+    patients = pd.read_csv(tmp_path / "table_3_2_patients.csv")
+    assert list(table.index) == [SWIN_UNET, MIGNET] and (table["seeds"] == 2).all()
+    for name, row in table.iterrows():
+        dice = patients[patients["trial"] == name].pivot(index="patient", columns="seed", values="dice")
+        assert row["patients"] == len(dice) and not np.array_equal(dice[0], dice[1])
+        assert row["dice"] == pytest.approx(dice.mean(axis=1).mean(), abs=1e-4)
+        lowest, highest = sorted(dice.mean())
+        assert (row["dice_seed_lowest"], row["dice_seed_highest"]) == pytest.approx(
+            (lowest, highest), abs=1e-4
+        )
+        assert row["training_slices_per_second"] > 0
+    record = json.loads((tmp_path / "table_3_2_run_record.json").read_text("utf-8"))
+    assert record["seeds"] == [0, 1]
+    assert [(fold["trial"], fold["seed"]) for fold in record["folds"]] == [
+        (SWIN_UNET, 0), (MIGNET, 0), (SWIN_UNET, 1), (MIGNET, 1),
+    ]  # fmt: skip
+
+
 # ---- statistics and plots ---------------------------------------------------------------------------
 
 
@@ -488,6 +547,29 @@ def test_the_summary_is_over_patients_and_false_positives_over_slices() -> None:
     assert row["small_false_area"] == pytest.approx((slices - 12) / slices)
     assert row["false_area"] == pytest.approx(12 * 0.02 / slices)
     assert (row["graded_patients"], row["grading_accuracy"], row["grading_auc"]) == (12, 1.0, 1.0)
+
+
+def test_a_patients_score_is_its_mean_over_seeds_and_the_spread_is_that_of_the_seeds_means() -> None:
+    one = create_patient_table().query("trial == 'A'")
+    assert summarise_seeds(one)["seeds"] == 1 and np.isnan(summarise_seeds(one)["dice_seed_sd"])
+    pd.testing.assert_frame_equal(average_over_seeds(one), one.drop(columns="seed"), check_dtype=False)
+    worse, worst = (one.assign(seed=seed, dice=one["dice"] - 0.1 * seed) for seed in (1, 2))
+    worse.loc[worse["patient"] == "P3", "dice"] = np.nan
+    seeds = pd.concat([one, worse, worst])
+    means = average_over_seeds(seeds).set_index("patient")
+    expected = one.set_index("patient")["dice"] - 0.1
+    pd.testing.assert_series_equal(means["dice"], expected)
+    assert means["hausdorff_mm"].isna().sum() == 1 and (means["fold"] == 1).all()
+    spread = summarise_seeds(pd.concat([one, worst]))
+    mean = one["dice"].mean()
+    assert spread == pytest.approx(
+        {
+            "seeds": 2,
+            "dice_seed_sd": 0.1 * 2**0.5,
+            "dice_seed_lowest": mean - 0.2,
+            "dice_seed_highest": mean,
+        }
+    )
 
 
 def test_the_paired_test_is_the_wilcoxon_test_over_the_same_patients() -> None:

@@ -20,7 +20,8 @@ from gliomark.models.comparison.unet import UNetSettings
 from gliomark.models.network_io import SegmentationOutput
 from gliomark.models.published.mignet import MIGNetSettings, build_mignet
 from gliomark.models.published.swin_unet import SwinSize
-from gliomark.training.augmentation import Augmentation
+from gliomark.training import segmentation as segmentation_module
+from gliomark.training.augmentation import Augmentation, draw_random_view
 from gliomark.training.losses import (
     compute_prior_weight,
     deeply_supervised_loss,
@@ -296,6 +297,31 @@ def test_the_teachers_share_of_the_loss(share: float, dataset: SliceDataset) -> 
     torch.testing.assert_close(loss, expected, atol=1e-4, rtol=1e-4)
     loss.backward()
     assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_networks_of_one_seed_see_the_same_batches_and_views(
+    dataset: SliceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many random numbers their initial weights took."""
+    moving = Augmentation(crop=32, shift=3, tone=0.1)
+    views: list[tuple[Tensor, ...]] = []
+
+    def record_view(*arguments: Any) -> tuple[Tensor, ...]:
+        views.append(draw_random_view(*arguments))
+        return views[-1]
+
+    def train(name: str, network: Any, seed: int = 1) -> list[Tensor]:
+        views.clear()
+        config = replace(TRAINING, network=network, augmentation=moving, seed=seed)
+        train_segmentation_network(dataset, config, tmp_path / name)
+        return [torch.cat([one.flatten() for one in view]) for view in views]
+
+    monkeypatch.setattr(segmentation_module, "draw_random_view", record_view)
+    first = train("U-Net", UNetSettings(width=8))
+    assert len(first) == 2 * STEPS and not torch.equal(first[0], first[1])
+    for name, network in (("MIG-Net", NETWORK), ("Swin-UNet", replace(NETWORK, fpg=False, guidance=False))):
+        assert all(map(torch.equal, first, train(name, network))), name
+    assert not torch.equal(first[0], train("seed 2", UNetSettings(width=8), 2)[0])
 
 
 def test_a_teacher_has_an_effect_and_is_unchanged(dataset: SliceDataset, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from gliomark.cli.options import (
     Preset,
     PresetOption,
     SchedulerOption,
+    SeedsOption,
     TestCohortsOption,
     WorkersOption,
     parse_pair,
@@ -120,13 +121,14 @@ def create_segmentation_command(command: str) -> Callable[..., None]:
         cohort: CohortOption,
         out: OutputFolderOption,
         preset: PresetOption = Preset.published,
+        seeds: SeedsOption = 1,
         workers: WorkersOption = None,
         scheduler: SchedulerOption = None,
     ) -> None:
         from gliomark.experiments.config import ExperimentConfig
         from gliomark.experiments.runner import run_experiment
 
-        config = ExperimentConfig((cohort,), out, preset.value, workers, scheduler, typer.echo)
+        config = ExperimentConfig((cohort,), out, preset.value, workers, scheduler, typer.echo, seeds=seeds)
         typer.echo(str(run_experiment(import_table_module(command).TABLE, config).path))
 
     return run_segmentation_table_command

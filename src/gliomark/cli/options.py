@@ -75,6 +75,9 @@ OutputFolderOption = Annotated[Path, typer.Option("--out", help="Folder for tabl
 PresetOption = Annotated[
     Preset, typer.Option("--preset", help="published, or quick: reduced to hours on two CPU cores.")
 ]
+SeedsOption = Annotated[
+    int, typer.Option("--seeds", min=1, help="Number of seeds with which every network is trained.")
+]
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=0, help="Worker processes; 0 (default with a GPU): none.")
 ]

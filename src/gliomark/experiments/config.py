@@ -38,7 +38,8 @@ class ExperimentConfig:
 
     cohort_folders: the first is the cohort trained on unless a run says otherwise; output_folder: folder of the
     tables; preset: "published" or "quick"; workers, scheduler: see ``training.job_runner.run_jobs``; notify: called
-    with a message after every step; test_only_cohorts: folders of cohorts that are tested but not trained on.
+    with a message after every step; test_only_cohorts: folders of cohorts that are tested but not trained on; seeds:
+    number of seeds, 0, 1, ..., with which every segmentation network is trained.
     """
 
     cohort_folders: tuple[Path, ...]
@@ -48,6 +49,7 @@ class ExperimentConfig:
     scheduler: str | None
     notify: Callable[[str], None]
     test_only_cohorts: tuple[Path, ...] = ()
+    seeds: int = 1
 
     @property
     def cohort_names(self) -> list[str]:

@@ -280,7 +280,11 @@ def plot_segmentation_figures(
     patient_table: pd.DataFrame,
     output_folder: Path,
 ) -> list[Path]:
-    """Plot all figures of table 3-1 from its stored networks and write ``guidance_gates.csv``; paths of the plots."""
+    """Plot all figures of table 3-1 from its stored networks and write ``guidance_gates.csv``; paths of the plots.
+
+    The networks are those of seed 0.
+    """
+    patient_table = patient_table[patient_table["seed"] == 0]
     cohort, work = Cohort(cohort_folder), output_folder / "work"
     folds = sorted(patient_table["fold"].unique())
     jobs = {t.name: [create_fold_job(t, int(k) - 1, (cohort_folder,), work) for k in folds] for t in runs}

@@ -73,12 +73,43 @@ class SegmentationRun:
         return tuple(name for name in (self.weights_of, self.teacher) if name)
 
     @property
+    def row_name(self) -> str:
+        """Name of the row in the tables, which the runs of a network with other seeds share."""
+        return self.name.removesuffix(_format_seed(self.training.seed))
+
+    @property
     def pooling_factor(self) -> float:
         """Pooling factor at inference."""
         return self.read_pool or self.training.pool
 
 
 FoldJob: TypeAlias = TrainingJob[SegmentationRun]
+# the validation patients of a fold are the same for every seed of the training
+SPLIT_SEED = 0
+
+
+def repeat_with_seed(run: SegmentationRun, seed: int) -> SegmentationRun:
+    """Return the run with another seed and a name, and so a work folder, of its own; seed 0 is the run itself.
+
+    The networks that it needs are those of the same seed.
+    """
+    if seed == run.training.seed:
+        return run
+
+    def rename(name: str | None) -> str | None:
+        return name and name + _format_seed(seed)
+
+    return replace(
+        run,
+        name=run.name + _format_seed(seed),
+        training=replace(run.training, seed=seed),
+        weights_of=rename(run.weights_of),
+        teacher=rename(run.teacher),
+    )
+
+
+def _format_seed(seed: int) -> str:
+    return f", seed {seed}" if seed else ""
 
 
 @dataclass(frozen=True)
@@ -108,9 +139,15 @@ class SegmentationProcedure:
     def list_jobs(
         self, runs: Sequence[SegmentationRun], fold_count: int, config: ExperimentConfig
     ) -> list[FoldJob]:
-        """List the folds of all runs, fold by fold: an interrupted experiment has every run on the same folds."""
+        """List the folds of all runs, seed by seed and fold by fold.
+
+        An interrupted experiment has every run on the same seeds and folds.
+        """
         return [
-            create_fold_job(run, index, self._select_cohorts(run, config), config.work_folder)
+            create_fold_job(
+                repeat_with_seed(run, seed), index, self._select_cohorts(run, config), config.work_folder
+            )
+            for seed in range(config.seeds)
             for index in range(fold_count)
             for run in runs
         ]
@@ -217,9 +254,7 @@ def to_run_record(run: SegmentationRun) -> dict[str, Any]:
 
 
 def _split_fold(cohort: Cohort, job: FoldJob) -> FoldSplit:
-    return split_fold(
-        load_cohort_folds(cohort), job.fold_index, list_patients_with_mask(cohort), job.run.training.seed
-    )
+    return split_fold(load_cohort_folds(cohort), job.fold_index, list_patients_with_mask(cohort), SPLIT_SEED)
 
 
 def list_patients_with_mask(cohort: Cohort) -> list[str]:

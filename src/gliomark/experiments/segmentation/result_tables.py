@@ -57,15 +57,16 @@ SMALL_FALSE_AREA = 0.01
 
 @dataclass(frozen=True)
 class EvaluatedFold:
-    """Scores of the test patients of one fold (from 1) of a run, see ``evaluate_patient``."""
+    """Scores of the test patients of one fold (from 1) of a run, see ``evaluate_patient``; seed: of its training."""
 
     run_name: str
     fold: int
     patients: Sequence[Mapping[str, Any]]
+    seed: int = 0
 
 
 def tabulate_patients(folds: Sequence[EvaluatedFold], cohort_names: Sequence[str]) -> pd.DataFrame:
-    """Tabulate scores: one row per run, tested cohort and patient.
+    """Tabulate scores: one row per run, tested cohort, seed and patient.
 
     On slices without lesion, false_area is the mean share of the brain that is segmented, and small_false_area the
     share of these slices with less than 1 % of the brain segmented.
@@ -78,6 +79,7 @@ def tabulate_patients(folds: Sequence[EvaluatedFold], cohort_names: Sequence[str
                 {
                     "trial": fold.run_name,
                     "tested_on": cohort_names[row["cohort"]],
+                    "seed": fold.seed,
                     "fold": fold.fold,
                     "patient": row["patient"],
                     **{
@@ -92,6 +94,26 @@ def tabulate_patients(folds: Sequence[EvaluatedFold], cohort_names: Sequence[str
                 }
             )
     return pd.DataFrame(rows)
+
+
+def average_over_seeds(patient_table: pd.DataFrame) -> pd.DataFrame:
+    """Average the scores of one run over seeds: one row per patient; a seed without a value is left out."""
+    text_columns = ["trial", "tested_on", "fold", "patient"]
+    means = patient_table.drop(columns="seed").groupby(text_columns, sort=False, as_index=False).mean()
+    return means[[name for name in patient_table.columns if name != "seed"]]
+
+
+def summarise_seeds(patient_table: pd.DataFrame) -> dict[str, float]:
+    """Count the seeds of one run; standard deviation, lowest and highest of the seeds' mean Dice.
+
+    The last three are empty with a single seed.
+    """
+    means = patient_table.groupby("seed")["dice"].mean()
+    row: dict[str, float] = {"seeds": len(means)}
+    spread = dict.fromkeys(("dice_seed_sd", "dice_seed_lowest", "dice_seed_highest"), np.nan)
+    if len(means) > 1:
+        spread = dict(zip(spread, (means.std(ddof=1), means.min(), means.max()), strict=True))
+    return row | spread
 
 
 def summarise_patients(patient_table: pd.DataFrame) -> dict[str, float]:
@@ -180,15 +202,18 @@ def tabulate_runs(
 ) -> pd.DataFrame:
     """Tabulate runs on one tested cohort: statistics, cost, and comparison with the best comparison run.
 
-    comparison_runs: names of the runs of which each run is compared with the other that has the best mean Dice.
+    A patient's score is the mean over the seeds of the run. comparison_runs: names of the runs of which each run is
+    compared with the other that has the best mean Dice.
     """
     cohort_table = patient_table[patient_table["tested_on"] == tested_on]
-    own = {trial.name: cohort_table[cohort_table["trial"] == trial.name] for trial in runs}
+    by_seed = {trial.name: cohort_table[cohort_table["trial"] == trial.name] for trial in runs}
+    own = {name: average_over_seeds(part) for name, part in by_seed.items()}
     statistics = {name: summarise_patients(part) for name, part in own.items()}
     rows = []
     for trial in runs:
         others = [name for name in comparison_runs if name != trial.name]
         row = {"trial": trial.name, "tested_on": tested_on, **statistics[trial.name]}
+        row |= summarise_seeds(by_seed[trial.name])
         if others:
             best = max(others, key=lambda name: statistics[name]["dice"])
             row |= {"compared_with": best, **compare_paired_dice(own[trial.name], own[best])}
@@ -207,7 +232,7 @@ def create_result_rows(
     for column in ("slices_per_second", "waiting_share"):
         means = {}
         for run in result.runs:
-            folds = [finished.result for finished in result.list_finished(run.name)]
+            folds = [one.result for job, one in result.finished.items() if job.run.row_name == run.name]
             values = [getattr(fold, column) for fold in folds if fold.slices_per_second > 0]
             means[run.name] = np.mean(values) if values else np.nan
         rows[f"training_{column}"] = rows["trial"].map(means)
@@ -217,7 +242,7 @@ def create_result_rows(
 def tabulate_result(result: SegmentationResult) -> pd.DataFrame:
     """Tabulate the scores of all runs by ``tabulate_patients``."""
     folds = [
-        EvaluatedFold(job.run.name, job.fold_index + 1, finished.result.patients)
+        EvaluatedFold(job.run.row_name, job.fold_index + 1, finished.result.patients, job.run.training.seed)
         for job, finished in result.finished.items()
     ]
     return tabulate_patients(folds, result.config.cohort_names)
@@ -241,10 +266,12 @@ def create_details(result: SegmentationResult) -> dict[str, Any]:
         "cohorts": config.cohort_names,
         "folds_sha256": [load_cohort_folds(Cohort(folder)).sha256 for folder in config.cohort_folders],
         "trials": [to_run_record(run) for run in result.runs],
+        "seeds": list(range(config.seeds)),
         "training_seconds": sum(finished.seconds for finished in result.finished.values()),
         "folds": [
             {name: value for name, value in asdict(finished.result).items() if name != "patients"}
-            | {"seconds": finished.seconds, "trial": job.run.name, "fold": job.fold_index + 1}
+            | {"seconds": finished.seconds, "trial": job.run.row_name}
+            | {"seed": job.run.training.seed, "fold": job.fold_index + 1}
             for job, finished in result.finished.items()
         ],
         "splits": [finished.key["splits"] for finished in result.list_finished(last_run.name)],
