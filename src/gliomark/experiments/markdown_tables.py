@@ -229,7 +229,8 @@ def _format_chapter_3_table(title: str, table: pd.DataFrame) -> str:
     folds = "five folds by patient" if count == FOLD_COUNT else f"the first {count} of five folds by patient"
     lines = [
         f"**{title}.** {first.sequences}, {folds}. Preset `{first.preset}`: "
-        f"{first.cuts}. Means over patients with 95 % intervals; p: Wilcoxon against `compared_with` of the csv.",
+        f"{first.cuts}. Means over patients with 95 % intervals; p: Wilcoxon against `compared_with` of the csv."
+        f"{_describe_seeds(table)}",
         "",
         "| network | tested on | patients | Dice (95 % interval) | published | HD95, mm | sensitivity "
         "| lesion-free slices under 1 % | difference, p | parameters |",
@@ -248,6 +249,16 @@ def _format_chapter_3_table(title: str, table: pd.DataFrame) -> str:
             f"| {sensitivity} | {r['small_false_area']:.1%} | {compared} | {r['million_parameters']:.2f} M |"
         )
     return "\n".join(lines)
+
+
+def _describe_seeds(table: pd.DataFrame) -> str:
+    """Describe the seeds of a table, if there are several; the csv file has the spread of every network."""
+    if "seeds" not in table or table["seeds"].max() < 2:
+        return ""
+    return (
+        f" A patient's score is its mean over {table['seeds'].max()} seeds, whose mean Dice has a standard deviation "
+        f"of at most {table['dice_seed_sd'].max():.3f}."
+    )
 
 
 def format_server_results(results_folder: Path) -> str:
