@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from gliomark.errors import GliomarkError
 from gliomark.models.comparison.centralnet import CentralNet, CentralNetSettings
@@ -16,7 +17,13 @@ from gliomark.models.comparison.resnet50 import ResNet50Settings
 from gliomark.models.network_io import build_mix_input
 from gliomark.models.pretrained.efficientnet_unet import iterate_imagenet_tensors
 from gliomark.models.pretrained.lesion_pooled_features import LesionPooledSettings
-from gliomark.models.published.kinet import SMALL_KINET_SIZE, KiNetSettings, KiNetSize, build_kinet
+from gliomark.models.published.kinet import (
+    SMALL_KINET_SIZE,
+    KiNetSettings,
+    KiNetSize,
+    ResNeStBranch,
+    build_kinet,
+)
 from gliomark.models.published.resnest import ResNeStBlock
 from gliomark.models.registry import (
     MARKER_NETWORKS,
@@ -176,6 +183,23 @@ def test_resnest_halves_by_average_pooling_after_the_split_attention() -> None:
     expected = F.relu(block.expand(pooled) + block.shortcut(x))
     torch.testing.assert_close(block(x), expected)
     assert all(part.stride == (1, 1) for part in block.modules() if isinstance(part, torch.nn.Conv2d))
+    _, convolution, norm = block.shortcut
+    torch.testing.assert_close(block.shortcut(x), norm(convolution(F.avg_pool2d(x, 2))))
+
+
+def test_resnest_50_has_the_published_parameters_and_operations() -> None:
+    """27.5 million with ImageNet's head, and 5.4 G multiply-adds at 224 pixels (4.3 with strided convolutions)."""
+    with torch.device("meta"):
+        trunk, head = ResNeStBranch(3, KiNetSize()).eval(), torch.nn.Linear(2048, 1000)
+    assert sum(p.numel() for part in (trunk, head) for p in part.parameters()) == 27_483_240
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        features = trunk(torch.zeros(1, 3, 224, 224, device="meta"))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(5.4, abs=0.05)
+    assert [feature.shape[-1] for feature in features] == [56, 28, 14, 7]
+    # the deep stem: three 3x3 convolutions, the first with stride 2, then max pooling
+    stem = [part for part in trunk.stem if isinstance(part, torch.nn.Conv2d | torch.nn.MaxPool2d)]
+    assert [tuple(part.weight.shape[:2]) for part in stem[:3]] == [(32, 3), (32, 32), (64, 32)]
+    assert [part.stride for part in stem] == [(2, 2), (1, 1), (1, 1), 2]
 
 
 def test_unknown_architectures_and_unsuitable_weights_are_refused() -> None:
