@@ -43,6 +43,7 @@ from gliomark.experiments.markers.result_tables import TrainedMarkerRuns, apply_
 from gliomark.experiments.markers.runs import (
     EARLY_FUSION,
     KINET,
+    KINET_WITH_LEARNT_LOSS,
     KINET_WITH_LIGHTGBM,
     LATE_FUSION,
     LESION_POOLED_FEATURES,
@@ -430,9 +431,16 @@ def test_table_4_4_and_its_figures_are_written(study_config) -> None:
         "ResNeSt-50",
         "CentralNet",
         KINET,
+        KINET_WITH_LEARNT_LOSS,
         LESION_POOLED_FEATURES,
         KINET_WITH_LIGHTGBM.name,
     ]
+    weights = table[list(table_4_4.LOSS_WEIGHT_COLUMNS)]
+    for name in (KINET, KINET_WITH_LIGHTGBM.name):
+        assert weights.loc[name].tolist() == [0.35, 0.4, 0.25, 0.025, 0.025, 0.2, 0.35, 0.4]
+    learnt = weights.loc[KINET_WITH_LEARNT_LOSS]
+    assert learnt[:3].sum() == pytest.approx(1, abs=2e-4) and learnt[3:].sum() == pytest.approx(1, abs=3e-4)
+    assert weights.loc["ResNet-50"].isna().all()
     assert table.loc[LESION_POOLED_FEATURES, "million_parameters"] < 5
     near = pd.read_csv(path.with_name("table_4_4_idh_patients.csv"))
     for name, rows in near.groupby("reading"):

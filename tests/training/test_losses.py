@@ -12,6 +12,7 @@ from gliomark.models.published.kinet import SMALL_KINET_SIZE, KiNetSettings, KiN
 from gliomark.training.losses import (
     SIGMA_NEGATIVE,
     SIGMA_POSITIVE,
+    LearntBMSLoss,
     bms_loss,
     compute_prior_weight,
     deeply_supervised_loss,
@@ -157,6 +158,42 @@ def test_similarity_does_not_amplify_the_loss(size: KiNetSize) -> None:
     weight = network.first.stages[0][0].expand[0].weight
     slopes = [torch.autograd.grad(one, weight, retain_graph=True)[0].norm() for one in (similar, loss)]
     assert slopes[0] < slopes[1]
+
+
+def test_learnt_bms_weights_start_uniform_at_no_cost() -> None:
+    output, target = create_kinet_output(), torch.tensor([0, 1, 1])
+    uniform = bms_loss(output, target, (1 / 3,) * 3, (1 / 5,) * 5)
+    learnt = LearntBMSLoss()
+    assert learnt(output, target).item() == pytest.approx(uniform.item(), rel=1e-6)
+    assert learnt.read_weights() == {
+        "alpha": pytest.approx([1 / 3] * 3),
+        "beta": pytest.approx([1 / 5] * 5),
+    }
+
+
+def test_learnt_bms_weights_end_at_the_optimum_of_their_cost_and_do_not_collapse() -> None:
+    """For losses L_k of mean L the optimum is w_k = 1 / (2 (L_k - L) + K): without the cost it is one weight of 1."""
+    output, target = create_kinet_output(), torch.tensor([0, 1, 1])
+    output["first_logits"] = torch.tensor([[9.0, -9.0], [-9.0, 9.0], [-9.0, 9.0]])  # no loss
+    output["second_logits"] = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    learnt = LearntBMSLoss()
+    optimiser = torch.optim.SGD(learnt.parameters(), lr=0.3)
+    for _ in range(500):
+        optimiser.zero_grad()
+        learnt(output, target).backward()
+        optimiser.step()
+    alpha, beta = (torch.tensor(learnt.read_weights()[name]) for name in ("alpha", "beta"))
+    heads = [*output["stage_logits"], output["logits"]]
+    master = sum(b * F.cross_entropy(head, target) for b, head in zip(beta, heads, strict=True))
+    losses = torch.stack(
+        [
+            F.cross_entropy(output["first_logits"], target),
+            master,
+            F.cross_entropy(output["second_logits"], target),
+        ]
+    )
+    torch.testing.assert_close(alpha, 1 / (2 * (losses - (alpha * losses).sum()) + 3), atol=1e-4, rtol=1e-4)
+    assert alpha[0] == alpha.max() and alpha.min() > 0.1 and beta.min() > 0.05
 
 
 # ---- deep supervision and distillation ----------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from gliomark.errors import GliomarkError
 from gliomark.models.weights import load_weights
 from gliomark.training import recipes
 from gliomark.training.markers import (
+    LOSS_WEIGHTS_NAME,
     LesionSliceDataset,
     MarkerTrainingConfig,
     create_marker_config,
@@ -120,6 +122,22 @@ def test_another_marker_run_is_refused(tiny_marker_training, tmp_path, kind, cha
         dataset = change_one_value(dataset, change)
     with pytest.raises(GliomarkError, match="contains a training run"):
         train_marker_network(dataset, settings, tmp_path)
+
+
+def test_learnt_loss_weights_are_trained_and_stored_in_the_checkpoint(tiny_marker_training, tmp_path) -> None:
+    settings = replace(tiny_marker_training, loss="learnt bms", batch=2, epochs=5, slices_per_patient=8)
+    settings = replace(settings, augmentation=replace(settings.augmentation, crop=48))
+    network = train_marker_network(create_lesion_dataset(), settings, tmp_path)
+    assert not [name for name, _ in network.named_parameters() if "alpha" in name or "beta" in name]
+    path = tmp_path / LOSS_WEIGHTS_NAME
+    content = path.read_text("utf-8")
+    weights = json.loads(content)
+    for name, count in (("alpha", 3), ("beta", 5)):
+        assert len(weights[name]) == count and sum(weights[name]) == pytest.approx(1)
+        assert max(abs(weight - 1 / count) for weight in weights[name]) > 0.01
+    path.unlink()
+    train_marker_network(create_lesion_dataset(), settings, tmp_path)
+    assert path.read_text("utf-8") == content
 
 
 # ---- the command ------------------------------------------------------------------------------------

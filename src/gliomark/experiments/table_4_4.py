@@ -25,6 +25,7 @@ from gliomark.experiments.markers.runs import (
     list_table_4_4_runs,
 )
 from gliomark.experiments.runner import PublishedValues, ResultRows, ResultTable
+from gliomark.training.losses import BMS_ALPHA, BMS_BETA
 from gliomark.training.recipes import MarkerDefinition
 
 # from a private cohort with stained Ki-67
@@ -41,6 +42,27 @@ PUBLISHED = PublishedValues(
 )
 
 
+# weights of the BMS loss: of the first sequence, the master and the second; of the master's stages and final output
+LOSS_WEIGHT_COLUMNS = (
+    "alpha_first",
+    "alpha_master",
+    "alpha_second",
+    *(f"beta_{stage}" for stage in range(1, 5)),
+    "beta_cat",
+)
+
+
+def compute_loss_weights(result: MarkerResult, run_name: str) -> tuple[float, ...]:
+    """Return the weights of a run's BMS loss, learnt ones as the mean over folds; nan for another loss."""
+    learnt = [finished.result.loss_weights for finished in result.list_finished(run_name)]
+    rows = [(*weights["alpha"], *weights["beta"]) for weights in learnt if weights]
+    if rows:
+        return tuple(np.mean(rows, axis=0).tolist())
+    (run,) = (run for run in result.runs if run.name == run_name)
+    is_set = run.training.loss == "bms"
+    return (*BMS_ALPHA, *BMS_BETA) if is_set else (np.nan,) * len(LOSS_WEIGHT_COLUMNS)
+
+
 def create_table(definition: MarkerDefinition) -> ResultTable[MarkerRun, MarkerNetwork]:
     """Create the table of a marker."""
 
@@ -49,6 +71,9 @@ def create_table(definition: MarkerDefinition) -> ResultTable[MarkerRun, MarkerN
         created = tabulate_methods(methods, load_trained_runs(result, definition))
         created.rows["million_parameters"] = [
             result.list_finished(method.run_names[0])[0].result.million_parameters for method in methods
+        ]
+        created.rows[list(LOSS_WEIGHT_COLUMNS)] = [
+            compute_loss_weights(result, method.run_names[0]) for method in methods
         ]
         return created
 

@@ -16,7 +16,7 @@ from gliomark.models.network_io import MarkerOutput
 
 Recipe = Literal["published", "small", "pretrained"]
 RECIPES: tuple[Recipe, ...] = get_args(Recipe)
-MarkerLoss = Literal["bms", "cross-entropy", "branches"]
+MarkerLoss = Literal["bms", "learnt bms", "cross-entropy", "branches"]
 
 
 class NetworkSettings(Protocol):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gliomark.models.comparison.centralnet import CentralNetOutput
@@ -17,7 +18,8 @@ from gliomark.models.published.kinet import KiNetOutput
 SIGMA_NEGATIVE, SIGMA_POSITIVE = 0.2, 0.4
 MIN_PRIOR_WEIGHT = 0.1
 
-BMS_FIRST_WEIGHT, BMS_MASTER_WEIGHT, BMS_SECOND_WEIGHT = 0.35, 0.40, 0.25
+# of the first sequence, the master and the second sequence; of the master's four stages and its final output
+BMS_ALPHA = (0.35, 0.40, 0.25)
 BMS_BETA = (0.025, 0.025, 0.2, 0.35, 0.4)
 
 
@@ -81,7 +83,12 @@ def grading_loss(logits: Tensor, grade: Tensor, lesion: Tensor) -> Tensor:
     return (each * is_counted).sum() / is_counted.sum().clamp(min=1)
 
 
-def similarity_loss(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+LossWeights = Sequence[float] | Tensor
+
+
+def similarity_loss(
+    first: Sequence[Tensor], second: Sequence[Tensor], beta: LossWeights = BMS_BETA
+) -> Tensor:
     """Compute L_sim (equation 4-5): ``sum_i beta_i / (2N) sum_n ||A_n - B_n||^2`` over the four stages.
 
     first, second: pooled stage features of the two sequences' branches, each ``(N, channels)``. They are compared as
@@ -90,24 +97,53 @@ def similarity_loss(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor
     """
     pairs = ((F.normalize(a, dim=1), F.normalize(b, dim=1)) for a, b in zip(first, second, strict=True))
     squares = [((a - b) ** 2).sum(dim=1).mean() / 2 for a, b in pairs]
-    return torch.stack([beta * one for beta, one in zip(BMS_BETA, squares, strict=False)]).sum()
+    return torch.stack([beta * one for beta, one in zip(beta, squares, strict=False)]).sum()
 
 
-def bms_loss(outputs: KiNetOutput, target: Tensor) -> Tensor:
+def bms_loss(
+    outputs: KiNetOutput, target: Tensor, alpha: LossWeights = BMS_ALPHA, beta: LossWeights = BMS_BETA
+) -> Tensor:
     """Compute the binary multi-scale loss (equations 4-3 to 4-6): ``L_BMS = L + L_sim`` with::
 
-        L        = 0.35 L_T1C + 0.40 L_master + 0.25 L_second
+        L        = alpha_1 L_T1C + alpha_2 L_master + alpha_3 L_second,  alpha = 0.35, 0.40, 0.25
         L_master = sum_{i=1..4} beta_i L_s_i + beta_5 L_cat,  beta = 0.025, 0.025, 0.2, 0.35, 0.4
 
-    outputs: KiNet's output; target ``(B,)`` of 0 and 1. Every L is a cross-entropy.
+    outputs: KiNet's output; target ``(B,)`` of 0 and 1; alpha ``(3,)``; beta ``(5,)``. Every L is a cross-entropy.
     """
     heads = [*outputs["stage_logits"], outputs["logits"]]
     master = torch.stack(
-        [beta * F.cross_entropy(head, target) for beta, head in zip(BMS_BETA, heads, strict=True)]
+        [beta * F.cross_entropy(head, target) for beta, head in zip(beta, heads, strict=True)]
     ).sum()
-    loss = BMS_FIRST_WEIGHT * F.cross_entropy(outputs["first_logits"], target) + BMS_MASTER_WEIGHT * master
-    loss = loss + BMS_SECOND_WEIGHT * F.cross_entropy(outputs["second_logits"], target)
-    return loss + similarity_loss(outputs["first_stage_vectors"], outputs["second_stage_vectors"])
+    loss = alpha[0] * F.cross_entropy(outputs["first_logits"], target) + alpha[1] * master
+    loss = loss + alpha[2] * F.cross_entropy(outputs["second_logits"], target)
+    return loss + similarity_loss(outputs["first_stage_vectors"], outputs["second_stage_vectors"], beta)
+
+
+class LearntBMSLoss(nn.Module):
+    """BMS loss whose weights alpha and beta are learnt, to check whether they end near the published ones.
+
+    Both are the softmax of free parameters and start uniform. Plain minimisation would shift all weight to whichever
+    loss is smallest. As in the uncertainty weighting of Kendall et al. (2018), who minimise ``w L - log(w) / 2`` for
+    every loss L of weight w, each weight therefore costs ``-log(w) / 2``: no weight can reach 0, larger losses get
+    smaller weights, and equal losses get equal ones.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alpha_logits = nn.Parameter(torch.zeros(len(BMS_ALPHA)))
+        self.beta_logits = nn.Parameter(torch.zeros(len(BMS_BETA)))
+
+    def forward(self, outputs: KiNetOutput, target: Tensor) -> Tensor:
+        """Return the loss of KiNet's output for target ``(B,)``; at uniform weights the weights cost nothing."""
+        loss = bms_loss(outputs, target, self.alpha_logits.softmax(dim=0), self.beta_logits.softmax(dim=0))
+        for logits in (self.alpha_logits, self.beta_logits):
+            loss = loss - (logits.log_softmax(dim=0) + math.log(len(logits))).sum() / 2
+        return loss
+
+    def read_weights(self) -> dict[str, list[float]]:
+        """Return the current weights: "alpha", three, and "beta", five."""
+        logits = {"alpha": self.alpha_logits, "beta": self.beta_logits}
+        return {name: one.detach().softmax(dim=0).tolist() for name, one in logits.items()}
 
 
 def cross_entropy_loss(outputs: MarkerOutput, target: Tensor) -> Tensor:
@@ -132,3 +168,8 @@ MARKER_LOSSES: Mapping[MarkerLoss, Callable[[Any, Tensor], Tensor]] = {
     "cross-entropy": cross_entropy_loss,
     "branches": centralnet_loss,
 }
+
+
+def build_marker_loss(name: MarkerLoss) -> Callable[[Any, Tensor], Tensor]:
+    """Return the loss of a name, called with an output and the labels ``(B,)``; if its weights are learnt, a new module."""
+    return LearntBMSLoss() if name == "learnt bms" else MARKER_LOSSES[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -43,9 +44,9 @@ from gliomark.training.checkpoints import (
     is_checkpoint_complete,
     serialise_checkpoint,
 )
-from gliomark.training.losses import MARKER_LOSSES
+from gliomark.training.losses import LearntBMSLoss, build_marker_loss
 from gliomark.training.network_vectors import compute_network_vectors
-from gliomark.training.process_group import gather_batch, share_object, synchronise_batch_norm
+from gliomark.training.process_group import gather_batch, get_rank, share_object, synchronise_batch_norm
 from gliomark.training.processes import (
     ONE_PROCESS,
     ProcessLayout,
@@ -71,7 +72,7 @@ class MarkerTrainingConfig:
     augmentation
         Random views of the slices.
     loss
-        See ``losses.MARKER_LOSSES``.
+        See ``losses.build_marker_loss``.
     imagenet
         Start from the pretrained weights of the network's entry.
     rate
@@ -92,6 +93,10 @@ class MarkerTrainingConfig:
     slices_per_patient: int = 8
     seed: int = 0
 
+
+# learning rate of learnt loss weights: at the network's rate they would hardly leave their start
+LOSS_WEIGHT_RATE = 0.01
+LOSS_WEIGHTS_NAME = "loss_weights.json"
 
 # published: as in method.md, section 4; small: two CPU cores train KiNet in minutes; pretrained (demo weights): two
 # CPU cores need about a minute
@@ -261,6 +266,7 @@ class MarkerTrainingModule(lightning.LightningModule):
             load_pretrained_weights(self.network)
         # channels-last order is a third faster on a CPU
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.loss = build_marker_loss(config.loss)
 
     def training_step(self, batch: Sequence[Tensor], batch_index: int) -> Tensor:
         """Return the loss of random views of a batch: image ``(B, 2, H, W)``, lesion ``(B, H, W)``, label ``(B,)``."""
@@ -271,13 +277,15 @@ class MarkerTrainingModule(lightning.LightningModule):
         )
         seed_process(self.config.seed, self.current_epoch, batch_index)
         output = gather_batch(self.network(mix))
-        loss = MARKER_LOSSES[self.config.loss](output, gather_batch(label))
+        loss = self.loss(output, gather_batch(label))
         self.log("loss", loss, prog_bar=True)
         return loss
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Create Adam with a cosine schedule."""
         optimiser = torch.optim.Adam(self.network.parameters(), lr=self.config.rate)
+        if isinstance(self.loss, LearntBMSLoss):
+            optimiser.add_param_group({"params": self.loss.parameters(), "lr": LOSS_WEIGHT_RATE})
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -301,7 +309,7 @@ def train_marker_network(
     config
         Configuration of the training.
     work_folder
-        Folder of the checkpoint.
+        Folder of the checkpoint, and of ``LOSS_WEIGHTS_NAME`` if the weights of the loss are learnt.
     layout
         Processes over which every batch is split, see ``segmentation.train_segmentation_network``.
 
@@ -366,6 +374,8 @@ def _fit_network(
         create_training_loader(dataset, sampler, config.batch),
         ckpt_path=share_object(find_last_checkpoint(work_folder)),
     )
+    if isinstance(module.loss, LearntBMSLoss) and get_rank() == 0:
+        atomic_write(work_folder / LOSS_WEIGHTS_NAME, json.dumps(module.loss.read_weights()))
     return module.network.eval()
 
 

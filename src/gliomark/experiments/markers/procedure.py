@@ -8,6 +8,7 @@ stop the trees early. The trees that score fold k are fitted on out-of-fold vect
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -34,6 +35,7 @@ from gliomark.experiments.runner import FinishedJob, TrainingJob
 from gliomark.files import atomic_write
 from gliomark.models.registry import find_marker_entry
 from gliomark.training.markers import (
+    LOSS_WEIGHTS_NAME,
     LesionSliceDataset,
     load_lesion_slice_dataset,
     read_marker_labels,
@@ -107,11 +109,13 @@ MarkerJob: TypeAlias = TrainingJob[MarkerRun]
 class MarkerNetwork:
     """Result of one training; its vectors and weights are stored beside the record.
 
-    million_parameters: parameters in millions; fusion_weights: learnt ones of CentralNet, otherwise None.
+    million_parameters: parameters in millions; fusion_weights: learnt ones of CentralNet, otherwise None; loss_weights:
+    learnt alpha and beta of the BMS loss, None where they are set.
     """
 
     million_parameters: float
     fusion_weights: list[list[float]] | None = None
+    loss_weights: dict[str, list[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -183,18 +187,25 @@ class MarkerProcedure:
             tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
             atomic_write(path.with_suffix(".safetensors"), save(tensors))
         read_fusion_weights = find_marker_entry(training.network).read_fusion_weights
+        weights_path = checkpoint_folder / LOSS_WEIGHTS_NAME
         return MarkerNetwork(
             sum(p.numel() for p in network.parameters()) / 1e6,
             read_fusion_weights(network) if read_fusion_weights else None,
+            json.loads(weights_path.read_text("utf-8")) if weights_path.exists() else None,
         )
 
     def to_record(self, finished: FinishedJob[MarkerNetwork]) -> dict[str, Any]:
         """Convert a finished network to its record."""
-        return {"key": finished.key, **asdict(finished.result), "seconds": finished.seconds}
+        numbers = asdict(finished.result)
+        if finished.result.loss_weights is None:  # as in the records of gliomark 0.1
+            del numbers["loss_weights"]
+        return {"key": finished.key, **numbers, "seconds": finished.seconds}
 
     def from_record(self, record: dict[str, Any]) -> FinishedJob[MarkerNetwork]:
         """Convert a record to a finished network."""
-        network = MarkerNetwork(record["million_parameters"], record["fusion_weights"])
+        network = MarkerNetwork(
+            record["million_parameters"], record["fusion_weights"], record.get("loss_weights")
+        )
         return FinishedJob(record["key"], network, record["seconds"])
 
     def describe(self, job: MarkerJob, finished: FinishedJob[MarkerNetwork]) -> str:

@@ -22,6 +22,7 @@ from gliomark.training.augmentation import GENTLE_AUGMENTATION, Augmentation
 from gliomark.training.markers import MarkerTrainingConfig, create_marker_config
 
 KINET = "KiNet"
+KINET_WITH_LEARNT_LOSS = "KiNet, learnt loss weights"
 LESION_POOLED_FEATURES = "KiNet, light (frozen ImageNet trunk)"
 # networks of the registry whose runs are listed below, some under other names
 LISTED_NETWORKS = (
@@ -177,13 +178,21 @@ def list_table_4_3_methods(sequences: Sequence[MRSequence]) -> list[ScoringMetho
 def list_table_4_4_runs(preset: MarkerPreset) -> list[MarkerRun]:
     """List the runs of table 4-4, all with the four input channels of Merge-IN: those of the thesis, then all others.
 
-    ResNet-50 is the early fusion of table 4-3.
+    ResNet-50 is the early fusion of table 4-3. KiNet is also trained with learnt weights of its loss, to check whether
+    they end near the published ones.
     """
+    kinet = _create_kinet_run(preset, KINET, uses_bms_loss=True, uses_merge_in=True)
     return [
         _create_comparison_run(preset, EARLY_FUSION, "ResNet-50"),
         _create_comparison_run(preset, "ResNeSt-50", "ResNeSt-50"),
         _create_comparison_run(preset, "CentralNet", "CentralNet"),
-        _create_kinet_run(preset, KINET, uses_bms_loss=True, uses_merge_in=True),
+        kinet,
+        replace(
+            kinet,
+            name=KINET_WITH_LEARNT_LOSS,
+            training=replace(kinet.training, loss="learnt bms"),
+            stacked=False,
+        ),
         MarkerRun(LESION_POOLED_FEATURES, create_marker_config("pretrained"), stacked=True),
         *(
             MarkerRun(entry.name, _create_training(preset, entry.recipes[preset.recipe], entry.loss))
