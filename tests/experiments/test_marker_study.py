@@ -23,7 +23,6 @@ from gliomark.cohort.folds import FOLD_COUNT
 from gliomark.cohort.store import Cohort
 from gliomark.errors import GliomarkError
 from gliomark.evaluation import intervals
-from gliomark.evaluation.metrics import compute_youden_threshold
 from gliomark.experiments import (
     marker_comparison,
     runner,
@@ -39,7 +38,11 @@ from gliomark.experiments.markers import result_tables as marker_tables
 from gliomark.experiments.markers import runs as marker_runs
 from gliomark.experiments.markers import scoring as marker_scoring
 from gliomark.experiments.markers.procedure import MarkerProcedure, load_marker_data, split_job_patients
-from gliomark.experiments.markers.result_tables import TrainedMarkerRuns, apply_fold_thresholds
+from gliomark.experiments.markers.result_tables import (
+    TrainedMarkerRuns,
+    apply_fold_thresholds,
+    summarise_scores,
+)
 from gliomark.experiments.markers.runs import (
     EARLY_FUSION,
     KINET,
@@ -363,16 +366,36 @@ def test_without_metadata_the_age_is_not_used(study, monkeypatch) -> None:
     assert age_cuts[0] == pytest.approx(np.mean(ages))
 
 
-def test_thresholds_are_chosen_on_the_validation_patients() -> None:
-    rows = [("r", 1, "validation", f"V{i}", i % 2, 0, 1.0, 0.2 + 0.6 * (i % 2)) for i in range(6)]
-    rows += [("r", 1, "test", f"T{i}", i % 2, 0, 1.0, 0.45 + 0.1 * (i % 2)) for i in range(4)]
-    rows += [("r", 2, "validation", "W", 1, 0, 1.0, 0.9), ("r", 2, "test", "U", 1, 0, 1.0, 0.6)]
-    columns = ["reading", "fold", "part", "patient", "label", "place", "area_mm2", "probability"]
-    test = apply_fold_thresholds(pd.DataFrame(rows, columns=columns))
-    assert compute_youden_threshold([0, 1], [0.2, 0.8]) == pytest.approx(0.5)
-    assert test.set_index("patient")["threshold"].to_dict() == pytest.approx(
-        {"T0": 0.5, "T1": 0.5, "T2": 0.5, "T3": 0.5, "U": 0.5}
-    )
+COLUMNS = ["reading", "fold", "part", "patient", "label", "place", "area_mm2", "probability"]
+
+
+def test_the_threshold_of_a_fold_is_chosen_on_the_patients_of_all_others() -> None:
+    """Neither its own patients nor the scores of patients kept for early stopping have an effect."""
+    probability = {1: (0.2, 0.8), 2: (0.3, 0.6), 3: (0.1, 0.5)}
+    rows = [
+        ("r", fold, "test", f"T{fold}{label}", label, 0, 1.0, values[label])
+        for fold, values in probability.items()
+        for label in (0, 1)
+    ]
+    rows += [("r", 1, "validation", "V", label, 0, 1.0, 0.9 - 0.8 * label) for label in (0, 1)]
+    test = apply_fold_thresholds(pd.DataFrame(rows, columns=COLUMNS))
+    thresholds = test.groupby("fold")["threshold"].unique().map(lambda one: one.item()).to_dict()
+    # fold 1: between 0.3 and 0.5; fold 2: between 0.2 and 0.5; fold 3: between 0.3 and 0.6
+    assert thresholds == pytest.approx({1: 0.4, 2: 0.35, 3: 0.45})
+    only_positive = [row for row in rows if row[1] == 1 or row[4] == 1]
+    test = apply_fold_thresholds(pd.DataFrame(only_positive, columns=COLUMNS))
+    assert (test.loc[test["fold"] == 1, "threshold"] == 0.5).all()
+
+
+@pytest.mark.parametrize("positive", [0.25, 0.75])
+def test_the_accuracy_of_the_majority_class_is_given_beside_every_accuracy(positive: float) -> None:
+    rows = [
+        ("r", i % 2, "test", f"T{i}", int(i < 40 * positive), 0, 1.0, 0.3 + 0.01 * (i % 7)) for i in range(40)
+    ]
+    row = summarise_scores("slice", pd.DataFrame(rows, columns=COLUMNS))
+    assert row["majority_accuracy"] == pytest.approx(0.75)
+    names = list(row)
+    assert names.index("majority_accuracy") == names.index("accuracy_high_95") + 1
 
 
 def test_slices_are_fused_as_in_the_pipeline() -> None:
@@ -380,8 +403,7 @@ def test_slices_are_fused_as_in_the_pipeline() -> None:
         ("r", 1, "test", "A", 1, study_config, area, p)
         for study_config, area, p in ((3, 9, 0.1), (4, 20, 0.4), (5, 8, 0.7), (9, 5, 1.0))
     ]
-    columns = ["reading", "fold", "part", "patient", "label", "place", "area_mm2", "probability"]
-    table = pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=COLUMNS)
     found = {
         rule: fuse_patient_scores(table, rule)["probability"].iloc[0] for rule in ("all", "near", "large")
     }
@@ -412,6 +434,7 @@ def test_a_complete_table_is_written(study_config, module, rows, monkeypatch) ->
             table[name] <= table[f"{name}_high_95"]
         ).all()
         assert f"published_{name}" in table
+    assert table["majority_accuracy"].between(0.5, 1).all()
     patients = pd.read_csv(path.with_name(f"{path.stem}_patients.csv"))
     assert set(patients["patient"]) == {f"P{i:02d}" for i in range(1, 16)}
     if module is table_4_2:

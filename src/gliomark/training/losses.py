@@ -171,5 +171,5 @@ MARKER_LOSSES: Mapping[MarkerLoss, Callable[[Any, Tensor], Tensor]] = {
 
 
 def build_marker_loss(name: MarkerLoss) -> Callable[[Any, Tensor], Tensor]:
-    """Return the loss of a name, called with an output and the labels ``(B,)``; if its weights are learnt, a new module."""
+    """Return the loss of a name, which is called with an output and labels ``(B,)``; a module if it has weights."""
     return LearntBMSLoss() if name == "learnt bms" else MARKER_LOSSES[name]

@@ -57,7 +57,7 @@ def _format_score_table(title: str, table: pd.DataFrame) -> str:
         "",
         "| "
         + ("level" if of_patients else "predicted by")
-        + " | accuracy | published | sensitivity | specificity | kappa "
+        + f" | {_name_accuracy(table)} | published | sensitivity | specificity | kappa "
         "| AUC (95 % interval) | published |" + ("" if of_patients else " AUC of patients (near) |"),
         "|---|---|---|---|---|---|---|---|" + ("" if of_patients else "---|"),
     ]
@@ -66,7 +66,7 @@ def _format_score_table(title: str, table: pd.DataFrame) -> str:
         area = f"{_format_interval(r, 'auc')} | {_format_optional(r, 'published_auc')}"
         name = r["level"].capitalize() if of_patients else r["reading"]
         lines.append(
-            f"| {name} | {r['accuracy']:.3f} | {_format_optional(r, 'published_accuracy')} | {r['sensitivity']:.3f} "
+            f"| {name} | {_format_accuracy(r)} | {_format_optional(r, 'published_accuracy')} | {r['sensitivity']:.3f} "
             f"| {r['specificity']:.3f} | {r['kappa']:.3f} | {area} |{near_cell}"
         )
     return "\n".join(lines)
@@ -76,17 +76,26 @@ def _format_comparison_table(table: pd.DataFrame) -> str:
     lines = [
         "**Patient level (near): variants of KiNet's second stage, radiomics, and age and sex alone**",
         "",
-        "| predicted by | AUC (95 % interval) | accuracy | sensitivity | specificity "
+        f"| predicted by | AUC (95 % interval) | {_name_accuracy(table)} | sensitivity | specificity "
         "| AUC difference from the first row, p (DeLong) |",
         "|---|---|---|---|---|---|",
     ]
     for number, r in enumerate(table.to_dict("records")):
         comparison_cell = f"{r['auc_above_first']:+.3f}, {r['delong_p']:.2g}" if number else ""
         lines.append(
-            f"| {r['reading']} | {_format_interval(r, 'auc')} | {r['accuracy']:.3f} | {r['sensitivity']:.3f} "
+            f"| {r['reading']} | {_format_interval(r, 'auc')} | {_format_accuracy(r)} | {r['sensitivity']:.3f} "
             f"| {r['specificity']:.3f} | {comparison_cell} |"
         )
     return "\n".join(lines)
+
+
+def _name_accuracy(table: pd.DataFrame) -> str:
+    return "accuracy (of the majority class)" if "majority_accuracy" in table else "accuracy"
+
+
+def _format_accuracy(row: Mapping[str, Any]) -> str:
+    majority = _format_optional(row, "majority_accuracy")
+    return f"{row['accuracy']:.3f} ({majority})" if majority else f"{row['accuracy']:.3f}"
 
 
 def _format_interval(row: Mapping[str, Any], name: str) -> str:

@@ -1,8 +1,8 @@
 """Training of the networks behind chapter 4's tables, in folds by patient; each is trained once, its vectors are kept.
 
-The network of fold k is trained neither on fold k nor on the validation patients, which serve to choose thresholds and
-stop the trees early. The trees that score fold k are fitted on out-of-fold vectors: networks for every pair of folds
-(j, k), trained on neither, give the vectors of fold j when k is tested and of fold k when j is tested.
+The network of fold k is trained neither on fold k nor on the validation patients, which serve to stop the trees early.
+The trees that score fold k are fitted on out-of-fold vectors: networks for every pair of folds (j, k), trained on
+neither, give the vectors of fold j when k is tested and of fold k when j is tested.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 The patients of fold k are scored by models that were not trained on them. Statistics are computed over the test
 patients of all folds together, with intervals by bootstrap over patients (whole patients are drawn, with all their
-slices). The threshold of a fold maximises Youden's index on its validation patients.
+slices). The threshold of a fold maximises Youden's index over the patients of all other folds, each scored by
+models that were not trained on them.
 """
 
 from __future__ import annotations
@@ -46,20 +47,24 @@ STATISTICS = ("accuracy", "sensitivity", "specificity", "auc", "kappa")
 def apply_fold_thresholds(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the test rows with the threshold of their fold in a column ``threshold``.
 
-    It maximises Youden's index on the fold's validation rows; 0.5 if these are all of one class.
+    It maximises Youden's index on the test rows of the other folds, which are out of fold and of all learning patients,
+    or is 0.5 if these are all of one class. No score or label of the fold's own patients enters it, but the models that
+    scored the other folds have seen these patients in training.
     """
-    thresholds = {}
-    for fold, group in scores[scores["part"] == "validation"].groupby("fold"):
-        both = group["label"].nunique() == 2
-        thresholds[fold] = compute_youden_threshold(group["label"], group["probability"]) if both else 0.5
     test = scores[scores["part"] == "test"]
-    return test.assign(threshold=test["fold"].map(thresholds).fillna(0.5))
+    thresholds = {}
+    for fold in test["fold"].unique():
+        others = test[test["fold"] != fold]
+        both = others["label"].nunique() == 2
+        thresholds[fold] = compute_youden_threshold(others["label"], others["probability"]) if both else 0.5
+    return test.assign(threshold=test["fold"].map(thresholds))
 
 
 def compute_statistics(test_scores: pd.DataFrame) -> dict[str, float]:
     """Compute accuracy, sensitivity, specificity, AUC and kappa with 95 % intervals.
 
-    The first three are also given at a threshold of 0.5 (columns ``*_at_half``).
+    The first three are also given at a threshold of 0.5 (columns ``*_at_half``). majority_accuracy: the accuracy of
+    always choosing the more frequent class.
     """
 
     def compute_sample_statistics(
@@ -75,10 +80,13 @@ def compute_statistics(test_scores: pd.DataFrame) -> dict[str, float]:
 
     columns = [test_scores[name].to_numpy() for name in ("label", "probability", "threshold")]
     intervals = bootstrap_cluster_intervals(compute_sample_statistics, test_scores["patient"], *columns)
+    positive_share = float(test_scores["label"].mean())
     row: dict[str, float] = {}
     for name in STATISTICS:
         one = intervals[name]
         row |= {name: one.value, f"{name}_low_95": one.lower, f"{name}_high_95": one.upper}
+        if name == "accuracy":
+            row["majority_accuracy"] = max(positive_share, 1 - positive_share)
     return row | {name: one.value for name, one in intervals.items() if name.endswith("_at_half")}
 
 
