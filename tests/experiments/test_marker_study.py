@@ -51,6 +51,7 @@ from gliomark.experiments.markers.runs import (
     LATE_FUSION,
     LESION_POOLED_FEATURES,
     PRESETS,
+    RANDOM_TRUNK_FEATURES,
     ScoringMethod,
     list_comparison_methods,
     list_table_4_2_runs,
@@ -311,6 +312,12 @@ def test_each_ablation_changes_only_the_named_parts() -> None:
     assert trainings[KINET] == create_kinet_run().training
 
 
+def test_the_random_trunk_differs_from_lesion_pooled_features_by_its_weights_only() -> None:
+    runs = {run.name: run.training for run in list_table_4_4_runs(TINY)}
+    pretrained, random = runs[LESION_POOLED_FEATURES], runs[RANDOM_TRUNK_FEATURES]
+    assert pretrained.imagenet and random == replace(pretrained, imagenet=False)
+
+
 # ---- scoring ----------------------------------------------------------------------------------------
 
 
@@ -456,6 +463,7 @@ def test_table_4_4_and_its_figures_are_written(study_config) -> None:
         KINET,
         KINET_WITH_LEARNT_LOSS,
         LESION_POOLED_FEATURES,
+        RANDOM_TRUNK_FEATURES,
         KINET_WITH_LIGHTGBM.name,
     ]
     weights = table[list(table_4_4.LOSS_WEIGHT_COLUMNS)]

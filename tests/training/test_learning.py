@@ -169,6 +169,19 @@ def test_the_linear_probe_is_the_logistic_regression_of_the_lesion_pooled_featur
         train_marker_network(dataset.select_patients("0123"), settings, tmp_path / "one")
 
 
+def test_a_random_trunk_is_the_same_in_every_fold_and_its_features_do_not_vanish(tmp_path: Path) -> None:
+    settings = replace(create_marker_config("pretrained"), augmentation=STILL, imagenet=False)
+    datasets = [create_lesion_dataset((4,) * 6, seed) for seed in (0, 1)]
+    networks = [train_marker_network(one, settings, tmp_path / str(n)) for n, one in enumerate(datasets)]
+    tensors, other_tensors = (network.trunk.state_dict() for network in networks)
+    assert all(torch.equal(tensors[name], other_tensors[name]) for name in tensors)
+    assert not torch.equal(networks[0].cat_head.weight, networks[1].cat_head.weight)
+    pretrained = train_marker_network(datasets[0], replace(settings, imagenet=True), tmp_path / "imagenet")
+    assert not torch.equal(tensors["stem.0.weight"], pretrained.trunk.state_dict()["stem.0.weight"])
+    vectors = compute_network_vectors(networks[0], datasets[0].image, datasets[0].lesion, 64)[:, :-1]
+    assert np.median(np.abs(vectors)) > 0.05, "far above the smallest standard deviation, 1e-4"
+
+
 def create_textured_dataset(count: int, seed: int) -> LesionSliceDataset:
     """Create one slice per patient; the second sequence's contrast grows with a skewed number, high from 10 on."""
     random = torch.Generator().manual_seed(seed)

@@ -24,6 +24,8 @@ from gliomark.training.markers import MarkerTrainingConfig, create_marker_config
 KINET = "KiNet"
 KINET_WITH_LEARNT_LOSS = "KiNet, learnt loss weights"
 LESION_POOLED_FEATURES = "KiNet, light (frozen ImageNet trunk)"
+# the same pooling in the lesion with random weights: what is due to the pooling and what to ImageNet
+RANDOM_TRUNK_FEATURES = "KiNet, light (frozen random trunk)"
 # networks of the registry whose runs are listed below, some under other names
 LISTED_NETWORKS = (
     "KiNet",
@@ -194,6 +196,7 @@ def list_table_4_4_runs(preset: MarkerPreset) -> list[MarkerRun]:
             stacked=False,
         ),
         MarkerRun(LESION_POOLED_FEATURES, create_marker_config("pretrained"), stacked=True),
+        MarkerRun(RANDOM_TRUNK_FEATURES, replace(create_marker_config("pretrained"), imagenet=False)),
         *(
             MarkerRun(entry.name, _create_training(preset, entry.recipes[preset.recipe], entry.loss))
             for entry in _list_further_entries()
@@ -282,6 +285,7 @@ def list_comparison_methods() -> list[ScoringMethod]:
             "lesion",
         ),
         ScoringMethod(f"{LESION_POOLED_FEATURES}, its own softmax", lesion_pooled),
+        ScoringMethod(f"{RANDOM_TRUNK_FEATURES}, its own softmax", (RANDOM_TRUNK_FEATURES,)),
         ScoringMethod(
             f"{LESION_POOLED_FEATURES}: its vector, age and sex, LightGBM", lesion_pooled, "LightGBM"
         ),

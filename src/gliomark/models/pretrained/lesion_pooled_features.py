@@ -17,7 +17,6 @@ from gliomark.models.network_io import (
     ChannelIndices,
     SingleHeadNetwork,
     extract_lesion_mask,
-    initialise_kaiming,
 )
 from gliomark.models.pretrained.efficientnet_unet import (
     ENCODER_STAGES,
@@ -47,8 +46,8 @@ class LesionPooledFeatures(nn.Module):
     """Lesion-pooled features: mean and standard deviation, over the lesion, of EfficientNet-Lite0 features.
 
     Each sequence's image and lesion-only image pass through the same first stages; the features at strides 4 and 8 of
-    both sequences form the vector ``(B, 256)``. The weights are ImageNet's and are never trained, so that vectors are
-    comparable between folds.
+    both sequences form the vector ``(B, 256)``. The weights are ImageNet's (or random, for comparison) and are never
+    trained, so that vectors are comparable between folds.
     """
 
     def __init__(self) -> None:
@@ -97,9 +96,15 @@ def _pool_mean_and_standard_deviation(feature: Tensor, pixel_weight: Tensor) -> 
 
 
 def build_lesion_pooled_network(settings: LesionPooledSettings) -> SingleHeadNetwork:
-    """Build the features and their linear layer, with Kaiming initialisation."""
-    network = SingleHeadNetwork(LesionPooledFeatures(), VECTOR_LENGTH, settings.channels, settings.size.pool)
-    return network.apply(initialise_kaiming)
+    """Build the features and their linear layer, with Kaiming initialisation.
+
+    The features are scaled by their inputs (fan-in): by the outputs those of depthwise convolutions would vanish.
+    """
+    features = LesionPooledFeatures()
+    for module in features.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+    return SingleHeadNetwork(features, VECTOR_LENGTH, settings.channels, settings.size.pool)
 
 
 def _load_features(network: nn.Module) -> None:
