@@ -40,6 +40,7 @@ from gliomark.experiments.segmentation.plots import (
     OVERLAY_COLOURS,
     compute_gate_maps,
     overlay_errors,
+    render_sequence_rows,
     select_typical_patients,
 )
 from gliomark.experiments.segmentation.procedure import (
@@ -47,6 +48,7 @@ from gliomark.experiments.segmentation.procedure import (
     SegmentationFold,
     SegmentationProcedure,
     create_fold_job,
+    create_run_segmenter,
     get_weights_path,
     repeat_with_seed,
 )
@@ -610,6 +612,29 @@ def test_figure_3_8_colours_true_positives_false_positives_and_false_negatives()
     ):
         np.testing.assert_allclose(pixel, 0.6 * np.array(OVERLAY_COLOURS[name]))
     assert not nothing.any() and not black.any()
+
+
+def test_figure_3_8_has_a_row_per_sequence_with_the_masks_of_that_sequence(
+    job: FoldJob, tiny_cohort: Cohort
+) -> None:
+    union = replace(job, run=replace(job.run, rule="union"))
+    patient = execute(union).patients[0]["patient"]
+    weights = load_weights(get_weights_path(union))
+    segmenter = create_run_segmenter(union.run, weights)
+    segmenters = {"all": replace(segmenter, threshold=0.0), "none": replace(segmenter, threshold=1.1)}
+    stack = tiny_cohort.read_stack(patient)
+    rows = render_sequence_rows(tiny_cohort, patient, {"own": segmenter, **segmenters})
+    assert [list(row) for row in rows] == [[name, "truth", "own", "all", "none"] for name in PAIR]
+    assert not np.array_equal(rows[0]["T1C"], rows[1]["FLAIR"])
+    slice_index = int(stack.reader_mask.sum(axis=(1, 2)).argmax())
+    truth, brain = (mask[slice_index, 30:210, 40:200] for mask in (stack.reader_mask, stack.brain))
+    for row, sequence in zip(rows, PAIR, strict=True):
+        image = row[sequence]
+        mask = replace(segmenter, sequences=(sequence,), rule="single").segment(stack).mask[slice_index]
+        np.testing.assert_allclose(row["own"], overlay_errors(image, truth, mask[30:210, 40:200]))
+        np.testing.assert_allclose(row["truth"], overlay_errors(image, truth, truth))
+        np.testing.assert_allclose(row["all"], overlay_errors(image, truth, brain))
+        np.testing.assert_allclose(row["none"], overlay_errors(image, truth, np.zeros_like(truth)))
 
 
 def test_gate_maps_are_the_coefficients_of_the_gates(job: FoldJob, tiny_cohort: Cohort) -> None:

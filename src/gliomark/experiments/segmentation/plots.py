@@ -6,6 +6,7 @@ Figure 3-8 shows images of patients and is kept in the work folder; the others a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,34 +57,47 @@ OVERLAY_OPACITY = 0.6
 def plot_figure_3_8(
     cohort: Cohort, patients: Sequence[str], segmenters: Mapping[str, Mapping[str, Segmenter]], path: Path
 ) -> Path:
-    """Plot, in one row per patient, the slice with the largest lesion, the reader's mask and every network's mask.
+    """Plot, in a row per patient and sequence, the slice with the largest lesion, its truth and every network's mask.
 
     segmenters: by patient and run name; no network may have been trained on that patient. Returns the path.
     """
-    names = list(segmenters[patients[0]])
-    size = (1.6 * (len(names) + 2), 1.9 * len(patients) + 0.6)
+    rows = [row for patient in patients for row in render_sequence_rows(cohort, patient, segmenters[patient])]
+    size = (1.6 * len(rows[0]), 1.9 * len(rows) + 0.6)
     figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(len(patients), len(names) + 2, squeeze=False)
-    for number, patient in enumerate(patients):
-        stack = cohort.read_stack(patient)
-        slice_index = int(stack.reader_mask.sum(axis=(1, 2)).argmax())
-        sequence = next(iter(segmenters[patient].values())).sequences[-1]
-        truth = stack.reader_mask[slice_index]
-        panels = {
-            f"{sequence}": render_grey_slice(stack, sequence, slice_index),
-            "drawn": overlay_errors(render_grey_slice(stack, sequence, slice_index), truth, truth),
-        }
-        for name, segmenter in segmenters[patient].items():
-            mask = segmenter.segment(stack).mask[slice_index]
-            panels[name] = overlay_errors(render_grey_slice(stack, sequence, slice_index), truth, mask)
-        for axis, (title, picture) in zip(grid[number], panels.items(), strict=True):
-            axis.imshow(_crop_to_brain(picture, stack), interpolation="nearest")
+    for number, axes in enumerate(figure.subplots(len(rows), len(rows[0]), squeeze=False)):
+        for column, (axis, (title, picture)) in enumerate(zip(axes, rows[number].items(), strict=True)):
+            axis.imshow(picture, interpolation="nearest")
             axis.set_axis_off()
-            if number == 0:
+            if number == 0 or column == 0:  # the first column names the sequence of the row
                 axis.set_title(title, fontsize=9)
     squares = [Patch(color=colour, label=name) for name, colour in OVERLAY_COLOURS.items()]
     figure.legend(handles=squares, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return save_figure(figure, path)
+
+
+def render_sequence_rows(
+    cohort: Cohort, patient: str, segmenters: Mapping[str, Segmenter]
+) -> list[dict[str, NDArray[np.float64]]]:
+    """Render a patient's slice with the largest lesion: a row of pictures for each sequence that the networks read.
+
+    A row has the image under the sequence's name, the truth, and the mask of every network, by run name, all RGB
+    ``(row, column, 3)`` in [0, 1]. A network that reads the sequences as independent samples is shown with the mask of
+    the row's sequence alone, a joint one with its only mask.
+    """
+    stack = cohort.read_stack(patient)
+    slice_index = int(stack.reader_mask.sum(axis=(1, 2)).argmax())
+    truth = stack.reader_mask[slice_index]
+    read_sequences = next(iter(segmenters.values())).sequences
+    rows = []
+    for sequence in (name for name in read_sequences if name in stack.images):
+        image = render_grey_slice(stack, sequence, slice_index)
+        row = {str(sequence): image, "truth": overlay_errors(image, truth, truth)}
+        for name, segmenter in segmenters.items():
+            if segmenter.rule != "joint":
+                segmenter = replace(segmenter, sequences=(sequence,), rule="single")
+            row[name] = overlay_errors(image, truth, segmenter.segment(stack).mask[slice_index])
+        rows.append({name: _crop_to_brain(picture, stack) for name, picture in row.items()})
+    return rows
 
 
 def render_grey_slice(stack: SliceStack, sequence: MRSequence, slice_index: int) -> NDArray[np.float64]:
