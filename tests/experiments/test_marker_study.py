@@ -350,7 +350,7 @@ def test_every_patient_is_tested_once(study) -> None:
         ),
     ):
         rows = score_slices(scoring_method, study)
-        test = rows[rows["part"] == "test"].drop_duplicates(["fold", "patient"])
+        test = rows.drop_duplicates(["fold", "patient"])
         assert sorted(test["patient"]) == sorted(study.data.labels)
         assert (test["label"] == test["patient"].map(study.data.labels)).all()
         assert rows["probability"].between(0, 1).all()
@@ -373,32 +373,29 @@ def test_without_metadata_the_age_is_not_used(study, monkeypatch) -> None:
     assert age_cuts[0] == pytest.approx(np.mean(ages))
 
 
-COLUMNS = ["reading", "fold", "part", "patient", "label", "place", "area_mm2", "probability"]
+COLUMNS = ["reading", "fold", "patient", "label", "place", "area_mm2", "probability"]
 
 
 def test_the_threshold_of_a_fold_is_chosen_on_the_patients_of_all_others() -> None:
-    """Neither its own patients nor the scores of patients kept for early stopping have an effect."""
+    """Its own patients have no effect."""
     probability = {1: (0.2, 0.8), 2: (0.3, 0.6), 3: (0.1, 0.5)}
     rows = [
-        ("r", fold, "test", f"T{fold}{label}", label, 0, 1.0, values[label])
+        ("r", fold, f"T{fold}{label}", label, 0, 1.0, values[label])
         for fold, values in probability.items()
         for label in (0, 1)
     ]
-    rows += [("r", 1, "validation", "V", label, 0, 1.0, 0.9 - 0.8 * label) for label in (0, 1)]
     test = apply_fold_thresholds(pd.DataFrame(rows, columns=COLUMNS))
     thresholds = test.groupby("fold")["threshold"].unique().map(lambda one: one.item()).to_dict()
     # fold 1: between 0.3 and 0.5; fold 2: between 0.2 and 0.5; fold 3: between 0.3 and 0.6
     assert thresholds == pytest.approx({1: 0.4, 2: 0.35, 3: 0.45})
-    only_positive = [row for row in rows if row[1] == 1 or row[4] == 1]
+    only_positive = [row for row in rows if row[1] == 1 or row[3] == 1]
     test = apply_fold_thresholds(pd.DataFrame(only_positive, columns=COLUMNS))
     assert (test.loc[test["fold"] == 1, "threshold"] == 0.5).all()
 
 
 @pytest.mark.parametrize("positive", [0.25, 0.75])
 def test_the_accuracy_of_the_majority_class_is_given_beside_every_accuracy(positive: float) -> None:
-    rows = [
-        ("r", i % 2, "test", f"T{i}", int(i < 40 * positive), 0, 1.0, 0.3 + 0.01 * (i % 7)) for i in range(40)
-    ]
+    rows = [("r", i % 2, f"T{i}", int(i < 40 * positive), 0, 1.0, 0.3 + 0.01 * (i % 7)) for i in range(40)]
     row = summarise_scores("slice", pd.DataFrame(rows, columns=COLUMNS))
     assert row["majority_accuracy"] == pytest.approx(0.75)
     names = list(row)
@@ -407,7 +404,7 @@ def test_the_accuracy_of_the_majority_class_is_given_beside_every_accuracy(posit
 
 def test_slices_are_fused_as_in_the_pipeline() -> None:
     rows = [
-        ("r", 1, "test", "A", 1, study_config, area, p)
+        ("r", 1, "A", 1, study_config, area, p)
         for study_config, area, p in ((3, 9, 0.1), (4, 20, 0.4), (5, 8, 0.7), (9, 5, 1.0))
     ]
     table = pd.DataFrame(rows, columns=COLUMNS)

@@ -86,7 +86,7 @@ def create_table(definition: MarkerDefinition) -> ResultTable[MarkerRun, MarkerN
             get_plot_path(result, definition, name) for name in ("figure_4_6", "figure_4_7")
         )
         return [
-            plot_figure_4_6(slices[slices["part"] == "test"], title, roc_path),
+            plot_figure_4_6(slices, title, roc_path),
             plot_figure_4_7(weights, title, sequences, weights_path),
         ]
 

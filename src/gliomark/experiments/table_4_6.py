@@ -52,8 +52,7 @@ def create_table(definition: MarkerDefinition) -> ResultTable[MarkerRun, MarkerN
         return create_result_rows(pd.DataFrame(rows), slices)
 
     def plot_figure(result: MarkerResult, created: ResultRows) -> list[Path]:
-        slices = created.scores[created.scores["part"] == "test"]
-        tests = {str(rule): fuse_patient_scores(slices, rule) for rule in FUSION_RULES}
+        tests = {str(rule): fuse_patient_scores(created.scores, rule) for rule in FUSION_RULES}
         title, path = (
             format_plot_title(result, definition),
             get_plot_path(result, definition, "figure_4_8"),

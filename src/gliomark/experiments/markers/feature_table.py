@@ -16,7 +16,7 @@ from gliomark.cohort.folds import FOLD_COUNT, VALIDATION_SHARE, FoldSplit
 from gliomark.errors import InputError
 from gliomark.experiments.markers.result_tables import compare_patient_auc, summarise_scores
 from gliomark.experiments.markers.scoring import (
-    ScoresByPart,
+    PatientScores,
     score_clinical,
     score_features,
     tabulate_scores,
@@ -74,7 +74,7 @@ def run_feature_table(
         f"{len(labels)} patients, {sum(labels.values())} positive, {len(next(iter(features.values())))} features"
     )
     splits = _create_splits(labels, seed)
-    methods: dict[str, Callable[[FoldSplit], ScoresByPart]] = {
+    methods: dict[str, Callable[[FoldSplit], PatientScores]] = {
         "radiomics, LightGBM": lambda s: score_features(features, clinical_by_patient, labels, s, False),
         "radiomics, age and sex, LightGBM": lambda s: score_features(
             features, clinical_by_patient, labels, s, True
@@ -92,7 +92,7 @@ def run_feature_table(
         "label": f"{columns.label} = {columns.positive}",
         "folds": FOLD_COUNT,
     }
-    patients = pd.concat(scores).query("part == 'test'").drop(columns=["part", "place", "area_mm2"])
+    patients = pd.concat(scores).drop(columns=["place", "area_mm2"])
     tables = {"": pd.DataFrame(rows).assign(**common_columns), "_patients": patients}
     record = create_run_record(stem, seed=seed, columns=asdict(columns), splits=[asdict(s) for s in splits])
     return write_result_files(output_folder, stem, tables, record)

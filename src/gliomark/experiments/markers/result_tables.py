@@ -45,22 +45,21 @@ STATISTICS = ("accuracy", "sensitivity", "specificity", "auc", "kappa")
 
 
 def apply_fold_thresholds(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return the test rows with the threshold of their fold in a column ``threshold``.
+    """Return the scores with the threshold of their fold in a column ``threshold``.
 
-    It maximises Youden's index on the test rows of the other folds, which are out of fold and of all learning patients,
+    It maximises Youden's index on the scores of the other folds, which are out of fold and of all learning patients,
     or is 0.5 if these are all of one class. No score or label of the fold's own patients enters it, but the models that
     scored the other folds have seen these patients in training.
     """
-    test = scores[scores["part"] == "test"]
     thresholds = {}
-    for fold in test["fold"].unique():
-        others = test[test["fold"] != fold]
+    for fold in scores["fold"].unique():
+        others = scores[scores["fold"] != fold]
         both = others["label"].nunique() == 2
         thresholds[fold] = compute_youden_threshold(others["label"], others["probability"]) if both else 0.5
-    return test.assign(threshold=test["fold"].map(thresholds))
+    return scores.assign(threshold=scores["fold"].map(thresholds))
 
 
-def compute_statistics(test_scores: pd.DataFrame) -> dict[str, float]:
+def compute_statistics(scores: pd.DataFrame) -> dict[str, float]:
     """Compute accuracy, sensitivity, specificity, AUC and kappa with 95 % intervals.
 
     The first three are also given at a threshold of 0.5 (columns ``*_at_half``). majority_accuracy: the accuracy of
@@ -78,9 +77,9 @@ def compute_statistics(test_scores: pd.DataFrame) -> dict[str, float]:
         }
         return {**at_threshold_values, "auc": auc(label, probability), **at_half_values}
 
-    columns = [test_scores[name].to_numpy() for name in ("label", "probability", "threshold")]
-    intervals = bootstrap_cluster_intervals(compute_sample_statistics, test_scores["patient"], *columns)
-    positive_share = float(test_scores["label"].mean())
+    columns = [scores[name].to_numpy() for name in ("label", "probability", "threshold")]
+    intervals = bootstrap_cluster_intervals(compute_sample_statistics, scores["patient"], *columns)
+    positive_share = float(scores["label"].mean())
     row: dict[str, float] = {}
     for name in STATISTICS:
         one = intervals[name]
@@ -92,20 +91,19 @@ def compute_statistics(test_scores: pd.DataFrame) -> dict[str, float]:
 
 def summarise_scores(level: str, scores: pd.DataFrame) -> dict[str, float | str]:
     """Summarise scores in one table row: level, numbers of patients and rows, and the statistics."""
-    test = apply_fold_thresholds(scores)
-    patients = test.drop_duplicates("patient")
+    patients = scores.drop_duplicates("patient")
     counts: dict[str, float | str] = {
         "level": level,
         "patients": len(patients),
         "positive": int(patients["label"].sum()),
-        "rows": len(test),
+        "rows": len(scores),
     }
-    return counts | compute_statistics(test)
+    return counts | compute_statistics(apply_fold_thresholds(scores))
 
 
 def compare_patient_auc(scores: pd.DataFrame, reference_scores: pd.DataFrame) -> dict[str, float]:
-    """Compute the difference of two methods' AUC on their common test patients, and p by DeLong's test."""
-    one, other = (t[t["part"] == "test"].set_index("patient") for t in (scores, reference_scores))
+    """Compute the difference of two methods' AUC on their common patients, and p by DeLong's test."""
+    one, other = (t.set_index("patient") for t in (scores, reference_scores))
     both = one.index.intersection(other.index)
     test = compute_delong_test(
         one.loc[both, "label"], one.loc[both, "probability"], other.loc[both, "probability"]
@@ -148,10 +146,8 @@ def tabulate_methods(methods: Sequence[ScoringMethod], trained_runs: TrainedMark
 
 
 def create_result_rows(rows: pd.DataFrame, slice_scores: pd.DataFrame) -> ResultRows:
-    """Write the test patients (near) beside the rows."""
-    test_scores = slice_scores[slice_scores["part"] == "test"]
-    patients = fuse_patient_scores(test_scores, "near").drop(columns="part")
-    return ResultRows(rows, {"_patients": patients}, slice_scores)
+    """Write the patients (near) beside the rows."""
+    return ResultRows(rows, {"_patients": fuse_patient_scores(slice_scores, "near")}, slice_scores)
 
 
 def create_marker_table(

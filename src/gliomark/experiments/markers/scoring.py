@@ -6,7 +6,7 @@ patients, and then applied to its test patients.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +35,8 @@ from gliomark.training.recipes import MarkerDefinition, get_cohort_sequences
 from gliomark.training.stacking import PatientVectors, StackingConfig, compute_age_cut, fit_trees
 
 VectorsByPatient = Mapping[str, PatientVectors]
-# by part ("validation", "test") and patient: the slices and the probability of each, (n,)
-ScoresByPart = dict[str, dict[str, tuple[LesionSlices, NDArray[np.float64]]]]
+# by test patient: the slices and the probability of each, (n,)
+PatientScores = dict[str, tuple[LesionSlices, NDArray[np.float64]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,10 +128,10 @@ def _select_patients(vectors: VectorsByPatient, patients: Sequence[str]) -> Vect
 
 
 def score_slices(method: ScoringMethod, trained_runs: TrainedMarkerRuns) -> pd.DataFrame:
-    """Score the validation and test patients of every fold by a method.
+    """Score the test patients of every fold by a method.
 
-    One row per slice, or per patient if the method uses no slices; columns reading, fold (from 1), part, patient,
-    label, place (slice index), area_mm2, probability.
+    One row per slice, or per patient if the method uses no slices; columns reading, fold (from 1), patient, label,
+    place (slice index), area_mm2, probability.
 
     Raises
     ------
@@ -143,42 +143,37 @@ def score_slices(method: ScoringMethod, trained_runs: TrainedMarkerRuns) -> pd.D
 
 
 def tabulate_scores(
-    method_name: str, fold_scores: Iterable[ScoresByPart], labels: Mapping[str, int]
+    method_name: str, fold_scores: Iterable[PatientScores], labels: Mapping[str, int]
 ) -> pd.DataFrame:
     """Tabulate the scores of all folds in the columns of ``score_slices``."""
     rows = []
-    for number, parts in enumerate(fold_scores):
-        for part, patients in parts.items():
-            for patient, (slices, probability) in patients.items():
-                for slice_index, area, p in zip(
-                    slices.neighbour_index, slices.area_mm2, probability.tolist(), strict=True
-                ):
-                    rows.append(
-                        (method_name, number + 1, part, patient, labels[patient], slice_index, area, p)
-                    )
-    columns = ["reading", "fold", "part", "patient", "label", "place", "area_mm2", "probability"]
+    for number, patients in enumerate(fold_scores):
+        for patient, (slices, probability) in patients.items():
+            for slice_index, area, p in zip(
+                slices.neighbour_index, slices.area_mm2, probability.tolist(), strict=True
+            ):
+                rows.append((method_name, number + 1, patient, labels[patient], slice_index, area, p))
+    columns = ["reading", "fold", "patient", "label", "place", "area_mm2", "probability"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def fuse_patient_scores(slice_scores: pd.DataFrame, rule: FusionRule) -> pd.DataFrame:
-    """Fuse slice scores to one row per method, fold, part and patient."""
+    """Fuse slice scores to one row per method, fold and patient."""
     rows = []
-    for (reading, fold, part, patient), group in slice_scores.groupby(
-        ["reading", "fold", "part", "patient"], sort=False
-    ):
+    for (reading, fold, patient), group in slice_scores.groupby(["reading", "fold", "patient"], sort=False):
         group = group.sort_values("place")
         p = fuse_probabilities(
             group["place"].tolist(), group["area_mm2"].tolist(), group["probability"].tolist(), rule
         )
-        rows.append((reading, fold, part, patient, group["label"].iloc[0], p))
-    return pd.DataFrame(rows, columns=["reading", "fold", "part", "patient", "label", "probability"])
+        rows.append((reading, fold, patient, group["label"].iloc[0], p))
+    return pd.DataFrame(rows, columns=["reading", "fold", "patient", "label", "probability"])
 
 
 WHOLE_LESION = LesionSlices((0,), (0,), (1.0,))  # for a method that scores patients without slices
 NO_LESION_FEATURES = np.empty((1, 0))
 
 
-def _score_fold(method: ScoringMethod, trained_runs: TrainedMarkerRuns, fold_index: int) -> ScoresByPart:
+def _score_fold(method: ScoringMethod, trained_runs: TrainedMarkerRuns, fold_index: int) -> PatientScores:
     if method.stage == "clinical":
         return _score_run_clinical(trained_runs, fold_index)
     if method.stage == "radiomics":
@@ -194,26 +189,15 @@ def _score_fold(method: ScoringMethod, trained_runs: TrainedMarkerRuns, fold_ind
     )
 
 
-def _score_parts(
-    fold: FoldVectors, score_patient: Callable[[PatientVectors], NDArray[np.float64]]
-) -> ScoresByPart:
-    parts = {"validation": fold.validation, "test": fold.test}
-    return {name: {p: (v.slices, score_patient(v)) for p, v in part.items()} for name, part in parts.items()}
-
-
-def _score_with_softmax(folds: Sequence[FoldVectors]) -> ScoresByPart:
+def _score_with_softmax(folds: Sequence[FoldVectors]) -> PatientScores:
     """Average the softmax probabilities of the networks."""
-    parts: ScoresByPart = {}
-    for name in ("validation", "test"):
-        vectors_by_run: list[VectorsByPatient] = [getattr(fold, name) for fold in folds]
-        parts[name] = {
-            p: (v.slices, np.mean([one[p].compute_network_probability() for one in vectors_by_run], axis=0))
-            for p, v in vectors_by_run[0].items()
-        }
-    return parts
+    return {
+        p: (v.slices, np.mean([fold.test[p].compute_network_probability() for fold in folds], axis=0))
+        for p, v in folds[0].test.items()
+    }
 
 
-def _score_with_lightgbm(fold: FoldVectors, method: ScoringMethod, min_leaf_rows: int = 20) -> ScoresByPart:
+def _score_with_lightgbm(fold: FoldVectors, method: ScoringMethod, min_leaf_rows: int = 20) -> PatientScores:
     """Score with LightGBM on the vectors; with clinical data, the age threshold is the training patients' mean."""
     age_cut = compute_age_cut(list(fold.training.values())) if method.uses_clinical_data else None
     settings = StackingConfig(
@@ -222,11 +206,13 @@ def _score_with_lightgbm(fold: FoldVectors, method: ScoringMethod, min_leaf_rows
         min_leaf_rows=min_leaf_rows,
     )
     trees = fit_trees(fold.training, fold.validation, age_cut, settings)
+    return {
+        p: (v.slices, v.predict_slice_probability(trees, age_cut, method.tree_features))
+        for p, v in fold.test.items()
+    }
 
-    return _score_parts(fold, lambda v: v.predict_slice_probability(trees, age_cut, method.tree_features))
 
-
-def _score_with_logistic_regression(fold: FoldVectors, tree_features: TreeFeatures) -> ScoresByPart:
+def _score_with_logistic_regression(fold: FoldVectors, tree_features: TreeFeatures) -> PatientScores:
     """Score with logistic regression on the input of the trees, with age in years.
 
     The slices of a patient have a total weight of 1.
@@ -243,7 +229,7 @@ def _score_with_logistic_regression(fold: FoldVectors, tree_features: TreeFeatur
     model.fit(
         np.vstack([build_columns(v) for v in patients]), label, logisticregression__sample_weight=weight
     )
-    return _score_parts(fold, lambda v: model.predict_proba(build_columns(v))[:, 1])
+    return {p: (v.slices, model.predict_proba(build_columns(v))[:, 1]) for p, v in fold.test.items()}
 
 
 def _to_float_or_nan(value: float | None) -> float:
@@ -254,7 +240,7 @@ def _create_logistic_regression() -> Pipeline:
     return make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())
 
 
-def _score_run_clinical(trained_runs: TrainedMarkerRuns, fold_index: int) -> ScoresByPart:
+def _score_run_clinical(trained_runs: TrainedMarkerRuns, fold_index: int) -> PatientScores:
     clinical_by_patient = {p: shown.clinical for p, shown in trained_runs.data.lesion_slice_inputs.items()}
     return score_clinical(
         clinical_by_patient, trained_runs.data.labels, trained_runs.split_fold(None, fold_index)
@@ -263,20 +249,11 @@ def _score_run_clinical(trained_runs: TrainedMarkerRuns, fold_index: int) -> Sco
 
 def score_clinical(
     clinical_by_patient: Mapping[str, ClinicalData], labels: Mapping[str, int], split: FoldSplit
-) -> ScoresByPart:
-    """Score validation and test patients from age and sex alone, the reference that any image must exceed."""
-    training, *rest = (
-        [p for p in part if p in clinical_by_patient]
-        for part in (split.training, split.validation, split.test)
-    )
-
-    return {
-        name: {
-            p: (WHOLE_LESION, one)
-            for p, one in predict_from_clinical(clinical_by_patient, labels, training, part).items()
-        }
-        for name, part in zip(("validation", "test"), rest, strict=True)
-    }
+) -> PatientScores:
+    """Score the test patients from age and sex alone, the reference that any image must exceed."""
+    training, test = ([p for p in part if p in clinical_by_patient] for part in (split.training, split.test))
+    probabilities = predict_from_clinical(clinical_by_patient, labels, training, test)
+    return {p: (WHOLE_LESION, one) for p, one in probabilities.items()}
 
 
 def predict_from_clinical(
@@ -309,7 +286,7 @@ def predict_from_clinical(
 
 def _score_run_radiomics(
     trained_runs: TrainedMarkerRuns, fold_index: int, uses_clinical_data: bool
-) -> ScoresByPart:
+) -> PatientScores:
     if trained_runs.radiomics_features is None:
         raise CohortError("The radiomics features have not been computed.")
     clinical_by_patient = {p: shown.clinical for p, shown in trained_runs.data.lesion_slice_inputs.items()}
@@ -328,7 +305,7 @@ def score_features(
     labels: Mapping[str, int],
     split: FoldSplit,
     uses_clinical_data: bool,
-) -> ScoresByPart:
+) -> PatientScores:
     """Score with LightGBM on features ``(F,)`` of the whole lesion, one row per patient."""
     patients_with_features = set(features) & set(clinical_by_patient)
     parts = [
