@@ -1662,6 +1662,31 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "than the accepted {tolerance:.2g}.",
         "{name} 改用 PyTorch 运行，速度较慢：转换为 OpenVINO 后其输出相差 {difference:.2g}，超过允许值 {tolerance:.2g}。",
     ),
+    "evaluate-what": (
+        "Give a table of predictions, or both --model and --cohort.",
+        "请给出预测表，或同时给出 --model 和 --cohort。",
+    ),
+    "cohort-lacks-sequences": (
+        "The cohort {cohort} was not prepared for {sequences}, which the model needs: build it with these sequences.",
+        "队列 {cohort} 未包含模型所需的序列 {sequences}：请用这些序列构建队列。",
+    ),
+    "cohort-none-to-evaluate": (
+        "The cohort {cohort} has no patient to evaluate the model on: {count} were used to train it, and no other has "
+        "the model's sequences.",
+        "队列 {cohort} 中没有可用于评价该模型的患者：{count} 名用于训练，其余缺少模型所需的序列。",
+    ),
+    "evaluated-patients": (
+        "{count} patients evaluated, {trained_on} left out because the model was trained on them",
+        "已评价 {count} 名患者，另有 {trained_on} 名因曾用于训练而排除",
+    ),
+    "evaluated-dice": (
+        "Dice: mean {mean:.3f}, median {median:.3f}, worst {worst:.3f} of {count} patients",
+        "Dice：{count} 名患者均值 {mean:.3f}，中位数 {median:.3f}，最低 {worst:.3f}",
+    ),
+    "evaluated-marker": (
+        "{marker}: AUC {auc:.3f} (95 % interval {low:.3f} to {high:.3f}), {count} patients, {positive} positive",
+        "{marker}：AUC {auc:.3f}（95 % 区间 {low:.3f} 至 {high:.3f}），{count} 名患者，其中 {positive} 名阳性",
+    ),
     "calibration-unknown": (
         "The calibration method {method} is unknown: use one of {known}.",
         "未知的校准方法 {method}：请使用 {known} 之一。",

@@ -8,13 +8,21 @@ from typing import Annotated
 import typer
 
 from gliomark.cli.options import parse_pair
+from gliomark.errors import ConfigurationError
+from gliomark.messages import message
 
 
 def evaluate(
-    predictions: Annotated[
-        Path, typer.Argument(help="csv or xlsx, one row per patient: id, label, probability.")
-    ],
     out: Annotated[Path, typer.Option(help="Output folder for tables and page.")],
+    predictions: Annotated[
+        Path | None, typer.Argument(help="csv or xlsx, one row per patient: id, label, probability.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="With --cohort, instead of a table: weights file or name of a model.")
+    ] = None,
+    cohort: Annotated[
+        Path | None, typer.Option(help="A prepared cohort; patients the model was trained on are left out.")
+    ] = None,
     validation: Annotated[
         Path | None, typer.Option(help="Predictions of other patients, on which thresholds are chosen.")
     ] = None,
@@ -33,7 +41,12 @@ def evaluate(
         list[str] | None, typer.Option(help="COLUMN=VALUE: use only these rows; repeatable.")
     ] = None,
 ) -> None:
-    """Evaluate a table of predictions: AUC, operating points, calibration, net benefit, sites, two models."""
+    """Evaluate a table of predictions, or a model on a cohort: AUC, operating points, calibration, net benefit."""
+    if model is not None or cohort is not None:
+        _evaluate_model(model, cohort, predictions, out)
+        return
+    if predictions is None:
+        raise ConfigurationError(message("evaluate-what"))
     from gliomark.evaluation.evaluate import PredictionColumns, evaluate_predictions, read_predictions
     from gliomark.reporting.evaluation_page import write_evaluation
 
@@ -45,3 +58,22 @@ def evaluate(
         read_predictions(predictions, columns), validation_predictions, comparison_predictions
     )
     typer.echo(str(write_evaluation(evaluation, out)))
+
+
+def _evaluate_model(model: str | None, cohort: Path | None, predictions: Path | None, out: Path) -> None:
+    """Evaluate a model on a prepared cohort."""
+    from gliomark.cohort.store import Cohort
+    from gliomark.experiments.cohort_evaluation import (
+        describe_cohort_evaluation,
+        evaluate_on_cohort,
+        write_cohort_evaluation,
+    )
+    from gliomark.pipeline import load_model
+
+    if model is None or cohort is None or predictions is not None:
+        raise ConfigurationError(message("evaluate-what"))
+    loaded = load_model(model)
+    evaluation = evaluate_on_cohort(loaded, Cohort(cohort), lambda patient: typer.echo(patient, err=True))
+    for line in describe_cohort_evaluation(evaluation):
+        typer.echo(line)
+    typer.echo(str(write_cohort_evaluation(evaluation, loaded, out)))

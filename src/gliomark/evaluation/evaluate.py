@@ -203,6 +203,7 @@ def evaluate_predictions(
     predictions: PredictionTable,
     validation: PredictionTable | None = None,
     comparison_predictions: PredictionTable | None = None,
+    model_threshold: float | None = None,
 ) -> Evaluation:
     """Evaluate a table of predictions.
 
@@ -215,6 +216,8 @@ def evaluate_predictions(
         results say so.
     comparison_predictions
         Predictions of another model for the same patients.
+    model_threshold
+        The threshold that the model states, which replaces thresholds chosen on patients.
 
     Raises
     ------
@@ -232,7 +235,7 @@ def evaluate_predictions(
     return Evaluation(
         predictions,
         compute_group_statistics("all", label, probability),
-        compute_operating_points(predictions, validation),
+        compute_operating_points(predictions, validation, model_threshold),
         tuple(compute_calibration_bins(label, probability)),
         tuple(_compute_site_statistics(predictions, site) for site in sites),
         None if comparison_predictions is None else compare_predictions(predictions, comparison_predictions),
@@ -265,12 +268,18 @@ def _compute_site_statistics(predictions: PredictionTable, site: str) -> GroupSt
 
 
 def compute_operating_points(
-    predictions: PredictionTable, validation: PredictionTable | None = None
+    predictions: PredictionTable,
+    validation: PredictionTable | None = None,
+    model_threshold: float | None = None,
 ) -> tuple[OperatingPoint, ...]:
     """Compute the performance at the Youden threshold, at sensitivity 0.9 and at threshold 0.5.
 
-    The first two thresholds are chosen on ``validation``, or on the evaluated patients without it.
+    The first two thresholds are chosen on ``validation``, or on the evaluated patients without it. A model's own
+    threshold takes their place.
     """
+    if model_threshold is not None:
+        own = {"the model's": ("stated by the model", model_threshold), "0.5": ("fixed in advance", 0.5)}
+        return _compute_operating_points(own, predictions)
     threshold_predictions = predictions if validation is None else validation
     threshold_source = (
         "the evaluated patients (optimistic)"
@@ -288,6 +297,12 @@ def compute_operating_points(
         ),
         "0.5": ("fixed in advance", 0.5),
     }
+    return _compute_operating_points(thresholds, predictions)
+
+
+def _compute_operating_points(
+    thresholds: Mapping[str, tuple[str, float]], predictions: PredictionTable
+) -> tuple[OperatingPoint, ...]:
     return tuple(
         _compute_operating_point(name, chosen_on, threshold, predictions.labels, predictions.probabilities)
         for name, (chosen_on, threshold) in thresholds.items()

@@ -1,0 +1,183 @@
+"""Evaluate a finished model on a prepared cohort (``gliomark evaluate --model --cohort``).
+
+Patients on whom the model was trained are left out. Each patient is predicted as in a hospital: markers on the model's
+own segmentation, fused over the largest lesion slice and its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gliomark.cohort.store import Cohort
+from gliomark.errors import CohortError
+from gliomark.evaluation.evaluate import Evaluation, PredictionTable, evaluate_predictions
+from gliomark.evaluation.segmentation_metrics import compute_segmentation_scores
+from gliomark.experiments.result_files import create_run_record, write_result_files
+from gliomark.inference.fusion import fuse_probabilities
+from gliomark.messages import message
+from gliomark.pipeline import VALIDATED_FUSION_RULE, Model
+from gliomark.reporting.evaluation_page import write_evaluation
+from gliomark.training.recipes import MarkerDefinition, parse_marker_definition
+
+EXPERIMENT_NAME = "predictions"
+LISTED_SCORES = ("dice", "sensitivity", "hausdorff_95_mm")
+
+
+@dataclass(frozen=True, eq=False)
+class CohortEvaluation:
+    """Results of a model on a cohort.
+
+    Attributes
+    ----------
+    patients
+        A row per patient: id, age, sex, lesion volumes in ml, Dice and other scores where there is a reference mask,
+        and ``<marker>`` and ``<marker>_probability``, each empty where unknown.
+    markers
+        Evaluation by marker, of the patients with label and probability; markers without two classes are left out.
+    trained_on
+        Patients of the cohort who were left out because the model was trained on them.
+    """
+
+    patients: pd.DataFrame
+    markers: Mapping[str, Evaluation]
+    trained_on: tuple[str, ...]
+
+
+def evaluate_on_cohort(
+    model: Model, cohort: Cohort, notify: Callable[[str], None] = lambda _: None
+) -> CohortEvaluation:
+    """Evaluate a model on the patients of a cohort on whom it was not trained.
+
+    Parameters
+    ----------
+    model
+        The model.
+    cohort
+        A cohort prepared for at least the model's sequences.
+    notify
+        Called with a patient's id before it is predicted.
+
+    Raises
+    ------
+    CohortError
+        If the cohort lacks a sequence of the model, or the model was trained on all its patients.
+    """
+    prepared = set(cohort.metadata["sequences"])
+    if missing := [str(name) for name in model.sequences if name not in prepared]:
+        raise CohortError(
+            message("cohort-lacks-sequences", cohort=cohort.folder.name, sequences=", ".join(missing))
+        )
+    trained_on = tuple(p for p in cohort.patient_ids if p in set(model.card.training_patients))
+    patients = [
+        p
+        for p in cohort.patient_ids
+        if p not in trained_on and set(model.sequences) <= set(cohort.get_sequences(p))
+    ]
+    if not patients:
+        raise CohortError(
+            message("cohort-none-to-evaluate", cohort=cohort.folder.name, count=len(trained_on))
+        )
+    definitions = [parse_marker_definition(name) for name in model.classifiers]
+    rows = []
+    for patient in patients:
+        notify(patient)
+        rows.append(_predict_patient(model, cohort, patient, definitions))
+    table = pd.DataFrame(rows)
+    evaluations = {
+        name: evaluation
+        for name in model.classifiers
+        if (evaluation := _evaluate_marker(model, name, table, cohort.folder.name)) is not None
+    }
+    return CohortEvaluation(table, evaluations, trained_on)
+
+
+def write_cohort_evaluation(evaluation: CohortEvaluation, model: Model, output_folder: Path) -> Path:
+    """Write ``predictions.csv`` with its run record, and a folder with tables and page per marker; the table's path."""
+    for name, one in evaluation.markers.items():
+        write_evaluation(one, output_folder / name)
+    record = create_run_record(
+        EXPERIMENT_NAME,
+        model={"name": model.card.name, "sha256": model.sha256},
+        left_out_as_trained_on=len(evaluation.trained_on),
+    )
+    return write_result_files(output_folder, EXPERIMENT_NAME, {"": evaluation.patients}, record)
+
+
+def describe_cohort_evaluation(evaluation: CohortEvaluation) -> list[str]:
+    """Describe the results in lines for the terminal."""
+    table = evaluation.patients
+    lines: list[str] = [
+        message("evaluated-patients", count=len(table), trained_on=len(evaluation.trained_on))
+    ]
+    dice = table["dice"].dropna()
+    if len(dice):
+        lines.append(
+            message(
+                "evaluated-dice", mean=dice.mean(), median=dice.median(), worst=dice.min(), count=len(dice)
+            )
+        )
+    for name, one in evaluation.markers.items():
+        statistics = one.overall_statistics
+        lines.append(
+            message(
+                "evaluated-marker",
+                marker=name,
+                auc=statistics.auc.value,
+                low=statistics.auc.lower,
+                high=statistics.auc.upper,
+                count=statistics.patients,
+                positive=statistics.positive,
+            )
+        )
+    return lines
+
+
+def _predict_patient(
+    model: Model, cohort: Cohort, patient: str, definitions: Sequence[MarkerDefinition]
+) -> dict[str, Any]:
+    stack, clinical = cohort.read_stack(patient, model.sequences), cohort.get_clinical(patient)
+    mask = model.segment(stack).mask
+    row: dict[str, Any] = {
+        "id": patient,
+        "age": clinical.age,
+        "sex": clinical.sex,
+        "lesion_volume_ml": float(mask.sum() * stack.voxel_volume_ml),
+        "reference_volume_ml": np.nan,
+        **dict.fromkeys(LISTED_SCORES, np.nan),
+    }
+    if stack.lesion is not None:
+        scores = asdict(compute_segmentation_scores(stack.lesion, mask, stack.brain, stack.spacing_mm))
+        row["reference_volume_ml"] = float(stack.lesion.sum() * stack.voxel_volume_ml)
+        row |= {name: scores[name] for name in LISTED_SCORES}
+    for definition in definitions:
+        value = clinical.columns.get(definition.column, "")
+        row[definition.name] = int(float(value) >= definition.threshold) if value else np.nan
+        row[f"{definition.name}_probability"] = np.nan
+        if mask.any():
+            slices, probabilities, _ = model.classifiers[definition.name].score(stack, mask, clinical)
+            row[f"{definition.name}_probability"] = fuse_probabilities(
+                slices.neighbour_index, slices.area_mm2, list(probabilities), VALIDATED_FUSION_RULE
+            )
+    return row
+
+
+def _evaluate_marker(model: Model, name: str, table: pd.DataFrame, cohort_name: str) -> Evaluation | None:
+    """Evaluate a marker; None if the patients do not have both classes."""
+    known = table.dropna(subset=[name, f"{name}_probability"])
+    labels = known[name].to_numpy(int)
+    if len(set(labels.tolist())) < 2:
+        return None
+    predictions = PredictionTable(
+        f"{cohort_name}, {name}",
+        tuple(known["id"]),
+        labels,
+        known[f"{name}_probability"].to_numpy(float),
+        None,
+    )
+    return evaluate_predictions(predictions, model_threshold=model.card.markers[name].threshold)
