@@ -44,6 +44,25 @@ def run_demonstration_command(
     )
 
 
+@app.command("t2-outline")
+def run_t2_outline_command(
+    cohort: Annotated[Path, typer.Option(help="The prepared TCGA-LGG cohort (T1C,FLAIR).")],
+    t2_cohort: Annotated[
+        Path,
+        typer.Option(help="Patients of the same cohort prepared for T1C,T2, with masks of the whole lesion."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for weights, tables and run record.")],
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+) -> None:
+    """Train the demo weights for T1C and T2 and evaluate them on held-out patients."""
+    from gliomark.experiments.config import ExperimentConfig
+    from gliomark.experiments.segmentation.runs import SHIPPED_PRESET
+    from gliomark.experiments.t2_outline import run_t2_outline
+
+    run_t2_outline(ExperimentConfig((cohort, t2_cohort), out, SHIPPED_PRESET, workers, scheduler, typer.echo))
+
+
 @app.command("table-2-3")
 def run_table_2_3_command(
     cohort: Annotated[Path, typer.Option(help="A prepared cohort.")],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ BATCH_SIZE = 8
 SEQUENCE_RULES = ("joint", "union", "single")
 
 FloatArray = NDArray[np.float32]
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +145,7 @@ def build_samples(stack: SliceStack, sequences: Sequence[MRSequence], is_joint: 
     return [np.stack([stack.images.get(name, empty) for name in sequences], axis=1)]
 
 
-def add_neighbour_slices(images: FloatArray, neighbour_slices: int) -> FloatArray:
+def add_neighbour_slices(images: NDArray[Number], neighbour_slices: int) -> NDArray[Number]:
     """Add the neighbouring slices as channels: ``(S, C, H, W)`` to ``(S, C * (2 * neighbour_slices + 1), H, W)``.
 
     The first and last slice are repeated at the ends.

@@ -63,6 +63,7 @@ from gliomark.training.processes import (
 )
 from gliomark.training.random_seeds import seed_batch
 from gliomark.training.slice_dataset import EpochSampler, SliceDataset, compute_focus_prior
+from gliomark.training.synthetic_t2 import replace_by_synthetic_t2
 from gliomark.training.work_folder import check_work_folder
 
 
@@ -223,9 +224,14 @@ class SegmentationTrainingModule(lightning.LightningModule):
         self.teachers = [] if teacher is None else [teacher.eval().requires_grad_(False)]
 
     def training_step(self, batch: Sequence[Tensor], batch_index: int) -> Tensor:
-        """Return the loss of random views of a batch: image ``(B, C, H, W)``, lesion ``(B, H, W)``, grade ``(B,)``."""
-        image, lesion, grade = batch
+        """Return the loss of random views of a batch: image ``(B, C, H, W)``, lesion ``(B, H, W)``, grade ``(B,)``.
+
+        With a synthesis region ``(B, C / 2, H, W)`` the second sequence becomes a synthetic T2, drawn anew.
+        """
+        image, lesion, grade, *region = batch
         config = self.config
+        if region:
+            image = replace_by_synthetic_t2(image, region[0])
         view_image, target, theta = draw_random_view(image, lesion, config.augmentation, config.pool)
         seed_process(config.seed, self.current_epoch, batch_index)
         output: SegmentationOutput = gather_batch(self.network(view_image, theta))
@@ -534,8 +540,12 @@ def create_best_checkpoint_callback(work_folder: Path, monitor: str, mode: str) 
 def _create_training_loader(
     training_dataset: SliceDataset, config: SegmentationTrainingConfig
 ) -> DataLoader[Any]:
+    region = training_dataset.synthesis_region
     dataset: Dataset[Any] = TensorDataset(
-        training_dataset.image, training_dataset.lesion, training_dataset.grade
+        training_dataset.image,
+        training_dataset.lesion,
+        training_dataset.grade,
+        *(() if region is None else (region,)),
     )
     sampler = EpochSampler(training_dataset, config.slices_per_patient, config.lesion_share, config.seed)
     return create_training_loader(dataset, sampler, config.batch)

@@ -28,7 +28,9 @@ class SliceDataset:
     """Slices in memory, at full resolution.
 
     image float16 ``(N, C, 240, 240)``; lesion mask uint8 ``(N, 240, 240)``; grade ``(N,)``: 1 high, 0 low, -1 unknown;
-    patient ``(N,)``: index in ``patient_ids``.
+    synthesis_region uint8 ``(N, C / 2, 240, 240)``: where the second sequence becomes a synthetic T2, see
+    ``synthetic_t2``; None: nowhere; draw_weight: whole number per patient, how many times as many slices of the patient
+    are drawn per epoch; None: of every patient as many; patient ``(N,)``: index in ``patient_ids``.
     """
 
     image: Tensor
@@ -36,6 +38,8 @@ class SliceDataset:
     grade: Tensor
     patient: Tensor
     patient_ids: tuple[str, ...]
+    synthesis_region: Tensor | None = None
+    draw_weight: Tensor | None = None
 
 
 def load_slice_dataset(
@@ -76,13 +80,34 @@ def get_high_grade_label(clinical: ClinicalData) -> int | None:
 
 def join_datasets(first: SliceDataset, second: SliceDataset) -> SliceDataset:
     """Join the slices of two cohorts."""
+    region = weight = None
+    if first.synthesis_region is not None or second.synthesis_region is not None:
+        region = torch.cat([get_synthesis_region(first), get_synthesis_region(second)])
+    if first.draw_weight is not None or second.draw_weight is not None:
+        weight = torch.cat([_get_draw_weight(first), _get_draw_weight(second)])
     return SliceDataset(
         torch.cat([first.image, second.image]),
         torch.cat([first.lesion, second.lesion]),
         torch.cat([first.grade, second.grade]),
         torch.cat([first.patient, second.patient + len(first.patient_ids)]),
         first.patient_ids + second.patient_ids,
+        region,
+        weight,
     )
+
+
+def get_synthesis_region(slice_dataset: SliceDataset) -> Tensor:
+    """Return the synthesis region ``(N, C / 2, 240, 240)``, 0 everywhere if nothing is synthesised."""
+    if slice_dataset.synthesis_region is not None:
+        return slice_dataset.synthesis_region
+    count, channels, *shape = slice_dataset.image.shape
+    return torch.zeros(count, channels // 2, *shape, dtype=torch.uint8)
+
+
+def _get_draw_weight(slice_dataset: SliceDataset) -> Tensor:
+    if slice_dataset.draw_weight is not None:
+        return slice_dataset.draw_weight
+    return torch.ones(len(slice_dataset.patient_ids), dtype=torch.long)
 
 
 def compute_focus_prior(slice_dataset: SliceDataset) -> Tensor:
@@ -104,14 +129,17 @@ def compute_focus_prior(slice_dataset: SliceDataset) -> Tensor:
 
 
 class EpochSampler(torch.utils.data.Sampler[int]):
-    """Draws the slices of each epoch: the same number of every patient, with a given share of lesion slices."""
+    """Draws the slices of each epoch: the same number of every patient, with a given share of lesion slices.
+
+    A patient with a draw weight has that many times as many.
+    """
 
     def __init__(
         self, slice_dataset: SliceDataset, slices_per_patient: int, lesion_share: float, seed: int = 0
     ) -> None:
         self.seed, self.epoch = seed, 0
-        self.lesion_count = round(slices_per_patient * lesion_share)
-        self.slices_per_patient = slices_per_patient
+        self.slice_counts = [slices_per_patient * one for one in _get_draw_weight(slice_dataset).tolist()]
+        self.lesion_share = lesion_share
         has_lesion = slice_dataset.lesion.flatten(1).amax(dim=1) > 0
         self.patient_rows = [
             torch.nonzero(slice_dataset.patient == i)[:, 0] for i in range(len(slice_dataset.patient_ids))
@@ -123,15 +151,18 @@ class EpochSampler(torch.utils.data.Sampler[int]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.slices_per_patient * len(self.patient_rows)
+        return sum(self.slice_counts)
 
     def __iter__(self) -> Iterator[int]:
         generator = create_epoch_generator(self.seed, self.epoch)
         drawn = []
-        for all_rows, lesion in zip(self.patient_rows, self.lesion_rows, strict=True):
+        for all_rows, lesion, count in zip(
+            self.patient_rows, self.lesion_rows, self.slice_counts, strict=True
+        ):
+            lesion_count = round(count * self.lesion_share)
             preferred = lesion if len(lesion) else all_rows
-            drawn.append(_draw_evenly(preferred, self.lesion_count, generator))
-            drawn.append(_draw_evenly(all_rows, self.slices_per_patient - self.lesion_count, generator))
+            drawn.append(_draw_evenly(preferred, lesion_count, generator))
+            drawn.append(_draw_evenly(all_rows, count - lesion_count, generator))
         indices = torch.cat(drawn)
         return iter(indices[torch.randperm(len(indices), generator=generator)].tolist())
 

@@ -108,9 +108,9 @@ def _compute_data_digest(
             digest.update(
                 json.dumps([dataset.patient_ids[index] for index in dataset.patient.tolist()]).encode()
             )
-            names = (field.name for field in fields(dataset))
+            tensors = ((field.name, getattr(dataset, field.name)) for field in fields(dataset))
             _update_digest(
-                digest, ((n, getattr(dataset, n)) for n in names if n not in ("patient", "patient_ids"))
+                digest, ((n, t) for n, t in tensors if t is not None and n not in ("patient", "patient_ids"))
             )
     if teacher is not None:
         _update_digest(digest, sorted(teacher.state_dict().items()))
