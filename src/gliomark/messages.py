@@ -1345,6 +1345,15 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "neither a level nor a probability is given.",
         "输入网络的是 {shown} 而非 {wanted}。该标志物未在此类影像上验证，因此不给出判断和概率。",
     ),
+    "outline-by-second-network": (
+        "{missing} is missing; the lesion was outlined on {used}, by the model's network for these sequences. The "
+        "model predicts no marker from them.",
+        "缺少 {missing} 序列；病灶由模型中专用于 {used} 的网络勾画。模型不据此预测标志物。",
+    ),
+    "marker-needs-sequence": (
+        "The marker was validated with {missing} only, which is missing, so neither a level nor a probability is given.",
+        "该标志物仅在含 {missing} 的影像上验证过，而此处缺少该序列，因此不给出判断和概率。",
+    ),
     "marker-not-validated": (
         "The model has not been validated for this marker on patients outside its training data, so neither a level "
         "nor a probability is given.",

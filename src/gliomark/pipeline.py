@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -31,7 +31,7 @@ from gliomark.inference.slice_classifier import ScoredSlices, SliceClassifier, S
 from gliomark.io.masks.supplied_masks import SuppliedMask, find_supplied_mask
 from gliomark.isolation import ReadExecutor, run_in_this_process
 from gliomark.messages import Message, find_level_message, find_message_for_text, format_percent, message
-from gliomark.models.card import SEGMENTATION_PART
+from gliomark.models.card import SECOND_SEGMENTATION_PART, SEGMENTATION_PART
 from gliomark.models.engine_loading import load_marker_engine, load_segmentation_engine
 from gliomark.models.shipped_weights import SHIPPED_MODELS, resolve_weights_file
 from gliomark.models.signatures import TrustPolicy
@@ -75,6 +75,8 @@ class Model:
         Where the networks compute, such as "cpu".
     engine
         What computes them, see ``engines.load_network``.
+    second_segmenter
+        The second segmentation network, for other sequences; None if the weights file has none.
     """
 
     weights: Weights
@@ -82,6 +84,7 @@ class Model:
     classifiers: Mapping[str, SliceClassifier]
     device: str = "cpu"
     engine: str = "openvino"
+    second_segmenter: Segmenter | None = None
 
     def __repr__(self) -> str:
         """Return one line with name, sequences, markers and device."""
@@ -131,12 +134,12 @@ class Model:
         return self.to_device("cpu")
 
     def segment(self, stack: SliceStack) -> Segmentation:
-        """Segment the lesion.
+        """Segment the lesion by the network for the sequences of the stack.
 
         Parameters
         ----------
         stack
-            The images, prepared by ``gliomark.prepare(study, model.sequences)``.
+            The images, prepared by ``gliomark.prepare(study, model.choose_sequences(study))``.
 
         Returns
         -------
@@ -150,14 +153,36 @@ class Model:
 
         Examples
         --------
-        >>> stack = gliomark.prepare(study, model.sequences)
+        >>> stack = gliomark.prepare(study, model.choose_sequences(study))
         >>> volume_ml = model.segment(stack).mask.sum() * stack.voxel_volume_ml
         """
-        return self.segmenter.segment(stack)
+        return self.choose_segmenter(stack.images).segment(stack)
+
+    def uses_second_network(self, available: Collection[MRSequence]) -> bool:
+        """Whether the second segmentation network is used: its sequences are available, those of the first are not."""
+        card = self.card.second_segmentation
+        if card is None or set(self.sequences) <= set(available):
+            return False
+        return {MRSequence(name) for name in card.sequences} <= set(available)
+
+    def choose_segmenter(self, available: Collection[MRSequence]) -> Segmenter:
+        """Return the segmenter for the sequences that are available."""
+        second = self.second_segmenter
+        return second if second is not None and self.uses_second_network(available) else self.segmenter
+
+    def choose_sequences(self, study: Study) -> tuple[MRSequence, ...]:
+        """Return the pair of sequences that is used of a study, the reference last.
+
+        It is ``sequences``, unless the study lacks one of them and has those of the second segmentation network.
+        """
+        card = self.card.second_segmentation
+        if card is None or not self.uses_second_network(study.series):
+            return self.sequences
+        return tuple(MRSequence(name) for name in card.sequences)
 
     @property
     def sequences(self) -> tuple[MRSequence, ...]:
-        """The sequences that the model needs, the reference last."""
+        """The sequences that the model needs, the reference last; see also ``choose_sequences``."""
         return tuple(MRSequence(name) for name in self.card.sequences)
 
     @property
@@ -246,7 +271,11 @@ def build_model(weights: Weights, device: str = "cpu", engine: str | None = None
         name: _build_classifier(weights, name, marker, sequences, device, engine)
         for name, marker in card.markers.items()
     }
-    model = Model(weights, build_segmenter(weights, device, engine), classifiers, device, engine)
+    second_segmenter = None
+    if card.second_segmentation is not None:
+        second_segmenter = build_segmenter(weights, device, engine, SECOND_SEGMENTATION_PART)
+    segmenter = build_segmenter(weights, device, engine)
+    model = Model(weights, segmenter, classifiers, device, engine, second_segmenter)
     stack, lesion = _create_trial_slice(sequences)
     for name, classifier in classifiers.items():
         _check_trial_run(
@@ -255,14 +284,16 @@ def build_model(weights: Weights, device: str = "cpu", engine: str | None = None
     return model
 
 
-def build_segmenter(weights: Weights, device: str = "cpu", engine: str | None = None) -> Segmenter:
-    """Load the segmentation network of a weights file with the inference settings of its card.
+def build_segmenter(
+    weights: Weights, device: str = "cpu", engine: str | None = None, part: str = SEGMENTATION_PART
+) -> Segmenter:
+    """Load a segmentation network of a weights file with the inference settings of its card.
 
-    Parameters and errors are those of ``build_model``.
+    part: prefix of its tensors; the other parameters and errors are those of ``build_model``.
     """
-    card, use = weights.card, weights.card.segmentation
-    network, size_multiple = load_segmentation_engine(weights, device, engine)
-    sequences = tuple(MRSequence(name) for name in card.sequences)
+    card = weights.card.get_segmentation(part)
+    use, sequences = card.segmentation, tuple(MRSequence(name) for name in card.sequences)
+    network, size_multiple = load_segmentation_engine(weights, device, engine, part)
     segmenter = Segmenter(
         network,
         select_sequences(sequences, card.rule),
@@ -276,9 +307,7 @@ def build_segmenter(weights: Weights, device: str = "cpu", engine: str | None = 
         use.smallest_share,
         size_multiple,
     )
-    _check_trial_run(
-        partial(segmenter.segment, _create_trial_slice(sequences)[0]), weights, SEGMENTATION_PART
-    )
+    _check_trial_run(partial(segmenter.segment, _create_trial_slice(sequences)[0]), weights, part)
     return segmenter
 
 
@@ -459,10 +488,15 @@ def prepare_study(
         If a sequence is missing or no brain is detected.
     """
     start_time = time.perf_counter()
-    stand_ins = find_substitutes(study, model.card)
+    pair = model.choose_sequences(study)
+    stand_ins = find_substitutes(study, model.card) if pair == model.sequences else {}
     # a substitute keeps its own name, so that messages never name it as the missing sequence
-    sequences_used = list(dict.fromkeys(stand_ins.get(name, name) for name in model.sequences))
+    sequences_used = list(dict.fromkeys(stand_ins.get(name, name) for name in pair))
     stack = prepare(study, sequences_used, PreparationConfig(**model.card.preparation), report_progress)
+    if pair != model.sequences:
+        missing = [name for name in model.sequences if name not in pair]
+        note = message("outline-by-second-network", missing=", ".join(missing), used=" + ".join(pair))
+        stack = replace(stack, notes=(*stack.notes, note))
     supplied_mask = find_supplied_mask(study, stack, reader_pool)
     return PreparedStudy(study, stack, stand_ins, time.perf_counter() - start_time, supplied_mask)
 
@@ -531,7 +565,7 @@ def predict_prepared(
         notify(name)
         card = model.card.markers[name]
         marker_prediction = _create_empty_prediction(name, card, fusion)
-        reason = _find_withholding_reason(card, prepared.stand_ins)
+        reason = _find_withholding_reason(card, prepared, model.sequences)
         if reason is not None:
             marker_prediction = replace(marker_prediction, warnings=(reason,))
         elif areas.any():
@@ -592,7 +626,7 @@ def _find_network_results(
     stack = prepared.stack
     images_hash = _hash_arrays(*stack.images.values(), stack.brain)
     mask_hash = "" if reader_mask is None else _hash_arrays(reader_mask)
-    key = (model.segmenter, images_hash, mask_hash)
+    key = (model.choose_segmenter(stack.images), images_hash, mask_hash)
     if key not in kept:
         segmentation = (
             _segment_by_network(prepared, model)
@@ -616,6 +650,8 @@ def _hash_arrays(*arrays: NDArray[Any]) -> str:
 
 def _segment_by_network(prepared: PreparedStudy, model: Model) -> Segmentation:
     """Segment by the network; the rule names the sequences that were actually used."""
+    if not prepared.stand_ins:
+        return model.segment(prepared.stack)
     network_stack = _rename_substituted_sequences(prepared.stack, model.sequences, prepared.stand_ins)
     sequences_used = [prepared.stand_ins.get(name, name) for name in model.segmenter.sequences]
     return replace(model.segmenter.segment(network_stack), rule=model.segmenter.describe_rule(sequences_used))
@@ -650,10 +686,15 @@ def _create_empty_prediction(name: str, card: MarkerCard, fusion: FusionRule) ->
     )
 
 
-def _find_withholding_reason(card: MarkerCard, stand_ins: Mapping[MRSequence, MRSequence]) -> Message | None:
-    """Return why neither level nor probability may be shown; None if they may."""
-    for wanted, shown in stand_ins.items():
+def _find_withholding_reason(
+    card: MarkerCard, prepared: PreparedStudy, sequences: Sequence[MRSequence]
+) -> Message | None:
+    """Return why neither level nor probability may be shown; None if they may. sequences: of the marker networks."""
+    for wanted, shown in prepared.stand_ins.items():
         return message("marker-on-stand-in", wanted=str(wanted), shown=str(shown))
+    missing = [name for name in sequences if name not in prepared.stack.images]
+    if missing:
+        return message("marker-needs-sequence", missing=", ".join(missing))
     return None if card.is_level_reported else card.validation_message
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,13 @@ class T2Patients:
         return tuple(sorted({*self.synthetic, *self.real}))
 
 
-def split_t2_patients(flair_cohort: Cohort, t2_cohort: Cohort, excluded_folds: Sequence[int]) -> T2Patients:
+@cache
+def open_cohort(folder: Path) -> Cohort:
+    """Open a cohort once per process: it remembers which patients' images were verified, which takes half a minute."""
+    return Cohort(folder)
+
+
+def split_t2_patients(flair_cohort: Cohort, t2_cohort: Cohort, excluded_folds: tuple[int, ...]) -> T2Patients:
     """Divide the patients of both cohorts by the folds of the first one; none is tested without an excluded fold.
 
     Raises
@@ -132,7 +138,7 @@ class T2Procedure:
 
     def list_jobs(self, runs: Sequence[SegmentationRun], _: int, config: ExperimentConfig) -> list[T2Job]:
         """List the folds with patients to test, the most first, then the final training on all patients."""
-        cohorts = [Cohort(folder) for folder in config.cohort_folders]
+        cohorts = [open_cohort(folder) for folder in config.cohort_folders]
         numbers = range(len(load_cohort_folds(cohorts[0]).folds))
         tests = {k: split_t2_patients(cohorts[0], cohorts[1], (k,)).test for k in numbers}
         tested = sorted(filter(tests.get, numbers), key=lambda k: -len(tests[k]))
@@ -149,7 +155,7 @@ class T2Procedure:
 
     def create_key(self, job: T2Job) -> dict[str, Any]:
         """Settings, patients and image hashes that identify the training."""
-        flair_cohort, t2_cohort = (Cohort(folder) for folder in job.cohort_folders)
+        flair_cohort, t2_cohort = (open_cohort(folder) for folder in job.cohort_folders)
         patients = split_t2_patients(flair_cohort, t2_cohort, job.excluded_folds)
         return {
             "trial": to_run_record(job.run),
@@ -168,7 +174,7 @@ class T2Procedure:
         CohortError
             If a network was trained on a test patient.
         """
-        flair_cohort, t2_cohort = (Cohort(folder) for folder in job.cohort_folders)
+        flair_cohort, t2_cohort = (open_cohort(folder) for folder in job.cohort_folders)
         patients = split_t2_patients(flair_cohort, t2_cohort, job.excluded_folds)
         path = self.get_record_path(job).with_suffix(".safetensors")
         if not path.exists():
@@ -232,7 +238,7 @@ def run_t2_outline(config: ExperimentConfig) -> None:
         If the cohorts are not prepared for T1C and FLAIR, and T1C and T2; if a patient of the second is not in the
         first; or if the work folder holds networks of another recipe or other patients.
     """
-    cohorts = [Cohort(folder) for folder in config.cohort_folders]
+    cohorts = [open_cohort(folder) for folder in config.cohort_folders]
     for cohort, wanted in zip(cohorts, (FLAIR_SEQUENCES, T2_SEQUENCES), strict=True):
         if get_cohort_sequences(cohort) != wanted:
             raise CohortError(f"{cohort.folder} must be prepared with --sequences {','.join(wanted)}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +16,8 @@ from gliomark.messages import Message, message
 from gliomark.models.validated_types import STRICT_CONFIG, Fraction, parse_record
 from gliomark.study import MRSequence
 
-SEGMENTATION_PART = "segmentation"  # prefix of the segmentation network's tensors
+# prefixes of the tensors of the segmentation networks
+SEGMENTATION_PART, SECOND_SEGMENTATION_PART = "segmentation", "second_segmentation"
 MAX_VALUE_LENGTH = 80
 TreeFeatures = Literal["vector", "log-odds", "lesion"]
 ViewSize = Annotated[int, Field(ge=16, le=240)]
@@ -27,7 +28,7 @@ def _parse_sequence_name(name: str) -> str:
 
 
 def _check_not_reserved(name: str) -> str:
-    if name == SEGMENTATION_PART:
+    if name in (SEGMENTATION_PART, SECOND_SEGMENTATION_PART):
         raise ValueError("this name is reserved")
     return name
 
@@ -35,6 +36,11 @@ def _check_not_reserved(name: str) -> str:
 CardText = Annotated[str, Field(max_length=20_000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
 NonEmptyText = Annotated[CardText, Field(min_length=1, max_length=1000)]
 SequenceName = Annotated[str, AfterValidator(_parse_sequence_name)]
+SequencePair = Annotated[tuple[SequenceName, ...], Field(min_length=2, max_length=2)]
+RuleName = Annotated[str, Field(pattern="^(joint|union|single)$")]
+Probability = Annotated[float, Field(gt=0, lt=1)]
+VolumeMl = Annotated[float, Field(ge=0, le=100)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # a marker's name becomes part of file names
 MarkerName = Annotated[
     str,
@@ -196,24 +202,49 @@ class PreparationRecord(TypedDict, total=False):
 
 @with_config(STRICT_CONFIG)
 @dataclass(frozen=True)
+class SecondSegmentationCard:
+    """Card of a second segmentation network, for studies without a sequence that the model needs.
+
+    The fields have the meaning of those of ``ModelCard``; sequences: the pair that the second network needs.
+    """
+
+    sequences: SequencePair
+    rule: RuleName
+    segmentation: SegmentationCard
+    segmentation_threshold: Probability
+    smallest_lesion_ml: VolumeMl
+    training_cohort: CardText
+    training_patients: tuple[CardText, ...]
+    folds_sha256: Sha256
+    segmentation_performance: CardText
+
+    @property
+    def input_channels(self) -> int:
+        """Number of channels that the network receives."""
+        return count_input_channels(self.sequences, self.rule, self.segmentation)
+
+
+@with_config(STRICT_CONFIG)
+@dataclass(frozen=True)
 class ModelCard:
     """Model card of a weights file.
 
     rule: "joint", "union" or "single", how the sequences are combined into one segmentation; segmentation: the
     network and its inference settings; segmentation_threshold: probability, 0 to 1; stand_ins: substitutes for a
-    missing sequence, used with a warning and without predicting markers; training_patients and folds_sha256 identify
-    the training data.
+    missing sequence, used with a warning and without predicting markers; second_segmentation: a network for another
+    pair of sequences, used instead, without predicting markers; training_patients and folds_sha256 identify the
+    training data.
     """
 
     name: NonEmptyText
-    sequences: Annotated[tuple[SequenceName, ...], Field(min_length=2, max_length=2)]
-    rule: Annotated[str, Field(pattern="^(joint|union|single)$")]
+    sequences: SequencePair
+    rule: RuleName
     segmentation: SegmentationCard
-    segmentation_threshold: Annotated[float, Field(gt=0, lt=1)]
-    smallest_lesion_ml: Annotated[float, Field(ge=0, le=100)]
+    segmentation_threshold: Probability
+    smallest_lesion_ml: VolumeMl
     training_cohort: CardText
     training_patients: tuple[CardText, ...]
-    folds_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    folds_sha256: Sha256
     licence: CardText
     intended_use: CardText
     segmentation_performance: CardText
@@ -221,11 +252,32 @@ class ModelCard:
     markers: Mapping[MarkerName, MarkerCard] = field(default_factory=dict)
     stand_ins: Mapping[SequenceName, SequenceName] = field(default_factory=dict)
     preparation: PreparationRecord = field(default_factory=PreparationRecord)
+    second_segmentation: SecondSegmentationCard | None = None
 
     @property
     def input_channels(self) -> int:
-        """Number of channels that the segmentation network receives: each sequence with its neighbouring slices."""
-        return (len(self.sequences) if self.rule == "joint" else 1) * (1 + 2 * self.segmentation.context)
+        """Number of channels that the segmentation network receives."""
+        return count_input_channels(self.sequences, self.rule, self.segmentation)
+
+    def get_segmentation(self, part: str) -> ModelCard | SecondSegmentationCard:
+        """Return the card with the settings of a segmentation network by the prefix of its tensors."""
+        if part == SEGMENTATION_PART:
+            return self
+        assert part == SECOND_SEGMENTATION_PART and self.second_segmentation is not None
+        return self.second_segmentation
+
+
+def count_input_channels(sequences: Sequence[str], rule: str, segmentation: SegmentationCard) -> int:
+    """Count the channels of a segmentation network: each sequence with its neighbouring slices."""
+    return (len(sequences) if rule == "joint" else 1) * (1 + 2 * segmentation.context)
+
+
+def to_card_record(card: ModelCard) -> dict[str, Any]:
+    """Convert a card to the record that a weights file holds; without a second network as in older files."""
+    record = asdict(card)
+    if card.second_segmentation is None:
+        del record["second_segmentation"]
+    return record
 
 
 def parse_card(path: Path, text: str) -> ModelCard:
@@ -293,8 +345,8 @@ def _get_marker_records(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _find_missing_fields(record: dict[str, Any]) -> set[str]:
-    """Return the missing fields; only a marker's validation, which older files lack, may be absent."""
-    missing = {f.name for f in fields(ModelCard)} - set(record)
+    """Return the missing fields; a marker's validation and a second network, which older files lack, may be absent."""
+    missing = {f.name for f in fields(ModelCard)} - {"second_segmentation"} - set(record)
     required = {f.name for f in fields(MarkerCard)} - {"validation"}
     for name, marker in _get_marker_records(record).items():
         missing |= {f"{name} {field}" for field in required - set(marker)}
@@ -303,8 +355,12 @@ def _find_missing_fields(record: dict[str, Any]) -> set[str]:
 
 def _check_consistency(card: ModelCard) -> None:
     """Check the consistency of several fields. Raises ValueError."""
-    if len(set(card.sequences)) < len(card.sequences):
-        raise ValueError(f"sequences: {' + '.join(card.sequences)} contains one twice")
+    second = card.second_segmentation
+    for sequences in (card.sequences, *(() if second is None else (second.sequences,))):
+        if len(set(sequences)) < len(sequences):
+            raise ValueError(f"sequences: {' + '.join(sequences)} contains one twice")
+    if second is not None and set(second.sequences) == set(card.sequences):
+        raise ValueError(f"second_segmentation: {' + '.join(second.sequences)} is already the first pair")
     for wanted, shown in card.stand_ins.items():
         if wanted not in card.sequences or shown in card.sequences:
             raise ValueError(f"stand_ins: {shown} cannot replace {wanted}")

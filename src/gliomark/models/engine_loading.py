@@ -28,9 +28,9 @@ MIN_CONVERTED_WEIGHTS = 1_000_000  # the conversion of a smaller network takes l
 
 
 def load_segmentation_engine(
-    weights: Weights, device: str = "cpu", engine: str | None = None
+    weights: Weights, device: str = "cpu", engine: str | None = None, part: str = SEGMENTATION_PART
 ) -> tuple[EngineNetwork, int | None]:
-    """Load the segmentation network of a weights file.
+    """Load a segmentation network of a weights file.
 
     Parameters
     ----------
@@ -38,6 +38,8 @@ def load_segmentation_engine(
         The weights.
     device, engine
         See ``engines.load_network``.
+    part
+        Prefix of its tensors: the first or the second segmentation network.
 
     Returns
     -------
@@ -53,22 +55,23 @@ def load_segmentation_engine(
     ConfigurationError
         If the engine is unknown, or PyTorch is needed and not installed.
     """
-    use = weights.card.segmentation
-    channels, side = weights.card.input_channels, round(use.tile / use.pool)
+    card = weights.card.get_segmentation(part)
+    use, channels = card.segmentation, card.input_channels
+    side = round(use.tile / use.pool)
     graph = find_packaged_graph(use.network, (channels, side, side))
-    size_multiple = _get_size_multiple(weights) if graph is None else graph.size_multiple
+    size_multiple = _get_size_multiple(weights, part) if graph is None else graph.size_multiple
     if size_multiple is not None and side % size_multiple:
         graph, size_multiple = None, None  # the graph takes only multiples
-    tensors = weights.get_tensors(SEGMENTATION_PART)
+    tensors = weights.get_tensors(part)
     source = NetworkSource(
         "segmentation",
-        f"{weights.sha256} {SEGMENTATION_PART}",
-        lambda: _build_segmentation_module(weights),
+        f"{weights.sha256} {part}",
+        lambda: _build_segmentation_module(weights, part),
         lambda: create_segmentation_inputs(channels, side),
         LOGIT_TOLERANCE,
         has_batch=True,
         is_size_free=size_multiple is not None,
-        read_graph=_create_graph_reader(graph, tensors, weights, SEGMENTATION_PART),
+        read_graph=_create_graph_reader(graph, tensors, weights, part),
         is_converted=_is_worth_converting(tensors),
         allows_bfloat16=True,
     )
@@ -153,12 +156,12 @@ def _create_graph_reader(
 # what follows imports PyTorch
 
 
-def _get_size_multiple(weights: Weights) -> int | None:
-    check_pytorch(SEGMENTATION_PART)
+def _get_size_multiple(weights: Weights, part: str) -> int | None:
+    check_pytorch(part)
     from gliomark.models.network_loading import parse_segmentation_network
     from gliomark.models.registry import find_segmentation_entry
 
-    return find_segmentation_entry(parse_segmentation_network(weights)).size_multiple
+    return find_segmentation_entry(parse_segmentation_network(weights, part)).size_multiple
 
 
 def _get_vector_length(weights: Weights, name: str) -> int:
@@ -170,11 +173,11 @@ def _get_vector_length(weights: Weights, name: str) -> int:
     return find_marker_entry(settings).get_vector_length(settings)
 
 
-def _build_segmentation_module(weights: Weights) -> nn.Module:
+def _build_segmentation_module(weights: Weights, part: str) -> nn.Module:
     from gliomark.models.network_io import LogitsOnly
     from gliomark.models.network_loading import load_segmentation_network
 
-    return LogitsOnly(load_segmentation_network(weights)).eval()
+    return LogitsOnly(load_segmentation_network(weights, part)).eval()
 
 
 def _build_marker_module(weights: Weights, name: str) -> nn.Module:

@@ -35,22 +35,22 @@ from gliomark.models.weights import TREES_TENSOR, Weights
 Settings = TypeVar("Settings")
 
 
-def load_segmentation_network(weights: Weights) -> nn.Module:
-    """Build the segmentation network of a weights file, in evaluation mode.
+def load_segmentation_network(weights: Weights, part: str = SEGMENTATION_PART) -> nn.Module:
+    """Build a segmentation network of a weights file, in evaluation mode; part: prefix of its tensors.
 
     Raises
     ------
     WeightsError
         If the card does not describe a valid network, or the tensors do not fit it.
     """
-    settings, channels = parse_segmentation_network(weights), weights.card.input_channels
+    settings = parse_segmentation_network(weights, part)
+    channels = weights.card.get_segmentation(part).input_channels
     if settings.inputs != channels:
         reason = f"network.inputs: {settings.inputs}, but the network receives {channels}"
-        raise WeightsError(create_invalid_field_message(weights.path, ValueError(reason), "segmentation"))
-    tensors = weights.get_tensors(SEGMENTATION_PART)
-    return _build_with_weights(
-        lambda: build_segmentation_network(settings), tensors, weights.path, SEGMENTATION_PART
-    )
+        field_path = _get_field_path(part)
+        raise WeightsError(create_invalid_field_message(weights.path, ValueError(reason), *field_path))
+    tensors = weights.get_tensors(part)
+    return _build_with_weights(lambda: build_segmentation_network(settings), tensors, weights.path, part)
 
 
 def load_marker_network(weights: Weights, name: str) -> nn.Module:
@@ -67,10 +67,15 @@ def load_marker_network(weights: Weights, name: str) -> nn.Module:
     return _build_with_weights(lambda: build_marker_network(settings), tensors, weights.path, name)
 
 
-def parse_segmentation_network(weights: Weights) -> SegmentationSettings:
-    """Parse the settings of the segmentation network. Raises WeightsError if they are not valid."""
-    record = weights.card.segmentation.network
-    return _parse_settings(parse_segmentation_settings, record, weights.path, "segmentation")
+def parse_segmentation_network(weights: Weights, part: str = SEGMENTATION_PART) -> SegmentationSettings:
+    """Parse the settings of a segmentation network. Raises WeightsError if they are not valid."""
+    record = weights.card.get_segmentation(part).segmentation.network
+    return _parse_settings(parse_segmentation_settings, record, weights.path, *_get_field_path(part))
+
+
+def _get_field_path(part: str) -> tuple[str, ...]:
+    """Return the path in the card of the settings of a segmentation network."""
+    return ("segmentation",) if part == SEGMENTATION_PART else (part, "segmentation")
 
 
 def parse_marker_network(weights: Weights, name: str) -> NetworkSettings:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,15 @@ from safetensors.numpy import save
 from gliomark.errors import WeightsError
 from gliomark.files import atomic_write
 from gliomark.messages import message
-from gliomark.models.card import SEGMENTATION_PART, MarkerCard, MarkerValidation, ModelCard, parse_card
+from gliomark.models.card import (
+    SECOND_SEGMENTATION_PART,
+    SEGMENTATION_PART,
+    MarkerCard,
+    MarkerValidation,
+    ModelCard,
+    parse_card,
+    to_card_record,
+)
 from gliomark.models.signatures import UNSIGNED, TrustPolicy, WeightsContent, read_verified_content
 
 __all__ = ["MarkerCard", "MarkerValidation", "ModelCard", "Weights", "load_weights", "save_weights"]
@@ -92,7 +100,7 @@ def save_weights(
     non_finite = sorted(name for name, tensor in half_tensors.items() if not _is_finite(tensor))
     if non_finite:
         raise WeightsError(message("weights-diverged", path=path, names=_format_names(non_finite)))
-    text = json.dumps(asdict(card), ensure_ascii=False, sort_keys=True)
+    text = json.dumps(to_card_record(card), ensure_ascii=False, sort_keys=True)
     metadata = {
         "schema_version": str(SCHEMA_VERSION),
         "card": text,
@@ -157,7 +165,7 @@ def _parse_weights(path: Path, content: WeightsContent) -> Weights:
         raise WeightsError(message("weights-altered", path=path))
     tensors = {name: _to_array(tensor) for name, tensor in stored_tensors.items()}
     card = parse_card(path, metadata["card"])
-    _check_tensors(path, tensors, card.markers)
+    _check_tensors(path, tensors, card)
     return Weights(card, tensors, metadata["sha256"], path, content.sha256, content.signature)
 
 
@@ -213,9 +221,11 @@ def _describe_arrays(arrays: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _check_tensors(path: Path, tensors: Mapping[str, Array], markers: Iterable[str]) -> None:
+def _check_tensors(path: Path, tensors: Mapping[str, Array], card: ModelCard) -> None:
     """Raise WeightsError for a tensor that belongs to no part of the model, or is not finite."""
-    parts = {SEGMENTATION_PART, *markers}
+    parts = {SEGMENTATION_PART, *card.markers}
+    if card.second_segmentation is not None:
+        parts.add(SECOND_SEGMENTATION_PART)
     prior = tensors.get(PRIOR_TENSOR)
     if prior is not None and (prior.ndim != 2 or not _is_floating(prior)):
         parameters = {"found": f"{prior.dtype} {prior.shape}", "wanted": "float (rows, columns)"}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
-from gliomark.models.card import MarkerCard
+from gliomark.models.card import MarkerCard, ModelCard, SecondSegmentationCard, to_card_record
 from gliomark.models.network_names import get_display_name
 from gliomark.models.weights import Weights
 
@@ -21,7 +20,7 @@ def describe_as_json(weights: Weights) -> str:
         "file_sha256": weights.file_sha256,
         "sha256": weights.sha256,
         "signature": weights.signature,
-        "card": asdict(weights.card),
+        "card": to_card_record(weights.card),
     }
     return json.dumps(record, ensure_ascii=False, indent=1)
 
@@ -43,14 +42,12 @@ def _build_lines(weights: Weights) -> Iterator[tuple[str, str]]:
     yield "sequences", " + ".join(card.sequences)
     for wanted, shown in card.stand_ins.items():
         yield "", f"{shown} may replace {wanted}; no marker is predicted then"
-    yield (
-        "segmentation",
-        f"{get_display_name(card.segmentation.network)}, {card.rule}: {card.segmentation_performance}",
-    )
-    yield (
-        "",
-        f"probability threshold {card.segmentation_threshold:g}; smallest component {card.smallest_lesion_ml:g} ml",
-    )
+    yield from _describe_segmentation("segmentation", card)
+    if (second := card.second_segmentation) is not None:
+        yield from _describe_segmentation("second segmentation", second)
+        missing = ", ".join(name for name in card.sequences if name not in second.sequences)
+        yield "", f"of {' + '.join(second.sequences)}, if {missing} is missing; no marker is predicted then"
+        yield "", f"trained on {second.training_cohort}"
     for name, marker in card.markers.items():
         yield from _describe_marker(name, marker)
     yield "trained on", card.training_cohort
@@ -59,6 +56,17 @@ def _build_lines(weights: Weights) -> Iterator[tuple[str, str]]:
     yield "", patients + (f" and {more} more" if more > 0 else "")
     yield "folds", card.folds_sha256
     yield "made with", ", ".join(f"{name} {version}" for name, version in card.versions.items())
+
+
+def _describe_segmentation(name: str, card: ModelCard | SecondSegmentationCard) -> Iterator[tuple[str, str]]:
+    yield (
+        name,
+        f"{get_display_name(card.segmentation.network)}, {card.rule}: {card.segmentation_performance}",
+    )
+    yield (
+        "",
+        f"probability threshold {card.segmentation_threshold:g}; smallest component {card.smallest_lesion_ml:g} ml",
+    )
 
 
 def _describe_marker(name: str, marker: MarkerCard) -> Iterator[tuple[str, str]]:
