@@ -1935,6 +1935,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "This MIG-Net was trained by gliomark 0.1, whose MIG-Net had different layers; retrain it with this version.",
         "该 MIG-Net 由 gliomark 0.1 训练，其网络层与现在不同；请用当前版本重新训练。",
     ),
+    "second-network-preparation": (
+        "{path} prepares images in another way than {other}, so its network cannot be added; train it on a cohort "
+        "built with the same settings.",
+        "{path} 的影像预处理方式与 {other} 不同，无法加入其网络；请用相同设置构建的队列训练。",
+    ),
     "outline-no-number": (
         "The segmentation network produced values that are not numbers, so no result is available for this patient; "
         "use other weights.",

@@ -52,6 +52,10 @@ def run_t2_outline_command(
         typer.Option(help="Patients of the same cohort prepared for T1C,T2, with masks of the whole lesion."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for weights, tables and run record.")],
+    model: Annotated[
+        str,
+        typer.Option(help="Model for T1C and FLAIR to which the network is added: a name or a weights file."),
+    ] = "demo",
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
 ) -> None:
@@ -59,8 +63,11 @@ def run_t2_outline_command(
     from gliomark.experiments.config import ExperimentConfig
     from gliomark.experiments.segmentation.runs import SHIPPED_PRESET
     from gliomark.experiments.t2_outline import run_t2_outline
+    from gliomark.pipeline import load_weights_by_name
 
-    run_t2_outline(ExperimentConfig((cohort, t2_cohort), out, SHIPPED_PRESET, workers, scheduler, typer.echo))
+    cohorts = (cohort, t2_cohort)
+    config = ExperimentConfig(cohorts, out, SHIPPED_PRESET, workers, scheduler, typer.echo)
+    run_t2_outline(config, load_weights_by_name(model))
 
 
 @app.command("table-2-3")

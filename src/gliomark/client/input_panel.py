@@ -301,14 +301,13 @@ class InputPanel(QWidget):
         self.patient_label.setText(state.patient_id)
         self.patient_label.setVisible(bool(state.patient_id))
         self.status_label.setText(self._format_status(state))
-        substitutes = state.get_substitutes().items()
-        self.substitute_label.setText(
-            "\n".join(
-                self.tr("{} is missing; {} is used in its place. No marker is predicted.").format(*pair)
-                for pair in substitutes
-            )
-        )
-        self.substitute_label.setVisible(bool(substitutes))
+        lines = [
+            self.tr("{} is missing; {} is used in its place. No marker is predicted.").format(*pair)
+            for pair in state.get_substitutes().items()
+        ]
+        lines += [translate_message(note) for note in state.list_network_notes()]
+        self.substitute_label.setText("\n".join(lines))
+        self.substitute_label.setVisible(bool(lines))
         self.preparation_bar.setVisible(is_opening)
         _show_progress(self.preparation_bar, task)
         self.cancel_preparation_button.setText(self.tr("Cancel"))

@@ -11,6 +11,7 @@ from gliomark.client.errors import ErrorMessage
 from gliomark.messages import restore_messages
 
 Json = Mapping[str, Any]
+SECOND_NETWORK_NOTE = "outline-by-second-network"  # code of the message
 TaskKind = Literal["waiting", "packing", "uploading", "preparing", "predicting"]
 
 
@@ -87,6 +88,11 @@ class ClientState:
     def get_substitutes(self) -> dict[str, str]:
         """Return the substitute used for each missing sequence."""
         return dict(self.study.get("stand_ins", {})) if self.study else {}
+
+    def list_network_notes(self) -> list[str]:
+        """Return the notes on a network that is used because a sequence is missing."""
+        notes = self.study.get("notes", []) if self.study else []
+        return [note for note in notes if getattr(note, "code", "") == SECOND_NETWORK_NOTE]
 
     @property
     def supplied_mask_name(self) -> str:
