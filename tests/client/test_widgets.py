@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from PySide6.QtWidgets import QApplication, QWidget
 
+from gliomark.client.input_panel import InputPanel
+from gliomark.client.state import ClientState, restore_document
 from gliomark.client.widgets import create_column, create_label, create_scroll_area
+from gliomark.messages import collect_message_records, message
 
 
 def test_a_scroll_area_grows_with_its_text(app: QApplication) -> None:
@@ -25,3 +28,27 @@ def test_a_scroll_area_grows_with_its_text(app: QApplication) -> None:
     assert area.height() > before + 100
     assert area.verticalScrollBar().maximum() == 0
     panel.close()
+
+
+def test_the_patient_step_names_the_sequences_of_the_outline(app: QApplication) -> None:
+    notes = [
+        message("outline-by-second-network", missing="FLAIR", used="T1C + T2"),
+        message("mask-files"),
+    ]
+    document = {
+        "state": "ready",
+        "sequences": ["T1C", "T2"],
+        "shape": [2, 240, 240],
+        "notes": [str(note) for note in notes],
+        "messages": collect_message_records(notes),
+    }
+    panel = InputPanel()
+    for study, words in (
+        (document, "FLAIR is missing; the lesion was outlined on T1C + T2"),
+        ({**document, "notes": []}, ""),
+        ({**document, "notes": [], "stand_ins": {"FLAIR": "T2"}}, "T2 is used in its place"),
+    ):
+        panel.render_state(ClientState(study=restore_document(study)))
+        text = panel.substitute_label.text()
+        assert words in text and bool(text) == bool(words) and str(notes[1]) not in text
+        assert panel.substitute_label.isHidden() == (not words)
