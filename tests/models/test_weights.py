@@ -151,7 +151,7 @@ def test_any_single_altered_byte_is_refused(weights_file: Path) -> None:
         get_error_message(weights_file)
 
 
-@pytest.mark.parametrize("field", [f.name for f in fields(ModelCard)])
+@pytest.mark.parametrize("field", sorted({f.name for f in fields(ModelCard)} - {"second_segmentation"}))
 def test_a_card_without_a_field_is_refused(weights_file: Path, field: str) -> None:
     record = asdict(CARD)
     del record[field]
