@@ -6,7 +6,7 @@ own segmentation, fused over the largest lesion slice and its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ def evaluate_on_cohort(
         raise CohortError(
             message("cohort-none-to-evaluate", cohort=cohort.folder.name, count=len(trained_on))
         )
-    definitions = [parse_marker_definition(name) for name in model.classifiers]
+    definitions = {name: parse_marker_definition(card.column) for name, card in model.card.markers.items()}
     rows = []
     for patient in patients:
         notify(patient)
@@ -139,7 +139,7 @@ def describe_cohort_evaluation(evaluation: CohortEvaluation) -> list[str]:
 
 
 def _predict_patient(
-    model: Model, cohort: Cohort, patient: str, definitions: Sequence[MarkerDefinition]
+    model: Model, cohort: Cohort, patient: str, definitions: Mapping[str, MarkerDefinition]
 ) -> dict[str, Any]:
     stack, clinical = cohort.read_stack(patient, model.sequences), cohort.get_clinical(patient)
     mask = model.segment(stack).mask
@@ -155,13 +155,13 @@ def _predict_patient(
         scores = asdict(compute_segmentation_scores(stack.lesion, mask, stack.brain, stack.spacing_mm))
         row["reference_volume_ml"] = float(stack.lesion.sum() * stack.voxel_volume_ml)
         row |= {name: scores[name] for name in LISTED_SCORES}
-    for definition in definitions:
+    for name, definition in definitions.items():
         value = clinical.columns.get(definition.column, "")
-        row[definition.name] = int(float(value) >= definition.threshold) if value else np.nan
-        row[f"{definition.name}_probability"] = np.nan
+        row[name] = int(float(value) >= definition.threshold) if value else np.nan
+        row[f"{name}_probability"] = np.nan
         if mask.any():
-            slices, probabilities, _ = model.classifiers[definition.name].score(stack, mask, clinical)
-            row[f"{definition.name}_probability"] = fuse_probabilities(
+            slices, probabilities, _ = model.classifiers[name].score(stack, mask, clinical)
+            row[f"{name}_probability"] = fuse_probabilities(
                 slices.neighbour_index, slices.area_mm2, list(probabilities), VALIDATED_FUSION_RULE
             )
     return row
