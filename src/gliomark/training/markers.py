@@ -56,6 +56,7 @@ from gliomark.training.processes import (
 )
 from gliomark.training.random_seeds import create_epoch_generator
 from gliomark.training.segmentation import create_trainer, create_training_loader, seed_process
+from gliomark.training.slice_dataset import concatenate_and_release
 from gliomark.training.work_folder import check_work_folder
 
 
@@ -219,8 +220,8 @@ def load_lesion_slice_dataset(
         slice_values.append(torch.full((int(rows.sum()),), float((values or labels)[patient])))
         patient_indices.append(torch.full((int(rows.sum()),), index))
     return LesionSliceDataset(
-        torch.cat(images),
-        torch.cat(lesions),
+        concatenate_and_release(images),
+        concatenate_and_release(lesions),
         torch.cat(slice_labels),
         torch.cat(slice_values),
         torch.cat(patient_indices),

@@ -68,8 +68,27 @@ def load_slice_dataset(
             grades.append(torch.full((len(lesion),), -1 if grade is None else grade))
             patient_indices.append(torch.full((len(lesion),), index))
     return SliceDataset(
-        torch.cat(images), torch.cat(lesions), torch.cat(grades), torch.cat(patient_indices), tuple(patients)
+        concatenate_and_release(images),
+        concatenate_and_release(lesions),
+        torch.cat(grades),
+        torch.cat(patient_indices),
+        tuple(patients),
     )
+
+
+def concatenate_and_release(parts: list[Tensor]) -> Tensor:
+    """Concatenate tensors ``(n, ...)`` of one shape and type, and empty the list.
+
+    Every part is released once it has been copied, so that the memory needed is hardly more than that of the result.
+    """
+    result = torch.empty((sum(map(len, parts)), *parts[0].shape[1:]), dtype=parts[0].dtype)
+    start = 0
+    parts.reverse()
+    while parts:
+        part = parts.pop()
+        result[start : start + len(part)] = part
+        start += len(part)
+    return result
 
 
 def get_high_grade_label(clinical: ClinicalData) -> int | None:
