@@ -209,12 +209,12 @@ def test_the_engine_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {type(one) for one in networks} == {TorchNetwork}
 
 
-@pytest.mark.parametrize("engine, is_said", [("openvino", False), ("openvino-bf16", True)])
-def test_a_result_in_bfloat16_says_so(volume_folder: Path, engine: str, is_said: bool) -> None:
+@pytest.mark.parametrize("engine, is_stated", [("openvino", False), ("openvino-bf16", True)])
+def test_a_result_in_bfloat16_says_so(volume_folder: Path, engine: str, is_stated: bool) -> None:
     try:
         model = build_model(load_weights_by_name("demo"), engine=engine)
     except ConfigurationError as error:
         pytest.skip(str(error))
     prepared = prepare_study(read_study(volume_folder), model)
     prediction = predict_prepared(prepared, ClinicalData(prepared.study.patient_id, 40.0, 1), model)
-    assert any("bfloat16" in warning for warning in prediction.warnings) is is_said
+    assert any("bfloat16" in warning for warning in prediction.warnings) is is_stated

@@ -191,10 +191,7 @@ def generate_phantom_command(
     if form is PhantomFormat.prepared:
         _generate_prepared_cohort(seeds, out, sequences or "T1C,T2", test_patients, lesion_free, processes)
         return
-    if sequences is not None or test_patients is not None:
-        raise ConfigurationError(
-            "--sequences and --test-patients are options of a cohort: add '--as prepared'."
-        )
+    _check_options_of_cohort(sequences, test_patients)
     with ProgressLine() as progress:
         report = write_hospital(
             seeds,
@@ -205,6 +202,13 @@ def generate_phantom_command(
             has_lesion=not lesion_free,
         )
     _print_hospital(report)
+
+
+def _check_options_of_cohort(*options: object) -> None:
+    if any(option is not None for option in options):
+        raise ConfigurationError(
+            "--sequences and --test-patients are options of a cohort: add '--as prepared'."
+        )
 
 
 def _generate_prepared_cohort(

@@ -42,11 +42,9 @@ def evaluate(
     ] = None,
 ) -> None:
     """Evaluate a table of predictions, or a model on a cohort: AUC, operating points, calibration, net benefit."""
-    if model is not None or cohort is not None:
+    if predictions is None or model is not None or cohort is not None:
         _evaluate_model(model, cohort, predictions, out)
         return
-    if predictions is None:
-        raise ConfigurationError(message("evaluate-what"))
     from gliomark.evaluation.evaluate import PredictionColumns, evaluate_predictions, read_predictions
     from gliomark.reporting.evaluation_page import write_evaluation
 

@@ -231,7 +231,7 @@ def render_volumes(
 
 
 def create_straight_affine(settings: PhantomSettings) -> NDArray[np.float64]:
-    """Create the affine of the phantom's grid: parallel to the axes, centred on the head."""
+    """Create the affine ``(4, 4)`` of the phantom's grid: parallel to the axes, centred on the head."""
     row_mm, column_mm = settings.spacing_mm
     steps = np.array([column_mm, row_mm, settings.slice_mm])
     counts = np.array([settings.matrix, settings.matrix, settings.slice_count])
