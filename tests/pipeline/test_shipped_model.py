@@ -69,6 +69,9 @@ def test_the_shipped_weights_are_small() -> None:
 
 def test_the_card_is_complete(card) -> None:
     for field in fields(card):
+        if field.name == "second_segmentation":  # the shipped weights have one segmentation network
+            assert card.second_segmentation is None
+            continue
         assert getattr(card, field.name), f"the card has no {field.name}"
     assert not [text for text in list_texts(card) if text in ("not measured", "not stated")]
     assert card.sequences == ("T1C", "FLAIR")
