@@ -267,7 +267,7 @@ def run_benchmark() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("benchmark", choices=("warm", "cold", "parity"))
     parser.add_argument(
-        "--patient", type=Path, help="folder of a patient to use instead of the synthetic one"
+        "--patient", type=Path, nargs="+", help="folders of patients to use instead of the synthetic one"
     )
     parser.add_argument("--cohort", type=Path, help="folder of patients, for parity")
     parser.add_argument("--patients", type=int, default=20, help="number of patients, for parity")
