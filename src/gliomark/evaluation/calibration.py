@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
-from scipy.special import expit, logit
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
+from gliomark.evaluation.calibrators import compute_log_odds
 from gliomark.evaluation.intervals import UNDEFINED_INTERVAL, Interval, compute_wald_interval
 
-MIN_PROBABILITY = 1e-6  # the logit of 0 and 1 is infinite
 DEFAULT_BIN_COUNT = 10
 
 
@@ -49,7 +49,7 @@ def fit_recalibration(label: ArrayLike, probability: ArrayLike) -> Recalibration
     nan if only one class is present; slope and intercept are nan if the probabilities are all equal or separate the
     classes completely.
     """
-    truth, log_odds = np.asarray(label, int), _compute_log_odds(probability)
+    truth, log_odds = np.asarray(label, int), compute_log_odds(probability)
     positive, negative = log_odds[truth == 1], log_odds[truth == 0]
     if not len(positive) or not len(negative):
         return Recalibration(UNDEFINED_INTERVAL, UNDEFINED_INTERVAL, UNDEFINED_INTERVAL)
@@ -119,12 +119,5 @@ def compute_net_benefit(
     odds = np.asarray(thresholds, float) / (1 - np.asarray(thresholds, float))
     values: NDArray[np.float64] = (is_positive & truth).mean(axis=1) - odds * (is_positive & ~truth).mean(
         axis=1
-    )
-    return values
-
-
-def _compute_log_odds(probability: ArrayLike) -> NDArray[np.float64]:
-    values: NDArray[np.float64] = logit(
-        np.clip(np.asarray(probability, float), MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     )
     return values

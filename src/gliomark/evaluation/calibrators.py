@@ -139,16 +139,20 @@ def correct_prevalence(probability: ArrayLike, from_prevalence: float, to_preval
         if not 0 < share < 1:
             raise ConfigurationError(message("prevalence-range", share=share))
     return np.asarray(
-        expit(
-            _compute_log_odds(np.asarray(probability, float)) + logit(to_prevalence) - logit(from_prevalence)
-        ),
+        expit(compute_log_odds(probability) + logit(to_prevalence) - logit(from_prevalence)),
         float,
     )
 
 
+def compute_log_odds(probability: ArrayLike) -> DoubleArray:
+    """Return the log-odds of probabilities of any shape; those of 0 and 1 are finite."""
+    clipped = np.asarray(probability, float).clip(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+    return np.asarray(logit(clipped), float)
+
+
 def _compute_features(method: CalibrationMethod, score: DoubleArray) -> DoubleArray:
     """Compute the factors of the parameters, and last that of 1, ``(..., k + 1)``."""
-    log_odds, zeros, ones = _compute_log_odds(score), np.zeros_like(score), np.ones_like(score)
+    log_odds, zeros, ones = compute_log_odds(score), np.zeros_like(score), np.ones_like(score)
     clipped = score.clip(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     columns = {
         "shift": (ones, log_odds),
@@ -216,7 +220,3 @@ def _draw_stratified_folds(truth: NDArray[np.int64], rng: np.random.Generator) -
 def _compute_log_losses(truth: ArrayLike, probability: DoubleArray) -> DoubleArray:
     label, score = np.asarray(truth, float), probability.clip(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     return np.asarray(-(label * np.log(score) + (1 - label) * np.log1p(-score)))
-
-
-def _compute_log_odds(score: DoubleArray) -> DoubleArray:
-    return np.asarray(logit(score.clip(MIN_PROBABILITY, 1 - MIN_PROBABILITY)), float)
