@@ -1672,8 +1672,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{name} 改用 PyTorch 运行，速度较慢：转换为 OpenVINO 后其输出相差 {difference:.2g}，超过允许值 {tolerance:.2g}。",
     ),
     "evaluate-what": (
-        "Give a table of predictions, or both --model and --cohort.",
-        "请给出预测表，或同时给出 --model 和 --cohort。",
+        "Give a table of predictions, or both --model and --cohort without options of a table.",
+        "请给出预测表；或同时给出 --model 和 --cohort，且不带预测表的选项。",
     ),
     "cohort-lacks-sequences": (
         "The cohort {cohort} was not prepared for {sequences}, which the model needs: build it with these sequences.",

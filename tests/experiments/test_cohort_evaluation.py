@@ -92,10 +92,20 @@ def test_the_command_writes_tables_and_pages(
 
 
 @pytest.mark.parametrize(
-    "words", [(), ("--model", "demo"), ("--cohort", "c"), ("t.csv", "--model", "demo", "--cohort", "c")]
+    "words",
+    [
+        (),
+        ("--model", "demo"),
+        ("--cohort", "c"),
+        ("--model", "demo", "--cohort", "c", "--against", "t.csv"),
+        ("t.csv", "--model", "demo", "--cohort", "c"),
+    ],
 )
 def test_what_to_evaluate_has_to_be_clear(run_command, tmp_path: Path, words: tuple[str, ...]) -> None:
     outcome = run_command("evaluate", *words, "--out", tmp_path / "out")
     assert outcome.status == 1
-    assert "Give a table of predictions, or both --model and --cohort." in outcome.stderr
+    assert (
+        "Give a table of predictions, or both --model and --cohort without options of a table."
+        in outcome.stderr
+    )
     assert not (tmp_path / "out").exists()

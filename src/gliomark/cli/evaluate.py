@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from gliomark.cli.options import parse_pair
+from gliomark.cli.options import (
+    IdColumnOption,
+    LabelColumnOption,
+    PredictedColumnOption,
+    ProbabilityColumnOption,
+    RowFilterOption,
+    parse_row_filters,
+)
 from gliomark.errors import ConfigurationError
 from gliomark.messages import message
 
@@ -29,27 +36,22 @@ def evaluate(
     against: Annotated[
         Path | None, typer.Option(help="Predictions of another model for the same patients.")
     ] = None,
-    id: Annotated[str, typer.Option(help="Column of the patient id.")] = "id",
-    label: Annotated[str, typer.Option(help="Column of the reference label: 0 or 1, no or yes.")] = "label",
-    probability: Annotated[str, typer.Option(help="Column of the probability.")] = "probability",
+    id: IdColumnOption = "id",
+    label: LabelColumnOption = "label",
+    probability: ProbabilityColumnOption = "probability",
     site: Annotated[str | None, typer.Option(help="Column of the hospital.")] = None,
-    predicted: Annotated[
-        str | None,
-        typer.Option(help="Column of the predicted class, if the probability refers to that class."),
-    ] = None,
-    where: Annotated[
-        list[str] | None, typer.Option(help="COLUMN=VALUE: use only these rows; repeatable.")
-    ] = None,
+    predicted: PredictedColumnOption = None,
+    where: RowFilterOption = None,
 ) -> None:
     """Evaluate a table of predictions, or a model on a cohort: AUC, operating points, calibration, net benefit."""
     if predictions is None or model is not None or cohort is not None:
-        _evaluate_model(model, cohort, predictions, out)
+        _check_no_table(predictions, validation, against, site, predicted, where)
+        _evaluate_model(model, cohort, out)
         return
     from gliomark.evaluation.evaluate import PredictionColumns, evaluate_predictions, read_predictions
     from gliomark.reporting.evaluation_page import write_evaluation
 
-    row_filters = tuple(parse_pair(text, "COLUMN=VALUE, such as task=IDH") for text in where or ())
-    columns = PredictionColumns(id, label, probability, site, predicted, row_filters)
+    columns = PredictionColumns(id, label, probability, site, predicted, parse_row_filters(where))
     validation_predictions = None if validation is None else read_predictions(validation, columns)
     comparison_predictions = None if against is None else read_predictions(against, columns)
     evaluation = evaluate_predictions(
@@ -58,7 +60,12 @@ def evaluate(
     typer.echo(str(write_evaluation(evaluation, out)))
 
 
-def _evaluate_model(model: str | None, cohort: Path | None, predictions: Path | None, out: Path) -> None:
+def _check_no_table(*arguments_of_tables: object) -> None:
+    if any(argument is not None for argument in arguments_of_tables):
+        raise ConfigurationError(message("evaluate-what"))
+
+
+def _evaluate_model(model: str | None, cohort: Path | None, out: Path) -> None:
     """Evaluate a model on a prepared cohort."""
     from gliomark.cohort.store import Cohort
     from gliomark.experiments.cohort_evaluation import (
@@ -68,7 +75,7 @@ def _evaluate_model(model: str | None, cohort: Path | None, predictions: Path | 
     )
     from gliomark.pipeline import load_model
 
-    if model is None or cohort is None or predictions is not None:
+    if model is None or cohort is None:
         raise ConfigurationError(message("evaluate-what"))
     loaded = load_model(model)
     evaluation = evaluate_on_cohort(loaded, Cohort(cohort), lambda patient: typer.echo(patient, err=True))

@@ -12,14 +12,20 @@ import typer
 
 from gliomark.cli.options import (
     CohortOption,
+    IdColumnOption,
+    LabelColumnOption,
     OutputFolderOption,
+    PredictedColumnOption,
     Preset,
     PresetOption,
+    ProbabilityColumnOption,
+    RowFilterOption,
     SchedulerOption,
     SeedsOption,
     TestCohortsOption,
     WorkersOption,
     parse_pair,
+    parse_row_filters,
 )
 
 app = typer.Typer(no_args_is_help=True, help="Reproduce the committed results.")
@@ -299,25 +305,19 @@ def run_site_recalibration_command(
     home: Annotated[Path, typer.Option(help="Predictions for patients of the model's own hospital.")],
     sites: Annotated[Path, typer.Option(help="Predictions for patients of other hospitals.")],
     out: OutputFolderOption,
-    id: Annotated[str, typer.Option(help="Column of the patient id.")] = "id",
-    label: Annotated[str, typer.Option(help="Column of the reference label: 0 or 1, no or yes.")] = "label",
-    probability: Annotated[str, typer.Option(help="Column of the probability.")] = "probability",
+    id: IdColumnOption = "id",
+    label: LabelColumnOption = "label",
+    probability: ProbabilityColumnOption = "probability",
     site: Annotated[str, typer.Option(help="Column of the hospital.")] = "site",
-    predicted: Annotated[
-        str | None,
-        typer.Option(help="Column of the predicted class, if the probability refers to that class."),
-    ] = None,
-    where: Annotated[
-        list[str] | None, typer.Option(help="COLUMN=VALUE: use only these rows; repeatable.")
-    ] = None,
+    predicted: PredictedColumnOption = None,
+    where: RowFilterOption = None,
     repeats: Annotated[int, typer.Option(min=1, help="Random halves of every hospital.")] = 50,
 ) -> None:
     """A model at other hospitals before and after recalibration on half of their patients."""
     from gliomark.evaluation.evaluate import PredictionColumns
     from gliomark.experiments.site_recalibration import run_site_recalibration
 
-    row_filters = tuple(parse_pair(text, "COLUMN=VALUE, such as task=IDH") for text in where or ())
-    columns = PredictionColumns(id, label, probability, site, predicted, row_filters)
+    columns = PredictionColumns(id, label, probability, site, predicted, parse_row_filters(where))
     typer.echo(str(run_site_recalibration(home, sites, columns, repeats, out, typer.echo)))
 
 

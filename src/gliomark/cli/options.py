@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -118,6 +119,22 @@ DatabaseOption = Annotated[
     str, typer.Option("--database", help="Database URL; default: SQLite in the data folder.")
 ]
 
+# columns of a table of predictions
+IdColumnOption = Annotated[str, typer.Option("--id", help="Column of the patient id.")]
+LabelColumnOption = Annotated[
+    str, typer.Option("--label", help="Column of the reference label: 0 or 1, no or yes.")
+]
+ProbabilityColumnOption = Annotated[str, typer.Option("--probability", help="Column of the probability.")]
+PredictedColumnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--predicted", help="Column of the predicted class, if the probability refers to that class."
+    ),
+]
+RowFilterOption = Annotated[
+    list[str] | None, typer.Option("--where", help="COLUMN=VALUE: use only these rows; repeatable.")
+]
+
 ModelArgument = Annotated[str, typer.Argument(help="Name of a shipped model, or a weights file.")]
 
 
@@ -145,6 +162,11 @@ def parse_pair(text: str, expected_form: str) -> tuple[str, str]:
     if not separator or not left or not right:
         raise ConfigurationError(f"'{text}' must be {expected_form}.")
     return left, right
+
+
+def parse_row_filters(texts: Sequence[str] | None) -> tuple[tuple[str, str], ...]:
+    """Parse the values of --where into pairs of column and value. Raises ConfigurationError as ``parse_pair`` does."""
+    return tuple(parse_pair(text, "COLUMN=VALUE, such as task=IDH") for text in texts or ())
 
 
 def parse_sequences(text: str) -> tuple[MRSequence, ...]:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from gliomark.engines import EngineNetwork
 from gliomark.errors import WeightsError
+from gliomark.evaluation.calibrators import compute_log_odds
 from gliomark.messages import message
 from gliomark.models.card import TreeFeatures
 from gliomark.models.lightgbm_trees import LESION_FEATURE_COUNT
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 BATCH_SIZE = 16
 MIN_LESION_AREA_MM2 = 50.0
 ALL_SLICES_LIMIT = 40  # up to this number all slices are used
-MIN_PROBABILITY = 1e-6  # the logit of 0 and 1 is infinite
 UNCALIBRATED = (0.0, 1.0)
 
 
@@ -154,9 +154,7 @@ def apply_calibration(
     intercept, slope = calibration
     if calibration == UNCALIBRATED:
         return probability
-    return np.asarray(
-        expit(intercept + slope * logit(np.clip(probability, MIN_PROBABILITY, 1 - MIN_PROBABILITY)))
-    )
+    return np.asarray(expit(intercept + slope * compute_log_odds(probability)))
 
 
 def select_prediction_slices(stack: SliceStack, mask: NDArray[np.bool_]) -> LesionSlices:
