@@ -62,3 +62,17 @@ def test_a_study_that_is_prepared_again_is_loaded_again(tmp_path: Path, prepared
     before = worker._load_prepared("a")
     worker.store.save_prepared("a", prepared)
     assert worker._load_prepared("a") is not before
+
+
+@pytest.mark.parametrize("change", ["removed", "prepared again"])
+def test_a_study_that_is_gone_is_forgotten_at_the_next_job(
+    tmp_path: Path, prepared: PreparedStudy, change: str
+) -> None:
+    worker = create_worker(tmp_path, prepared, "ab")
+    worker._load_prepared("a")
+    if change == "removed":
+        worker.store.remove_study("a")
+    else:
+        worker.store.save_prepared("a", prepared)
+    worker._load_prepared("b")
+    assert [study_id for study_id, _ in worker._kept_studies] == ["b"]

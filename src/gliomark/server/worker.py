@@ -92,7 +92,9 @@ class Worker:
         self.store, self.model_files, self.trust = StudyStore(data_folder), model_files, trust
         self.device = device
         self.reader_pool = ReaderPool()
-        self._kept_studies: dict[object, Any] = {}  # the one used last at the end
+        self._kept_studies: dict[
+            tuple[str, tuple[int, int]], Any
+        ] = {}  # by id and version; the last used at the end
 
     @cached_property
     def models(self) -> dict[str, Any]:
@@ -186,7 +188,13 @@ class Worker:
         return prediction.to_dict()
 
     def _load_prepared(self, study_id: str) -> Any:
-        """Load a prepared study; the last ones stay in memory, with which the results of the networks are kept."""
+        """Load a prepared study; the last ones stay in memory, with which the results of the networks are kept.
+
+        Studies that were removed or prepared again since are forgotten.
+        """
+        for kept in list(self._kept_studies):
+            if self.store.get_prepared_version(kept[0]) != kept[1]:
+                del self._kept_studies[kept]
         key = (study_id, self.store.get_prepared_version(study_id))
         prepared = self._kept_studies.pop(key, None)
         if prepared is None:
@@ -241,7 +249,7 @@ class Worker:
 
 
 def _count_bytes(prepared: Any) -> int:
-    """Count the bytes of a prepared study's images, with as much again for its mask and its probability."""
+    """Count the bytes of a prepared study: all images, and a mask and a probability of the stack's size."""
     stack = prepared.stack
     originals = sum(series.image.nbytes for series in prepared.study.series.values())
     return int(originals + sum(image.nbytes for image in stack.images.values()) + 5 * stack.brain.size)
