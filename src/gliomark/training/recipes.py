@@ -302,6 +302,7 @@ def create_segmentation_card(
     config: SegmentationTrainingConfig,
 ) -> ModelCard:
     """Create the card of a new segmentation network, without licence or performance; the cohort's owner adds them."""
+    kind = "synthetic patients" if cohort.is_synthetic else "patients"
     return ModelCard(
         name=name,
         sequences=get_cohort_sequences(cohort),
@@ -316,7 +317,7 @@ def create_segmentation_card(
         ),
         segmentation_threshold=0.5,
         smallest_lesion_ml=0.5,
-        training_cohort=f"{cohort.folder.name} ({len(trained_on)} {'synthetic ' * cohort.is_synthetic}patients)",
+        training_cohort=f"{cohort.folder.name} ({len(trained_on)} {kind})",
         training_patients=tuple(trained_on),
         folds_sha256=folds.sha256,
         licence=message("licence-not-stated"),
