@@ -1654,6 +1654,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "engine openvino.",
         "在本机处理器上，{name} 的 bfloat16 输出与单精度相差 {percent:.0f} %：请使用推理引擎 openvino。",
     ),
+    "engine-bfloat16-no-number": (
+        "The outputs of {name} in bfloat16 are not numbers: use the engine openvino.",
+        "{name} 的 bfloat16 输出不是有效数值：请使用推理引擎 openvino。",
+    ),
     "engine-bfloat16": (
         "The networks were computed in bfloat16, with less precision than the published figures.",
         "网络以 bfloat16 计算，精度低于公布指标所用的精度。",
@@ -1685,8 +1689,14 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "队列 {cohort} 中没有可用于评价该模型的患者：{count} 名用于训练，其余缺少模型所需的序列。",
     ),
     "evaluated-patients": (
-        "{count} patients evaluated, {trained_on} left out because the model was trained on them",
-        "已评价 {count} 名患者，另有 {trained_on} 名因曾用于训练而排除",
+        "{count} patients evaluated, {trained_on} left out because the model was trained on them, {without} because they "
+        "lack one of its sequences",
+        "已评价 {count} 名患者；另有 {trained_on} 名因曾用于训练、{without} 名因缺少所需序列而排除",
+    ),
+    "cohort-other-preparation": (
+        "The cohort {cohort} was prepared with other settings than the model's: build it with the model's settings, "
+        "which 'gliomark models show --json' prints.",
+        "队列 {cohort} 的预处理设置与模型不同：请按模型的设置构建（见 'gliomark models show --json'）。",
     ),
     "evaluated-dice": (
         "Dice: mean {mean:.3f}, median {median:.3f}, worst {worst:.3f} of {count} patients",

@@ -78,6 +78,10 @@ def test_a_cohort_that_cannot_be_used_is_refused(model: Model, tiny_cohort: Coho
     other = replace(model, weights=replace(model.weights, card=card))
     with pytest.raises(CohortError, match="was not prepared for T2"):
         evaluate_on_cohort(other, tiny_cohort)
+    card = replace(model.card, preparation=model.card.preparation | {"pixel_mm": 2.0})
+    coarse = replace(model, weights=replace(model.weights, card=card))
+    with pytest.raises(CohortError, match="was prepared with other settings than the model's"):
+        evaluate_on_cohort(coarse, tiny_cohort)
 
 
 def test_the_command_writes_tables_and_pages(

@@ -90,7 +90,9 @@ class OpenVinoNetwork:
             float(np.abs(one - other).max() / np.abs(one).max())
             for one, other in zip(expected, found, strict=True)
         )
-        if not difference <= BFLOAT16_TOLERANCE:  # also if it is not a number
+        if not np.isfinite(difference):
+            raise ConfigurationError(message("engine-bfloat16-no-number", name=source.name))
+        if difference > BFLOAT16_TOLERANCE:
             raise ConfigurationError(
                 message("engine-wrong-bfloat16", name=source.name, percent=100 * difference)
             )

@@ -22,6 +22,7 @@ from gliomark.experiments.result_files import create_run_record, write_result_fi
 from gliomark.inference.fusion import fuse_probabilities
 from gliomark.messages import message
 from gliomark.pipeline import VALIDATED_FUSION_RULE, Model
+from gliomark.preprocessing import PreparationConfig
 from gliomark.reporting.evaluation_page import write_evaluation
 from gliomark.training.recipes import MarkerDefinition, parse_marker_definition
 
@@ -40,13 +41,14 @@ class CohortEvaluation:
         and ``<marker>`` and ``<marker>_probability``, each empty where unknown.
     markers
         Evaluation by marker, of the patients with label and probability; markers without two classes are left out.
-    trained_on
-        Patients of the cohort who were left out because the model was trained on them.
+    trained_on, without_sequences
+        Patients of the cohort who were left out: the model was trained on them, or they lack one of its sequences.
     """
 
     patients: pd.DataFrame
     markers: Mapping[str, Evaluation]
     trained_on: tuple[str, ...]
+    without_sequences: tuple[str, ...]
 
 
 def evaluate_on_cohort(
@@ -66,19 +68,14 @@ def evaluate_on_cohort(
     Raises
     ------
     CohortError
-        If the cohort lacks a sequence of the model, or the model was trained on all its patients.
+        If the cohort was not prepared as the model needs, or the model was trained on all its patients.
     """
-    prepared = set(cohort.metadata["sequences"])
-    if missing := [str(name) for name in model.sequences if name not in prepared]:
-        raise CohortError(
-            message("cohort-lacks-sequences", cohort=cohort.folder.name, sequences=", ".join(missing))
-        )
-    trained_on = tuple(p for p in cohort.patient_ids if p in set(model.card.training_patients))
-    patients = [
-        p
-        for p in cohort.patient_ids
-        if p not in trained_on and set(model.sequences) <= set(cohort.get_sequences(p))
-    ]
+    _check_preparation(model, cohort)
+    seen = {*model.card.training_patients, *_list_second_training_patients(model)}
+    trained_on = tuple(p for p in cohort.patient_ids if p in seen)
+    others = [p for p in cohort.patient_ids if p not in seen]
+    without_sequences = tuple(p for p in others if not set(model.sequences) <= set(cohort.get_sequences(p)))
+    patients = [p for p in others if p not in without_sequences]
     if not patients:
         raise CohortError(
             message("cohort-none-to-evaluate", cohort=cohort.folder.name, count=len(trained_on))
@@ -94,7 +91,7 @@ def evaluate_on_cohort(
         for name in model.classifiers
         if (evaluation := _evaluate_marker(model, name, table, cohort.folder.name)) is not None
     }
-    return CohortEvaluation(table, evaluations, trained_on)
+    return CohortEvaluation(table, evaluations, trained_on, without_sequences)
 
 
 def write_cohort_evaluation(evaluation: CohortEvaluation, model: Model, output_folder: Path) -> Path:
@@ -105,6 +102,7 @@ def write_cohort_evaluation(evaluation: CohortEvaluation, model: Model, output_f
         EXPERIMENT_NAME,
         model={"name": model.card.name, "sha256": model.sha256},
         left_out_as_trained_on=len(evaluation.trained_on),
+        left_out_without_sequences=len(evaluation.without_sequences),
     )
     return write_result_files(output_folder, EXPERIMENT_NAME, {"": evaluation.patients}, record)
 
@@ -113,7 +111,12 @@ def describe_cohort_evaluation(evaluation: CohortEvaluation) -> list[str]:
     """Describe the results in lines for the terminal."""
     table = evaluation.patients
     lines: list[str] = [
-        message("evaluated-patients", count=len(table), trained_on=len(evaluation.trained_on))
+        message(
+            "evaluated-patients",
+            count=len(table),
+            trained_on=len(evaluation.trained_on),
+            without=len(evaluation.without_sequences),
+        )
     ]
     dice = table["dice"].dropna()
     if len(dice):
@@ -136,6 +139,22 @@ def describe_cohort_evaluation(evaluation: CohortEvaluation) -> list[str]:
             )
         )
     return lines
+
+
+def _check_preparation(model: Model, cohort: Cohort) -> None:
+    """Raise CohortError if the cohort lacks a sequence of the model or was prepared with other settings."""
+    prepared = set(cohort.metadata["sequences"])
+    if missing := [str(name) for name in model.sequences if name not in prepared]:
+        raise CohortError(
+            message("cohort-lacks-sequences", cohort=cohort.folder.name, sequences=", ".join(missing))
+        )
+    if PreparationConfig(**cohort.metadata["settings"]) != PreparationConfig(**model.card.preparation):
+        raise CohortError(message("cohort-other-preparation", cohort=cohort.folder.name))
+
+
+def _list_second_training_patients(model: Model) -> tuple[str, ...]:
+    second = model.card.second_segmentation
+    return () if second is None else second.training_patients
 
 
 def _predict_patient(
