@@ -131,13 +131,20 @@ def create_phantom(
         for sequence, image in zip(MRSequence, signal, strict=True)
     }
     masks = create_reader_masks(true_shares, affine, source)
+    return assemble_phantom(person, series, masks, masks["lesion"])
+
+
+def assemble_phantom(
+    person: SyntheticPerson, series: Mapping[MRSequence, Series], masks: Mapping[str, Series], lesion: Series
+) -> Phantom:
+    """Assemble a phantom with aligned images; masks: from ``create_reader_masks``; lesion: the reader's mask."""
     study = Study(
         patient_id=person.clinical.patient_id,
         series=series,
-        source=source,
+        source=Path(person.clinical.patient_id),
         kind="volumes",
         aligned=True,
-        lesion=masks["lesion"],
+        lesion=lesion,
         notes=(SYNTHETIC_NOTE,),
     )
     return Phantom(study, person.clinical, person.appearance, masks["core"], masks["brain"])

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from gliomark.phantom.anatomy import HEAD_CENTRE_LPS, HeadAnatomy, locate_points
 from gliomark.phantom.patient import (
-    SYNTHETIC_NOTE,
     Phantom,
     PhantomSettings,
     as_series,
+    assemble_phantom,
     create_patient_id,
     create_reader_masks,
     create_straight_affine,
@@ -25,7 +25,7 @@ from gliomark.phantom.patient import (
     sample_person,
 )
 from gliomark.phantom.rendering import simulate_scan
-from gliomark.study import MRSequence, Study
+from gliomark.study import MRSequence
 
 # half the size of the box around the centre of the head that contains every brain, and the spacing of the points at
 # which it is searched for the brain; LPS mm
@@ -69,16 +69,7 @@ def create_planned_phantom(
     for sequence, image in zip(sequences, signal, strict=True):
         stored = simulate_scan(image, affine, settings.noise_sigma, create_scanner_rng(seed, sequence))
         series[sequence] = as_series(stored * masks["brain"].image, affine, source / sequence.value)
-    study = Study(
-        patient_id=person.clinical.patient_id,
-        series=series,
-        source=source,
-        kind="volumes",
-        aligned=True,
-        lesion=masks["core"],
-        notes=(SYNTHETIC_NOTE,),
-    )
-    return Phantom(study, person.clinical, person.appearance, masks["core"], masks["brain"])
+    return assemble_phantom(person, series, masks, masks["core"])
 
 
 def create_scanner_rng(seed: int, sequence: MRSequence) -> np.random.Generator:
