@@ -1658,6 +1658,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "The outputs of {name} in bfloat16 are not numbers: use the engine openvino.",
         "{name} 的 bfloat16 输出不是有效数值：请使用推理引擎 openvino。",
     ),
+    "model-synthetic": (
+        "This model was trained on drawn heads and tumours. Its result is a demonstration and not valid for any person.",
+        "该模型仅用程序绘制的头部和肿瘤训练，其结果只作演示，对任何真实患者均无效。",
+    ),
     "engine-bfloat16": (
         "The networks were computed in bfloat16, with less precision than the published figures.",
         "网络以 bfloat16 计算，精度低于公布指标所用的精度。",
@@ -1692,6 +1696,19 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{count} patients evaluated, {trained_on} left out because the model was trained on them, {without} because they "
         "lack one of its sequences",
         "已评价 {count} 名患者；另有 {trained_on} 名因曾用于训练、{without} 名因缺少所需序列而排除",
+    ),
+    "cohort-not-synthetic": (
+        "{cohort} is not a synthetic cohort: write one with 'gliomark cohort phantom --as prepared'.",
+        "{cohort} 不是合成队列：请用 'gliomark cohort phantom --as prepared' 生成。",
+    ),
+    "cohort-too-small": (
+        "{cohort} has {patients} patients outside the test set, but {wanted} are to be trained on: write more patients "
+        "or give smaller numbers.",
+        "{cohort} 除测试集外只有 {patients} 名患者，而要求用 {wanted} 名训练：请生成更多患者或减少数量。",
+    ),
+    "patient-counts-not-increasing": (
+        "The numbers of patients {counts} must increase, each once, such as 200,500,1000.",
+        "患者数 {counts} 必须递增且不重复，例如 200,500,1000。",
     ),
     "cohort-other-preparation": (
         "The cohort {cohort} was prepared with other settings than the model's: build it with the model's settings, "
@@ -1835,6 +1852,15 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "CC BY-NC-SA 4.0 (non-commercial, share-alike), inherited from the training masks; images TCIA TCGA-LGG, CC BY "
         "3.0",
         "CC BY-NC-SA 4.0（非商业、相同方式共享），承自训练掩膜；影像来自 TCIA TCGA-LGG，CC BY 3.0",
+    ),
+    "intended-use-synthetic": (
+        "demonstration of the whole method only; trained on drawn heads and tumours, whose markers follow an invented "
+        "rule; not valid for any person",
+        "仅用于演示完整流程；训练数据为程序绘制的头部与肿瘤，其标志物按人为设定的规则生成；对任何真实患者均无效",
+    ),
+    "licence-synthetic": (
+        "Apache-2.0; trained on synthetic images drawn by gliomark",
+        "Apache-2.0；训练数据为 gliomark 绘制的合成影像",
     ),
     "licence-not-stated": ("not stated", "未注明"),
     "intended-use-research": ("research use only, not a medical device", "仅供科研使用，不是医疗器械"),

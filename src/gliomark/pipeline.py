@@ -554,6 +554,8 @@ def predict_prepared(
     segmentation = results.segmentation
     areas = segmentation.mask.sum(axis=(1, 2)) * stack.pixel_area_mm2
     warnings, marker_predictions = list(prepared.warnings), []
+    if model.card.is_synthetic:
+        warnings.insert(0, message("model-synthetic"))
     if model.engine == BFLOAT16_ENGINE and model.device == "cpu":
         warnings.append(message("engine-bfloat16"))
     if not areas.any():

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -74,6 +74,31 @@ def run_t2_outline_command(
     cohorts = (cohort, t2_cohort)
     config = ExperimentConfig(cohorts, out, SHIPPED_PRESET, workers, scheduler, typer.echo)
     run_t2_outline(config, load_weights_by_name(model))
+
+
+@app.command("synthetic-model")
+def run_synthetic_model_command(
+    cohort: Annotated[Path, typer.Option(help="A cohort from 'cohort phantom --as prepared'.")],
+    out: Annotated[Path, typer.Option(help="Folder for weights, tables and run record.")],
+    patients: Annotated[
+        list[int], typer.Option(min=10, help="Training patients of a model; repeatable, increasing.")
+    ],
+    segmentation_epochs: Annotated[
+        int, typer.Option(min=1, help="Epochs of MIG-Net with most patients; as many steps with fewer.")
+    ] = 4,
+    marker_epochs: Annotated[
+        int, typer.Option(min=1, help="Epochs of every marker network with most patients.")
+    ] = 5,
+    marker_recipe: Annotated[
+        Literal["small", "pretrained"],
+        typer.Option(help="Recipe of the marker networks; small: KiNet; pretrained: lesion-pooled features."),
+    ] = "small",
+) -> None:
+    """Train the synthetic model and measure its learning curve against the best achievable AUC."""
+    from gliomark.experiments.synthetic_model import SyntheticModelConfig, run_synthetic_model
+
+    config = SyntheticModelConfig(tuple(patients), segmentation_epochs, marker_epochs, marker_recipe)
+    typer.echo(str(run_synthetic_model(cohort, config, out, typer.echo)))
 
 
 @app.command("table-2-3")

@@ -6,7 +6,7 @@ own segmentation, fused over the largest lesion slice and its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,10 @@ class CohortEvaluation:
 
 
 def evaluate_on_cohort(
-    model: Model, cohort: Cohort, notify: Callable[[str], None] = lambda _: None
+    model: Model,
+    cohort: Cohort,
+    notify: Callable[[str], None] = lambda _: None,
+    patients: Collection[str] | None = None,
 ) -> CohortEvaluation:
     """Evaluate a model on the patients of a cohort on whom it was not trained.
 
@@ -64,6 +67,8 @@ def evaluate_on_cohort(
         A cohort prepared for at least the model's sequences.
     notify
         Called with a patient's id before it is predicted.
+    patients
+        Only these patients; None: all.
 
     Raises
     ------
@@ -73,16 +78,16 @@ def evaluate_on_cohort(
     _check_preparation(model, cohort)
     seen = {*model.card.training_patients, *_list_second_training_patients(model)}
     trained_on = tuple(p for p in cohort.patient_ids if p in seen)
-    others = [p for p in cohort.patient_ids if p not in seen]
+    others = [p for p in cohort.patient_ids if p not in seen and (patients is None or p in patients)]
     without_sequences = tuple(p for p in others if not set(model.sequences) <= set(cohort.get_sequences(p)))
-    patients = [p for p in others if p not in without_sequences]
-    if not patients:
+    complete = [p for p in others if p not in without_sequences]
+    if not complete:
         raise CohortError(
             message("cohort-none-to-evaluate", cohort=cohort.folder.name, count=len(trained_on))
         )
     definitions = {name: parse_marker_definition(card.column) for name, card in model.card.markers.items()}
     rows = []
-    for patient in patients:
+    for patient in complete:
         notify(patient)
         rows.append(_predict_patient(model, cohort, patient, definitions))
     table = pd.DataFrame(rows)

@@ -19,6 +19,7 @@ from gliomark.study import MRSequence
 # prefixes of the tensors of the segmentation networks
 SEGMENTATION_PART, SECOND_SEGMENTATION_PART = "segmentation", "second_segmentation"
 MAX_VALUE_LENGTH = 80
+OPTIONAL_FIELDS = ("second_segmentation", "is_synthetic")  # of the model card
 TreeFeatures = Literal["vector", "log-odds", "lesion"]
 ViewSize = Annotated[int, Field(ge=16, le=240)]
 
@@ -233,7 +234,7 @@ class ModelCard:
     network and its inference settings; segmentation_threshold: probability, 0 to 1; stand_ins: substitutes for a
     missing sequence, used with a warning and without predicting markers; second_segmentation: a network for another
     pair of sequences, used instead, without predicting markers; training_patients and folds_sha256 identify the
-    training data.
+    training data; is_synthetic: whether the training images were drawn, which every prediction states.
     """
 
     name: NonEmptyText
@@ -253,6 +254,7 @@ class ModelCard:
     stand_ins: Mapping[SequenceName, SequenceName] = field(default_factory=dict)
     preparation: PreparationRecord = field(default_factory=PreparationRecord)
     second_segmentation: SecondSegmentationCard | None = None
+    is_synthetic: bool = False
 
     @property
     def input_channels(self) -> int:
@@ -273,10 +275,11 @@ def count_input_channels(sequences: Sequence[str], rule: str, segmentation: Segm
 
 
 def to_card_record(card: ModelCard) -> dict[str, Any]:
-    """Convert a card to the record that a weights file holds; without a second network as in older files."""
+    """Convert a card to the record that a weights file holds; optional fields are left out as in older files."""
     record = asdict(card)
-    if card.second_segmentation is None:
-        del record["second_segmentation"]
+    for name in OPTIONAL_FIELDS:
+        if not record[name]:
+            del record[name]
     return record
 
 
@@ -345,8 +348,8 @@ def _get_marker_records(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _find_missing_fields(record: dict[str, Any]) -> set[str]:
-    """Return the missing fields; a marker's validation and a second network, which older files lack, may be absent."""
-    missing = {f.name for f in fields(ModelCard)} - {"second_segmentation"} - set(record)
+    """Return the missing fields; the optional fields and a marker's validation, which older files lack, are not."""
+    missing = {f.name for f in fields(ModelCard)} - set(OPTIONAL_FIELDS) - set(record)
     required = {f.name for f in fields(MarkerCard)} - {"validation"}
     for name, marker in _get_marker_records(record).items():
         missing |= {f"{name} {field}" for field in required - set(marker)}

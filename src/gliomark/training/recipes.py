@@ -325,6 +325,7 @@ def create_segmentation_card(
         segmentation_performance="not measured",
         versions={package: version(package) for package in RECORDED_PACKAGES},
         preparation=cohort.metadata["settings"],
+        is_synthetic=cohort.is_synthetic,
     )
 
 
