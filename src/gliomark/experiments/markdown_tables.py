@@ -11,6 +11,7 @@ from gliomark.cohort.folds import FOLD_COUNT
 from gliomark.errors import ConfigurationError
 from gliomark.experiments.markers.cascade import CASCADE_STAGE
 from gliomark.experiments.markers.markdown_tables import MARKER_TITLES, format_marker_results
+from gliomark.experiments.speed_tables import format_speed_results
 from gliomark.files import atomic_write
 
 RESULTS_BEGIN, RESULTS_END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -306,4 +307,5 @@ DOCUMENT_FORMATTERS = {
     "docs/explanation/markers.md": format_marker_results,
     "docs/how-to/server.md": format_server_results,
     "docs/how-to/client.md": format_client_results,
+    "docs/reference/speed.md": format_speed_results,
 }
