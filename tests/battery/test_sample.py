@@ -39,6 +39,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     return found
 
 
+@pytest.mark.slow
 def test_cases_of_the_sample_end_as_expected(rows) -> None:
     assert len(rows) >= 40
     assert len({row["door"] for row in rows.values()}) >= 8
