@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sysconfig
 from contextlib import suppress
 from pathlib import Path
 
@@ -55,6 +57,12 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared patients at {folder}")
     return folder
+
+
+def find_program(name: str, installation: str) -> str:
+    """Find a program on the path or beside the interpreter; the test is skipped if it is not installed."""
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
+    return shutil.which(name, path=path) or pytest.skip(f"{name} is not installed: {installation}")
 
 
 def compute_lesion_corner(number: int) -> tuple[int, int]:

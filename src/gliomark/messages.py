@@ -371,6 +371,31 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} contains images only in several derivatives folders ({names}): specify one of these folders.",
         "{folder} 本身没有影像，只在多个 derivatives 文件夹中有影像（{names}）：请指定其中一个文件夹。",
     ),
+    "bids-no-description": (
+        "{folder} is not a BIDS data set, because it has no dataset_description.json: specify the root folder of one.",
+        "{folder} 不是 BIDS 数据集（没有 dataset_description.json）：请指定数据集的根文件夹。",
+    ),
+    "bids-no-subjects": (
+        "{folder} has no participant (folder sub-*) with images named as T1w, T2w or FLAIR: check the names of its files.",
+        "{folder} 中没有任何受试者（sub-* 文件夹）含有以 T1w、T2w 或 FLAIR 命名的影像：请检查文件名。",
+    ),
+    "bids-no-participant": (
+        "{folder} has no {names} with images; its participants are {known}: correct --participant-label.",
+        "{folder} 中没有含影像的 {names}；已有的受试者为 {known}：请更正 --participant-label。",
+    ),
+    "bids-no-participants-table": (
+        "{folder} has no participants.tsv with age and sex: add one, or add --allow-missing-clinical.",
+        "{folder} 中没有包含年龄和性别的 participants.tsv：请添加该文件，或加 --allow-missing-clinical。",
+    ),
+    "bids-no-results": (
+        "{folder} has no predictions of these participants: run the level 'participant' first.",
+        "{folder} 中没有这些受试者的预测结果：请先运行 participant 级别。",
+    ),
+    "bids-out-foreign": (
+        "{folder} is a data set that gliomark did not write, or the input itself: choose another output folder, such as "
+        "{input}/derivatives/gliomark.",
+        "{folder} 是其他程序的数据集或输入数据集本身：请另选输出文件夹，例如 {input}/derivatives/gliomark。",
+    ),
     "dataset-unreadable": (
         "{file} is not a readable description of a data set: copy it again.",
         "{file} 不是可读取的数据集说明文件：请重新复制。",
@@ -834,9 +859,28 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "分割 {file} 不存在：请检查路径。",
     ),
     "mask-kind": (
-        "{file} is not a segmentation: provide a volume (NIfTI, NRRD or MHA), a DICOM SEG, an RTSTRUCT, or the folder "
-        "with the mask pictures of a patient in pictures.",
-        "{file} 不是分割文件：请提供容积文件（NIfTI、NRRD 或 MHA）、DICOM SEG、RTSTRUCT，或图片格式患者的掩膜图片文件夹。",
+        "{file} is not a segmentation: provide a volume (NIfTI, NRRD or MHA), a DICOM SEG, an RTSTRUCT, or, for a "
+        "patient in pictures, a folder of mask pictures named after the slices.",
+        "{file} 不是分割文件：请提供容积文件（NIfTI、NRRD 或 MHA）、DICOM SEG、RTSTRUCT；图片格式的患者也可提供以层面命名的"
+        "掩膜图片文件夹。",
+    ),
+    "mask-picture-name": (
+        "{file} is not named after a slice of the patient ({first} to {last}): give it the name of the slice on which it "
+        "was drawn.",
+        "{file} 未以患者的层面名（{first} 至 {last}）命名：请改为勾画时所用层面的名称。",
+    ),
+    "mask-picture-grey": (
+        "{path} shows grey values as an image does, not a lesion on black: provide pictures with two values.",
+        "{path} 含有普通图像的灰度，并非黑底上的病灶：请提供只有两种取值的图片。",
+    ),
+    "mask-pictures-fewer": (
+        "{count} slices have no mask picture; they are taken as free of lesion.",
+        "{count} 个层面没有掩膜图片，按无病灶处理。",
+    ),
+    "mask-pictures-of-volumes": (
+        "{path} has mask pictures, which state no position, but the patient's images are volumes: provide a NIfTI volume, "
+        "a DICOM SEG or an RTSTRUCT.",
+        "{path} 为不含位置信息的掩膜图片，而患者影像为容积数据：请提供 NIfTI 容积、DICOM SEG 或 RTSTRUCT。",
     ),
     "mask-from-file": (
         "The lesion is the segmentation given in {file}, not that of the network.",

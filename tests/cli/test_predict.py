@@ -327,7 +327,7 @@ def test_a_volume_as_segmentation_of_pictures_is_refused(predict, picture_folder
 
 
 def test_masks_of_a_patient_in_pictures(predict, drawn_images, working_folder) -> None:
-    """The pictures' own mask folder is placed on them; another folder is refused."""
+    """The pictures' own mask folder is placed on them; a folder of images is refused."""
     picture_folder = write_pictures(working_folder / "all" / PATIENT, drawn_images)
     shown = predict(picture_folder, "--allow-missing-clinical", "--mask", picture_folder / "mask")
     assert (shown.status, shown.stderr) == (0, "")
@@ -337,7 +337,21 @@ def test_masks_of_a_patient_in_pictures(predict, drawn_images, working_folder) -
     )
     assert document["lesion"]["volume_ml"] == pytest.approx(drawn_images["mask"].sum() * 0.0375, rel=0.05)
     other = predict(picture_folder, "--allow-missing-clinical", "--mask", picture_folder / "T1C")
-    assert other.status == 1 and "is not a segmentation" in other.stderr and other.stderr.count("\n") == 1
+    assert other.status == 1 and "shows grey values" in other.stderr and other.stderr.count("\n") == 1
+
+
+def test_what_a_prediction_of_pictures_writes_is_accepted_as_its_mask(
+    predict, picture_folder, working_folder
+) -> None:
+    """PNG and NIfTI of the results give the same mask again, Dice 1.0, also copied to another folder."""
+    assert predict(picture_folder, "--allow-missing-clinical").status == 0
+    results = Path(shutil.copytree(working_folder / "out" / PATIENT, working_folder / "first"))
+    for given in (results / "masks", results / "segmentation.nii.gz"):
+        ended = predict(picture_folder, "--allow-missing-clinical", "--mask", given)
+        assert (ended.status, ended.stderr) == (0, "")
+        again = nib.load(working_folder / "out" / PATIENT / "segmentation.nii.gz")
+        assert np.array_equal(again.dataobj, nib.load(results / "segmentation.nii.gz").dataobj)
+        assert any(given.name in note for note in read_document(working_folder)["notes"])
 
 
 def test_a_dicom_segmentation_of_the_patient_is_accepted(

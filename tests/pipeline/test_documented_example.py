@@ -20,4 +20,4 @@ def test_the_example_of_the_readme_runs(picture_folder, working_folder, tiny_wei
     monkeypatch.setitem(pipeline.SHIPPED_MODELS, "demo", str(tiny_weights))
     exec(compile(example, str(README), "exec"), {})
     written = {path.name for path in (working_folder / "out" / "patient folder").iterdir()}
-    assert written == {"prediction.json", "report.html", "masks"}
+    assert written == {"prediction.json", "report.html", "masks", "segmentation.nii.gz", "statistics.json"}

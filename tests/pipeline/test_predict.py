@@ -89,7 +89,13 @@ def read_table(out: Path) -> list[dict[str, str]]:
 
 def test_pictures_are_predicted(predict_patient, picture_folder, drawn_images) -> None:
     result = predict_patient(picture_folder)
-    assert list_names(result) == {"prediction.json", "report.html", "masks"}
+    assert list_names(result) == {
+        "prediction.json",
+        "report.html",
+        "masks",
+        "segmentation.nii.gz",
+        "statistics.json",
+    }
     assert {path.name for path in result.parent.iterdir()} == {PATIENT, "predictions.csv"}
 
     document = read_document(result)
@@ -118,7 +124,7 @@ def test_pictures_are_predicted(predict_patient, picture_folder, drawn_images) -
 
 def test_volumes_are_predicted(predict_patient, volume_folder, drawn_images) -> None:
     result = predict_patient(volume_folder)
-    assert list_names(result) == {"prediction.json", "report.html", "segmentation.nii.gz"}
+    assert list_names(result) == {"prediction.json", "report.html", "segmentation.nii.gz", "statistics.json"}
     assert read_document(result)["input"] == {
         "kind": "volumes",
         "spacing_assumed": False,

@@ -190,6 +190,8 @@ def test_a_real_patient_is_predicted(run_command, tmp_path, shared) -> None:
         "prediction.json",
         "report.html",
         "masks",
+        "segmentation.nii.gz",
+        "statistics.json",
     }
     assert (out / "predictions.csv").is_file()
     document = json.loads((result / "prediction.json").read_text("utf-8"))

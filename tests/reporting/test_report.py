@@ -240,6 +240,7 @@ def test_a_second_run_replaces_the_first(make_prediction: Make, tmp_path: Path) 
         "prediction.json",
         "report.html",
         "segmentation.nii.gz",
+        "statistics.json",
     ]
     assert [entry.name for entry in tmp_path.iterdir()] == ["P1"]
 

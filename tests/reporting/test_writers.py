@@ -60,9 +60,9 @@ def test_a_made_up_output_is_written_and_replaced(
 def test_default_outputs_are_those_of_the_images(make_prediction: Make, tmp_path: Path) -> None:
     assert list_default_formats() == ("json", "html", "png", "nifti")
     folder = write_prediction(make_prediction("pictures"), tmp_path)
-    assert sorted(entry.name for entry in folder.iterdir()) == ["masks", "prediction.json", "report.html"]
+    names = ["prediction.json", "report.html", "segmentation.nii.gz", "statistics.json"]
+    assert sorted(entry.name for entry in folder.iterdir()) == ["masks", *names]
     folder = write_prediction(make_prediction("volumes"), tmp_path)
-    names = ["prediction.json", "report.html", "segmentation.nii.gz"]
     assert sorted(entry.name for entry in folder.iterdir()) == names
 
 
@@ -72,7 +72,7 @@ def test_every_output_is_declared(make_prediction: Make, tmp_path: Path) -> None
             continue  # test_dicom
         kind = "pictures" if name == "png" else "volumes"
         folder = write_prediction(make_prediction(kind), tmp_path / name, formats=[name])
-        assert [entry.name for entry in folder.iterdir()] == list(writer.outputs)
+        assert sorted(entry.name for entry in folder.iterdir()) == sorted(writer.outputs)
 
 
 def test_other_files_are_never_replaced(make_prediction: Make, tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ class BatchResults:
         What is the same for all patients.
     notify
         Called with the path of each new report.
+    writes_table
+        Whether the table is written.
 
     Attributes
     ----------
@@ -49,9 +51,13 @@ class BatchResults:
     """
 
     def __init__(
-        self, folders: Sequence[Path], settings: BatchSettings, notify: Callable[[str], None]
+        self,
+        folders: Sequence[Path],
+        settings: BatchSettings,
+        notify: Callable[[str], None],
+        writes_table: bool = True,
     ) -> None:
-        self.folders, self.settings, self.notify = folders, settings, notify
+        self.folders, self.settings, self.notify, self.writes_table = folders, settings, notify, writes_table
         self.by_number: dict[int, PatientResult] = {}
         self.pending = deque(range(len(folders)))
         self._number_by_id: dict[str, int] = {}
@@ -169,7 +175,7 @@ class BatchResults:
         self.write_table()
 
     def write_table(self) -> None:
-        """Write the table in the order of the folders, if at least one patient was predicted.
+        """Write the table in the order of the folders, if one is wanted and at least one patient was predicted.
 
         Raises
         ------
@@ -178,7 +184,7 @@ class BatchResults:
         """
         started_at = time.monotonic()
         results = [self.by_number[number] for number in sorted(self.by_number)]
-        if not any(one.row for one in results):
+        if not (self.writes_table and any(one.row for one in results)):
             return
         rows = [one.table_row for one in results]
         # a patient who failed is listed by the folder's name; the id in the images may be another one

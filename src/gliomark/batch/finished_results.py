@@ -12,6 +12,7 @@ from typing import Any
 import cattrs
 
 from gliomark.batch.options import PredictionOptions
+from gliomark.files import iterate_files
 from gliomark.io import list_patient_files
 from gliomark.reporting import encode_folder_name
 from gliomark.study import ClinicalData
@@ -62,11 +63,15 @@ def compute_request_key(
         "formats": options.formats,
         "mask": None
         if options.mask_file is None
-        else _describe_file(options.mask_file, options.mask_file.parent),
+        else [_describe_file(file, options.mask_file.parent) for file in _list_mask_files(options.mask_file)],
         "patient": folder.name,
         "files": [_describe_file(file, folder) for file in list_patient_files(folder)],
     }
     return hashlib.sha256(json.dumps(request).encode()).hexdigest()
+
+
+def _list_mask_files(path: Path) -> list[Path]:
+    return sorted(iterate_files(path)) if path.is_dir() else [path]
 
 
 def _describe_file(file: Path, folder: Path) -> tuple[str, int, int]:

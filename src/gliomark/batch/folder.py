@@ -94,12 +94,12 @@ def predict_folder(
         input_folder, output_folder = input_folder.absolute(), output_folder.absolute()
         options = _make_paths_absolute(options)
     report_step(BatchStep(message("step-read"), 0, 0))
-    folders = _find_folders(input_folder, options, reader_pool)
+    folders = _find_folders(input_folder, options, run_options, reader_pool)
     report_step(BatchStep(message("step-model"), 0, 0))
     model, settings = _prepare_settings(output_folder, table, options, run_options)
     check_writable(output_folder)
     remove_leftovers(output_folder)
-    results = BatchResults(folders, settings, notify)
+    results = BatchResults(folders, settings, notify, run_options.writes_table)
     results.check_table()  # before hours of work
     with results.keep_table():
         if run_options.resumes:
@@ -119,12 +119,14 @@ def _make_paths_absolute(options: PredictionOptions) -> PredictionOptions:
 
 
 def _find_folders(
-    input_folder: Path, options: PredictionOptions, reader_pool: ReadExecutor
+    input_folder: Path, options: PredictionOptions, run_options: RunOptions, reader_pool: ReadExecutor
 ) -> Sequence[Path]:
-    """Find the patients, and check that a segmentation is given for one of them at most."""
+    """Find the patients to predict, and check that a segmentation is given for one of them at most."""
     if options.mask_file is not None and not options.mask_file.exists():
         raise InputError(message("mask-absent", file=options.mask_file))
-    folders = reader_pool(input_folder, find_patients, input_folder)
+    folders: Sequence[Path] = reader_pool(input_folder, find_patients, input_folder)
+    if run_options.folder_names is not None:
+        folders = [folder for folder in folders if folder.name in run_options.folder_names]
     if options.mask_file is not None and len(folders) > 1:
         raise InputError(message("mask-many-patients", folder=input_folder, count=len(folders)))
     return folders

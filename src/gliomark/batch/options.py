@@ -36,6 +36,8 @@ class PredictionOptions:
         Where the networks compute, see ``Model.to_device``.
     mask_file
         Segmentation to use in place of the network's; only for one patient.
+    usual_formats
+        The outputs that are written in any case.
     """
 
     model: str = "demo"
@@ -48,12 +50,13 @@ class PredictionOptions:
     trust: TrustPolicy = TrustPolicy()
     device: str = "cpu"
     mask_file: Path | None = None
+    usual_formats: tuple[str, ...] = list_default_formats()
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """The outputs to write: the default ones, and PDF and DICOM on request."""
+        """The outputs to write: the usual ones, and PDF and DICOM on request."""
         extra = (("pdf", self.writes_pdf), ("dicom", self.writes_dicom))
-        return (*list_default_formats(), *(name for name, is_wanted in extra if is_wanted))
+        return (*self.usual_formats, *(name for name, is_wanted in extra if is_wanted))
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,11 @@ class RunOptions:
         Address of a dask scheduler, used instead of own processes.
     resumes
         Whether patients are skipped whose results are complete and up to date.
+    folder_names
+        Names of the patients' folders to predict; None predicts all.
+    writes_table
+        Whether ``predictions.csv`` is written; not by processes that share an output folder, because each would remove
+        what another one has added.
 
     Raises
     ------
@@ -78,6 +86,8 @@ class RunOptions:
     workers: int | None = None
     scheduler: str | None = None
     resumes: bool = False
+    folder_names: tuple[str, ...] | None = None
+    writes_table: bool = True
 
     def __post_init__(self) -> None:
         """Check the combination."""

@@ -1,5 +1,5 @@
 """The command line; packages are imported only when their command runs."""
 
-from gliomark.cli.main import app, run
+from gliomark.cli.main import app, run, run_bids
 
-__all__ = ["app", "run"]
+__all__ = ["app", "run", "run_bids"]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from gliomark.cli import audit, cohort, experiment, models, token, train
+from gliomark.cli import audit, bids_app, cohort, experiment, models, token, train
 from gliomark.cli.client import client
 from gliomark.cli.evaluate import evaluate
+from gliomark.cli.options import VersionOption
 from gliomark.cli.predict import explain, predict
 from gliomark.cli.server import serve
 from gliomark.errors import GliomarkError
@@ -28,15 +30,6 @@ EXTRA_BY_MODULE = {
 }
 
 
-def show_version(is_requested: bool) -> None:
-    """Print the version and exit."""
-    if is_requested:
-        from importlib.metadata import version
-
-        typer.echo(f"gliomark {version('gliomark')}")
-        raise typer.Exit
-
-
 def log_to_stderr(is_requested: bool) -> None:
     """Log the steps of the program on standard error."""
     if is_requested:
@@ -51,9 +44,7 @@ def log_to_stderr(is_requested: bool) -> None:
 
 @app.callback()
 def main(
-    version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
-    ] = False,
+    version: VersionOption = False,
     verbose: Annotated[
         bool,
         typer.Option("--verbose", "-v", callback=log_to_stderr, help="Log the steps on standard error."),
@@ -77,11 +68,20 @@ for _group, _name in (
 
 def run() -> None:
     """Run the command line; errors that a user can resolve are one sentence on standard error, with exit status 1."""
+    _run_app(app)
+
+
+def run_bids() -> None:
+    """Run ``gliomark-bids``, the command line of a BIDS App; errors end it as in ``run``."""
+    _run_app(bids_app.app, bids_app.expand_labels(sys.argv[1:]))
+
+
+def _run_app(app: typer.Typer, arguments: Sequence[str] | None = None) -> None:
     if not sys.warnoptions:
         # warnings of imaging libraries about unusual headers would hide the message
         warnings.simplefilter("ignore")
     try:
-        app()
+        app(arguments)
     except (GliomarkError, OSError, ModuleNotFoundError) as error:
         typer.echo(f"gliomark: {describe_error(error)}", err=True)
         sys.exit(1)

@@ -71,6 +71,18 @@ class Preset(StrEnum):
     quick = "quick"
 
 
+def show_version(is_requested: bool) -> None:
+    """Print the version and exit."""
+    if is_requested:
+        from importlib.metadata import version
+
+        typer.echo(f"gliomark {version('gliomark')}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
+]
 CohortOption = Annotated[Path, typer.Option("--cohort", help="A prepared cohort.")]
 OutputFolderOption = Annotated[Path, typer.Option("--out", help="Folder for tables, plots and run records.")]
 PresetOption = Annotated[

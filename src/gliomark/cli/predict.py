@@ -38,7 +38,7 @@ def predict(
         Path | None,
         typer.Option(
             help="Segmentation of the lesion to use instead of the network's: "
-            "NIfTI, NRRD, MHA, DICOM SEG, RTSTRUCT, or the mask folder of a patient in pictures."
+            "NIfTI, NRRD, MHA, DICOM SEG, RTSTRUCT; for a patient in pictures also a folder of mask pictures."
         ),
     ] = None,
     model: Annotated[str, typer.Option(help="Name of a shipped model, or a weights file.")] = "demo",

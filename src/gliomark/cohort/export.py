@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -29,11 +28,11 @@ from gliomark.errors import CohortError, ConfigurationError
 from gliomark.files import atomic_folder, encode_png, remove_leftovers
 from gliomark.geometry import LPS_TO_RAS
 from gliomark.io.pictures import sort_slice_names
+from gliomark.reporting.bids_mask import create_derivative_description
 from gliomark.study import ClinicalData, MRSequence, SliceStack
 from gliomark.tables import format_csv
 
 ExportLayout = Literal["bids", "nnunet", "structured-pictures"]
-BIDS_VERSION = "1.10.0"
 MAX_EXPORTED_AGE = 89  # years; BIDS recommends to cap ages at 89
 NNUNET_DATASET_ID = 501  # 1 to 10 are used by the Medical Segmentation Decathlon
 _BIDS_SUFFIXES = {
@@ -130,15 +129,8 @@ def _write_bids(cohort: Cohort, out: Path, report_progress: ProgressCallback) ->
     labels = _create_bids_labels(cohort.patient_ids)
     for patient in iterate_with_progress(cohort.patient_ids, report_progress):
         _write_bids_patient(cohort.read_stack(patient), labels[patient], out)
-    write_json(
-        out / "dataset_description.json",
-        {
-            "Name": f"Prepared glioma MRI: {cohort.folder.resolve().name}",
-            "BIDSVersion": BIDS_VERSION,
-            "DatasetType": "derivative",
-            "GeneratedBy": [{"Name": "gliomark", "Version": version("gliomark")}],
-        },
-    )
+    name = f"Prepared glioma MRI: {cohort.folder.resolve().name}"
+    write_json(out / "dataset_description.json", create_derivative_description(name))
     _write_participants(cohort, labels, out)
     (out / "README").write_text(_BIDS_README, "utf-8")
     return out

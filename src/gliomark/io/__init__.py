@@ -3,7 +3,7 @@
 ``readers`` lists the formats, one module each; ``study_reader`` chooses among them for a patient's folder.
 """
 
-from gliomark.io.bids import derive_patient_id
+from gliomark.io.bids import derive_patient_id, list_bids_subjects
 from gliomark.io.study_reader import find_non_dicom_patients, find_patients, list_patient_files, read_study
 from gliomark.tables import ClinicalTable, read_clinical_table
 
@@ -12,6 +12,7 @@ __all__ = [
     "derive_patient_id",
     "find_non_dicom_patients",
     "find_patients",
+    "list_bids_subjects",
     "list_patient_files",
     "read_clinical_table",
     "read_study",

@@ -46,6 +46,8 @@ MAX_ASSUMED_SLICE_SPACING_MM = 6.0
 ASSUMED_BRAIN_HEIGHT_MM = 150.0
 # JPEG decoding rounds each channel separately, by one or two grey levels; coloured marks differ by far more.
 GREY_TOLERANCE = 3
+# Share of pixels of middle brightness: of a mask, those at the edges that JPEG blurs; of an image, most of the brain.
+MAX_MASK_MIDTONE_SHARE = 0.05
 _EXIF_ORIENTATION = 0x0112
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 258, 262, 339
 # What Pillow raises for damaged files, collected by truncating and altering files of every format.
@@ -131,6 +133,46 @@ def read_pictures(patient_folder: Path, options: ReadOptions) -> Study:
         lesion=lesion,
         notes=notes,
     )
+
+
+def read_mask_pictures(path: Path, series: Series) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+    """Read a lesion mask from pictures that are named after the slices on which they were drawn.
+
+    Parameters
+    ----------
+    path
+        A folder of pictures, or one picture. Slices without a picture have no lesion.
+    series
+        A sequence of the same patient, read from pictures.
+
+    Returns
+    -------
+    tuple[NDArray[np.bool_], tuple[str, ...]]
+        The mask ``(slice, row, column)`` on the grid of the series, and notes for the user.
+
+    Raises
+    ------
+    InputError
+        If a picture has not the name of a slice or another size, is damaged or inverted, or shows grey values as an
+        image does.
+    """
+    files = {path.stem: path} if path.is_file() else _list_files_by_slice(path)
+    if unknown := sort_slice_names(files.keys() - set(series.slice_names)):
+        first, last = series.slice_names[0], series.slice_names[-1]
+        raise InputError(message("mask-picture-name", file=files[unknown[0]], first=first, last=last))
+    names = [name for name in series.slice_names if name in files]
+    stack = np.nan_to_num(_read_stack([files[name] for name in names]), nan=0.0)
+    _check_same_size(path, stack, series.source, series.image)
+    midtones = np.abs(stack / max(float(stack.max()), 1.0) - 0.5) < 0.25
+    if midtones.mean() > MAX_MASK_MIDTONE_SHARE:
+        raise InputError(message("mask-picture-grey", path=path))
+    mask = np.zeros(series.image.shape, dtype=bool)
+    mask[[series.slice_names.index(name) for name in names]] = (
+        _convert_to_mask(stack, [files[name] for name in names]) > 0
+    )
+    blank_count = len(series.slice_names) - len(names)
+    notes = (message("mask-pictures-fewer", count=blank_count),) if blank_count else ()
+    return mask, notes
 
 
 # ---- order of slices --------------------------------------------------------------------------------
@@ -285,7 +327,7 @@ def _check_same_names(folder_a: Path, names_a: set[str], folder_b: Path, names_b
 
 
 def _check_same_size(folder_a: Path, a: NDArray[np.float32], folder_b: Path, b: NDArray[np.float32]) -> None:
-    if a.shape != b.shape:
+    if a.shape[1:] != b.shape[1:]:
         raise InputError(
             message(
                 "picture-sizes-differ",

@@ -1,5 +1,6 @@
 """Results for the clinician: prediction.json, HTML and PDF report, lesion masks, DICOM objects."""
 
+from gliomark.reporting.bids_mask import create_derivative_description
 from gliomark.reporting.dicom import check_dicom_source, create_dicom_results, write_dicom_results
 from gliomark.reporting.mask_resampling import resample_mask_to_series
 from gliomark.reporting.pdf_writer import render_pdf
@@ -28,6 +29,7 @@ __all__ = [
     "TableRow",
     "create_failure_row",
     "create_table_row",
+    "create_derivative_description",
     "create_dicom_results",
     "encode_folder_name",
     "list_default_formats",

@@ -71,10 +71,15 @@ def align_probability_with_mask(segmentation: Segmentation) -> NDArray[np.float3
     return aligned
 
 
+def list_used_sequences(prediction: Prediction) -> list[MRSequence]:
+    """List the sequences that the model used and that were read."""
+    return [name for name in prediction.stack.images if name in prediction.study.series]
+
+
 def select_reference_sequence(prediction: Prediction) -> MRSequence:
     """Return the sequence whose grid the masks are written on: T1C if the model used it, else the first one used."""
-    shown_sequences = [name for name in prediction.stack.images if name in prediction.study.series]
-    return MRSequence.T1C if MRSequence.T1C in shown_sequences else shown_sequences[0]
+    used_sequences = list_used_sequences(prediction)
+    return MRSequence.T1C if MRSequence.T1C in used_sequences else used_sequences[0]
 
 
 def resample_mask_to_reference(prediction: Prediction) -> NDArray[np.uint8]:

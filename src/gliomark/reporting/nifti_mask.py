@@ -1,7 +1,8 @@
-"""The lesion mask on the grid of a source series, unless the images were pictures: ``segmentation.nii.gz``."""
+"""The lesion mask on the grid of a source series, ``segmentation.nii.gz``, and its numbers, ``statistics.json``."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomark.geometry import set_nifti_space
-from gliomark.prediction import Prediction
+from gliomark.reporting.lesion_statistics import compute_lesion_statistics
 from gliomark.reporting.mask_resampling import resample_mask_to_reference, select_reference_sequence
 from gliomark.reporting.result_writer import Writer
 from gliomark.reporting.segmentation_images import create_nifti_image
@@ -35,17 +36,13 @@ def create_nifti_mask(mask: NDArray[np.uint8], series: Series) -> nib.Nifti1Imag
 
 
 def write_nifti_mask(report_input: ReportInput, folder: Path) -> None:
-    """Write ``segmentation.nii.gz``."""
+    """Write ``segmentation.nii.gz`` and ``statistics.json``."""
     prediction = report_input.prediction
     series = prediction.study.series[select_reference_sequence(prediction)]
     mask = resample_mask_to_reference(prediction)
     nib.save(create_nifti_mask(mask, series), folder / "segmentation.nii.gz")
+    statistics = compute_lesion_statistics(prediction).to_dict()
+    (folder / "statistics.json").write_text(json.dumps(statistics, indent=2) + "\n", "utf-8")
 
 
-def _is_from_volumes(prediction: Prediction) -> bool:
-    return prediction.study.kind != "pictures"
-
-
-WRITER = Writer(
-    "nifti", ("segmentation.nii.gz",), write_nifti_mask, is_default=True, applies_to=_is_from_volumes
-)
+WRITER = Writer("nifti", ("segmentation.nii.gz", "statistics.json"), write_nifti_mask, is_default=True)

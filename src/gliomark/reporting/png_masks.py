@@ -30,4 +30,6 @@ def _is_from_pictures(prediction: Prediction) -> bool:
     return prediction.study.kind == "pictures"
 
 
-WRITER = Writer("png", ("masks",), write_png_masks, is_default=True, applies_to=_is_from_pictures)
+WRITER = Writer(
+    "png", ("masks", "masks/*.png"), write_png_masks, is_default=True, applies_to=_is_from_pictures
+)

@@ -29,7 +29,7 @@ class Writer:
     name
         By which ``write_prediction`` selects it.
     outputs
-        The files and folders that it may write, as paths below the patient's folder.
+        The files and folders that it may write, as paths below the patient's folder; ``*`` stands for any text.
     write
         Writes them into the given folder, which is empty but for the outputs of other writers.
     is_default

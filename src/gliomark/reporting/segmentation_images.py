@@ -11,7 +11,11 @@ from gliomark.errors import InputError
 from gliomark.geometry import LPS_TO_RAS, to_simpleitk_image
 from gliomark.messages import message
 from gliomark.prediction import Prediction
-from gliomark.reporting.mask_resampling import resample_mask_to_series, select_reference_sequence
+from gliomark.reporting.mask_resampling import (
+    list_used_sequences,
+    resample_mask_to_series,
+    select_reference_sequence,
+)
 from gliomark.study import MRSequence
 
 
@@ -33,7 +37,7 @@ def _select_sequence(prediction: Prediction, sequence: MRSequence | str | None) 
     """Return the sequence, or the reference if it is None; raise InputError if the model did not use it."""
     if sequence is None:
         return select_reference_sequence(prediction)
-    used = [name for name in prediction.stack.images if name in prediction.study.series]
+    used = list_used_sequences(prediction)
     if sequence not in used:
         raise InputError(message("sequence-not-used", sequence=str(sequence), used=", ".join(used)))
     return MRSequence(sequence)

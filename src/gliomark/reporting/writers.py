@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from gliomark.errors import ConfigurationError, InputError
-from gliomark.files import atomic_folder, convert_write_errors
+from gliomark.files import atomic_folder, convert_write_errors, iterate_files
 from gliomark.isolation import ReadExecutor, run_in_this_process
 from gliomark.messages import message
 from gliomark.prediction import Prediction
-from gliomark.reporting import html_report, nifti_mask, pdf_writer, png_masks, prediction_json
+from gliomark.reporting import bids_mask, html_report, nifti_mask, pdf_writer, png_masks, prediction_json
 from gliomark.reporting.dicom import results as dicom_results
 from gliomark.reporting.report_input import ReportInput
 from gliomark.reporting.report_texts import Language
@@ -24,6 +25,7 @@ WRITERS: Mapping[str, Writer] = {
         html_report.WRITER,
         png_masks.WRITER,
         nifti_mask.WRITER,
+        bids_mask.WRITER,
         pdf_writer.WRITER,
         dicom_results.WRITER,
     )
@@ -52,8 +54,8 @@ def write_prediction(
     folder
         Output folder; the patient's folder is created in it and replaces an earlier result.
     formats
-        Names of the ``WRITERS`` to use: "json", "html", "png", "nifti", "pdf", "dicom". None:
-        ``list_default_formats()``, which are all but the last two.
+        Names of the ``WRITERS`` to use: "json", "html", "png", "nifti", "bids", "pdf", "dicom". None:
+        ``list_default_formats()``, which are the first four.
     language
         Language of the reports: "en" or "zh".
     reader_pool
@@ -150,11 +152,9 @@ def _check_target_is_result(target: Path) -> None:
     """Check that the folder to be replaced contains an earlier result only, not the patient's images."""
     if not target.exists():
         return
-    entries = [*target.glob("*"), *target.glob("dicom/*")] if target.is_dir() else [target]
-    outputs = {output for writer in WRITERS.values() for output in writer.outputs}
-    visible_entries = sorted(entry for entry in entries if not entry.name.startswith("."))
-    foreign_entries = [
-        entry for entry in visible_entries if entry.relative_to(target).as_posix() not in outputs
-    ]
-    if foreign_entries:
-        raise InputError(message("not-a-result", folder=str(target), file=foreign_entries[0].name))
+    entries = {*target.glob("*"), *iterate_files(target)} if target.is_dir() else {target}
+    outputs = [output for writer in WRITERS.values() for output in writer.outputs]
+    for entry in sorted(entry for entry in entries if not entry.name.startswith(".")):
+        name = entry.relative_to(target).as_posix()
+        if not any(fnmatchcase(name, output) for output in outputs):
+            raise InputError(message("not-a-result", folder=str(target), file=entry.name))

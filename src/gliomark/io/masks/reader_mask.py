@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from gliomark.io.masks import LesionMask, SeriesGrid, read_masks, unite_masks
 from gliomark.io.masks.dicom_segmentations import READ_ERRORS, read_dicom_mask_kind
 from gliomark.io.masks.volume_masks import read_lesion_mask
 from gliomark.io.naming import find_sequence_in_name
+from gliomark.io.pictures import PICTURE_SUFFIXES, list_picture_files, read_mask_pictures
 from gliomark.io.readers import is_volume_file
 from gliomark.messages import message
 from gliomark.study import MRSequence, Series
@@ -49,7 +50,8 @@ def read_reader_mask(
     Parameters
     ----------
     file
-        NIfTI, NRRD or MHA volume, DICOM SEG or RTSTRUCT.
+        NIfTI, NRRD or MHA volume, DICOM SEG or RTSTRUCT; for a patient in pictures also a folder of mask pictures that
+        are named after the slices, or one of them.
     grids
         Geometry of the patient's series.
     grid
@@ -67,12 +69,14 @@ def read_reader_mask(
     InputError
         If the file is no segmentation or damaged, or belongs to another patient or other images.
     """
-    if not file.is_file():
-        raise InputError(message("mask-kind" if file.exists() else "mask-absent", file=file))
+    if not file.exists():
+        raise InputError(message("mask-absent", file=file))
     series = {name: one.blank_series for name, one in grids.items()}
-    if is_volume_file(file):
-        masks: tuple[LesionMask, ...] = (_read_volume(file, series),)
-    elif is_dicom_file(file) and read_dicom_mask_kind(file):
+    if _has_mask_pictures(file):
+        masks: tuple[LesionMask, ...] = (_read_pictures(file, series),)
+    elif file.is_file() and is_volume_file(file):
+        masks = (_read_volume(file, series),)
+    elif file.is_file() and is_dicom_file(file) and read_dicom_mask_kind(file):
         _check_patient(file, series, grid.source)
         masks = read_masks(None, series, files=[file])
     else:
@@ -80,6 +84,20 @@ def read_reader_mask(
     united = unite_masks(masks, grid.blank_series, transform_by_sequence).image > 0
     notes = [message("mask-from-file", file=file.name), *(note for mask in masks for note in mask.notes)]
     return ReaderMask(united, tuple(dict.fromkeys(notes)))
+
+
+def _has_mask_pictures(path: Path) -> bool:
+    return path.suffix.lower() in PICTURE_SUFFIXES if path.is_file() else bool(list_picture_files(path))
+
+
+def _read_pictures(path: Path, series: Mapping[MRSequence, Series]) -> LesionMask:
+    """Read mask pictures on the grid that the sequences of a patient in pictures share."""
+    sequence, drawn_on = next(iter(series.items()))
+    if not (drawn_on.source.is_dir() and list_picture_files(drawn_on.source)):
+        raise InputError(message("mask-pictures-of-volumes", path=path))
+    mask, notes = read_mask_pictures(path, drawn_on)
+    image = mask.astype(np.float32)
+    return LesionMask(replace(drawn_on, image=image, source=path), "", path, "", notes, sequence)
 
 
 def _read_volume(file: Path, series: Mapping[MRSequence, Series]) -> LesionMask:
