@@ -1986,6 +1986,19 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "variance ({names}); retrain the model.",
         "{path}：权重文件中有网络无法使用的数值，例如无穷大、非数值或负方差（{names}）；请重新训练模型。",
     ),
+    "export-differs": (
+        "The exported network '{name}' gives other results than the weights file (by up to {difference:.2g}); nothing was "
+        "written. Try another format, or another version of PyTorch.",
+        "导出的网络“{name}”与权重文件的结果不一致（最大相差 {difference:.2g}），未写出任何文件。请改用其他格式或其他版本的 PyTorch。",
+    ),
+    "export-needs-onnx": (
+        "The export to ONNX needs the package onnx; type: pip install onnx",
+        "导出为 ONNX 需要 onnx 软件包；请运行：pip install onnx",
+    ),
+    "export-not-empty": (
+        "{folder} is not empty: specify a new folder for the exported model.",
+        "{folder} 不是空文件夹：请为导出的模型指定新文件夹。",
+    ),
     "weights-network": (
         "{path}: the part '{part}' of the weights file describes a network that cannot be built or run ({reason}); "
         "download it again, or retrain the model.",

@@ -23,7 +23,7 @@ COMMANDS = {
     "kill-recovery server-invalid-uploads server-idle-connections client-response-time tables",
     "token": "add list revoke",
     "audit": "verify head show",
-    "models": "list networks show keygen sign verify",
+    "models": "list networks show export keygen sign verify",
 }
 HEAVY_MODULES = ("torch", "numpy", "monai", "SimpleITK", "pydicom", "rich.progress", "sqlalchemy", "PySide6")
 

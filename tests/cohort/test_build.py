@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from gliomark.cohort.build import BuildReport, BuildSettings, CohortSources, build_cohort
+from gliomark.cohort.export import export_cohort
+from gliomark.cohort.folds import load_cohort_folds
 from gliomark.cohort.labels import LabelSettings
 from gliomark.cohort.store import Cohort
 from gliomark.errors import GliomarkError
@@ -229,6 +231,26 @@ def test_a_rejected_patient_is_left_out_and_the_split_of_the_others_is_unchanged
     assert rejected_id not in cohort.patient_ids and rejected_id in cohort.prepared_ids
     after = load_cohort_folds(cohort)
     assert after.train == before.train[1:] and after.test == before.test
+
+
+def test_an_nnunet_data_set_becomes_the_cohort_from_which_it_was_exported(
+    built: Path, tmp_path: Path
+) -> None:
+    """Ids, lesions (Dice 1.0), test set and folds return."""
+    cohort = Cohort(built)
+    raw = export_cohort(cohort, "nnunet", tmp_path / "raw")
+    sources = CohortSources(raw, built / "MetaMS.csv")
+    report = build_cohort(sources, tmp_path / "again", replace(SETTINGS, keep_ids=True), workers=0)
+    assert not report.left_out and report.cohort.patient_ids == cohort.patient_ids
+    assert "The folds are those of splits_final.json." in report.notes
+    for patient in cohort.patient_ids:
+        before, after = cohort.read_stack(patient), report.cohort.read_stack(patient)
+        assert np.array_equal(before.reader_mask, after.reader_mask), patient
+        np.testing.assert_allclose(before.affine, after.affine, atol=1e-3)
+        one, other = cohort.get_clinical(patient), report.cohort.get_clinical(patient)
+        assert (one.age, one.sex) == (other.age, other.sex)
+    before, after = load_cohort_folds(cohort), load_cohort_folds(report.cohort)
+    assert (after.test, after.development_folds) == (before.test, before.development_folds)
 
 
 def test_a_missing_scheduler_gives_one_sentence(source: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import h5py
@@ -13,12 +14,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from PIL import Image
-from tests.conftest import update_slice_hashes
+from tests.conftest import find_program, update_slice_hashes
 
 from gliomark.cohort.export import export_cohort
 from gliomark.cohort.store import Cohort
 from gliomark.errors import GliomarkError
-from gliomark.io import find_patients, read_clinical_table, read_study
+from gliomark.io import find_patients, read_clinical_table, read_splits, read_study
 from gliomark.study import MRSequence
 
 
@@ -57,6 +58,13 @@ def test_bids_names_every_image_and_mask(bids: Path) -> None:
     assert not list((bids / "sub-G0003").rglob("*gadolinium*"))
     description = read_json(bids / "dataset_description.json")
     assert (description["DatasetType"], description["BIDSVersion"]) == ("derivative", "1.10.0")
+
+
+def test_the_validator_of_bids_finds_no_error(bids: Path) -> None:
+    validator = find_program("bids-validator-deno", "pip install bids-validator-deno")
+    ended = subprocess.run([validator, "--format", "json", bids], capture_output=True, text=True, timeout=300)
+    issues = json.loads(ended.stdout)["issues"]["issues"]
+    assert ended.returncode == 0 and not [one for one in issues if one["severity"] == "error"], issues
 
 
 def test_bids_metadata_record_the_processing_and_refer_to_an_existing_file(bids: Path) -> None:
@@ -128,6 +136,35 @@ def test_nnunet_folds_equal_those_of_the_cohort(nnunet: Path) -> None:
     assert [split["val"] for split in splits] == [["G0001"], ["G0002"], [], ["G0004"], []]
     for split in splits:
         assert sorted(split["train"] + split["val"]) == ["G0001", "G0002", "G0004"]
+
+
+def test_nnunet_accepts_the_data_set(nnunet: Path) -> None:
+    try:
+        from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
+    except ImportError:
+        pytest.skip("nnunetv2 is not installed: pip install nnunetv2")
+    verify_dataset_integrity(str(nnunet), num_processes=1)
+
+
+def test_nnunet_cases_are_read_back_with_the_same_id_and_mask(nnunet: Path, cohort: Cohort) -> None:
+    cases = [case for part in ("imagesTr", "imagesTs") for case in find_patients(nnunet / part)]
+    assert sorted(case.name for case in cases) == ["G0001", "G0002", "G0004", "G0005", "G0006"]
+    for case in cases:
+        study = read_study(case)
+        assert study.patient_id == case.name and study.lesion is not None
+        assert np.array_equal(study.lesion.image > 0, cohort.read_stack(case.name).lesion)
+
+
+def test_the_split_of_an_nnunet_data_set_is_read(nnunet: Path, tmp_path: Path) -> None:
+    splits = read_splits(nnunet)
+    assert splits is not None and sorted(splits.test_cases) == ["G0005", "G0006"]
+    assert splits.validation_parts == (("G0001",), ("G0002",), (), ("G0004",), ())
+    assert read_splits(nnunet / "imagesTr") is None and read_splits(tmp_path) is None
+    shutil.copytree(nnunet, tmp_path / "damaged")
+    for text in ("{", '{"val": 3}', '[{"train": []}]'):
+        (tmp_path / "damaged" / "splits_final.json").write_text(text)
+        with pytest.raises(GliomarkError, match=r"splits_final\.json is not a readable description"):
+            read_splits(tmp_path / "damaged")
 
 
 def test_nnunet_images_are_zero_outside_the_brain_only(nnunet: Path, cohort: Cohort) -> None:

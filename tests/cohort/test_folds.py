@@ -9,8 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from gliomark.cohort.folds import CohortFolds, check_disjoint, create_folds, load_or_create_folds
-from gliomark.errors import GliomarkError
+from gliomark.cohort.folds import (
+    CohortFolds,
+    check_disjoint,
+    create_folds,
+    create_folds_of_parts,
+    load_or_create_folds,
+)
+from gliomark.errors import CohortError, GliomarkError
 
 STRATA = {f"P{i:03d}": "1" if i % 4 == 0 else "0" for i in range(100)}
 
@@ -175,3 +181,32 @@ def test_check_disjoint() -> None:
     check_disjoint({"a": ["1", "2"], "b": ["3"], "c": []})
     with pytest.raises(GliomarkError, match="Patient 2 is in both 'a' and 'c'"):
         check_disjoint({"a": ["1", "2"], "b": ["3"], "c": ["2"]})
+
+
+@pytest.mark.parametrize("test_patients", [(), ("K", "L")])
+def test_folds_of_another_tool_stay_together(test_patients: tuple[str, ...]) -> None:
+    parts = [("B", "A"), ("C", "D"), ("E", "F"), ("G", "H"), ("I", "J")]
+    folds = create_folds_of_parts(parts, test_patients)
+    sorted_parts = (("A", "B"), ("C", "D"), ("E", "F"), ("G", "H"), ("I", "J"))
+    if test_patients:
+        assert folds.development_folds == sorted_parts and folds.test == ("K", "L")
+        assert folds.folds == (*sorted_parts[:3], ("G", "H", "I", "J"), ("K", "L"))
+        assert folds.validation == ("I", "J")
+    else:
+        assert folds.folds == sorted_parts and folds.test == ("I", "J")
+        assert folds.development_folds == sorted_parts[:4] and folds.validation == ("G", "H")
+
+
+@pytest.mark.parametrize(
+    ("parts", "test_patients", "expected"),
+    [
+        ([("A",)] * 4, (), "Patient A is in both"),
+        ([("A",), ("B",)], (), "has 2 folds; 5 are required"),
+        ([("A",), ("B",), ("C",), ("D",), ("E",)], ("A",), "Patient A is in both"),
+    ],
+)
+def test_unusable_folds_of_another_tool_are_refused(
+    parts: list[tuple[str, ...]], test_patients: tuple[str, ...], expected: str
+) -> None:
+    with pytest.raises(CohortError, match=expected):
+        create_folds_of_parts(parts, test_patients)

@@ -87,7 +87,7 @@ def write_nifti(folder: Path, study: Study) -> Path:
 
 
 def write_contours(folder: Path, study: Study, is_keyhole: bool) -> Path:
-    """Contours around the pixels of the mask; the hole is a contour of its own, or joined to the outer one by a slit."""
+    """Contours around the pixels of the mask; the hole is one of its own, or joined to the outer one by a slit."""
     affine = study.series[MRSequence.T1C].affine
     outer = np.array([(24.5, 7.5), (39.5, 7.5), (39.5, 21.5), (24.5, 21.5)])
     hole = np.array([(29.5, 11.5), (29.5, 15.5), (33.5, 15.5), (33.5, 11.5)])

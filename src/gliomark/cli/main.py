@@ -25,7 +25,9 @@ EXTRA_BY_MODULE = {
     "dask": "cohort",
     "distributed": "cohort",
     "fastapi": "server",
+    "monai": "explain",
     "sqlalchemy": "server",
+    "torch": "explain",
     "uvicorn": "server",
 }
 

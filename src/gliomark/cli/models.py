@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from gliomark.cli.options import ModelArgument, TrustedKeyOption, ask_password
+from gliomark.cli.options import ModelArgument, ModelExportFormat, TrustedKeyOption, ask_password
 
-app = typer.Typer(no_args_is_help=True, help="Show, sign and verify weights files.")
+app = typer.Typer(no_args_is_help=True, help="Show, export, sign and verify weights files.")
 
 
 @app.command("list")
@@ -45,6 +45,22 @@ def show_model_command(
     weights = load_weights_by_name(model, read_trust_policy(trusted_key or ()))
     build_model(weights)
     typer.echo(describe_as_json(weights) if json else describe_as_text(weights))
+
+
+@app.command("export")
+def export_model_command(
+    model: ModelArgument,
+    out: Annotated[Path, typer.Argument(help="New folder to create.")],
+    to: Annotated[ModelExportFormat, typer.Option(help="Format of another program.")],
+    trusted_key: TrustedKeyOption = None,
+) -> None:
+    """Export the networks of a weights file: TorchScript, ONNX, or the segmentation as a MONAI bundle."""
+    from gliomark.model_export import export_model
+    from gliomark.models.signatures import read_trust_policy
+    from gliomark.pipeline import load_weights_by_name
+
+    weights = load_weights_by_name(model, read_trust_policy(trusted_key or ()))
+    typer.echo(str(export_model(weights, out, to.value)))
 
 
 @app.command("keygen")

@@ -64,6 +64,14 @@ class ExportFormat(StrEnum):
     structured_pictures = "structured-pictures"
 
 
+class ModelExportFormat(StrEnum):
+    """Formats of an exported model."""
+
+    monai_bundle = "monai-bundle"
+    onnx = "onnx"
+    torchscript = "torchscript"
+
+
 class Preset(StrEnum):
     """Values of --preset."""
 

@@ -19,7 +19,13 @@ import SimpleITK as sitk
 from distributed import Client
 
 from gliomark.cluster import create_dask_client, get_reader_pool, run_on_cluster
-from gliomark.cohort.folds import MIN_COHORT_SIZE, has_outdated_folds, load_cohort_folds
+from gliomark.cohort.folds import (
+    MIN_COHORT_SIZE,
+    create_folds_of_parts,
+    has_outdated_folds,
+    load_cohort_folds,
+    write_folds,
+)
 from gliomark.cohort.labels import LabelSettings, LabelTable, compute_age, read_labels, write_clinical_table
 from gliomark.cohort.private_files import (
     assign_new_ids,
@@ -42,7 +48,14 @@ from gliomark.cohort.store import (
 )
 from gliomark.errors import DATA_ERRORS, CohortError, ConfigurationError, GliomarkError
 from gliomark.files import FileWriteError, check_writable, is_disk_full_error, remove_leftovers
-from gliomark.io import derive_patient_id, find_non_dicom_patients, list_patient_files, read_study
+from gliomark.io import (
+    DatasetSplits,
+    derive_patient_id,
+    find_non_dicom_patients,
+    list_patient_files,
+    read_splits,
+    read_study,
+)
 from gliomark.io.dicom import DicomSeries, read_series
 from gliomark.io.masks import SeriesGrid, compute_rater_agreement, read_masks_on_grids, unite_masks
 from gliomark.preprocessing import PreparationConfig, prepare
@@ -167,7 +180,7 @@ def build_cohort(
         If no patient was found or could be prepared.
     """
     _check_paths(sources, out, settings)
-    labels = read_labels(sources.labels_path, settings.labels)
+    labels, splits = read_labels(sources.labels_path, settings.labels), read_splits(sources.root)
     private_folder = create_private_folder(out)
     for folder in (out, private_folder):
         remove_leftovers(folder, recursive=True)
@@ -189,7 +202,8 @@ def build_cohort(
     }
     rows = [{"original_id": name, "reason": reason} for name, reason in sorted(left_out.items())]
     write_private_csv(private_folder / "left_out.csv", ["original_id", "reason"], rows)
-    notes = _write_cohort_files(out, private_folder, labels, settings, left_out)
+    _write_cohort_files(out, private_folder, labels, settings, left_out)
+    notes = _update_folds(Cohort(out), private_folder, splits)
     fresh = sum(outcome.is_newly_prepared for outcome in outcomes.values())
     kept = sum(not outcome.is_newly_prepared and not outcome.left_out_reason for outcome in outcomes.values())
     return BuildReport(
@@ -470,8 +484,8 @@ def _add_masks(
 
 def _write_cohort_files(
     out: Path, private_folder: Path, labels: LabelTable, settings: BuildSettings, left_out: Mapping[str, str]
-) -> list[str]:
-    """Write table, hashes and folds of all prepared patients, also of earlier builds; return notes for the user."""
+) -> None:
+    """Write table and hashes of all prepared patients, also of earlier builds."""
     rows, hashes = {}, {}
     for patient, original in sorted(read_original_ids(private_folder).items()):
         if original in left_out or _explain_missing_row(labels, original):
@@ -495,7 +509,34 @@ def _write_cohort_files(
         "software": collect_software_versions(),
     }
     write_json(out / "cohort.json", metadata)
-    return update_folds(Cohort(out))
+
+
+def _update_folds(cohort: Cohort, private_folder: Path, splits: DatasetSplits | None) -> list[str]:
+    """Create the folds, those of the source data set if it defines any; return notes for the user."""
+    if splits is None:
+        return update_folds(cohort)
+    original_ids = read_original_ids(private_folder)
+    new_ids = {original_ids[patient]: patient for patient in cohort.prepared_ids}
+
+    def find_patients_of(cases: Sequence[str]) -> list[str]:
+        spellings = (name for case in cases for name in list_id_spellings(case))
+        return [new_ids[name] for name in spellings if name in new_ids]
+
+    test_patients = find_patients_of(splits.test_cases)
+    parts = [find_patients_of(part) for part in splits.validation_parts]
+    notes = []
+    if parts:
+        try:
+            folds = create_folds_of_parts(parts, test_patients)
+            if {*folds.development, *folds.test} == set(cohort.prepared_ids):
+                write_folds(cohort.folder / "folds.json", folds)
+                return ["The folds are those of splits_final.json."]
+            notes.append(
+                "The folds of splits_final.json were not used: patients of the cohort are in none of them."
+            )
+        except CohortError as error:
+            notes.append(f"The folds of splits_final.json were not used. {error}")
+    return [*notes, *update_folds(cohort, test_patients or None)]
 
 
 def update_folds(cohort: Cohort, test_patients: Collection[str] | None = None) -> list[str]:

@@ -212,6 +212,47 @@ def create_folds(
     )
 
 
+def create_folds_of_parts(parts: Sequence[Sequence[str]], test_patients: Collection[str]) -> CohortFolds:
+    """Create the split and folds that another tool has defined.
+
+    Parameters
+    ----------
+    parts
+        The validation patients of its five folds.
+    test_patients
+        Its test set. If there is none, the last part is the test set, and the five parts are the folds of all
+        patients; otherwise these are the first three, the last two together, and the test set.
+
+    Raises
+    ------
+    CohortError
+        If there are not five parts, or a patient is in two of them.
+    """
+    check_disjoint({f"fold {number}": part for number, part in enumerate(parts)})
+    if len(parts) != FOLD_COUNT:
+        raise CohortError(f"The split has {len(parts)} folds; {FOLD_COUNT} are required.")
+    sorted_parts = tuple(tuple(sorted(part)) for part in parts)
+    *first_parts, before_last, last = sorted_parts
+    if test_patients:
+        development, test = sorted_parts, tuple(sorted(test_patients))
+        folds = (*first_parts, tuple(sorted((*before_last, *last))), test)
+    else:
+        development, test, folds = sorted_parts[:-1], last, sorted_parts
+    return CohortFolds(
+        train=tuple(sorted(p for part in development[:-1] for p in part)),
+        validation=development[-1],
+        test=test,
+        development_folds=development,
+        folds=folds,
+        seed=0,
+    )
+
+
+def write_folds(path: Path, folds: CohortFolds) -> None:
+    """Write folds, as ``load_or_create_folds`` reads them."""
+    atomic_write(path, json.dumps(asdict(folds), indent=1) + "\n")
+
+
 def _create_stratified_folds(
     patients: list[str], strata: Mapping[str, str], seed: int, count: int = FOLD_COUNT
 ) -> tuple[tuple[str, ...], ...]:
@@ -261,7 +302,7 @@ def load_or_create_folds(
             seed=record["seed"],
         )
     folds = create_folds(strata, seed, test_patients)
-    atomic_write(path, json.dumps(asdict(folds), indent=1) + "\n")
+    write_folds(path, folds)
     return folds
 
 

@@ -1,7 +1,7 @@
 """Find the volumes of an nnU-Net or MSD case: ``<folder>/<case>_0000.nii.gz``.
 
 ``dataset.json`` in the same folder or its parent names the channels. A case has no folder of its own;
-``<folder>/<case>`` denotes it.
+``<folder>/<case>`` denotes it. ``imagesTs`` has the test cases, ``splits_final.json`` the folds of the others.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from gliomark.errors import InputError
@@ -47,6 +48,40 @@ def list_cases(folder: Path) -> dict[str, Path]:
         return {}
     matches = (CHANNEL_FILE_STEM.fullmatch(get_file_stem(file)) for file in list_direct_volumes(folder))
     return {match["case"]: folder / match["case"] for match in matches if match}
+
+
+@dataclass(frozen=True)
+class DatasetSplits:
+    """The split that a data set defines.
+
+    validation_parts: the cases that each fold validates, in the order of the folds; empty without
+    ``splits_final.json``. test_cases: the cases of ``imagesTs``.
+    """
+
+    validation_parts: tuple[tuple[str, ...], ...]
+    test_cases: tuple[str, ...]
+
+
+def read_splits(root: Path) -> DatasetSplits | None:
+    """Read the split of a data set; None if the folder is no root of one, or defines none.
+
+    Raises
+    ------
+    InputError
+        If ``splits_final.json`` is damaged.
+    """
+    folders = list_image_folders(root)
+    test_cases = [
+        case for folder in folders if folder.name.lower() == "imagests" for case in list_cases(folder)
+    ]
+    file = root / "splits_final.json"
+    parts: tuple[tuple[str, ...], ...] = ()
+    if folders and file.is_file():
+        try:
+            parts = tuple(tuple(map(str, split["val"])) for split in json.loads(file.read_text("utf-8-sig")))
+        except (OSError, ValueError, TypeError, LookupError, RecursionError):
+            raise InputError(message("dataset-unreadable", file=file)) from None
+    return DatasetSplits(parts, tuple(test_cases)) if parts or test_cases else None
 
 
 def is_single_case(folder: Path) -> bool:
