@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 
@@ -21,6 +23,7 @@ parameters = {{ "path.id" = "{job}", "path.marker" = "idh" }}
 """
 
 
+@pytest.mark.slow
 def test_random_requests_do_not_break_the_server(live_server, prepared_study, tmp_path) -> None:
     job = live_server.predict_and_wait(prepared_study["id"])
     (tmp_path / "fuzz.toml").write_text(CONFIG.format(study=prepared_study["id"], job=job["id"]), "utf-8")
