@@ -137,14 +137,22 @@ def convert_notebook(path: Path) -> str:
 
 
 def describe_commands() -> str:
-    """Describe every command of the command line, from the Typer app itself, as Markdown."""
-    return "\n\n".join(_describe_command(typer.main.get_command(load_app()), "gliomark", 2))
+    """Describe every command of the command line, from the Typer apps themselves, as Markdown."""
+    apps = {"gliomark": load_app(), "gliomark-bids": load_bids_app()}
+    return "\n\n".join(
+        part for name, app in apps.items() for part in _describe_command(typer.main.get_command(app), name, 2)
+    )
 
 
 def load_app() -> typer.Typer:
     """Return the Typer app, from the module of the entry point in ``pyproject.toml``."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     return import_module(project["scripts"]["gliomark"].partition(":")[0]).app
+
+
+def load_bids_app() -> typer.Typer:
+    """Return the Typer app of ``gliomark-bids``."""
+    return import_module("gliomark.cli.bids_app").app
 
 
 def _describe_command(command: Any, name: str, level: int) -> Iterator[str]:

@@ -864,6 +864,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{file} 不是分割文件：请提供容积文件（NIfTI、NRRD 或 MHA）、DICOM SEG、RTSTRUCT；图片格式的患者也可提供以层面命名的"
         "掩膜图片文件夹。",
     ),
+    "mask-files-several": (
+        "The {count} files are not one segmentation: provide one file, or only mask pictures named after the slices.",
+        "这 {count} 个文件不是同一个分割：请只提供一个文件，或只提供以层面命名的掩膜图片。",
+    ),
     "mask-picture-name": (
         "{file} is not named after a slice of the patient ({first} to {last}): give it the name of the slice on which it "
         "was drawn.",

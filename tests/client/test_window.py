@@ -25,12 +25,13 @@ from gliomark.client.main_window import MainWindow
 from gliomark.client.response_time import TIMEOUT_S, is_idle, wait_until
 from gliomark.client.result_panel import MarkerCard
 from gliomark.client.settings import ServerDialog
+from gliomark.files import encode_png
 from gliomark.messages import describe_level, format_percent
 
 # not translated into Chinese: names, units, file formats, the button for English
 NAMES = re.compile(
     r"gliomark|English|mask|T1C|T1c|T1|FLAIR|IDH\d?|Grad-CAM|AUC|TCGA-LGG|xlsx|csv|id|age|sex|HTML|PDF|DICOM|zip"
-    r"|clinical|https?://\S+|demonstration|[0-9a-f]{12}|W|L|R|mm|ml|UTF-8|GB18030"
+    r"|NIfTI|SEG|RTSTRUCT|clinical|https?://\S+|demonstration|[0-9a-f]{12}|W|L|R|mm|ml|UTF-8|GB18030"
 )
 
 
@@ -380,6 +381,43 @@ def test_strokes_can_be_reverted(restored_window: MainWindow) -> None:
     wait_until(lambda: is_idle(restored_window))
     np.testing.assert_array_equal(restored_window.image_panel.mask_editor.mask, model_mask)
     assert not restored_window.image_panel.mask_editor.is_edited
+
+
+def test_a_mask_of_another_program_is_loaded_and_can_be_undone(
+    restored_window: MainWindow, phantom_folder: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """Two mask pictures, a rectangle in the upper right: anterior, on the patient's left."""
+    images = restored_window.image_panel
+    model_mask = images.mask_editor.mask.copy()
+    picture = np.zeros((128, 128), np.uint8)
+    picture[40:52, 76:92] = 255
+    slices = sorted(next(folder for folder in phantom_folder.iterdir() if folder.is_dir()).iterdir())
+    files = [tmp_path / f"{slices[index].stem}.png" for index in (9, 10)]
+    for file in files:
+        file.write_bytes(encode_png(picture))
+    chosen = [str(file) for file in files]
+    monkeypatch.setattr(QFileDialog, "getOpenFileNames", lambda *_: (chosen, ""))
+    images.mask_file_button.click()
+    wait_until(lambda: images.mask_editor.is_edited)
+    mask = images.mask_editor.mask
+    rows, columns = (np.nonzero(mask.any(axis=0).any(axis=axis))[0] for axis in (1, 0))
+    assert 2 <= mask.any(axis=(1, 2)).sum() <= 3
+    assert len(rows) == pytest.approx(12 * 1.88, abs=2) and len(columns) == pytest.approx(16 * 1.88, abs=2)
+    assert rows.mean() < 120 < columns.mean()
+    images.undo_button.click()
+    np.testing.assert_array_equal(images.mask_editor.mask, model_mask)
+
+
+def test_a_file_that_is_no_mask_is_reported(restored_window: MainWindow, tmp_path: Path, monkeypatch) -> None:
+    images = restored_window.image_panel
+    model_mask = images.mask_editor.mask.copy()
+    (tmp_path / "notes.txt").write_text("no mask")
+    monkeypatch.setattr(QFileDialog, "getOpenFileNames", lambda *_: ([str(tmp_path / "notes.txt")], ""))
+    images.mask_file_button.click()
+    session = restored_window.session
+    wait_until(lambda: session.state.error is not None)
+    assert "is not a segmentation" in str(session.state.error)
+    np.testing.assert_array_equal(images.mask_editor.mask, model_mask)
 
 
 # ---- saving -----------------------------------------------------------------------------------------

@@ -10,13 +10,16 @@ from collections.abc import Callable
 
 import pytest
 import typer
-from scripts.docs_hooks import load_app
+from scripts.docs_hooks import load_app, load_bids_app
 from tests.docs.documents import ROOT, list_code_blocks, list_commands, list_documents, read_document
 
-APP = load_app()
+from gliomark.cli.bids_app import expand_labels
+
+APP, BIDS_APP = load_app(), load_bids_app()
 
 DOCUMENTS = list_documents()
 COMMANDS = [(name, line) for name in DOCUMENTS for line in list_commands(name, "gliomark")]
+COMMANDS += [(name, line) for name in DOCUMENTS for line in list_commands(name, "gliomark-bids")]
 # commands of scripts for SLURM, without srun and the container in front of them
 SCRIPT_COMMANDS = [
     (name, re.search(r"(?<!-)\bgliomark [^&]*", line)[0])
@@ -45,15 +48,15 @@ def is_parsed(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], bool]:
 
         return record
 
-    for part in (APP, *(group.typer_instance for group in APP.registered_groups)):
+    for part in (APP, BIDS_APP, *(group.typer_instance for group in APP.registered_groups)):
         for command in part.registered_commands:
             monkeypatch.setattr(command, "callback", replace(command.callback))
 
     def parse(line: str) -> bool:
         reached.clear()
-        arguments = shlex.split(line, comments=True)[1:]
+        program, *arguments = shlex.split(line, comments=True)
         try:
-            APP(arguments)
+            BIDS_APP(expand_labels(arguments)) if program == "gliomark-bids" else APP(arguments)
         except SystemExit as end:
             return not end.code and (len(reached) == 1 or arguments == ["--version"])
         return False
@@ -80,6 +83,7 @@ def test_the_important_commands_are_documented() -> None:
     called = {" ".join(line.split()[1:3]) for _, line in COMMANDS}
     assert {"cohort build", "train segmentation", "train markers", "experiment demonstration"} <= called
     assert {line.split()[1] for _, line in COMMANDS} >= {"predict", "explain", "evaluate", "serve", "client"}
+    assert any(line.startswith("gliomark-bids ") for _, line in COMMANDS)
 
 
 def test_commands_of_the_makefile_are_valid(is_parsed) -> None:
@@ -97,7 +101,7 @@ def test_an_invalid_command_is_detected(is_parsed, line: str) -> None:
 def test_options_in_the_text_exist() -> None:
     """Every --option in running text belongs to some command."""
     known = {"--help", *FOREIGN_OPTIONS}
-    waiting = [typer.main.get_command(APP)]
+    waiting = [typer.main.get_command(APP), typer.main.get_command(BIDS_APP)]
     while waiting:
         command = waiting.pop()
         known |= {option for parameter in command.params for option in parameter.opts}

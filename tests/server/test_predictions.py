@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from io import BytesIO
 from pathlib import Path
+from zipfile import ZipFile
 
 import jsonschema
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,6 +18,7 @@ from tests.pipeline.conftest import PATIENT, write_pictures
 
 import gliomark.reporting
 from gliomark import load_model, predict, read_study
+from gliomark.files import encode_png
 from gliomark.messages import Message, from_message_record
 from gliomark.pipeline import predict_prepared, prepare_study
 from gliomark.server.worker import PREPARE_PROGRESS, STEP_MESSAGES
@@ -187,6 +191,63 @@ def test_an_invalid_outline_is_refused(live_server, prepared_study, content, err
     refused = live_server.put(f"/api/studies/{prepared_study['id']}/mask.png", content=content)
     assert refused.status_code == 422 and error_text in refused.json()["detail"]
     assert live_server.get(f"/api/studies/{prepared_study['id']}").json()["corrected"] is False
+
+
+def write_mask_pictures(picture_folder: Path, planes: np.ndarray) -> dict[str, bytes]:
+    """Create mask pictures with the names of the slices, by file name."""
+    names = sorted(file.name for file in (picture_folder / "T1C").iterdir())
+    return {name: encode_png(plane) for name, plane in zip(names, planes, strict=True)}
+
+
+@pytest.mark.parametrize("form", ["nifti", "pictures", "zip"])
+def test_a_mask_of_another_program_becomes_the_outline(
+    form: str, live_server, prepared_study, finished_job, picture_folder
+) -> None:
+    """The mask that a prediction gives as NIfTI, and the same as pictures, is read back to the voxel."""
+    study_url, job_url = f"/api/studies/{prepared_study['id']}", f"/api/predictions/{finished_job['id']}"
+    nifti = live_server.get(f"{job_url}/segmentation.nii.gz").content
+    native = np.asarray(nibabel.Nifti1Image.from_bytes(gzip.decompress(nifti)).dataobj).transpose(2, 1, 0)
+    assert live_server.get(f"{job_url}/statistics.json").json()["voxels"] == native.sum() > 0
+    contents = {"lesion.nii.gz": nifti}
+    if form != "nifti":
+        contents = write_mask_pictures(picture_folder, native * np.uint8(255))
+    if form == "zip":
+        buffer = BytesIO()
+        with ZipFile(buffer, "w") as archive:
+            for name, content in contents.items():
+                archive.writestr(f"masks/{name}", content)
+        contents = {"masks.zip": buffer.getvalue()}
+    kept = live_server.put(f"{study_url}/mask", files=[("files", item) for item in contents.items()])
+    assert kept.status_code == 200, kept.text
+    mask = read_grey_picture(live_server.get(f"{study_url}/mask.png").content).reshape(
+        prepared_study["shape"]
+    )
+    predicted = read_grey_picture(live_server.get(f"{job_url}/mask.png").content).reshape(mask.shape)
+    overlap = 2 * ((mask > 0) & (predicted > 0)).sum() / ((mask > 0).sum() + (predicted > 0).sum())
+    assert overlap > 0.9  # both were resampled between pixels of 2.5 and 1 mm
+    volume_ml = (mask > 0).sum() * np.prod(prepared_study["spacing_mm"]) / 1000
+    assert kept.json()["lesion_volume_ml"] == pytest.approx(volume_ml)
+    assert live_server.delete(f"{study_url}/mask.png").status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("files", "error_text"),
+    [
+        ({"notes.txt": b"no mask"}, "notes.txt is not a segmentation"),
+        ({"lesion.nii.gz": b"no volume"}, "lesion.nii.gz"),
+        ({"a.nii.gz": b"x", "b.nii.gz": b"y"}, "The 2 files are not one segmentation"),
+        ({"slice 99.png": b"no picture"}, "is not named after a slice"),
+    ],
+)
+def test_files_that_are_no_mask_are_refused(
+    files: dict[str, bytes], error_text: str, live_server, prepared_study
+) -> None:
+    url = f"/api/studies/{prepared_study['id']}"
+    refused = live_server.put(f"{url}/mask", files=[("files", item) for item in files.items()])
+    assert refused.status_code == 422 and error_text in refused.json()["detail"]
+    assert str(live_server.server.store.data_folder) not in refused.text
+    assert live_server.get(url).json()["corrected"] is False
+    assert not list((live_server.server.store.data_folder / "uploads").glob("*"))
 
 
 def test_dicom_results_of_pictures_are_refused_and_leave_no_file(

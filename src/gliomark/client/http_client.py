@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,16 +102,24 @@ class HttpClient(QObject):
         form = QHttpMultiPart(QHttpMultiPart.ContentType.FormDataType)
         for name, value in fields.items():
             form.append(_create_form_part(f'form-data; name="{name}"', value.encode()))
-        file = QFile(str(archive), form)
-        file.open(QIODevice.OpenModeFlag.ReadOnly)
-        part = _create_form_part(f'form-data; name="files"; filename="{archive.name}"')
+        part = _create_file_part(archive, form)
         part.setHeader(QNetworkRequest.KnownHeaders.ContentTypeHeader, "application/zip")
-        part.setBodyDevice(file)
         form.append(part)
         # no timeout: uploading a large folder over a slow connection takes long
         reply = self._manager.post(self._create_request("/api/studies", timeout_ms=0), form)
         form.setParent(reply)
         return self._connect_finished(reply, self._create_json_handler(on_success, on_error), on_error)
+
+    def upload_files(
+        self, path: str, files: Sequence[Path], on_success: Callable[[bytes], None], on_error: ErrorCallback
+    ) -> QNetworkReply:
+        """Send a PUT request with files as a multipart form; ``on_success`` receives the response body."""
+        form = QHttpMultiPart(QHttpMultiPart.ContentType.FormDataType)
+        for file in files:
+            form.append(_create_file_part(file, form))
+        reply = self._manager.sendCustomRequest(self._create_request(path, timeout_ms=0), b"PUT", form)
+        form.setParent(reply)
+        return self._connect_finished(reply, on_success, on_error)
 
     def follow_events(
         self,
@@ -211,6 +219,16 @@ def _create_form_part(disposition: str, body: bytes = b"") -> QHttpPart:
     # raw, because Qt would encode a Chinese folder name as Latin-1
     part.setRawHeader(b"Content-Disposition", disposition.encode())
     part.setBody(body)
+    return part
+
+
+def _create_file_part(path: Path, form: QHttpMultiPart) -> QHttpPart:
+    """Create the part of a file, which stays open as long as the form exists."""
+    file = QFile(str(path), form)
+    file.open(QIODevice.OpenModeFlag.ReadOnly)
+    name = path.name.replace('"', "%22")
+    part = _create_form_part(f'form-data; name="files"; filename="{name}"')
+    part.setBodyDevice(file)
     return part
 
 

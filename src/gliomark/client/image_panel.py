@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QKeySequence, QResizeEvent, QShortcut
-from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QSizePolicy, QSlider, QWidget
+from PySide6.QtWidgets import QButtonGroup, QFileDialog, QHBoxLayout, QSizePolicy, QSlider, QWidget
 
 from gliomark.client.mask_editor import Mask, MaskEditor
 from gliomark.client.slice_strip import SliceStrip
@@ -27,6 +28,7 @@ SLICES_PER_PAGE = 5
 MINIMUM_TOOLBAR_WIDTH = 520
 ICON_WITH_TEXT = Qt.ToolButtonStyle.ToolButtonTextBesideIcon
 CROP_MARGIN_PIXELS = 8
+MASK_FILE_PATTERNS = "*.nii *.nii.gz *.nrrd *.nhdr *.mha *.mhd *.dcm *.png *.bmp *.tif *.tiff *.jpg *.jpeg"
 SLICE_STEP_BY_KEY = {
     Qt.Key.Key_Left: -1,
     Qt.Key.Key_Down: -1,
@@ -43,12 +45,14 @@ class ImagePanel(QWidget):
     """Panel with the slices of a study and the drawing tools.
 
     ``prediction_requested``: predict with the user's outline. ``revert_requested``: restore the model's outline.
-    ``supplied_mask_requested``: load the mask supplied with the images.
+    ``supplied_mask_requested``: load the mask supplied with the images. ``mask_files_chosen``: load the mask in these
+    files of another program.
     """
 
     prediction_requested = Signal()
     revert_requested = Signal()
     supplied_mask_requested = Signal()
+    mask_files_chosen = Signal(list)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -120,6 +124,7 @@ class ImagePanel(QWidget):
         self.predict_button = create_button(self.prediction_requested.emit, "primary")
         self.revert_button = create_button(self.revert_requested.emit)
         self.supplied_mask_button = create_button(self.supplied_mask_requested.emit)
+        self.mask_file_button = create_button(self._choose_mask_files)
 
     def _lay_out(self) -> None:
         self._opacity_label, self._brush_size_label = (
@@ -150,7 +155,11 @@ class ImagePanel(QWidget):
             views_layout.addWidget(view, 1)
         slice_row = create_row(self.previous_button, self.slice_strip, self.next_button, self.position_label)
         action_row = create_row(
-            self.hint_label, self.supplied_mask_button, self.revert_button, self.predict_button
+            self.hint_label,
+            self.mask_file_button,
+            self.supplied_mask_button,
+            self.revert_button,
+            self.predict_button,
         )
         action_row.setStretch(0, 1)
         self._toolbar_layout = toolbar_layout
@@ -282,11 +291,22 @@ class ImagePanel(QWidget):
             and not self.is_user_segmentation
         )
         self.supplied_mask_button.setEnabled(is_idle)
+        self.mask_file_button.setVisible(self._state.is_study_ready and not self.is_user_segmentation)
+        self.mask_file_button.setEnabled(is_idle)
 
     def _is_result_from_user_segmentation(self) -> bool:
         return self._state.job is not None and self._state.job["request"].get("outline") == "corrected"
 
     # ---- user actions -----------------------------------------------------------------------------------
+
+    def _choose_mask_files(self) -> None:
+        """Let the user choose a mask of another program: one file, or the mask pictures of the slices."""
+        masks = self.tr("Masks") + f" ({MASK_FILE_PATTERNS})"
+        names, _ = QFileDialog.getOpenFileNames(
+            self, self.tr("Open a mask"), "", ";;".join([masks, self.tr("All files") + " (*)"])
+        )
+        if names:
+            self.mask_files_chosen.emit([Path(name) for name in names])
 
     def _select_tool(self, chosen_tool: DrawingTool) -> None:
         """Select a drawing tool; clicking the selected one deselects it."""
@@ -423,6 +443,10 @@ class ImagePanel(QWidget):
         )
         self.predict_button.setText(self.tr("Predict again with my outline"))
         self.revert_button.setText(self.tr("Back to the model's outline"))
+        self.mask_file_button.setText(self.tr("Open a mask…"))
+        self.mask_file_button.setToolTip(
+            self.tr("Load a mask of another program: NIfTI, DICOM SEG, RTSTRUCT, or pictures of the slices")
+        )
         self.supplied_mask_button.setText(self.tr("Use the mask in the folder"))
         self.supplied_mask_button.setToolTip(
             self.tr("{} was supplied with the images. Check it before you predict with it.").format(

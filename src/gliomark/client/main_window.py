@@ -122,6 +122,7 @@ class MainWindow(QMainWindow):
         images.prediction_requested.connect(self.predict)
         images.revert_requested.connect(session.revert_segmentation)
         images.supplied_mask_requested.connect(session.fetch_supplied_mask)
+        images.mask_files_chosen.connect(session.upload_mask_files)
         result.heatmap_requested.connect(session.show_heatmap)
         result.slice_requested.connect(images.slice_strip.setValue)
         result.save_requested.connect(self.save_report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -388,6 +388,21 @@ class Session(QObject):
         on_error = partial(self._fail_in_background, self.fetch_supplied_mask)
         path = f"/api/studies/{self._study['id']}/found.png"
         self._track_reply(self._http_client.get_bytes(path, self._create_png_handler(handle_png), on_error))
+
+    def upload_mask_files(self, files: Sequence[Path]) -> None:
+        """Let the server read a lesion mask of another program, and fetch it for review and prediction."""
+        path = f"/api/studies/{self._study['id']}/mask"
+
+        def handle_png(png: bytes) -> None:
+            self.supplied_mask_received.emit(decode_slices(png, self._study["shape"][0]) > 127)
+
+        on_error = partial(self._fail_in_background, partial(self.upload_mask_files, files))
+
+        def fetch_mask(_: bytes) -> None:
+            handler = self._create_png_handler(handle_png)
+            self._track_reply(self._http_client.get_bytes(f"{path}.png", handler, on_error))
+
+        self._track_reply(self._http_client.upload_files(path, files, fetch_mask, on_error))
 
     # ---- heatmaps and reports ---------------------------------------------------------------------------
 

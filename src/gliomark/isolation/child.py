@@ -37,6 +37,7 @@ ALLOWED_FUNCTIONS = frozenset({
     "gliomark.io.dicom.pixel_hashes:hash_pixel_data",
     "gliomark.io.dicom.volume:read_series",
     "gliomark.io.masks.patient_masks:read_masks_on_grids",
+    "gliomark.io.masks.reader_mask:read_mask_files",
     "gliomark.io.masks.reader_mask:read_reader_mask",
     "gliomark.reporting.dicom.results:write_dicom_results",
     "gliomark.reporting.dicom.source_headers:check_dicom_source",

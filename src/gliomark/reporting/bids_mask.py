@@ -11,12 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import nibabel as nib
-
 from gliomark.prediction import Prediction
 from gliomark.reporting.lesion_statistics import compute_lesion_statistics
-from gliomark.reporting.mask_resampling import resample_mask_to_reference, select_reference_sequence
-from gliomark.reporting.nifti_mask import create_nifti_mask
+from gliomark.reporting.mask_resampling import select_reference_sequence
+from gliomark.reporting.nifti_mask import create_nifti_file
 from gliomark.reporting.result_writer import Writer
 
 if TYPE_CHECKING:
@@ -60,8 +58,7 @@ def write_bids_mask(report_input: ReportInput, folder: Path) -> None:
     stem = "_".join([*entities, "desc-lesion", "mask"])
     target = folder / session / "anat"
     target.mkdir(parents=True)
-    image = create_nifti_mask(resample_mask_to_reference(prediction), series)
-    nib.save(image, target / f"{stem}.nii.gz")
+    (target / f"{stem}.nii.gz").write_bytes(create_nifti_file(prediction))
     path_in_dataset = "/".join(series.source.parts[series.source.parts.index(subject) :])
     source = f"bids:{SOURCE_DATASET_NAME}:{path_in_dataset}"
     sidecar = {

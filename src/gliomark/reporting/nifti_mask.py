@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomark.geometry import set_nifti_space
+from gliomark.prediction import Prediction
 from gliomark.reporting.lesion_statistics import compute_lesion_statistics
 from gliomark.reporting.mask_resampling import resample_mask_to_reference, select_reference_sequence
 from gliomark.reporting.result_writer import Writer
@@ -35,12 +37,17 @@ def create_nifti_mask(mask: NDArray[np.uint8], series: Series) -> nib.Nifti1Imag
     return image
 
 
+def create_nifti_file(prediction: Prediction) -> bytes:
+    """Create the content of ``segmentation.nii.gz``; the same prediction gives the same bytes."""
+    series = prediction.study.series[select_reference_sequence(prediction)]
+    image = create_nifti_mask(resample_mask_to_reference(prediction), series)
+    return gzip.compress(image.to_bytes(), mtime=0)
+
+
 def write_nifti_mask(report_input: ReportInput, folder: Path) -> None:
     """Write ``segmentation.nii.gz`` and ``statistics.json``."""
     prediction = report_input.prediction
-    series = prediction.study.series[select_reference_sequence(prediction)]
-    mask = resample_mask_to_reference(prediction)
-    nib.save(create_nifti_mask(mask, series), folder / "segmentation.nii.gz")
+    (folder / "segmentation.nii.gz").write_bytes(create_nifti_file(prediction))
     statistics = compute_lesion_statistics(prediction).to_dict()
     (folder / "statistics.json").write_text(json.dumps(statistics, indent=2) + "\n", "utf-8")
 

@@ -47,6 +47,12 @@ AUDITED_ROUTES: Mapping[str, AuditedRoute] = {
     "/api/predictions/{id}/report.html": AuditedRoute("report viewed"),
     "/api/predictions/{id}/report.pdf": AuditedRoute("report exported", is_recorded_every_time=True),
     "/api/predictions/{id}/prediction.json": AuditedRoute("prediction exported", is_recorded_every_time=True),
+    "/api/predictions/{id}/segmentation.nii.gz": AuditedRoute(
+        "segmentation exported", is_recorded_every_time=True
+    ),
+    "/api/predictions/{id}/statistics.json": AuditedRoute(
+        "segmentation exported", is_recorded_every_time=True
+    ),
     "/api/predictions/{id}/dicom.zip": AuditedRoute("DICOM results exported", is_recorded_every_time=True),
     "/api/audit": AuditedRoute("audit read"),
 }

@@ -16,6 +16,8 @@ from gliomark.errors import GliomarkError
 from gliomark.messages import message
 from gliomark.reporting import render_pdf
 from gliomark.reporting.html_report import render_contents_as_html
+from gliomark.reporting.lesion_statistics import compute_lesion_statistics
+from gliomark.reporting.nifti_mask import create_nifti_file
 from gliomark.reporting.report_contents import create_report_contents
 from gliomark.server.access_audit import set_audit_detail
 from gliomark.server.database import FINAL_STATES, Caller, JobRow
@@ -25,6 +27,7 @@ from gliomark.server.events import create_event_stream
 from gliomark.server.schemas import (
     EVENT_RESPONSES,
     HTML_RESPONSES,
+    NIFTI_RESPONSES,
     NO_NUL_PATTERN,
     NOT_FOUND_RESPONSES,
     NOT_READY_RESPONSES,
@@ -174,6 +177,30 @@ async def get_pdf_report(id: str, _: CallerDep, server: ServerDep, language: Lan
 def _render_pdf_report(server: Server, prediction_id: str, language: Language) -> bytes:
     row = server.get_finished_prediction(prediction_id)
     return render_pdf(server.store.load_prediction(row.study_id, prediction_id), language)
+
+
+@router.get("/{id}/segmentation.nii.gz", response_class=Response, responses=NIFTI_RESPONSES)
+async def get_nifti_segmentation(id: str, _: CallerDep, server: ServerDep) -> Response:
+    """Return the lesion mask as NIfTI on the grid of the images as they were read."""
+    return Response(
+        await server.run_slow_function(_create_nifti_file, server, id), media_type="application/gzip"
+    )
+
+
+def _create_nifti_file(server: Server, prediction_id: str) -> bytes:
+    row = server.get_finished_prediction(prediction_id)
+    return create_nifti_file(server.store.load_prediction(row.study_id, prediction_id))
+
+
+@router.get("/{id}/statistics.json", responses=NOT_READY_RESPONSES)
+async def get_lesion_statistics(id: str, _: CallerDep, server: ServerDep) -> dict[str, Any]:
+    """Return volume, slices and intensities of this mask, as ``statistics.json`` of the command line."""
+    return await server.run_slow_function(_compute_statistics, server, id)
+
+
+def _compute_statistics(server: Server, prediction_id: str) -> dict[str, Any]:
+    row = server.get_finished_prediction(prediction_id)
+    return compute_lesion_statistics(server.store.load_prediction(row.study_id, prediction_id)).to_dict()
 
 
 @router.get("/{id}/dicom.zip", response_class=Response, responses=ZIP_RESPONSES)

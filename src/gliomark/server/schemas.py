@@ -53,6 +53,9 @@ PDF_RESPONSES: ResponseDescriptions = NOT_READY_RESPONSES | {
 ZIP_RESPONSES: ResponseDescriptions = NOT_READY_RESPONSES | {
     200: {"content": {"application/zip": {}}, "description": "DICOM files."}
 }
+NIFTI_RESPONSES: ResponseDescriptions = NOT_READY_RESPONSES | {
+    200: {"content": {"application/gzip": {}}, "description": "A compressed NIfTI volume."}
+}
 EVENT_RESPONSES: ResponseDescriptions = (
     NOT_FOUND_RESPONSES
     | describe_errors(s503="Too many event streams are open.")
@@ -85,6 +88,20 @@ UPLOAD_RESPONSES = describe_errors(
     s503="Too many uploads at the same time, or the models are being loaded.",
     s507="The server's disk is full.",
 )
+MASK_FILES_REQUEST = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["files"],
+                    "properties": {"files": {"type": "array", "items": _BINARY_SCHEMA}},
+                }
+            }
+        },
+    }
+}
 PNG_REQUEST = {"requestBody": {"required": True, "content": {"image/png": {"schema": _BINARY_SCHEMA}}}}
 
 

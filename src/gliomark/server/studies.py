@@ -11,7 +11,9 @@ from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse, StreamingResponse
 
-from gliomark.errors import InputError
+from gliomark.errors import GliomarkError, InputError
+from gliomark.io.masks import SeriesGrid
+from gliomark.io.masks.reader_mask import ReaderMask, read_mask_files
 from gliomark.messages import message
 from gliomark.server.body_limits import limit_body
 from gliomark.server.database import Caller, StudyRow
@@ -19,6 +21,7 @@ from gliomark.server.dependencies import CallerDep, Server, ServerDep
 from gliomark.server.events import create_event_stream
 from gliomark.server.schemas import (
     EVENT_RESPONSES,
+    MASK_FILES_REQUEST,
     NOT_FOUND_RESPONSES,
     NOT_READY_RESPONSES,
     PNG_REQUEST,
@@ -32,7 +35,7 @@ from gliomark.server.schemas import (
     create_job_response,
     create_study_response,
 )
-from gliomark.server.study_store import decode_mask_png
+from gliomark.server.study_store import decode_mask_png, redact_folder
 from gliomark.server.uploads import check_free_disk, receive_form
 
 router = APIRouter(prefix="/api/studies", tags=["studies"])
@@ -207,6 +210,58 @@ def save_correction(server: Server, study_id: str, content: bytes, caller: Calle
     volume_ml: float = float(mask.sum()) * math.prod(about["spacing_mm"]) / 1000
     server.database.set_correction(study_id, server.store.save_correction(study_id, mask), caller.name)
     return volume_ml
+
+
+@router.put("/{id}/mask", openapi_extra=MASK_FILES_REQUEST, responses=NOT_READY_RESPONSES | UPLOAD_RESPONSES)
+async def save_mask_files(
+    id: str, request: Request, caller: CallerDep, server: ServerDep
+) -> LesionVolumeResponse:
+    """Save a lesion mask of another program as the reader's mask.
+
+    The file is a NIfTI, NRRD or MHA volume, a DICOM SEG or an RTSTRUCT; for pictures, mask pictures named after the
+    slices, as several files or one zip file.
+    """
+    check_study_owner(await to_thread.run_sync(server.get_ready_study, id), caller)
+    limits, headers = server.request_limits, request.headers
+    received_folder = server.store.choose_upload_folder()
+    with server.upload_slots.acquire_slot(caller.name) as slot:
+        declared_length = headers.get("content-length")
+        body = limit_body(request.receive, declared_length, limits.max_mask_bytes, limits, slot)
+        chunks = Request(request.scope, body).stream()
+        await receive_form(headers.get("content-type", ""), chunks, received_folder, limits)
+        return LesionVolumeResponse(
+            lesion_volume_ml=await server.run_slow_function(
+                save_received_mask, server, id, received_folder, caller
+            )
+        )
+
+
+def save_received_mask(server: Server, study_id: str, received_folder: Path, caller: Caller) -> float:
+    """Save a mask from received files and return its volume in ml; nothing is left of the files.
+
+    Raises
+    ------
+    InputError
+        If they are no mask of this study.
+    """
+    try:
+        prepared = server.store.load_prepared(study_id)
+        stack = prepared.stack
+        grids = {name: SeriesGrid.from_series(series) for name, series in prepared.study.series.items()}
+        grid = SeriesGrid(stack.brain.shape, stack.affine, stack.slice_names, prepared.study.source)
+        try:
+            read: ReaderMask = server.reader_pool(
+                received_folder, read_mask_files, received_folder, grids, grid, stack.to_stack
+            )
+        except GliomarkError as error:
+            input_folder = server.store.get_input_folder(study_id)
+            text = redact_folder(redact_folder(error.message, received_folder), input_folder)
+            raise InputError(text) from None
+        sha256 = server.store.save_correction(study_id, read.mask)
+        server.database.set_correction(study_id, sha256, caller.name)
+        return float(read.mask.sum()) * float(stack.voxel_volume_ml)
+    finally:
+        shutil.rmtree(received_folder, ignore_errors=True)
 
 
 @router.delete("/{id}/mask.png", status_code=204, responses=NOT_FOUND_RESPONSES)

@@ -96,6 +96,26 @@
         <translation>恢复模型的勾画</translation>
     </message>
     <message>
+        <source>Open a mask…</source>
+        <translation>打开掩膜…</translation>
+    </message>
+    <message>
+        <source>Load a mask of another program: NIfTI, DICOM SEG, RTSTRUCT, or pictures of the slices</source>
+        <translation>载入其他软件的掩膜：NIfTI、DICOM SEG、RTSTRUCT 或各层面的图片</translation>
+    </message>
+    <message>
+        <source>Masks</source>
+        <translation>掩膜</translation>
+    </message>
+    <message>
+        <source>Open a mask</source>
+        <translation>打开掩膜</translation>
+    </message>
+    <message>
+        <source>All files</source>
+        <translation>所有文件</translation>
+    </message>
+    <message>
         <source>Use the mask in the folder</source>
         <translation>使用文件夹中的掩膜</translation>
     </message>

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomark.errors import InputError
+from gliomark.files import iterate_files
 from gliomark.geometry import is_on_lattice
 from gliomark.io.dicom import is_dicom_file
 from gliomark.io.dicom.dataset_reader import read_dataset
@@ -84,6 +85,30 @@ def read_reader_mask(
     united = unite_masks(masks, grid.blank_series, transform_by_sequence).image > 0
     notes = [message("mask-from-file", file=file.name), *(note for mask in masks for note in mask.notes)]
     return ReaderMask(united, tuple(dict.fromkeys(notes)))
+
+
+def read_mask_files(
+    folder: Path,
+    grids: Mapping[MRSequence, SeriesGrid],
+    grid: SeriesGrid,
+    transform_by_sequence: Mapping[MRSequence, NDArray[np.float64]],
+) -> ReaderMask:
+    """Read a segmentation from a folder that contains one file, or only mask pictures, at any depth.
+
+    The other arguments, and the errors, are those of ``read_reader_mask``.
+
+    Raises
+    ------
+    InputError
+        As ``read_reader_mask``; also if the folder contains other files besides.
+    """
+    files = list(iterate_files(folder))
+    if len(files) == 1:
+        return read_reader_mask(files[0], grids, grid, transform_by_sequence)
+    parents = {file.parent for file in files}
+    if len(parents) != 1 or not all(file.suffix.lower() in PICTURE_SUFFIXES for file in files):
+        raise InputError(message("mask-files-several", count=len(files)))
+    return read_reader_mask(parents.pop(), grids, grid, transform_by_sequence)
 
 
 def _has_mask_pictures(path: Path) -> bool:
