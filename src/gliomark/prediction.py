@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
 
 SCHEMA_VERSION = 1
+CANNOT_TELL = "cannot tell"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,33 @@ class Contributions:
     def to_dict(self) -> dict[str, float | None]:
         """Return the contributions by factor."""
         return {name: to_json_number(value) for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class LevelLimits:
+    """From which probability of a patient a level is stated; between the limits the level is "cannot tell".
+
+    Attributes
+    ----------
+    negative_below, positive_above
+        Below the first the level is the negative one, above the second the positive one; 0 and 1 if never.
+    coverage
+        Share of the patients of either class for whom the true level is among the possible ones, 0 to 1.
+    positives, negatives
+        Number of patients from whom the limits were computed.
+    """
+
+    negative_below: float
+    positive_above: float
+    coverage: float
+    positives: int
+    negatives: int
+
+    def decide(self, probability: float, positive: str, negative: str) -> str:
+        """Return the name of the level of a probability, or "cannot tell"."""
+        if probability > self.positive_above:
+            return positive
+        return negative if probability < self.negative_below else CANNOT_TELL
 
 
 @dataclass(frozen=True)

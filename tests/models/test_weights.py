@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ from safetensors.torch import save_file
 from tests.models.broken_weights import compute_digest
 
 from gliomark.errors import GliomarkError
+from gliomark.evaluation.calibrators import CALIBRATION_METHODS
 from gliomark.messages import LANGUAGES, render_message
 from gliomark.models.card import MarkerNetworkCard, SegmentationCard
+from gliomark.models.patient_calibration import CalibrationMethodName, PatientCalibration
 from gliomark.models.weights import (
     MarkerCard,
     MarkerValidation,
@@ -159,7 +162,9 @@ def test_a_card_without_a_field_is_refused(weights_file: Path, field: str) -> No
     assert field in get_error_message(weights_file)
 
 
-@pytest.mark.parametrize("field", [f.name for f in fields(MarkerCard) if f.name != "validation"])
+@pytest.mark.parametrize(
+    "field", sorted({f.name for f in fields(MarkerCard)} - {"validation", "patient_calibration"})
+)
 def test_a_marker_card_without_a_field_is_refused(weights_file: Path, field: str) -> None:
     record = asdict(CARD)
     del record["markers"]["idh"][field]
@@ -222,6 +227,93 @@ def test_an_invalid_validation_is_refused(weights_file: Path, validation) -> Non
     record["markers"]["idh"]["validation"] = validation
     rewrite(weights_file, record)
     assert "invalid or unknown" in get_error_message(weights_file)
+
+
+CALIBRATED = PatientCalibration("platt", (0.8, -0.3), (0.4, 0.7, 0.9), (0.1, 0.4), "队列 A")
+CALIBRATIONS = {
+    "none": (),
+    "shift": (-0.5,),
+    "temperature": (1.3,),
+    "platt": (0.8, -0.3),
+    "beta": (0.5, 0.6, 0.1),
+    "isotonic": (0.0, 0.4, 1.0, 0.1, 0.6, 0.9),
+}
+
+
+@pytest.mark.parametrize(("method", "parameters"), CALIBRATIONS.items())
+def test_a_patient_calibration_is_kept(
+    weights_file: Path, method: str, parameters: tuple[float, ...]
+) -> None:
+    calibration = replace(CALIBRATED, method=method, parameters=parameters)
+    card = replace(CARD, markers={"idh": replace(MARKER, patient_calibration=calibration)})
+    save_weights(weights_file, card, load_weights(weights_file).tensors)
+    loaded = load_weights(weights_file).card.markers["idh"].patient_calibration
+    assert loaded == calibration
+    assert (loaded.patients, loaded.positives, loaded.prevalence) == (5, 3, 0.6)
+
+
+def test_the_methods_are_those_that_can_be_fitted() -> None:
+    assert tuple(CALIBRATIONS) == get_args(CalibrationMethodName) == CALIBRATION_METHODS
+
+
+def test_a_file_without_patient_calibration_stays_as_it_was(weights_file: Path) -> None:
+    assert b"patient_calibration" not in weights_file.read_bytes()
+    before = weights_file.read_bytes()
+    loaded = load_weights(weights_file)
+    save_weights(weights_file, loaded.card, loaded.tensors)
+    assert weights_file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "spline"},
+        {"method": None},
+        {"method": "none"},
+        {"method": "shift"},
+        {"parameters": [0.8]},
+        {"parameters": [-0.1, 0.0]},
+        {"parameters": [0.8, float("nan")]},
+        {"parameters": [0.8, 1e7]},
+        {"parameters": ["0.8", 0.0]},
+        {"method": "temperature", "parameters": [-1.0]},
+        {"method": "beta", "parameters": [0.5, -0.5, 0.0]},
+        {"method": "isotonic", "parameters": []},
+        {"method": "isotonic", "parameters": [0.0, 1.0, 0.5]},
+        {"method": "isotonic", "parameters": [0.0, 0.5, 0.4, 1.0, 0.1, 0.2, 0.3, 0.4]},
+        {"method": "isotonic", "parameters": [0.0, 0.5, 1.0, 0.3, 0.2, 0.9]},
+        {"method": "isotonic", "parameters": [0.1, 1.0, 0.2, 0.9]},
+        {"method": "isotonic", "parameters": [0.0, 0.9, 0.2, 0.9]},
+        {"method": "isotonic", "parameters": [0.0, 1.0, -0.2, 0.9]},
+        {"method": "isotonic", "parameters": [0.0, 1.0, 0.2, 1.1]},
+        {"positive_scores": []},
+        {"negative_scores": []},
+        {"positive_scores": [0.9, 0.4]},
+        {"negative_scores": [0.4, 0.1]},
+        {"positive_scores": [0.4, 1.1]},
+        {"negative_scores": [-0.1, 0.4]},
+        {"negative_scores": [float("nan")]},
+        {"negative_scores": 0.4},
+        {"cohort": "two\nlines"},
+        {"cohort": None},
+        {"coverage": 0.9},
+    ],
+    ids=str,
+)
+def test_an_invalid_patient_calibration_is_refused(weights_file: Path, change: dict[str, Any]) -> None:
+    record = asdict(CARD)
+    record["markers"]["idh"]["patient_calibration"] = {**asdict(CALIBRATED), **change}
+    rewrite(weights_file, record)
+    assert "markers.idh.patient_calibration" in get_error_message(weights_file)
+
+
+@pytest.mark.parametrize("field", sorted(asdict(CALIBRATED)))
+def test_an_incomplete_patient_calibration_is_refused(weights_file: Path, field: str) -> None:
+    record = asdict(CARD)
+    record["markers"]["idh"]["patient_calibration"] = asdict(CALIBRATED)
+    del record["markers"]["idh"]["patient_calibration"][field]
+    rewrite(weights_file, record)
+    assert f"patient_calibration.{field}" in get_error_message(weights_file)
 
 
 @pytest.mark.parametrize("level", ["model", "marker"])

@@ -21,6 +21,9 @@ CalibrationMethod = Literal["none", "shift", "temperature", "platt", "beta", "is
 # from the fewest parameters to the most
 CALIBRATION_METHODS: tuple[CalibrationMethod, ...] = get_args(CalibrationMethod)
 MIN_PROBABILITY = 1e-6  # the logit of 0 and 1 is infinite
+# with fewer patients, the maps with more than two parameters follow chance
+MIN_PATIENTS_FOR_CURVED_MAPS = 100
+STRAIGHT_MAPS = CALIBRATION_METHODS[: CALIBRATION_METHODS.index("beta")]
 CROSS_VALIDATION_FOLDS = 5
 CROSS_VALIDATION_REPEATS = 2
 
@@ -85,7 +88,7 @@ def fit_calibrator(method: CalibrationMethod, label: ArrayLike, probability: Arr
 def choose_calibrator(
     label: ArrayLike,
     probability: ArrayLike,
-    methods: Sequence[CalibrationMethod] = CALIBRATION_METHODS,
+    methods: Sequence[CalibrationMethod] | None = None,
     seed: int = 0,
 ) -> Calibrator:
     """Choose the method with the lowest cross-validated log-loss, and fit it on all patients.
@@ -95,11 +98,14 @@ def choose_calibrator(
     label, probability
         See ``fit_calibrator``.
     methods
-        The candidates; of equal ones the first is chosen.
+        The candidates; of equal ones the first is chosen. None: all, but below 100 patients only those with at most two
+        parameters.
     seed
         Seed of the folds, which are stratified by label and drawn twice.
     """
     truth, score = np.asarray(label, int), np.asarray(probability, float)
+    if methods is None:
+        methods = STRAIGHT_MAPS if len(truth) < MIN_PATIENTS_FOR_CURVED_MAPS else CALIBRATION_METHODS
     rng = np.random.default_rng(seed)
     held_out = {method: np.zeros(0) for method in methods}
     for _ in range(CROSS_VALIDATION_REPEATS):

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gliomark.errors import InputError
 from gliomark.evaluation.calibration import expected_calibration_error
-from gliomark.evaluation.calibrators import CALIBRATION_METHODS, Calibrator, choose_calibrator
+from gliomark.evaluation.calibrators import Calibrator, choose_calibrator
 from gliomark.evaluation.conformal import (
     DEFAULT_COVERAGE,
     ConformalLimits,
@@ -22,9 +22,6 @@ from gliomark.messages import message
 
 MIN_PATIENTS = 30
 MIN_PER_CLASS = 5
-# with fewer patients, the maps with more parameters follow chance
-MIN_PATIENTS_FOR_CURVED_MAPS = 100
-STRAIGHT_MAPS = CALIBRATION_METHODS[: CALIBRATION_METHODS.index("beta")]
 CHANCE_DRAWS = 200
 
 
@@ -120,8 +117,7 @@ def fit_site_settings(
                 each=MIN_PER_CLASS,
             )
         )
-    methods = STRAIGHT_MAPS if count < MIN_PATIENTS_FOR_CURVED_MAPS else CALIBRATION_METHODS
-    calibrator = choose_calibrator(truth, score, methods, seed)
+    calibrator = choose_calibrator(truth, score, seed=seed)
     calibrated = calibrator.apply(score)
     return SiteSettings(
         calibrator,

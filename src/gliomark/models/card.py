@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 
 from gliomark.errors import ConfigurationError, WeightsError
 from gliomark.messages import Message, message
+from gliomark.models.patient_calibration import PatientCalibration
 from gliomark.models.validated_types import STRICT_CONFIG, Fraction, parse_record
 from gliomark.study import MRSequence
 
@@ -146,20 +147,22 @@ class MarkerCard:
     label
         Definition of the positive level.
     threshold
-        Threshold of the patient-level probability, 0 to 1.
+        Threshold of the patient-level probability, 0 to 1; of the calibrated one if there is a patient calibration.
     age_cut
         Mean age of the training patients in years (method.md, section 2, step 8); None: age and sex are
         not used.
     architecture
         The network and its inference settings.
     calibration
-        Intercept and slope on the trees' log-odds.
+        Intercept and slope on the trees' log-odds of every slice; other than (0, 1) only in older files.
     performance
         Held-out results with intervals, as text.
     warning
         Shown with every prediction.
     validation
         The held-out AUC as numbers; None if it was not measured.
+    patient_calibration
+        Calibration and "cannot tell" of the patient-level probability; None in older files.
     """
 
     column: NonEmptyText
@@ -176,6 +179,7 @@ class MarkerCard:
     performance: CardText = ""
     warning: CardText = ""
     validation: MarkerValidation | None = None
+    patient_calibration: PatientCalibration | None = None
 
     @property
     def is_level_reported(self) -> bool:
@@ -280,6 +284,9 @@ def to_card_record(card: ModelCard) -> dict[str, Any]:
     for name in OPTIONAL_FIELDS:
         if not record[name]:
             del record[name]
+    for marker in record["markers"].values():
+        if marker["patient_calibration"] is None:
+            del marker["patient_calibration"]
     return record
 
 
@@ -348,9 +355,9 @@ def _get_marker_records(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _find_missing_fields(record: dict[str, Any]) -> set[str]:
-    """Return the missing fields; the optional fields and a marker's validation, which older files lack, are not."""
+    """Return the missing fields; those that older files lack may be absent."""
     missing = {f.name for f in fields(ModelCard)} - set(OPTIONAL_FIELDS) - set(record)
-    required = {f.name for f in fields(MarkerCard)} - {"validation"}
+    required = {f.name for f in fields(MarkerCard)} - {"validation", "patient_calibration"}
     for name, marker in _get_marker_records(record).items():
         missing |= {f"{name} {field}" for field in required - set(marker)}
     return missing

@@ -1,0 +1,61 @@
+"""Calibration of a marker and its limits of "cannot tell", from out-of-fold predictions of patients."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gliomark.evaluation.calibrators import Calibrator, choose_calibrator
+from gliomark.evaluation.metrics import compute_youden_threshold
+from gliomark.evaluation.site import MIN_PATIENTS, MIN_PER_CLASS
+from gliomark.models.card import MarkerCard
+from gliomark.models.patient_calibration import PatientCalibration
+
+SCORE_DECIMALS = 6
+
+
+def calibrate_marker(
+    label: ArrayLike, probability: ArrayLike, cohort: str, seed: int = 0
+) -> PatientCalibration:
+    """Choose the calibration of patient-level probabilities by cross-validated log-loss, and keep the patients' scores.
+
+    With fewer than 30 patients, or fewer than five of a class, the probabilities are left as they are. Their scores are
+    kept all the same: limits from so few say "cannot tell" more often.
+
+    Parameters
+    ----------
+    label, probability
+        ``(n,)``: 0 or 1, and the model's probability of 1 after fusion, of patients on whom it was not trained. Both
+        labels must occur.
+    cohort
+        Name of the patients' cohort.
+    seed
+        Seed of the folds by which the calibration is chosen.
+    """
+    truth, score = np.asarray(label, int), np.asarray(probability, float)
+    positives = int(truth.sum())
+    fewest = min(positives, len(truth) - positives)
+    is_enough = len(truth) >= MIN_PATIENTS and fewest >= MIN_PER_CLASS
+    calibrator = choose_calibrator(truth, score, seed=seed) if is_enough else Calibrator()
+    calibrated = calibrator.apply(score)
+    return PatientCalibration(
+        calibrator.method,
+        calibrator.parameters,
+        _sort_scores(calibrated[truth == 1]),
+        _sort_scores(calibrated[truth == 0]),
+        cohort,
+    )
+
+
+def add_patient_calibration(card: MarkerCard, calibration: PatientCalibration) -> MarkerCard:
+    """Return the card with the calibration, and Youden's threshold of the calibrated probabilities."""
+    scores = (*calibration.positive_scores, *calibration.negative_scores)
+    label = [1] * calibration.positives + [0] * (calibration.patients - calibration.positives)
+    threshold = compute_youden_threshold(label, scores)
+    return replace(card, patient_calibration=calibration, threshold=threshold)
+
+
+def _sort_scores(scores: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(sorted(round(float(score), SCORE_DECIMALS) for score in scores))
