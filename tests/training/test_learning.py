@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.special import expit, logit
+from scipy.special import expit
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from gliomark.errors import GliomarkError
 from gliomark.evaluation.calibration import fit_recalibration
 from gliomark.evaluation.metrics import auc, compute_threshold_metrics
-from gliomark.inference.slice_classifier import apply_calibration
 from gliomark.models.network_io import build_mix_input
 from gliomark.models.published.kinet import KiNetSettings, KiNetSize
 from gliomark.models.published.mignet import MIGNetSettings
@@ -32,7 +31,6 @@ from gliomark.training.markers import (
     train_marker_network,
 )
 from gliomark.training.network_vectors import compute_network_vectors
-from gliomark.training.recipes import fit_platt_calibration
 from gliomark.training.segmentation import SegmentationTrainingConfig, train_segmentation_network
 from gliomark.training.slice_dataset import SliceDataset
 
@@ -105,27 +103,6 @@ def test_kinet_separates_two_kinds_of_lesion(tmp_path: Path) -> None:
 def test_a_view_without_movement_is_the_slice_itself() -> None:
     image, _ = draw_blobs(2)
     torch.testing.assert_close(resample_view(image, IDENTITY.expand(2, -1, -1), 64), image, atol=1e-4, rtol=0)
-
-
-def test_calibration_never_reverses_probabilities() -> None:
-    random = np.random.default_rng(0)
-    label = random.integers(0, 2, 400)
-    calibrated = expit(random.normal(2.0 * label - 1, 1.5))
-    overconfident = expit(2 * logit(calibrated))
-    intercept, slope = fit_platt_calibration(label, overconfident)
-    before, after = (
-        fit_recalibration(label, calibrated),
-        fit_recalibration(label, apply_calibration(overconfident, (intercept, slope))),
-    )
-    assert after.slope.value == pytest.approx(1, abs=1e-3) and after.intercept.value == pytest.approx(
-        0, abs=1e-3
-    )
-    assert slope == pytest.approx(before.slope.value / 2, rel=1e-3)
-    # worse than chance: every probability is the share of positives
-    intercept, slope = fit_platt_calibration(label, 1 - calibrated)
-    np.testing.assert_allclose(apply_calibration(calibrated, (intercept, slope)), label.mean())
-    # only one class: no calibration
-    assert fit_platt_calibration([1, 1, 1], [0.2, 0.5, 0.9]) == (0.0, 1.0)
 
 
 def create_lesion_dataset(slices: tuple[int, ...], seed: int) -> LesionSliceDataset:

@@ -165,8 +165,11 @@ def test_validation_patients_of_a_marker_are_predicted_only_by_models_not_traine
     found = cross_validate_marker(
         tiny_cohort, training_folds, IDH, labels, labels, tiny_marker_training, tmp_path
     )
-    assert found is not None and found.patients == len(folds.development)
-    assert found.positives == sum(labels[p] for p in folds.development)
+    assert found is not None
+    for part in (found.validation, found.calibration):
+        assert part.patients == len(folds.development)
+        assert part.positives == sum(labels[p] for p in folds.development)
+    assert found.calibration.cohort == found.validation.cohort == tiny_cohort.folder.name
     # per fold: a network for each of the other folds and one on all of them, five times
     assert len(spy.networks) == FOLD_COUNT * FOLD_COUNT
     assert spy.describe_leaks(folds.test) == []

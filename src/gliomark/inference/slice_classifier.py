@@ -70,7 +70,7 @@ class SliceClassifier:
     network: from images ``(B, 2, h, w)`` and lesion masks ``(B, h, w)`` to image vectors ``(B, D)`` and logits
     ``(B, 2)``; crop_size: side of the central view in pixels; age_cut: in years, None if age and sex are not used;
     tree_features: image features that the trees use, see ``build_tree_columns``; calibration: intercept and slope on
-    the trees' log-odds (Platt scaling).
+    the trees' log-odds (Platt scaling), which older weights files have.
     """
 
     network: EngineNetwork

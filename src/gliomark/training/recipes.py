@@ -16,22 +16,21 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logit
 from torch import Tensor
 
 from gliomark.cohort.folds import CohortFolds, TrainingFolds, check_disjoint, load_cohort_folds
 from gliomark.cohort.store import Cohort
 from gliomark.errors import CohortError, ConfigurationError
-from gliomark.evaluation.calibration import fit_recalibration
 from gliomark.evaluation.conservative_auc import compute_conservative_auc_interval
 from gliomark.evaluation.metrics import auc, compute_youden_threshold
 from gliomark.files import check_writable, remove_leftovers
 from gliomark.inference.segmenter import SEQUENCE_RULES, select_sequences
-from gliomark.inference.slice_classifier import UNCALIBRATED, SliceClassifier, apply_calibration
+from gliomark.inference.slice_classifier import SliceClassifier
 from gliomark.messages import message
 from gliomark.models.card import MarkerNetworkCard, SegmentationCard, TreeFeatures, check_marker_name
 from gliomark.models.entries import Recipe
 from gliomark.models.lightgbm_library import lightgbm
+from gliomark.models.patient_calibration import PatientCalibration
 from gliomark.models.registry import choose_marker_entry, choose_segmentation_entry, to_network_record
 from gliomark.models.torch_inference import wrap_marker_network
 from gliomark.models.weights import (
@@ -54,6 +53,7 @@ from gliomark.training.markers import (
     read_marker_values,
     train_marker_network,
 )
+from gliomark.training.patient_calibration import add_patient_calibration, calibrate_marker
 from gliomark.training.processes import ONE_PROCESS, ProcessLayout, check_layout, get_node
 from gliomark.training.segmentation import (
     INFERENCE_POOLING_FACTOR,
@@ -502,24 +502,33 @@ def train_network(job: NetworkJob, layout: ProcessLayout = ONE_PROCESS) -> None:
     train_marker_network(dataset, job.config, folder, layout)
 
 
-def create_validated_card(marker: TrainedMarker, validation: MarkerValidation | None) -> MarkerCard:
+@dataclass(frozen=True)
+class MarkerCrossValidation:
+    """What the out-of-fold predictions of a recipe show: the AUC with its interval, and the calibration."""
+
+    validation: MarkerValidation
+    calibration: PatientCalibration
+
+
+def create_validated_card(marker: TrainedMarker, result: MarkerCrossValidation | None) -> MarkerCard:
     """Create the marker's card with the result of ``cross_validate_marker``, as numbers and as text."""
-    v = validation
-    if v is None:
+    if result is None:
         return marker.create_card("not measured: one class has too few patients")
-    return marker.create_card(
+    v = result.validation
+    card = marker.create_card(
         f"AUC {v.auc:.2f} (conservative 95 % interval {v.low:.2f} to {v.high:.2f}) of the same recipe on {v.patients} "
         f"patients of {v.cohort} ({v.positives} positive), each never trained on, outlines drawn, mean of the slices "
         "around the largest lesion; the final model is refitted on all of them",
         validation=v,
     )
+    return add_patient_calibration(card, result.calibration)
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedMarker:
     """A marker's final network and trees, with the out-of-fold vectors of its training patients.
 
-    threshold: Youden's threshold of the calibrated probabilities (near) of those patients from ``cross_fit_trees``.
+    threshold: Youden's threshold of the probabilities (near) of those patients from ``cross_fit_trees``.
     """
 
     definition: MarkerDefinition
@@ -550,13 +559,12 @@ class TrainedMarker:
             threshold=self.threshold,
             age_cut=self.classifier.age_cut,
             architecture=architecture,
-            calibration=self.classifier.calibration,
             performance=performance,
             validation=validation,
         )
 
     def predict_patients(self, cohort: Cohort, patients: Sequence[str]) -> dict[str, float]:
-        """Predict calibrated probabilities (near, by manual masks) of patients who were not trained on.
+        """Predict probabilities (near, by manual masks) of patients who were not trained on.
 
         Patients without a label or without a lesion slice are left out. Raises CohortError if one was trained on.
         """
@@ -569,11 +577,7 @@ class TrainedMarker:
             p: v.predict_slice_probability(c.trees, c.age_cut, c.tree_features) for p, v in vectors.items()
         }
         return dict(
-            zip(
-                slice_probabilities,
-                fuse_near_probabilities(vectors, slice_probabilities, c.calibration)[1],
-                strict=True,
-            )
+            zip(slice_probabilities, fuse_near_probabilities(vectors, slice_probabilities)[1], strict=True)
         )
 
 
@@ -588,8 +592,8 @@ def train_marker(
 ) -> TrainedMarker:
     """Train one network per fold, LightGBM on the out-of-fold vectors, and a final network on all patients.
 
-    Image features of the trees, calibration and threshold are chosen by ``cross_fit_trees``. Networks are stored in
-    the work folder, see ``build_network_folder``, so that several calls can share them.
+    Image features of the trees and threshold are chosen by ``cross_fit_trees``. Networks are stored in the work
+    folder, see ``build_network_folder``, so that several calls can share them.
 
     Parameters
     ----------
@@ -648,13 +652,8 @@ def train_marker(
     trees, age_cut = _fit_trees_on(
         out_of_fold, [p for fold in train for p in fold], stop, StackingConfig(tree_features=evidence)
     )
-    calibration = fit_platt_calibration(*fuse_near_probabilities(out_of_fold, slice_probabilities[evidence]))
-    threshold = compute_youden_threshold(
-        *fuse_near_probabilities(out_of_fold, slice_probabilities[evidence], calibration)
-    )
-    classifier = SliceClassifier(
-        wrap_marker_network(final.eval()), trees, sequences, crop, age_cut, evidence, calibration
-    )
+    threshold = compute_youden_threshold(*fuse_near_probabilities(out_of_fold, slice_probabilities[evidence]))
+    classifier = SliceClassifier(wrap_marker_network(final.eval()), trees, sequences, crop, age_cut, evidence)
     return TrainedMarker(definition, config, final, classifier, out_of_fold, labels, all_patients, threshold)
 
 
@@ -666,11 +665,11 @@ def cross_validate_marker(
     values: Mapping[str, float],
     config: MarkerTrainingConfig,
     work_folder: Path,
-) -> MarkerValidation | None:
-    """Cross-validate the recipe and return its AUC with a conservative interval.
+) -> MarkerCrossValidation | None:
+    """Cross-validate the recipe; return its AUC with a conservative interval, and the patient-level calibration.
 
-    Each fold is predicted by ``train_marker`` on the other folds only, so that its patients influence no network, tree,
-    calibration or choice. This requires an additional network per pair of folds, stored in the work folder. Returns
+    Each fold is predicted by ``train_marker`` on the other folds only, so that its patients influence no network, tree
+    or choice. This requires an additional network per pair of folds, stored in the work folder. Returns
     None if a class has too few patients. The parameters are those of ``train_marker``.
     """
     training_folds = training_folds.restrict_to(labels)
@@ -689,10 +688,12 @@ def cross_validate_marker(
     truth = [labels[p] for p in probabilities]
     if len(set(truth)) < 2:
         return None
-    interval = compute_conservative_auc_interval(truth, list(probabilities.values()))
-    return MarkerValidation(
-        interval.value, interval.lower, interval.upper, len(truth), sum(truth), cohort.folder.name
+    scores, name = list(probabilities.values()), cohort.folder.name
+    interval = compute_conservative_auc_interval(truth, scores)
+    validation = MarkerValidation(
+        interval.value, interval.lower, interval.upper, len(truth), sum(truth), name
     )
+    return MarkerCrossValidation(validation, calibrate_marker(truth, scores, name))
 
 
 def _can_cross_validate(training_folds: TrainingFolds, labels: Mapping[str, int]) -> bool:
@@ -721,28 +722,10 @@ def build_network_folder(
 def fuse_near_probabilities(
     vectors: Mapping[str, PatientVectors],
     slice_probabilities: Mapping[str, NDArray[np.float64]],
-    calibration: tuple[float, float] = UNCALIBRATED,
 ) -> tuple[list[int], list[float]]:
-    """Return labels and calibrated probabilities (near) of patients from their slice probabilities ``(S,)``."""
+    """Return labels and probabilities (near) of patients from their slice probabilities ``(S,)``."""
     labels = [vectors[p].label for p in slice_probabilities]
-    return labels, [
-        vectors[p].fuse_probability(apply_calibration(one, calibration), "near")
-        for p, one in slice_probabilities.items()
-    ]
-
-
-def fit_platt_calibration(label: Sequence[int], probability: Sequence[float]) -> tuple[float, float]:
-    """Fit intercept and slope that calibrate the log-odds (Platt 1999).
-
-    A negative slope, which would reverse the ranking, is replaced by 0: every probability becomes the share of
-    positives.
-    """
-    fit = fit_recalibration(label, probability)
-    if np.isnan(fit.slope.value):
-        return UNCALIBRATED
-    if fit.slope.value <= 0:
-        return float(logit(np.mean(label))), 0.0
-    return fit.intercept.value, fit.slope.value
+    return labels, [vectors[p].fuse_probability(one, "near") for p, one in slice_probabilities.items()]
 
 
 def _fit_trees_on(

@@ -1,6 +1,6 @@
 """Cross-validation of the whole cascade, from segmentation to marker.
 
-In every fold, segmentation, features, trees, calibration and threshold are fitted without its test patients. The
+In every fold, segmentation, features, trees and threshold are fitted without its test patients. The
 patients of fold k are predicted by the recipe of ``train_marker`` fitted on the other four folds, on segmentations by
 the segmentation network of fold k. With permuted labels, the same run tests the whole cascade for data leakage.
 """
@@ -35,7 +35,6 @@ from gliomark.experiments.segmentation.procedure import (
     get_weights_path,
 )
 from gliomark.inference.fusion import FusionRule
-from gliomark.inference.slice_classifier import apply_calibration
 from gliomark.models.weights import Weights, load_weights
 from gliomark.training.markers import (
     LesionSliceDataset,
@@ -318,12 +317,9 @@ def score_test_patients(
 
 
 def compute_cascade_probability(marker: TrainedMarker, vectors: PatientVectors) -> NDArray[np.float64]:
-    """Compute the calibrated probability of each slice, ``(n,)``."""
+    """Compute the probability of each slice, ``(n,)``."""
     classifier = marker.classifier
-    return apply_calibration(
-        vectors.predict_slice_probability(classifier.trees, classifier.age_cut, classifier.tree_features),
-        classifier.calibration,
-    )
+    return vectors.predict_slice_probability(classifier.trees, classifier.age_cut, classifier.tree_features)
 
 
 def summarise_cascade(table: pd.DataFrame) -> pd.DataFrame:
