@@ -15,11 +15,12 @@ from gliomark import batch, pipeline
 from gliomark.batch import PredictionOptions, RunOptions
 from gliomark.errors import ConfigurationError, InputError
 from gliomark.inference.fusion import FusionRule, check_fusion_rule
+from gliomark.inference.levels import ANY_MARKER, LevelOptions
 from gliomark.io import read_study
 from gliomark.io.images import ImageSource
 from gliomark.messages import message
 from gliomark.pipeline import Model, describe_step, load_model
-from gliomark.prediction import Prediction
+from gliomark.prediction import DEFAULT_COVERAGE, Prediction
 from gliomark.reporting import FailedPatient, Language
 from gliomark.study import ClinicalData, Study
 from gliomark.tables.age_sex import CellError, SexCoding, check_age_and_sex, parse_sex
@@ -38,6 +39,8 @@ def predict(
     patient_id: str | None = None,
     enhancing: bool | None = None,
     fusion: FusionRule = "near",
+    coverage: float = DEFAULT_COVERAGE,
+    prevalence: float | Mapping[str, float] | None = None,
     device: str = "auto",
     progress: Callable[[str], None] | None = None,
 ) -> Prediction:
@@ -67,6 +70,12 @@ def predict(
         The reader's finding of an enhancing focus, which decides IDH if it is given.
     fusion
         How the probabilities of slices are fused: "near" (validated), "all" or "large".
+    coverage
+        Share of the patients of either class for whom the true level is among those that the model does not exclude,
+        at least 0.5 and below 1. The higher it is, the more often the level is "cannot tell".
+    prevalence
+        Share of positive patients where the model is used, by marker, such as ``{"idh": 0.3}``; a number for a model
+        with one marker; None: as among the patients of the calibration.
     device
         "cpu", "cuda", "cuda:<number>", "mps", or "auto": the first of CUDA and MPS that is present and runs the
         networks, otherwise the CPU. A Model stays where it was loaded if the device is "auto".
@@ -97,6 +106,7 @@ def predict(
     >>> prediction = gliomark.predict({"T1C": "t1c.nii.gz", "FLAIR": (array, affine)}, age=54, sex="F", model=model)
     """
     check_fusion_rule(fusion)
+    levels = _create_level_options(coverage, prevalence)
     if not isinstance(source, str | PathLike | Mapping | Study):
         raise InputError(message("patient-source-unknown", kind=type(source).__name__))
     known_row = _create_clinical_data(clinical, age, sex)
@@ -112,8 +122,20 @@ def predict(
         study = replace(study, patient_id=patient_id)
     row = known_row if clinical is not None else replace(known_row, patient_id=study.patient_id)
     return pipeline.predict(
-        study, row, loaded_model, fusion=fusion, has_enhancing_focus=enhancing, report_progress=report_step
+        study,
+        row,
+        loaded_model,
+        fusion=fusion,
+        has_enhancing_focus=enhancing,
+        levels=levels,
+        report_progress=report_step,
     )
+
+
+def _create_level_options(coverage: float, prevalence: float | Mapping[str, float] | None) -> LevelOptions:
+    if prevalence is None:
+        return LevelOptions(coverage)
+    return LevelOptions(coverage, prevalence if isinstance(prevalence, Mapping) else {ANY_MARKER: prevalence})
 
 
 def _create_clinical_data(clinical: object, age: float | None, sex: str | int | None) -> ClinicalData:
@@ -168,6 +190,8 @@ def predict_folder(
     allow_missing_clinical: bool = False,
     enhancing: bool | None = None,
     fusion: FusionRule = "near",
+    coverage: float = DEFAULT_COVERAGE,
+    prevalence: float | Mapping[str, float] | None = None,
     language: Language = "en",
     pdf: bool = False,
     dicom: bool = False,
@@ -194,7 +218,7 @@ def predict_folder(
         Name of a shipped model or path of a weights file.
     allow_missing_clinical
         Whether age and sex may be unknown; ``clinical`` may then be None.
-    enhancing, fusion, device
+    enhancing, fusion, coverage, prevalence, device
         As for ``predict``.
     language
         Language of the report: "en" or "zh".
@@ -241,6 +265,7 @@ def predict_folder(
         writes_pdf=pdf,
         writes_dicom=dicom,
         device=device,
+        levels=_create_level_options(coverage, prevalence),
     )
     table = None if clinical is None else Path(clinical)
     run_options = RunOptions(workers, scheduler, resume)

@@ -1420,14 +1420,77 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "例），因此给出判断和概率。",
     ),
     "fusion-not-validated": (
-        "Threshold and validation apply to the rule 'near'; they have not been evaluated for the rule '{fusion}'.",
-        "阈值与验证结果均针对“near”规则；未针对“{fusion}”规则进行评估。",
+        "Calibration, threshold and validation apply to the rule 'near'; they have not been evaluated for the rule "
+        "'{fusion}'.",
+        "校准、阈值与验证结果均针对“near”规则；未针对“{fusion}”规则进行评估。",
     ),
     "borderline": (
         "Borderline: the probability is within {margin:.0f} percentage points of the threshold, so a small change "
         "in the images or the outline can change the result.",
         "临界：概率与阈值相差不超过 {margin:.0f} 个百分点，影像或轮廓稍有变化即可能改变结论。",
     ),
+    "cannot-tell": (
+        "The model cannot tell: at a probability of {positive} of {probability}, both {positive} and {negative} are "
+        "possible.",
+        "模型无法判断：{positive}的概率为 {probability} 时，{positive}与{negative}均有可能。",
+    ),
+    "limits": (
+        "The model states {positive} above {upper} and {negative} below {lower}; between them it cannot tell. With these "
+        "limits, at most {error} of {positive} patients and {error} of {negative} patients are expected to receive the "
+        "wrong level; they were computed from {positives} {positive} and {negatives} {negative} patients, predicted by "
+        "models not trained on them.",
+        "概率高于 {upper} 判为{positive}，低于 {lower} 判为{negative}，介于两者之间则无法判断。按此界限，预计{positive}患者"
+        "与{negative}患者中各有至多 {error} 被判错；界限由 {positives} 例{positive}、{negatives} 例{negative}患者算出，预测"
+        "每例的模型均未用该患者训练。",
+    ),
+    "limits-positive-only": (
+        "The model states {positive} above {upper} and otherwise cannot tell: {positives} {positive} patients are too few "
+        "to state {negative} at a coverage of {coverage}. At most {error} of {negative} patients are expected to receive "
+        "the wrong level, as computed from {negatives} {negative} patients, predicted by models not trained on them.",
+        "概率高于 {upper} 判为{positive}，否则无法判断：{positive}患者仅 {positives} 例，不足以在 {coverage} 的覆盖率下判为"
+        "{negative}。预计{negative}患者中至多 {error} 被判错，由 {negatives} 例{negative}患者算出，预测每例的模型均未用该患"
+        "者训练。",
+    ),
+    "limits-negative-only": (
+        "The model states {negative} below {lower} and otherwise cannot tell: {negatives} {negative} patients are too few "
+        "to state {positive} at a coverage of {coverage}. At most {error} of {positive} patients are expected to receive "
+        "the wrong level, as computed from {positives} {positive} patients, predicted by models not trained on them.",
+        "概率低于 {lower} 判为{negative}，否则无法判断：{negative}患者仅 {negatives} 例，不足以在 {coverage} 的覆盖率下判为"
+        "{positive}。预计{positive}患者中至多 {error} 被判错，由 {positives} 例{positive}患者算出，预测每例的模型均未用该患"
+        "者训练。",
+    ),
+    "limits-none": (
+        "The model states no level: {positives} {positive} and {negatives} {negative} patients are too few for a coverage "
+        "of {coverage}.",
+        "模型不作判断：{positives} 例{positive}、{negatives} 例{negative}患者不足以达到 {coverage} 的覆盖率。",
+    ),
+    "calibrated": (
+        "Calibrated ({method}) on {patients} patients of {cohort}, each predicted by models not trained on that patient. "
+        "{basis} Before calibration the probability was {raw}.",
+        "已用 {cohort} 的 {patients} 例患者校准（{method}），每例均由训练中未使用该患者的模型预测。{basis}校准前概率为 "
+        "{raw}。",
+    ),
+    "calibration-unchanged": (
+        "The model's own probability is used: on {patients} patients of {cohort} no calibration curve was better, or they "
+        "were too few to fit one. {basis} Before any correction the probability was {raw}.",
+        "采用模型自身的概率：在 {cohort} 的 {patients} 例患者上，没有校准曲线更优，或患者过少而无法拟合。{basis}校正前概率"
+        "为 {raw}。",
+    ),
+    "prevalence-of-calibration": (
+        "It applies where {share} of the patients are {positive}, as there.",
+        "适用于{positive}患者占 {share} 的人群（与校准时相同）。",
+    ),
+    "prevalence-corrected": (
+        "It was corrected to a share of {prevalence} {positive} patients, which was given for this prediction; in the "
+        "calibration it was {share}.",
+        "已按本次预测给定的{positive}患者比例 {prevalence} 校正；校准时为 {share}。",
+    ),
+    "method-none": ("none", "无"),
+    "method-shift": ("shift of the log-odds", "对数几率平移"),
+    "method-temperature": ("temperature scaling", "温度缩放"),
+    "method-platt": ("Platt scaling", "Platt 缩放"),
+    "method-beta": ("beta calibration", "beta 校准"),
+    "method-isotonic": ("isotonic regression", "保序回归"),
     "finding-without-lesion": (
         "The reader's finding was not used: without a lesion, no marker is predicted.",
         "未采用阅片者的判断：没有病灶，不预测标志物。",
@@ -1556,6 +1619,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "level-positive": ("positive", "阳性"),
     "level-negative": ("negative", "阴性"),
     "level-undetermined": ("undetermined", "未能判定"),
+    "level-cannot-tell": ("cannot tell", "无法判断"),
     "level-borderline": ("borderline, leaning {level}", "临界，倾向{level}"),
     "performance": (
         "AUC {auc:.2f} (95 % interval {low:.2f} to {high:.2f}) in cross-validation on {patients} patients of "
@@ -1778,6 +1842,29 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "prevalence-range": (
         "The share of positive patients is {share:g}; it must be above 0 and below 1.",
         "阳性患者比例为 {share:g}；须大于 0 且小于 1。",
+    ),
+    "prevalence-of-which-marker": (
+        "The model does not have exactly one marker ({known}), so the share of positive patients must name its marker, such "
+        "as idh=0.3.",
+        "该模型的标志物不止一个或没有（{known}），阳性患者比例须指明标志物，例如 idh=0.3。",
+    ),
+    "prevalence-of-unknown-marker": (
+        "A share of positive patients is given for {name}, which is not a marker of the model: name one of {known}.",
+        "给定了 {name} 的阳性患者比例，但它不是该模型的标志物：请改为 {known} 之一。",
+    ),
+    "prevalence-without-calibration": (
+        "The probability of {name} cannot be corrected for another share of positive patients, because the weights file "
+        "has no patient-level calibration: leave the share out, or train the marker again.",
+        "无法按其他阳性患者比例校正 {name} 的概率，因为权重文件没有患者级校准：请去掉该比例，或重新训练该标志物。",
+    ),
+    "prevalence-not-understood": (
+        "{given} is not a share of positive patients: give a number such as 0.3, or a marker and a number such as idh=0.3.",
+        "{given} 不是阳性患者比例：请给出数字（如 0.3），或标志物与数字（如 idh=0.3）。",
+    ),
+    "coverage-without-calibration": (
+        "A coverage is given, but no marker of the model has a patient-level calibration: leave it out, or train the "
+        "markers again.",
+        "给定了覆盖率，但该模型没有任何标志物带有患者级校准：请去掉该选项，或重新训练标志物。",
     ),
     "site-too-few": (
         "{patients} patients with pathology ({positives} positive, {negatives} negative) are too few to adapt a model to a "

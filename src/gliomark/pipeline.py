@@ -26,6 +26,7 @@ from gliomark.inference.fusion import (
     fuse_probabilities,
     select_deciding_slices,
 )
+from gliomark.inference.levels import LevelOptions, check_level_options, decide_level
 from gliomark.inference.segmenter import Segmenter, select_sequences
 from gliomark.inference.slice_classifier import ScoredSlices, SliceClassifier, SliceFeatures
 from gliomark.io.masks.supplied_masks import SuppliedMask, find_supplied_mask
@@ -35,8 +36,9 @@ from gliomark.models.card import SECOND_SEGMENTATION_PART, SEGMENTATION_PART
 from gliomark.models.engine_loading import load_marker_engine, load_segmentation_engine
 from gliomark.models.shipped_weights import SHIPPED_MODELS, resolve_weights_file
 from gliomark.models.signatures import TrustPolicy
-from gliomark.models.weights import MarkerCard, MarkerValidation, ModelCard, Weights, load_weights
+from gliomark.models.weights import MarkerCard, ModelCard, Weights, load_weights
 from gliomark.prediction import (
+    CANNOT_TELL,
     Contributions,
     MarkerPrediction,
     MarkerPredictions,
@@ -55,7 +57,7 @@ __all__ = ["SHIPPED_MODELS", "Model", "PreparedStudy", "build_model", "load_mode
 UNDETERMINED = "undetermined"
 VALIDATED_FUSION_RULE: FusionRule = "near"  # thresholds and validation results in weights files use it
 MAX_LESION_SHARE = 0.5  # of the examined brain; a larger lesion is a wrong outline, such as an inverted mask
-BORDERLINE_MARGIN = 0.05  # within this distance of the threshold a level is marked as borderline
+UNSURE_MESSAGES = ("borderline", "cannot-tell")
 DECIDED_BY_MODEL, DECIDED_BY_READER = "model", "reader's finding"
 
 
@@ -384,6 +386,7 @@ def predict(
     *,
     fusion: FusionRule = "near",
     has_enhancing_focus: bool | None = None,
+    levels: LevelOptions = LevelOptions(),
     reader_pool: ReadExecutor = run_in_this_process,
     report_progress: Callable[[str], None] = lambda _: None,
 ) -> Prediction:
@@ -403,6 +406,8 @@ def predict(
         How slice probabilities are fused, see ``inference.fusion``.
     has_enhancing_focus
         The reader's finding of an enhancing focus, which decides IDH if it is given (method.md, section 5).
+    levels
+        Coverage of stated levels, and prevalence of the markers.
     reader_pool
         Where a mask supplied with the images is read: in this process by default, in a separate process with
         ``gliomark.isolation``.
@@ -420,15 +425,18 @@ def predict(
         If a sequence is missing, no brain is detected, ``clinical`` belongs to another patient, or its age or sex is
         not possible.
     ConfigurationError
-        If ``fusion`` or ``has_enhancing_focus`` has an invalid value.
+        If ``fusion``, ``has_enhancing_focus`` or ``levels`` has an invalid value, or the model has no calibration for
+        ``levels``.
     """
     check_prediction_arguments(study, clinical, fusion, has_enhancing_focus)
+    check_level_options(levels, model.card.markers)
     return predict_prepared(
         prepare_study(study, model, report_progress, reader_pool),
         clinical,
         model,
         fusion=fusion,
         has_enhancing_focus=has_enhancing_focus,
+        levels=levels,
         notify=report_progress,
     )
 
@@ -524,13 +532,14 @@ def predict_prepared(
     *,
     fusion: FusionRule = "near",
     has_enhancing_focus: bool | None = None,
+    levels: LevelOptions = LevelOptions(),
     reader_mask: NDArray[np.bool_] | None = None,
     notify: Callable[[str], None] = lambda _: None,
 ) -> Prediction:
     """Predict from a prepared study, see ``predict`` for the other parameters and the errors.
 
     The networks run once for a prepared study, model and mask: their results are kept as long as the study itself, so
-    that another age, sex, finding or fusion rule is answered at once.
+    that another age, sex, finding, fusion rule or prevalence is answered at once.
 
     Parameters
     ----------
@@ -549,6 +558,7 @@ def predict_prepared(
     start_time = time.perf_counter()
     study, stack = prepared.study, prepared.stack
     check_prediction_arguments(study, clinical, fusion, has_enhancing_focus)
+    check_level_options(levels, model.card.markers)
     notify("outline")
     results = _find_network_results(prepared, model, reader_mask)
     segmentation = results.segmentation
@@ -574,7 +584,7 @@ def predict_prepared(
             if classifier not in results.features:
                 results.features[classifier] = classifier.compute_features(stack, segmentation.mask)
             scored_slices = classifier.score_features(results.features[classifier], clinical)
-            marker_prediction = _predict_marker(marker_prediction, card, scored_slices, stack, fusion)
+            marker_prediction = _predict_marker(marker_prediction, card, scored_slices, stack, fusion, levels)
         marker_predictions.append(
             _apply_reader_finding(marker_prediction, card, has_enhancing_focus, bool(areas.any()))
         )
@@ -685,6 +695,7 @@ def _create_empty_prediction(name: str, card: MarkerCard, fusion: FusionRule) ->
         threshold=None,
         decided_by=DECIDED_BY_MODEL,
         positive=card.positive,
+        negative=card.negative,
     )
 
 
@@ -706,9 +717,9 @@ def _predict_marker(
     scored_slices: ScoredSlices,
     stack: SliceStack,
     fusion: FusionRule,
+    levels: LevelOptions,
 ) -> MarkerPrediction:
     """Predict a validated marker of a patient with a lesion."""
-    assert card.validation is not None
     slices, probabilities, contributions = scored_slices
     deciding_positions = select_deciding_slices(slices.neighbour_index, slices.area_mm2, fusion)
     probability = fuse_probabilities(slices.neighbour_index, slices.area_mm2, list(probabilities), fusion)
@@ -720,17 +731,12 @@ def _predict_marker(
     )
     baseline, image, *clinical_contributions = contributions[list(deciding_positions)].mean(axis=0).tolist()
     age, sex = clinical_contributions or (None, None)
-    is_borderline = abs(probability - card.threshold) <= BORDERLINE_MARGIN
-    warnings = [message("borderline", margin=100 * BORDERLINE_MARGIN)] if is_borderline else []
+    decided = decide_level(replace(empty_prediction, raw_probability=probability), card, levels)
+    warnings = list(decided.warnings)
     if fusion != VALIDATED_FUSION_RULE:
         warnings.append(message("fusion-not-validated", fusion=fusion))
     return replace(
-        empty_prediction,
-        probability=probability,
-        level=card.positive if probability >= card.threshold else card.negative,
-        borderline=is_borderline,
-        threshold=card.threshold,
-        threshold_origin=_describe_threshold(card, card.validation),
+        decided,
         slices=scores,
         contributions=Contributions(baseline, image, age, sex),
         performance=describe_performance(card),
@@ -744,18 +750,6 @@ def describe_performance(card: MarkerCard) -> str:
     if card.validation is None:
         return ""
     return message("performance", **asdict(card.validation))
-
-
-def _describe_threshold(card: MarkerCard, validation: MarkerValidation) -> str:
-    return message(
-        "threshold-origin",
-        threshold=format_percent(card.threshold),
-        positives=validation.positives,
-        patients=validation.patients,
-        share=format_percent(validation.positives / validation.patients),
-        positive=find_level_message(card.positive),
-        negative=find_level_message(card.negative),
-    )
 
 
 def _apply_reader_finding(
@@ -773,8 +767,8 @@ def _apply_reader_finding(
             marker_prediction, warnings=(*marker_prediction.warnings, message("finding-without-lesion"))
         )
     level, warnings = "wild type" if has_enhancing_focus else "mutant", marker_prediction.warnings
-    if marker_prediction.borderline:
-        warnings = tuple(w for w in warnings if getattr(w, "code", "") != "borderline")
+    if marker_prediction.borderline or marker_prediction.level == CANNOT_TELL:
+        warnings = tuple(w for w in warnings if getattr(w, "code", "") not in UNSURE_MESSAGES)
     elif marker_prediction.probability is not None and marker_prediction.level != level:
         contradiction = message(
             "finding-contradicted",

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
     from nibabel.nifti1 import Nifti1Image
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CANNOT_TELL = "cannot tell"
+DEFAULT_COVERAGE = 0.9  # of stated levels
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,47 @@ class LevelLimits:
             return positive
         return negative if probability < self.negative_below else CANNOT_TELL
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the limits as in prediction.json."""
+        return {
+            "negative_below": to_json_number(self.negative_below),
+            "positive_above": to_json_number(self.positive_above),
+            "coverage": to_json_number(self.coverage),
+            "positives": self.positives,
+            "negatives": self.negatives,
+        }
+
+
+@dataclass(frozen=True)
+class CalibrationSummary:
+    """How a patient's probability was calibrated.
+
+    Attributes
+    ----------
+    method
+        "platt", "temperature" and others, see ``evaluation.calibrators``; "none" if the probability was left as it was.
+    cohort
+        Name of the cohort of the calibration.
+    cohort_prevalence
+        Share of positives among its patients, 0 to 1.
+    prevalence
+        Share of positives for which the probability holds: that of the calibration, unless another one was given.
+    """
+
+    method: str
+    cohort: str
+    cohort_prevalence: float
+    prevalence: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the calibration as in prediction.json."""
+        return {
+            "method": self.method,
+            "cohort": self.cohort,
+            "cohort_prevalence": to_json_number(self.cohort_prevalence),
+            "prevalence": to_json_number(self.prevalence),
+        }
+
 
 @dataclass(frozen=True)
 class MarkerPrediction:
@@ -97,31 +139,39 @@ class MarkerPrediction:
     marker, title
         Key and displayed name of the marker.
     probability
-        Patient-level probability of the positive class, 0 to 1; None if it could not be predicted or must not be shown.
+        Patient-level probability of the positive class, 0 to 1, calibrated if the model has a calibration; None if it
+        could not be predicted or must not be shown.
     level
-        "mutant", "wild type", "high", "low" or "undetermined".
+        "mutant", "wild type", "high" or "low"; "cannot tell" if either level is possible; "undetermined" without a
+        prediction.
     label
         Definition of the positive class.
     fusion
         Rule by which slices were fused.
     threshold
-        From this probability on the level is positive; None without a probability.
+        From this probability on the level is positive; None without a probability, and with ``limits``.
     decided_by
         "model" or "reader's finding".
     slices
-        Probabilities of the lesion slices.
+        Probabilities of the lesion slices, before calibration.
     performance
         Performance of the model, or of the reader's finding, in other patients, with interval and cohort.
     warnings
         Limits of this prediction.
     contributions
-        Contributions to the log-odds, mean over the deciding slices; None without a probability.
+        Contributions to the log-odds before calibration, mean over the deciding slices; None without a probability.
     borderline
         Whether the probability is too close to the threshold for a definite level.
     threshold_origin, fusion_in_words
         Messages that explain the threshold and the fusion of the slices.
-    positive
-        Name of the positive level.
+    positive, negative
+        Names of the two levels.
+    raw_probability
+        The patient's probability before calibration; None without a probability.
+    limits, calibration
+        From which probability a level is stated, and how it was calibrated; None if the model has no calibration.
+    limits_in_words, calibration_in_words
+        Messages that explain the two.
     """
 
     marker: str
@@ -140,6 +190,12 @@ class MarkerPrediction:
     threshold_origin: str = ""
     fusion_in_words: str = ""
     positive: str = ""
+    negative: str = ""
+    raw_probability: float | None = None
+    limits: LevelLimits | None = None
+    calibration: CalibrationSummary | None = None
+    limits_in_words: str = ""
+    calibration_in_words: str = ""
 
     def __repr__(self) -> str:
         """Return one line with level and probability."""
@@ -156,8 +212,16 @@ class MarkerPrediction:
         return tuple(score.slice_name for score in self.slices if score.decides)
 
     @property
+    def possible_levels(self) -> tuple[str, ...]:
+        """Levels that the model does not exclude, at the coverage of the limits; empty without limits."""
+        if self.limits is None or self.probability is None:
+            return ()
+        level = self.limits.decide(self.probability, self.positive, self.negative)
+        return (self.positive, self.negative) if level == CANNOT_TELL else (level,)
+
+    @property
     def probability_range(self) -> tuple[float, float] | None:
-        """Lowest and highest probability of the single lesion slices; None for fewer than two.
+        """Lowest and highest probability of the single lesion slices, before calibration; None for fewer than two.
 
         It shows how much the prediction depends on the choice of slice. It is not a confidence interval.
         """
@@ -175,12 +239,19 @@ class MarkerPrediction:
             "marker": self.marker,
             "title": self.title,
             "probability": to_json_number(self.probability),
+            "raw_probability": to_json_number(self.raw_probability),
             "probability_range": None
             if probability_range is None
             else [to_json_number(value) for value in probability_range],
             "level": self.level,
             "borderline": self.borderline,
+            "possible_levels": list(self.possible_levels),
+            "limits": None if self.limits is None else self.limits.to_dict(),
+            "limits_in_words": self.limits_in_words,
+            "calibration": None if self.calibration is None else self.calibration.to_dict(),
+            "calibration_in_words": self.calibration_in_words,
             "positive": self.positive,
+            "negative": self.negative,
             "label": self.label,
             "threshold": to_json_number(self.threshold),
             "threshold_origin": self.threshold_origin,

@@ -59,6 +59,8 @@ def compute_request_key(
         "version": software_version,
         "fusion": options.fusion_rule,
         "enhancing": options.has_enhancing_focus,
+        "coverage": options.levels.coverage,
+        "prevalence": dict(sorted(options.levels.prevalence.items())),
         "language": options.language,
         "formats": options.formats,
         "mask": None

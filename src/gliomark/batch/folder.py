@@ -14,6 +14,7 @@ from gliomark.batch.options import BatchReport, BatchStep, PredictionOptions, Ru
 from gliomark.batch.patient import BatchSettings, PatientPredictor, PatientResult
 from gliomark.errors import ConfigurationError, GliomarkError, InputError
 from gliomark.files import check_writable, remove_leftovers
+from gliomark.inference.levels import check_level_options
 from gliomark.io import ClinicalTable, find_patients, read_clinical_table
 from gliomark.isolation import ReaderPool, ReadExecutor
 from gliomark.messages import message
@@ -143,6 +144,7 @@ def _prepare_settings(
         loaded = load_weights_by_name(options.model, options.trust)
     else:
         loaded = load_model(options.model, options.trust, device=options.device)
+    check_level_options(options.levels, loaded.card.markers)
     settings = BatchSettings(
         output_folder, table, options, loaded.sha256, loaded.signature, version("gliomark")
     )

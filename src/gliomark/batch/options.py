@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gliomark.errors import ConfigurationError
 from gliomark.inference.fusion import FusionRule
+from gliomark.inference.levels import LevelOptions
 from gliomark.messages import message
 from gliomark.models.signatures import TrustPolicy
 from gliomark.reporting import FailedPatient, Language, list_default_formats
@@ -38,6 +39,8 @@ class PredictionOptions:
         Segmentation to use in place of the network's; only for one patient.
     usual_formats
         The outputs that are written in any case.
+    levels
+        Coverage of stated levels, and prevalence of the markers.
     """
 
     model: str = "demo"
@@ -51,6 +54,7 @@ class PredictionOptions:
     device: str = "cpu"
     mask_file: Path | None = None
     usual_formats: tuple[str, ...] = list_default_formats()
+    levels: LevelOptions = LevelOptions()
 
     @property
     def formats(self) -> tuple[str, ...]:

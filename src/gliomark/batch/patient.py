@@ -189,6 +189,7 @@ class PatientPredictor:
             self.model,
             fusion=options.fusion_rule,
             has_enhancing_focus=options.has_enhancing_focus,
+            levels=options.levels,
             reader_mask=None if given is None else given.mask,
             notify=report_step,
         )

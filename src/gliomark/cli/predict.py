@@ -48,6 +48,18 @@ def predict(
     enhancing: Annotated[
         YesNo | None, typer.Option(help="Reader's finding: is an enhancing focus present?")
     ] = None,
+    coverage: Annotated[
+        float,
+        typer.Option(
+            help="Share of patients whose true level is not excluded; higher: more often 'cannot tell'."
+        ),
+    ] = 0.9,
+    prevalence: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Share of positive patients at your hospital, 0.3 or idh=0.3; repeat for other markers."
+        ),
+    ] = None,
     language: Annotated[
         LanguageChoice, typer.Option(help="Language of the report and the table.")
     ] = LanguageChoice.en,
@@ -83,6 +95,7 @@ def predict(
     # reader processes start while the networks' libraries are imported
     with ProgressLine(quiet) as progress, ReaderPool() as reader_pool:
         from gliomark.batch import BatchStep, PredictionOptions, RunOptions, predict_folder
+        from gliomark.inference.levels import LevelOptions, parse_prevalence
 
         def show_step(step: BatchStep) -> None:
             progress.show(render_message(step.text, language.value), step.completed, step.total)
@@ -98,6 +111,7 @@ def predict(
             trust=trust,
             device=device.value,
             mask_file=mask,
+            levels=LevelOptions(coverage, parse_prevalence(prevalence or ())),
         )
         run_options = RunOptions(workers, scheduler, resume)
         report = predict_folder(

@@ -19,6 +19,7 @@ from gliomark.messages import (
     render_message,
 )
 from gliomark.pipeline import UNDETERMINED
+from gliomark.prediction import CANNOT_TELL
 from gliomark.reporting.report_texts import get_report_texts
 
 Document = Mapping[str, Any]
@@ -67,14 +68,21 @@ def _describe_marker(marker: Document, language: Language) -> tuple[Text | str, 
     """Describe a marker: title, level and probability of the positive level."""
     texts = get_report_texts(language)
     level = Text(describe_level(marker["level"], marker["borderline"], language))
-    level.stylize("dim" if marker["level"] == UNDETERMINED else "bold")
+    level.stylize("dim" if marker["level"] in (UNDETERMINED, CANNOT_TELL) else "bold")
     if marker["decided_by"] != "model":
         level.append(f" ({texts.reader_finding})")
     positive = render_message(find_level_message(marker["positive"]), language)
     probability = "–"
     if marker["probability"] is not None:
-        threshold = texts.threshold.format(format_percent(marker["threshold"]))
-        probability = f"{positive} {format_percent(marker['probability'])} ({threshold})"
+        limits = marker["limits"]
+        rule = (
+            texts.threshold.format(format_percent(marker["threshold"]))
+            if limits is None
+            else texts.cannot_tell_between.format(
+                format_percent(limits["negative_below"]), format_percent(limits["positive_above"])
+            )
+        )
+        probability = f"{positive} {format_percent(marker['probability'])} ({rule})"
     return render_message(marker["title"], language), level, probability
 
 

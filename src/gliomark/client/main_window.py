@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,11 @@ from gliomark.client.input_panel import InputPanel
 from gliomark.client.language import use_language
 from gliomark.client.result_panel import ResultPanel
 from gliomark.client.session import Session
-from gliomark.client.settings import ServerDialog, UserSettings
+from gliomark.client.settings import LevelFields, ServerDialog, UserSettings
 from gliomark.client.state import ClientState
 from gliomark.client.widgets import create_button, create_column, create_frame, create_label, create_row
 from gliomark.errors import GliomarkError
+from gliomark.prediction import DEFAULT_COVERAGE
 
 REPORT_SUFFIXES = {"report.html": "html", "report.pdf": "pdf", "dicom.zip": "zip"}
 
@@ -152,8 +154,16 @@ class MainWindow(QMainWindow):
             user_mask = (
                 self.image_panel.mask_editor.mask.copy() if self.image_panel.is_user_segmentation else None
             )
-            self.session.predict(self.input_panel.prediction_request, user_mask)
+            self.session.predict(
+                self.input_panel.prediction_request | self._create_level_request(self.session.state),
+                user_mask,
+            )
         self.image_panel.setFocus()
+
+    def _create_level_request(self, state: ClientState) -> dict[str, Any]:
+        name = state.study["model"] if state.study else ""
+        model = next((one for one in state.models if one["name"] == name), None)
+        return self.settings.create_level_request(model)
 
     def save_report(self, file_name: str) -> None:
         """Let the user choose a path and save one of the prediction's reports there."""
@@ -169,14 +179,18 @@ class MainWindow(QMainWindow):
         use_language(self.settings.language)
 
     def show_settings_dialog(self) -> None:
-        """Show the server dialog and connect to the chosen server."""
-        dialog = ServerDialog(self.settings.address, self.settings.token, self)
+        """Show the settings, store what was entered, and connect to the chosen server."""
+        markers = {one["name"]: one for model in self.session.state.models for one in model["markers"]}
+        level_fields = LevelFields(tuple(markers.values()), self.settings.coverage, self.settings.prevalence)
+        dialog = ServerDialog(self.settings.address, self.settings.token, self, level_fields)
         stored_server = self.settings.address, self.settings.token
-        if dialog.exec() and (
-            dialog.entered_server != stored_server or self.session.state.server_status == "gone"
-        ):
-            self.settings.set_server(*dialog.entered_server)
-            self.connect_server()
+        if dialog.exec():
+            self.settings.set_levels(*level_fields.entered_levels)
+            if dialog.entered_server != stored_server or self.session.state.server_status == "gone":
+                self.settings.set_server(*dialog.entered_server)
+                self.connect_server()
+            else:
+                self._render_panels()
         dialog.deleteLater()
 
     def _clear_recent_folders(self) -> None:
@@ -209,7 +223,12 @@ class MainWindow(QMainWindow):
             request = self.input_panel.prediction_request
         except GliomarkError:
             return True
-        return any(state.job["request"].get(key) != request[key] for key in ("age", "sex", "enhancing"))
+        stored = state.job["request"]
+        levels = {"coverage": DEFAULT_COVERAGE, "prevalence": {}}
+        # an older server returns neither
+        if levels | self._create_level_request(state) != {k: stored.get(k, v) for k, v in levels.items()}:
+            return True
+        return any(stored.get(key) != request[key] for key in ("age", "sex", "enhancing"))
 
     def _retranslate_ui(self, state: ClientState) -> None:
         self.brand_label.setText("gliomark")

@@ -20,19 +20,20 @@ from gliomark.client.widgets import (
     create_scroll_area,
 )
 from gliomark.messages import describe_level, format_percent
+from gliomark.prediction import CANNOT_TELL
 
 UNDETERMINED = "undetermined"
 
 
 class ProbabilityBar(QWidget):
-    """Bar from 0 to 100 % with a line at the threshold and a bracket over the range across the lesion slices."""
+    """Bar from 0 to 100 % with lines at the threshold or the limits, and a bracket over the range across slices."""
 
     def __init__(self) -> None:
         super().__init__()
         self.probability: float | None = None
-        self.threshold = 0.0
+        self.marks: tuple[float, ...] = ()
         self.probability_range: tuple[float, float] | None = None
-        self.threshold_text = ""
+        self.marks_text = ""
         self.is_muted = False
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
@@ -41,17 +42,17 @@ class ProbabilityBar(QWidget):
         return QSize(200, 44)
 
     def show_values(
-        self, probability: float | None, threshold: float, threshold_text: str, is_muted: bool
+        self, probability: float | None, marks: tuple[float, ...], marks_text: str, is_muted: bool
     ) -> None:
-        """Show probability and threshold (0 to 1); the bar is hidden without a probability.
+        """Show probability and marks (0 to 1); the bar is hidden without a probability.
 
-        threshold_text: written below the threshold's line. is_muted: whether the probability does not decide the
-        level.
+        marks: the threshold, or the limits of "cannot tell". marks_text: written below them. is_muted: whether the
+        probability does not decide the level.
         """
-        self.probability, self.threshold, self.threshold_text, self.is_muted = (
+        self.probability, self.marks, self.marks_text, self.is_muted = (
             probability,
-            threshold,
-            threshold_text,
+            marks,
+            marks_text,
             is_muted,
         )
         self.setVisible(probability is not None)
@@ -72,11 +73,15 @@ class ProbabilityBar(QWidget):
         painter.drawRoundedRect(QRectF(0, 8, bar_width, 12), 4, 4)
         painter.setBrush(MUTED_TEXT if self.is_muted else ACCENT)
         painter.drawRoundedRect(QRectF(0, 8, bar_width * (self.probability or 0), 12), 4, 4)
-        x = min(max(bar_width * self.threshold, 1), bar_width - 1)
+        marks_x = [int(min(max(bar_width * mark, 1), bar_width - 1)) for mark in self.marks]
         painter.setPen(QPen(TEXT, 2))
-        painter.drawLine(int(x), 4, int(x), 24)
+        for x in marks_x:
+            painter.drawLine(x, 4, x, 24)
         self._draw_range_bracket(painter)
-        self._draw_threshold_text(painter, x)
+        if marks_x:
+            painter.setPen(QPen(TEXT, 2))
+            painter.drawLine(marks_x[0], 24, marks_x[-1], 24)
+            self._draw_marks_text(painter, sum(marks_x) / len(marks_x))
 
     def _draw_range_bracket(self, painter: QPainter) -> None:
         """Draw the bracket of the range, open towards the bar below."""
@@ -86,14 +91,14 @@ class ProbabilityBar(QWidget):
         painter.setPen(QPen(SECONDARY_TEXT, 1))
         painter.drawPolyline([QPointF(*point) for point in ((low, 6), (low, 1.5), (high, 1.5), (high, 6))])
 
-    def _draw_threshold_text(self, painter: QPainter, threshold_x: float) -> None:
+    def _draw_marks_text(self, painter: QPainter, middle_x: float) -> None:
         font = self.font()
         font.setPixelSize(12)
         painter.setFont(font)
         painter.setPen(MUTED_TEXT)
-        text_width = painter.fontMetrics().horizontalAdvance(self.threshold_text)
-        left = min(max(threshold_x - text_width / 2, 0), self.width() - text_width)
-        painter.drawText(int(left), 39, self.threshold_text)
+        text_width = painter.fontMetrics().horizontalAdvance(self.marks_text)
+        left = min(max(middle_x - text_width / 2, 0), self.width() - text_width)
+        painter.drawText(int(left), 39, self.marks_text)
 
 
 class MarkerCard(QWidget):
@@ -112,6 +117,7 @@ class MarkerCard(QWidget):
         self.range_label = create_label("faint")
         self.definition_label, self.slices_label = create_label("faint"), create_label("soft")
         self.performance_label, self.threshold_origin_label = create_label("faint"), create_label("faint")
+        self.limits_label, self.calibration_label = create_label("faint"), create_label("faint")
         self.warnings_label = create_label("warn")
         self.heatmap_button = create_button(
             lambda: self.heatmap_requested.emit(self.marker), is_checkable=True
@@ -141,6 +147,8 @@ class MarkerCard(QWidget):
                 self.heatmap_button,
                 self.definition_label,
                 self.threshold_origin_label,
+                self.limits_label,
+                self.calibration_label,
                 self.performance_label,
             ),
         )
@@ -152,7 +160,7 @@ class MarkerCard(QWidget):
             marker_prediction["probability"],
             marker_prediction["decided_by"] != "model",
         )
-        is_undetermined = marker_prediction["level"] == UNDETERMINED
+        is_undetermined = marker_prediction["level"] in (UNDETERMINED, CANNOT_TELL)
         self.title_label.setText(translate_message(marker_prediction["title"]))
         level = describe_level(
             marker_prediction["level"], marker_prediction.get("borderline", False), get_current_language()
@@ -163,17 +171,14 @@ class MarkerCard(QWidget):
         self.reader_tag.setText(self.tr("from the reader's finding"))
         self.reader_tag.setVisible(is_decided_by_reader)
         self.percent_label.setText("" if probability is None else format_percent(probability))
-        threshold_text = self.tr("threshold {}").format(format_percent(marker_prediction["threshold"] or 0.0))
+        marks, marks_text = self._find_marks(marker_prediction)
         self.probability_bar.show_values(
-            probability,
-            marker_prediction["threshold"] or 0.0,
-            threshold_text,
-            is_decided_by_reader or is_undetermined,
+            probability, marks, marks_text, is_decided_by_reader or is_undetermined
         )
         self._render_probability_range(
-            marker_prediction.get("probability_range")
+            marker_prediction.get("probability_range"), len(marks) > 1
         )  # missing in older stored predictions
-        accessible_texts = (self.percent_label.text(), threshold_text, self.range_label.text())
+        accessible_texts = (self.percent_label.text(), marks_text, self.range_label.text())
         self.probability_bar.setAccessibleName(", ".join(text for text in accessible_texts if text))
         self.question_label.setText(
             self._format_question(
@@ -185,6 +190,7 @@ class MarkerCard(QWidget):
             self.tr("Threshold {}").format(translate_message(marker_prediction.get("threshold_origin", "")))
         )
         self.threshold_origin_label.setVisible(bool(marker_prediction.get("threshold_origin")))
+        self._render_calibration(marker_prediction)
         self.definition_label.setText(translate_message(marker_prediction["label"]))
         self.warnings_label.setText("\n".join(map(translate_message, marker_prediction["warnings"])))
         self.warnings_label.setVisible(bool(marker_prediction["warnings"]))
@@ -198,17 +204,42 @@ class MarkerCard(QWidget):
             self.performance_label.setText(self.tr("Validation: {}").format(performance))
         self.performance_label.setVisible(bool(performance))
 
-    def _render_probability_range(self, probability_range: tuple[float, float] | None) -> None:
+    def _find_marks(self, marker_prediction: Json) -> tuple[tuple[float, ...], str]:
+        """Return the marks of the bar, the limits of "cannot tell" or the threshold, and their text."""
+        limits = marker_prediction.get("limits")  # missing in older stored predictions
+        if limits is not None:
+            marks = (limits["negative_below"], limits["positive_above"])
+            return marks, self.tr("cannot tell: {} to {}").format(*map(format_percent, marks))
+        threshold = marker_prediction["threshold"]
+        if threshold is None:
+            return (), ""
+        return (threshold,), self.tr("threshold {}").format(format_percent(threshold))
+
+    def _render_calibration(self, marker_prediction: Json) -> None:
+        for label, name in (
+            (self.limits_label, "limits_in_words"),
+            (self.calibration_label, "calibration_in_words"),
+        ):
+            text = translate_message(marker_prediction.get(name, ""))
+            label.setText(text)
+            label.setVisible(bool(text))
+
+    def _render_probability_range(
+        self, probability_range: tuple[float, float] | None, is_before_calibration: bool
+    ) -> None:
         range_text = tool_tip = ""
         if probability_range is not None:
             low, high = map(format_percent, probability_range)
             range_text = self.tr("Range across lesion slices: {} to {}").format(low, high)
             if low == high:
                 range_text = self.tr("{} on every lesion slice").format(low)
+            if is_before_calibration:
+                range_text = self.tr("{} (before calibration)").format(range_text)
             tool_tip = self.tr(
                 "Shows how much the prediction depends on the choice of slices. Not a confidence interval."
             )
-        self.probability_bar.show_probability_range(probability_range)
+        # before calibration, the range is not on the scale of the bar
+        self.probability_bar.show_probability_range(None if is_before_calibration else probability_range)
         self.range_label.setText(range_text)
         self.range_label.setVisible(bool(range_text))
         for part in (self.probability_bar, self.range_label):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from PySide6.QtCore import QSettings, QUrl
 from PySide6.QtWidgets import (
     QDialog,
     QDialogButtonBox,
+    QDoubleSpinBox,
     QLayout,
     QLineEdit,
     QPushButton,
@@ -18,11 +21,14 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from gliomark.client.language import get_system_language
+from gliomark.client.language import get_current_language, get_system_language, translate_message
+from gliomark.client.state import Json
 from gliomark.client.widgets import create_column, create_label, create_row
-from gliomark.messages import Language
+from gliomark.messages import Language, describe_level
+from gliomark.prediction import DEFAULT_COVERAGE
 
 MAXIMUM_RECENT_FOLDERS = 8
+MIN_COVERAGE, MAX_COVERAGE = 0.5, 0.99
 
 
 class UserSettings:
@@ -60,6 +66,40 @@ class UserSettings:
         self._write_value("server/token", token)
 
     @property
+    def coverage(self) -> float:
+        """Coverage of stated levels, 0.5 to 0.99."""
+        try:
+            coverage = float(str(self._ini_file.value("levels/coverage", DEFAULT_COVERAGE)))
+        except ValueError:
+            return DEFAULT_COVERAGE
+        return coverage if MIN_COVERAGE <= coverage <= MAX_COVERAGE else DEFAULT_COVERAGE
+
+    @property
+    def prevalence(self) -> dict[str, float]:
+        """Share of positive patients at this hospital by marker; markers without one are absent."""
+        try:
+            stored = json.loads(str(self._ini_file.value("levels/prevalence", "{}")))
+            shares = {str(name): float(share) for name, share in stored.items()}
+        except (ValueError, TypeError, AttributeError):
+            return {}
+        return {name: share for name, share in shares.items() if 0 < share < 1}
+
+    def set_levels(self, coverage: float, prevalence: Mapping[str, float]) -> None:
+        """Store coverage and shares of positive patients by marker."""
+        self._write_value("levels/coverage", coverage)
+        self._write_value("levels/prevalence", json.dumps(dict(prevalence)))
+
+    def create_level_request(self, model: Json | None) -> dict[str, Any]:
+        """Return the part of a prediction request that differs from a server's defaults, for a model's description."""
+        markers = [] if model is None else model["markers"]
+        calibrated = {one["name"] for one in markers if one.get("prevalence") is not None}
+        shares = {name: share for name, share in self.prevalence.items() if name in calibrated}
+        request: dict[str, Any] = {"prevalence": shares} if shares else {}
+        if calibrated and self.coverage != DEFAULT_COVERAGE:
+            request["coverage"] = self.coverage
+        return request
+
+    @property
     def recent_folders(self) -> list[Path]:
         """Recently opened folders that still exist, the latest first."""
         stored: Any = self._ini_file.value("recent", [])
@@ -92,11 +132,92 @@ class UserSettings:
             os.chmod(self._ini_file.fileName(), 0o600)
 
 
-class ServerDialog(QDialog):
-    """Dialog to choose the local server, or another server with an access token."""
+class LevelFields(QWidget):
+    """Fields for the coverage of stated levels, and for the share of positive patients of each calibrated marker.
 
-    def __init__(self, address: str, token: str, parent: QWidget | None = None) -> None:
+    markers: descriptions of the models' markers.
+    """
+
+    def __init__(self, markers: Sequence[Json], coverage: float, prevalence: Mapping[str, float]) -> None:
+        super().__init__()
+        heading, hint_label = create_label("heading"), create_label("faint")
+        heading.setText(self.tr("When a level is stated"))
+        hint_label.setText(
+            self.tr(
+                "A level is stated only where the other one is unlikely; otherwise the result is “cannot tell”. The"
+                " higher the coverage, the more often. A share of positive patients corrects the probability for your"
+                " hospital."
+            )
+        )
+        self.coverage_field = _create_percent_field(100 * MIN_COVERAGE, 100 * MAX_COVERAGE, 100 * coverage)
+        self.share_fields = {
+            one["name"]: self._create_share_field(one, prevalence.get(one["name"]))
+            for one in markers
+            if one.get("prevalence") is not None
+        }
+        self.setLayout(create_column(heading, *self._create_rows(markers), hint_label, spacing=10))
+        self._other_shares = {
+            name: share for name, share in prevalence.items() if name not in self.share_fields
+        }
+
+    def _create_rows(self, markers: Sequence[Json]) -> list[QLayout]:
+        titles = {
+            one["name"]: self.tr("Share of “{}” patients ({})").format(
+                describe_level(one["positive"], False, get_current_language()),
+                translate_message(one["title"]),
+            )
+            for one in markers
+        }
+        named_fields = [(self.tr("Coverage"), self.coverage_field)]
+        named_fields += [(titles[name], field) for name, field in self.share_fields.items()]
+        rows: list[QLayout] = []
+        for text, field in named_fields:
+            label = create_label("soft", wraps=False)
+            label.setText(text)
+            field.setAccessibleName(text)
+            rows.append(create_row(label, None, field))
+        return rows
+
+    def _create_share_field(self, marker: Json, share: float | None) -> QDoubleSpinBox:
+        """Create the field of a share; its lowest value stands for the share of the calibration."""
+        field = _create_percent_field(0, 99.9, 0 if share is None else 100 * share)
+        field.setSpecialValueText(
+            self.tr("as in calibration, {} %").format(f"{100 * marker['prevalence']:.0f}")
+        )
+        return field
+
+    @property
+    def entered_levels(self) -> tuple[float, dict[str, float]]:
+        """Coverage, and share of positive patients by marker; shares of other servers' markers are kept."""
+        shares = {
+            name: round(field.value() / 100, 4)
+            for name, field in self.share_fields.items()
+            if field.value() > 0
+        }
+        return round(self.coverage_field.value() / 100, 4), self._other_shares | shares
+
+
+def _create_percent_field(low: float, high: float, value: float) -> QDoubleSpinBox:
+    field = QDoubleSpinBox()
+    field.setRange(low, high)
+    field.setDecimals(1)
+    field.setSuffix(" %")
+    field.setValue(value)
+    return field
+
+
+class ServerDialog(QDialog):
+    """Dialog to choose the local server, or another server with an access token, and how levels are stated."""
+
+    def __init__(
+        self,
+        address: str,
+        token: str,
+        parent: QWidget | None = None,
+        level_fields: LevelFields | None = None,
+    ) -> None:
         super().__init__(parent)
+        self.level_fields = LevelFields((), DEFAULT_COVERAGE, {}) if level_fields is None else level_fields
         self.setWindowTitle(self.tr("Settings"))
         self.setMinimumWidth(560)
         self.local_button = QRadioButton(
@@ -148,6 +269,8 @@ class ServerDialog(QDialog):
             *fields,
             hint_label,
             self.error_label,
+            6,
+            self.level_fields,
             6,
             self.button_box,
             spacing=10,

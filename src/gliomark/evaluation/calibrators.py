@@ -142,12 +142,17 @@ def correct_prevalence(probability: ArrayLike, from_prevalence: float, to_preval
         If a share is not between 0 and 1.
     """
     for share in (from_prevalence, to_prevalence):
-        if not 0 < share < 1:
-            raise ConfigurationError(message("prevalence-range", share=share))
+        check_prevalence(share)
     return np.asarray(
         expit(compute_log_odds(probability) + logit(to_prevalence) - logit(from_prevalence)),
         float,
     )
+
+
+def check_prevalence(share: float) -> None:
+    """Raise ConfigurationError if a share of positive patients is not above 0 and below 1."""
+    if not 0 < share < 1:
+        raise ConfigurationError(message("prevalence-range", share=share))
 
 
 def compute_log_odds(probability: ArrayLike) -> DoubleArray:

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from gliomark.errors import ConfigurationError
 from gliomark.messages import message
+from gliomark.prediction import DEFAULT_COVERAGE
 
-DEFAULT_COVERAGE = 0.9
 LevelSet = Literal["positive", "negative", "cannot tell"]
 
 
@@ -66,8 +66,7 @@ def fit_conformal_limits(
     ConfigurationError
         If the coverage is not between 0.5 and 1.
     """
-    if not 0.5 <= coverage < 1:
-        raise ConfigurationError(message("coverage-range", coverage=coverage))
+    check_coverage(coverage)
     truth, score = np.asarray(label, int), np.asarray(probability, float)
     positive, negative = score[truth == 1], score[truth == 0]
     positive_from = max(0.0, -_compute_limit(-positive, coverage))
@@ -77,6 +76,12 @@ def fit_conformal_limits(
     ):  # well separated classes; either level between the limits keeps the coverage
         positive_from = negative_to = (positive_from + negative_to) / 2
     return ConformalLimits(positive_from, negative_to, coverage, len(positive), len(negative))
+
+
+def check_coverage(coverage: float) -> None:
+    """Raise ConfigurationError if a coverage is not at least 0.5 and below 1."""
+    if not 0.5 <= coverage < 1:
+        raise ConfigurationError(message("coverage-range", coverage=coverage))
 
 
 def _compute_limit(strangeness: NDArray[np.float64], coverage: float) -> float:

@@ -11,7 +11,6 @@ from gliomark.errors import InputError
 from gliomark.evaluation.calibration import expected_calibration_error
 from gliomark.evaluation.calibrators import Calibrator, choose_calibrator
 from gliomark.evaluation.conformal import (
-    DEFAULT_COVERAGE,
     ConformalLimits,
     compute_coverage,
     fit_conformal_limits,
@@ -19,6 +18,7 @@ from gliomark.evaluation.conformal import (
 from gliomark.evaluation.evaluate import TARGET_SENSITIVITY, find_threshold_at_sensitivity
 from gliomark.evaluation.metrics import auc, compute_threshold_metrics
 from gliomark.messages import message
+from gliomark.prediction import DEFAULT_COVERAGE
 
 MIN_PATIENTS = 30
 MIN_PER_CLASS = 5

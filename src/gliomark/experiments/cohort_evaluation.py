@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from gliomark.cohort.store import Cohort
 from gliomark.errors import CohortError
@@ -20,10 +21,12 @@ from gliomark.evaluation.evaluate import Evaluation, PredictionTable, evaluate_p
 from gliomark.evaluation.segmentation_metrics import compute_segmentation_scores
 from gliomark.experiments.result_files import create_run_record, write_result_files
 from gliomark.inference.fusion import fuse_probabilities
+from gliomark.inference.patient_calibration import calibrate_probability, compute_level_limits
 from gliomark.messages import message
-from gliomark.pipeline import VALIDATED_FUSION_RULE, Model
+from gliomark.pipeline import UNDETERMINED, VALIDATED_FUSION_RULE, Model
 from gliomark.preprocessing import PreparationConfig
 from gliomark.reporting.evaluation_page import write_evaluation
+from gliomark.study import ClinicalData, SliceStack
 from gliomark.training.recipes import MarkerDefinition, parse_marker_definition
 
 EXPERIMENT_NAME = "predictions"
@@ -38,7 +41,8 @@ class CohortEvaluation:
     ----------
     patients
         A row per patient: id, age, sex, lesion volumes in ml, Dice and other scores where there is a reference mask,
-        and ``<marker>`` and ``<marker>_probability``, each empty where unknown.
+        and ``<marker>`` and ``<marker>_probability``, each empty where unknown; of a calibrated model also
+        ``<marker>_raw_probability``, before calibration, and ``<marker>_level``.
     markers
         Evaluation by marker, of the patients with label and probability; markers without two classes are left out.
     trained_on, without_sequences
@@ -182,13 +186,29 @@ def _predict_patient(
     for name, definition in definitions.items():
         value = clinical.columns.get(definition.column, "")
         row[name] = int(float(value) >= definition.threshold) if value else np.nan
-        row[f"{name}_probability"] = np.nan
-        if mask.any():
-            slices, probabilities, _ = model.classifiers[name].score(stack, mask, clinical)
-            row[f"{name}_probability"] = fuse_probabilities(
-                slices.neighbour_index, slices.area_mm2, list(probabilities), VALIDATED_FUSION_RULE
-            )
+        row |= _score_marker(model, name, stack, mask, clinical)
     return row
+
+
+def _score_marker(
+    model: Model, name: str, stack: SliceStack, mask: NDArray[np.bool_], clinical: ClinicalData
+) -> dict[str, Any]:
+    """Score a marker: its calibrated and its raw probability, and, of a calibrated model, the level."""
+    calibration = model.card.markers[name].patient_calibration
+    columns: dict[str, Any] = {f"{name}_probability": np.nan}
+    if calibration is not None:
+        columns |= {f"{name}_raw_probability": np.nan, f"{name}_level": UNDETERMINED}
+    if not mask.any():
+        return columns
+    slices, probabilities, _ = model.classifiers[name].score(stack, mask, clinical)
+    raw = fuse_probabilities(
+        slices.neighbour_index, slices.area_mm2, list(probabilities), VALIDATED_FUSION_RULE
+    )
+    if calibration is None:
+        return {f"{name}_probability": raw}
+    probability, card = calibrate_probability(calibration, raw), model.card.markers[name]
+    level = compute_level_limits(calibration).decide(probability, card.positive, card.negative)
+    return {f"{name}_probability": probability, f"{name}_raw_probability": raw, f"{name}_level": level}
 
 
 def _evaluate_marker(model: Model, name: str, table: pd.DataFrame, cohort_name: str) -> Evaluation | None:

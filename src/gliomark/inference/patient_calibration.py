@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from gliomark.evaluation.calibrators import Calibrator, correct_prevalence
-from gliomark.evaluation.conformal import DEFAULT_COVERAGE, fit_conformal_limits
+from gliomark.evaluation.conformal import fit_conformal_limits
 from gliomark.models.patient_calibration import PatientCalibration
-from gliomark.prediction import LevelLimits
+from gliomark.prediction import DEFAULT_COVERAGE, LevelLimits
 
 
 def calibrate_probability(

@@ -55,16 +55,17 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class ProbabilityBar:
-    """A probability (0 to 1) with its threshold as a bar.
+    """A probability (0 to 1) as a bar, with marks at the threshold or at the limits of "cannot tell".
 
-    is_emphasised: drawn in the accent colour. probability_range: drawn as a bracket above the bar.
+    is_emphasised: drawn in the accent colour. label: written below the marks. probability_range: drawn as a bracket
+    above the bar, unless it is empty.
     """
 
     probability: float
-    threshold: float | None
+    marks: Sequence[float]
     is_emphasised: bool
     label: str = ""
-    probability_range: Sequence[float] | None = None
+    probability_range: Sequence[float] = ()
 
 
 Block = Paragraph | ProbabilityBar
@@ -185,8 +186,8 @@ def draw_blocks(pdf: ReportPdf, blocks: Sequence[Block], x: float, y: float, wid
     for piece in blocks:
         if isinstance(piece, ProbabilityBar):
             _draw_range_bracket(pdf, x, y + 1, width, piece.probability_range)
-            draw_bar(pdf, x, y + 2.4, width, 3.0, piece.probability, piece.threshold, piece.is_emphasised)
-            _draw_threshold_label(pdf, x, y + 8.4, width, piece)
+            draw_bar(pdf, x, y + 2.4, width, 3.0, piece.probability, piece.marks, piece.is_emphasised)
+            _draw_marks_label(pdf, x, y + 8.4, width, piece)
         else:
             for line_index, line in enumerate(_break_lines(pdf, piece, width)):
                 base = y + piece.space_before + _compute_leading(piece) * (line_index + 0.78)
@@ -236,25 +237,27 @@ def draw_bar(
     width: float,
     height: float,
     probability: float,
-    threshold: float | None,
+    marks: Sequence[float],
     is_emphasised: bool,
 ) -> None:
-    """Draw a horizontal bar filled to a probability, with a mark at the threshold; lengths in mm."""
+    """Draw a horizontal bar filled to a probability, with vertical marks, joined if there are two; lengths in mm."""
     for share, colour in ((1.0, "#e7ebee"), (probability, ACCENT_COLOUR if is_emphasised else MUTED_COLOUR)):
         pdf.set_fill_color(colour)
         pdf.rect(x, y, width * min(max(share, 0.0), 1.0), height, style="F")
-    if threshold is not None:
-        threshold_x = x + width * min(max(threshold, 0.0), 1.0)
-        pdf.set_draw_color(TEXT_COLOUR)
-        pdf.set_line_width(0.35)
-        pdf.line(threshold_x, y - 0.6, threshold_x, y + height + 0.6)
+    marks_x = [x + width * min(max(mark, 0.0), 1.0) for mark in marks]
+    pdf.set_draw_color(TEXT_COLOUR)
+    pdf.set_line_width(0.35)
+    for mark_x in marks_x:
+        pdf.line(mark_x, y - 0.6, mark_x, y + height + 0.6)
+    if len(marks_x) > 1:
+        pdf.line(marks_x[0], y + height + 0.6, marks_x[-1], y + height + 0.6)
 
 
 def _draw_range_bracket(
-    pdf: ReportPdf, x: float, y: float, width: float, probability_range: Sequence[float] | None
+    pdf: ReportPdf, x: float, y: float, width: float, probability_range: Sequence[float]
 ) -> None:
     """Draw a bracket from the lowest to the highest probability, open towards the bar below."""
-    if probability_range is None or probability_range[0] == probability_range[1]:
+    if not probability_range or probability_range[0] == probability_range[1]:
         return
     low, high = (x + width * share for share in probability_range)
     pdf.set_draw_color(TEXT_COLOUR)
@@ -262,15 +265,13 @@ def _draw_range_bracket(
     pdf.polyline([(low, y + 1), (low, y), (high, y), (high, y + 1)])
 
 
-def _draw_threshold_label(
-    pdf: ReportPdf, x: float, baseline: float, width: float, bar: ProbabilityBar
-) -> None:
-    """Draw the threshold's text under its line, within the width of the bar."""
-    if bar.threshold is None:
+def _draw_marks_label(pdf: ReportPdf, x: float, baseline: float, width: float, bar: ProbabilityBar) -> None:
+    """Draw the text of the marks under them, within the width of the bar."""
+    if not bar.marks:
         return
     pdf.set_font("sans", size=7)
     half = pdf.get_string_width(bar.label) / 2
-    middle = min(max(width * bar.threshold, half), width - half)
+    middle = min(max(width * sum(bar.marks) / len(bar.marks), half), width - half)
     draw_text_line(pdf, x + middle - half, baseline, Paragraph(bar.label, 7, SECONDARY_COLOUR))
 
 

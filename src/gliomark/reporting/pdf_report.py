@@ -176,7 +176,8 @@ def _create_explanation_blocks(card: MarkerCard, texts: SimpleNamespace) -> list
     """Create the blocks that explain how the prediction was computed and validated."""
     marker_prediction, blocks = card.marker_prediction, list[Block]()
     if marker_prediction["probability"] is not None:
-        blocks += create_labelled_blocks(texts.threshold_origin, card.threshold_origin)
+        blocks += create_labelled_blocks(card.rule_name, card.rule_text)
+        blocks += create_labelled_blocks(texts.calibration, card.calibration_text)
         used_slices = ", ".join(marker_prediction["slices_used"])
         blocks += create_labelled_blocks(
             texts.how, card.fusion_text, f"{texts.slices_used}: {used_slices}" if used_slices else ""
@@ -184,7 +185,7 @@ def _create_explanation_blocks(card: MarkerCard, texts: SimpleNamespace) -> list
         blocks += create_labelled_blocks(texts.range, card.range_text)
     if marker_prediction["contributions"]:
         blocks += create_labelled_blocks(
-            texts.made_of, _format_contributions(marker_prediction["contributions"], texts)
+            card.contributions_name, _format_contributions(marker_prediction["contributions"], texts)
         )
     performance = texts.finding_performance if card.is_decided_by_reader else texts.performance
     return blocks + create_labelled_blocks(performance, marker_prediction["performance"])
@@ -192,8 +193,6 @@ def _create_explanation_blocks(card: MarkerCard, texts: SimpleNamespace) -> list
 
 def _create_probability_blocks(card: MarkerCard, texts: SimpleNamespace) -> list[Block]:
     marker_prediction = card.marker_prediction
-    threshold = marker_prediction["threshold"]
-    label = "" if threshold is None else texts.threshold.format(format_percent(threshold))
     name = (texts.model_says if card.is_decided_by_reader else texts.probability_of).format(
         card.positive_level
     )
@@ -203,10 +202,10 @@ def _create_probability_blocks(card: MarkerCard, texts: SimpleNamespace) -> list
         ),
         ProbabilityBar(
             marker_prediction["probability"],
-            threshold,
+            card.marks,
             not card.is_decided_by_reader,
-            label,
-            marker_prediction["probability_range"],
+            card.marks_label,
+            card.bracket,
         ),
     ]
 
@@ -304,7 +303,7 @@ def _write_slice_table(pdf: ReportPdf, contents: ReportContents, texts: SimpleNa
     if not contents.slice_rows:
         return
     ensure_space(pdf, min(20 + 4.4 * len(contents.slice_rows), 60))
-    write_heading(pdf, texts.table, texts.table_key)
+    write_heading(pdf, texts.table, contents.table_key)
     column_width = (CONTENT_WIDTH - 44 + COLUMN_GAP) / max(len(contents.marker_cards), 1)
     _write_table_header(pdf, contents, texts, column_width)
     for row in contents.slice_rows:
@@ -352,7 +351,7 @@ def _write_table_cell(
         column_width - 13 - COLUMN_GAP,
         2.4,
         score["probability"],
-        card.marker_prediction["threshold"],
+        card.slice_marks,
         score["decides"],
     )
 

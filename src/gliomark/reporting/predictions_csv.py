@@ -110,7 +110,17 @@ def read_predictions_table(path: Path) -> tuple[list[str], dict[str, dict[str, o
     return columns, {str(row["id"]): row for row in rows}
 
 
-MARKER_COLUMNS = ("probability", "level", "borderline", "fusion", "decided_by")
+MARKER_COLUMNS = (
+    "probability",
+    "level",
+    "borderline",
+    "raw_probability",
+    "possible_levels",
+    "coverage",
+    "prevalence",
+    "fusion",
+    "decided_by",
+)
 
 
 PATIENT_COLUMNS = ("lesion_volume_ml", "warnings", "model", "sha256", "error")
@@ -130,7 +140,13 @@ def create_table_row(document: Mapping[str, Any]) -> TableRow:
         date, number, count = (examination[name] for name in ("date", "number", "of"))
         row["examination"] = f"{date or 'undated'} ({number} of {count})"
     for marker in markers:
-        values = {**marker, "borderline": "yes" if marker["borderline"] else "no"}
+        values = {
+            **marker,
+            "borderline": "yes" if marker["borderline"] else "no",
+            "possible_levels": " or ".join(marker["possible_levels"]),
+            "coverage": (marker["limits"] or {}).get("coverage"),
+            "prevalence": (marker["calibration"] or {}).get("prevalence"),
+        }
         row |= {f"{marker['marker']}_{part}": values[part] for part in MARKER_COLUMNS}
     return row
 

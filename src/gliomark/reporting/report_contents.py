@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from gliomark.messages import describe_level, format_percent, render_message, restore_messages
-from gliomark.prediction import Prediction
+from gliomark.prediction import CANNOT_TELL, Prediction
 from gliomark.reporting.drawing import SliceCanvas, create_slice_canvas, draw_slice
 from gliomark.reporting.mask_resampling import align_probability_with_mask
 from gliomark.reporting.report_texts import Language, get_report_texts
@@ -29,8 +30,10 @@ Document = Mapping[str, Any]  # the content of prediction.json
 class MarkerCard:
     """The prediction of one marker in the report's language.
 
-    positive_level: the level whose probability is given. is_known: whether a level is reported.
-    marker_prediction: the marker's part of the document.
+    positive_level: the level whose probability is given. is_known: whether a level is reported. rule_name, rule_text:
+    how the level follows from the probability. marks: probabilities marked on the bar, the threshold or the two limits
+    of "cannot tell"; marks_label: written below them. bracket: range of the slices' probabilities, drawn if it is on
+    the scale of the bar. marker_prediction: the marker's part of the document.
     """
 
     title: str
@@ -39,11 +42,22 @@ class MarkerCard:
     positive_level: str
     label_definition: str
     fusion_text: str
-    threshold_origin: str
+    rule_name: str
+    rule_text: str
+    calibration_text: str
+    contributions_name: str
+    marks: tuple[float, ...]
+    marks_label: str
+    bracket: tuple[float, ...]
     range_text: str
     is_decided_by_reader: bool
     marker_prediction: Document
     warnings: tuple[str, ...]
+
+    @property
+    def slice_marks(self) -> tuple[float, ...]:
+        """The threshold, for the bars of single slices; empty if they are not calibrated as the patient's bar."""
+        return self.marks if len(self.marks) == 1 else ()
 
 
 @dataclass(frozen=True)
@@ -84,6 +98,7 @@ class ReportContents:
     are_large_images_used: bool
     has_used_slices: bool
     slice_rows: tuple[SliceRow, ...]
+    table_key: str
     contact_sheet: tuple[SliceImage, ...]
     contact_sheet_sequence: str
 
@@ -92,6 +107,8 @@ def create_report_contents(prediction: Prediction, document: Document, language:
     """Collect the report's contents: draw the slice images and translate the document's messages."""
     document = _translate_document(document, language)
     sequences = _list_shown_sequences(prediction)
+    texts = get_report_texts(language)
+    cards = tuple(_create_marker_card(one, document, language) for one in document["markers"])
     canvas = create_slice_canvas(
         prediction.stack, align_probability_with_mask(prediction.segmentation), sequences
     )
@@ -103,14 +120,12 @@ def create_report_contents(prediction: Prediction, document: Document, language:
         document=document,
         sequences_text=_format_sequences(document, language),
         is_drawn_by_reader=prediction.segmentation.is_drawn_by_reader,
-        marker_cards=tuple(
-            _create_marker_card(marker_prediction, document, language)
-            for marker_prediction in document["markers"]
-        ),
+        marker_cards=cards,
         large_images=tuple(_draw_large_images(canvas, large_slices, document)),
         are_large_images_used=set(large_slices) == _collect_used_slices(document),
         has_used_slices=bool(_collect_used_slices(document)),
         slice_rows=tuple(_create_slice_rows(prediction, document)),
+        table_key=texts.table_key_raw if any(card.calibration_text for card in cards) else texts.table_key,
         contact_sheet=tuple(
             _draw_slice_image(canvas, name, sequences[-1:], SHEET_SLICE_WIDTH, document)
             for name in sheet_slices
@@ -151,29 +166,50 @@ def _format_sequences(document: Document, language: Language) -> str:
 
 
 def _create_marker_card(marker_prediction: Document, document: Document, language: Language) -> MarkerCard:
-    is_borderline = marker_prediction.get("borderline", False)
+    texts, is_borderline = get_report_texts(language), marker_prediction.get("borderline", False)
+    # predictions stored by a server may be older than limits and calibration
+    limits, threshold = marker_prediction.get("limits"), marker_prediction["threshold"]
+    marks, marks_label, bracket = (), "", marker_prediction["probability_range"] or ()
+    if limits is not None:
+        marks, bracket = (limits["negative_below"], limits["positive_above"]), ()
+        marks_label = texts.cannot_tell_between.format(*map(format_percent, marks))
+    elif threshold is not None:
+        marks, marks_label = (threshold,), texts.threshold.format(format_percent(threshold))
     return MarkerCard(
         title=marker_prediction["title"],
         level=describe_level(marker_prediction["level"], is_borderline, language),
-        is_known=marker_prediction["level"] != "undetermined",
+        is_known=marker_prediction["level"] not in ("undetermined", CANNOT_TELL),
         positive_level=describe_level(marker_prediction.get("positive") or "+", False, language),
         label_definition=marker_prediction["label"],
         fusion_text=marker_prediction.get("fusion_in_words") or marker_prediction["fusion"],
-        threshold_origin=marker_prediction.get("threshold_origin", ""),
-        range_text=_format_probability_range(marker_prediction["probability_range"], language),
+        rule_name=texts.threshold_origin if limits is None else texts.limits,
+        rule_text=marker_prediction.get("limits_in_words") or marker_prediction.get("threshold_origin", ""),
+        calibration_text=marker_prediction.get("calibration_in_words", ""),
+        contributions_name=texts.made_of if limits is None else texts.made_of_raw,
+        marks=marks,
+        marks_label=marks_label,
+        bracket=tuple(bracket),
+        range_text=_format_probability_range(marker_prediction["probability_range"], limits is None, texts),
         is_decided_by_reader=marker_prediction["decided_by"] != "model",
         marker_prediction=marker_prediction,
         warnings=tuple(text for text in marker_prediction["warnings"] if text not in document["warnings"]),
     )
 
 
-def _format_probability_range(probability_range: Sequence[float] | None, language: Language) -> str:
-    """Return the probability range across the lesion slices as text; empty without one."""
+def _format_probability_range(
+    probability_range: Sequence[float] | None, is_drawn: bool, texts: SimpleNamespace
+) -> str:
+    """Return the probability range across the lesion slices as text; empty without one.
+
+    is_drawn: whether the bar shows the range; it does not if the slices' probabilities are not calibrated as its own.
+    """
     if probability_range is None:
         return ""
-    texts, (low, high) = get_report_texts(language), map(format_percent, probability_range)
-    text: str = texts.range_same.format(low) if low == high else texts.range_value.format(low, high)
-    return text
+    low, high = map(format_percent, probability_range)
+    template = texts.range_same if low == high else texts.range_value
+    if not is_drawn:
+        template = texts.range_same_raw if low == high else texts.range_value_raw
+    return str(template.format(low, high))
 
 
 def _collect_used_slices(document: Document) -> set[str]:

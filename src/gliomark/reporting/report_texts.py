@@ -38,15 +38,27 @@ REPORT_TEXTS: TextTable = {
     "probability_of": ("Probability of “{}”", "“{}”的概率"),
     "threshold": ("threshold {}", "阈值 {}"),
     "threshold_origin": ("Threshold", "阈值来源"),
+    "limits": ("When a level is stated", "判定规则"),
+    "cannot_tell_between": ("cannot tell: {} to {}", "无法判断：{} 至 {}"),
+    "calibration": ("Calibration", "校准"),
     "range": ("Range across lesion slices", "各病灶层面的概率范围"),
     "range_value": (
         "{} to {} (bracket above the bar); not a confidence interval.",
         "{} 至 {}（见条形图上方的括线）；并非置信区间。",
     ),
     "range_same": ("{} on every slice.", "各层面均为 {}。"),
+    "range_value_raw": (
+        "{} to {}, before calibration; not a confidence interval.",
+        "{} 至 {}（校准前）；并非置信区间。",
+    ),
+    "range_same_raw": ("{} on every slice, before calibration.", "各层面均为 {}（校准前）。"),
     "positive": ("What the probability means", "概率的含义"),
     "how": ("How the probability was computed", "概率的计算方式"),
     "made_of": ("Contribution of each factor (log-odds)", "各因素的贡献（对数几率）"),
+    "made_of_raw": (
+        "Contribution of each factor (log-odds, before calibration)",
+        "各因素的贡献（对数几率，校准前）",
+    ),
     "made_of_start": ("baseline", "基线"),
     "made_of_image": ("image", "影像"),
     "performance": ("Validation", "验证结果"),
@@ -86,6 +98,10 @@ REPORT_TEXTS: TextTable = {
     "table_key": (
         "Line in each bar: threshold. Dark bars: slices used for the prediction.",
         "条形中的竖线为阈值；深色条为用于预测的层面。",
+    ),
+    "table_key_raw": (
+        "Probabilities of single slices, before calibration. Dark bars: slices used for the prediction.",
+        "单个层面的概率，未经校准；深色条为用于预测的层面。",
     ),
     "area": ("Lesion area", "病灶面积"),
     "lesion": ("Lesion", "病灶"),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gliomark.messages import collect_message_records
+from gliomark.prediction import DEFAULT_COVERAGE
 from gliomark.server.database import MAX_AUDIT_LINES, AuditFilter, JobRow, StudyRow
 
 NO_NUL_PATTERN = r"^[^\x00]*$"  # PostgreSQL texts cannot hold NUL
+MarkerKey = Annotated[str, Field(min_length=1, max_length=100, pattern=NO_NUL_PATTERN)]
+Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 HealthStatus = Literal["ok", "starting", "failing"]
 ResponseDescriptions = dict[int | str, dict[str, Any]]
 
@@ -169,7 +172,13 @@ class JobResponse(BaseModel):
 
 
 class PredictionRequest(BaseModel):
-    """Clinical data and options of a prediction. Age in years; sex: 0 male, 1 female."""
+    """Clinical data and options of a prediction. Age in years; sex: 0 male, 1 female.
+
+    - ``coverage``: share of the patients of either class for whom the true level is among the possible ones; the higher
+      it is, the more often the level is "cannot tell".
+    - ``prevalence``: share of positive patients at this hospital, by marker; markers that are not named keep the share
+      of their calibration.
+    """
 
     model_config = ConfigDict(extra="forbid")
     age: float | None = Field(None, ge=0, le=120, allow_inf_nan=False)
@@ -178,6 +187,8 @@ class PredictionRequest(BaseModel):
     enhancing: Literal["yes", "no"] | None = None
     fusion: Literal["near", "all", "large"] = "near"
     outline: Literal["model", "corrected"] = "model"
+    coverage: float = Field(DEFAULT_COVERAGE, ge=0.5, lt=1, allow_inf_nan=False)
+    prevalence: dict[MarkerKey, Share] = Field({}, max_length=100)
 
 
 class PathologyRequest(BaseModel):
@@ -242,7 +253,11 @@ class HealthResponse(BaseModel):
 
 
 class MarkerResponse(BaseModel):
-    """A marker of a model: its two levels, decision threshold and validated performance."""
+    """A marker of a model: its two levels, decision threshold and validated performance.
+
+    - ``prevalence``: share of positive patients in the calibration; null if the model has no calibration, and then
+      decides by the threshold.
+    """
 
     name: str
     title: str
@@ -251,6 +266,7 @@ class MarkerResponse(BaseModel):
     label: str
     threshold: float
     performance: str
+    prevalence: float | None = None
 
 
 class ModelResponse(BaseModel):

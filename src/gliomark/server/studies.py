@@ -15,6 +15,7 @@ from gliomark.errors import GliomarkError, InputError
 from gliomark.io.masks import SeriesGrid
 from gliomark.io.masks.reader_mask import ReaderMask, read_mask_files
 from gliomark.messages import message
+from gliomark.prediction import DEFAULT_COVERAGE
 from gliomark.server.body_limits import limit_body
 from gliomark.server.database import Caller, StudyRow
 from gliomark.server.dependencies import CallerDep, Server, ServerDep
@@ -284,7 +285,8 @@ def request_prediction(
     Raises
     ------
     HTTPException
-        409 if the study has failed or there is no reader's mask to use, 422 if age or sex is missing.
+        409 if the study has failed or there is no reader's mask to use, 422 if age or sex is missing, or the model has
+        no calibration for the coverage or the prevalence.
     """
     row = server.get_study(id)
     if row.state == "failed":
@@ -295,6 +297,27 @@ def request_prediction(
         raise HTTPException(422, message("age-or-sex-missing"))
     if prediction_request.outline == "corrected" and not row.correction:
         raise HTTPException(409, message("not-corrected"))
+    _check_level_options(prediction_request, row.model, server)
     job = server.database.add_job("predict", row, prediction_request.model_dump(), caller.name)
     server.worker_pool.notify_new_job()
     return create_job_response(job)
+
+
+def _check_level_options(prediction_request: PredictionRequest, model: str, server: Server) -> None:
+    """Check that the model has a calibration for coverage and prevalence; it does so again when it predicts.
+
+    Raises HTTPException if it has none.
+    """
+    described = [one for one in server.worker_pool.model_descriptions if one["name"] == model]
+    shares = {marker["name"]: marker["prevalence"] for one in described for marker in one["markers"]}
+    if not described:  # still being loaded
+        return
+    for name in prediction_request.prevalence:
+        if name not in shares:
+            raise HTTPException(
+                422, message("prevalence-of-unknown-marker", name=name, known=", ".join(shares) or "–")
+            )
+        if shares[name] is None:
+            raise HTTPException(422, message("prevalence-without-calibration", name=name))
+    if prediction_request.coverage != DEFAULT_COVERAGE and not any(shares.values()):
+        raise HTTPException(422, message("coverage-without-calibration"))

@@ -157,7 +157,9 @@ class Worker:
         WeightsError
             If the study was prepared with other weights.
         """
+        from gliomark.inference.levels import LevelOptions
         from gliomark.pipeline import predict_prepared
+        from gliomark.prediction import DEFAULT_COVERAGE
 
         job_request, prepared = job.request, self._load_prepared(job.study_id)
         if job.prepared_model_sha256 != model.sha256:
@@ -180,6 +182,9 @@ class Worker:
             model,
             fusion=job_request.get("fusion", "near"),
             has_enhancing_focus={"yes": True, "no": False}.get(str(job_request.get("enhancing"))),
+            levels=LevelOptions(
+                job_request.get("coverage", DEFAULT_COVERAGE), job_request.get("prevalence", {})
+            ),
             reader_mask=outline,
             notify=report_step,
         )
@@ -274,7 +279,11 @@ def describe_model(name: str, model: Any) -> dict[str, Any]:
         "intended_use": card.intended_use,
         "licence": card.licence,
         "markers": [
-            {"name": marker, "performance": describe_performance(one)}
+            {
+                "name": marker,
+                "performance": describe_performance(one),
+                "prevalence": one.patient_calibration and one.patient_calibration.prevalence,
+            }
             | {field_name: getattr(one, field_name) for field_name in card_fields}
             for marker, one in card.markers.items()
         ],

@@ -269,6 +269,14 @@
         <source>Pixels of these slices that raise the probability of the positive class</source>
         <translation>这些层面中使阳性概率升高的像素</translation>
     </message>
+    <message>
+        <source>cannot tell: {} to {}</source>
+        <translation>无法判断：{} 至 {}</translation>
+    </message>
+    <message>
+        <source>{} (before calibration)</source>
+        <translation>{}（校准前）</translation>
+    </message>
 </context>
 <context>
     <name>ResultPanel</name>
@@ -627,6 +635,29 @@
     <message>
         <source>{} cannot be read ({}).</source>
         <translation>无法读取 {}（{}）。</translation>
+    </message>
+</context>
+<context>
+    <name>LevelFields</name>
+    <message>
+        <source>When a level is stated</source>
+        <translation>判定规则</translation>
+    </message>
+    <message>
+        <source>A level is stated only where the other one is unlikely; otherwise the result is “cannot tell”. The higher the coverage, the more often. A share of positive patients corrects the probability for your hospital.</source>
+        <translation>仅当另一水平不太可能时才给出判定，否则结果为“无法判断”；覆盖率越高，“无法判断”越多。填写阳性患者比例可按本院情况校正概率。</translation>
+    </message>
+    <message>
+        <source>Share of “{}” patients ({})</source>
+        <translation>“{}”患者比例（{}）</translation>
+    </message>
+    <message>
+        <source>Coverage</source>
+        <translation>覆盖率</translation>
+    </message>
+    <message>
+        <source>as in calibration, {} %</source>
+        <translation>与校准时相同，{} %</translation>
     </message>
 </context>
 </TS>

@@ -34,7 +34,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from gliomark.messages import render_message
-from gliomark.prediction import MarkerPrediction, Prediction
+from gliomark.prediction import CANNOT_TELL, MarkerPrediction, Prediction
 from gliomark.reporting.dicom.codes import (
     ABSENT,
     AREA,
@@ -212,9 +212,18 @@ def _create_probability_measurements(prediction: Prediction) -> list[Measurement
             name = create_private_code(f"p-{marker.marker}", f"Probability by the model, {marker.title}")
             measurements += [
                 Measurement(name, round(marker.probability, 4), NO_UNITS),
+                *_create_raw_measurement(marker),
                 *_create_range_measurements(marker),
             ]
     return measurements
+
+
+def _create_raw_measurement(marker: MarkerPrediction) -> list[Measurement]:
+    """Create the probability before calibration; empty if there is no calibration."""
+    if marker.calibration is None or marker.raw_probability is None:
+        return []
+    name = create_private_code(f"u-{marker.marker}", f"Probability before calibration, {marker.title}")
+    return [Measurement(name, round(marker.raw_probability, 4), NO_UNITS)]
 
 
 def _create_range_measurements(marker: MarkerPrediction) -> list[Measurement]:
@@ -222,8 +231,9 @@ def _create_range_measurements(marker: MarkerPrediction) -> list[Measurement]:
 
     They have their own code so that neither is mistaken for the patient's probability.
     """
+    scale = "" if marker.calibration is None else " before calibration"
     name = create_private_code(
-        f"r-{marker.marker}", f"Probability range across lesion slices, {marker.title}"
+        f"r-{marker.marker}", f"Probability range across lesion slices{scale}, {marker.title}"
     )
     return [
         Measurement(name, round(value, 4), NO_UNITS, derivation=derivation)
@@ -241,7 +251,7 @@ def _create_marker_evaluation(marker: MarkerPrediction, language: Language) -> Q
             _create_decided_by_code(marker),
             "HAS PROPERTIES",
         ),
-        *_create_threshold_items(marker),
+        *_create_limit_items(marker),
         *(
             _create_text_item(concept, text, "HAS PROPERTIES")
             for concept, text in _list_explanations(marker, language)
@@ -251,17 +261,28 @@ def _create_marker_evaluation(marker: MarkerPrediction, language: Language) -> Q
     return evaluation
 
 
-def _create_threshold_items(marker: MarkerPrediction) -> list[NumContentItem]:
-    """Create the threshold item; empty without a probability."""
-    if marker.threshold is None:
-        return []
-    name, value = create_private_code("threshold", "Threshold"), round(marker.threshold, 4)
-    return [NumContentItem(name, value, NO_UNITS, None, "HAS PROPERTIES")]
+def _create_limit_items(marker: MarkerPrediction) -> list[NumContentItem]:
+    """Create the threshold, or the limits with coverage and prevalence; empty without a probability."""
+    named_values: list[tuple[str, str, float | None]] = [("threshold", "Threshold", marker.threshold)]
+    if marker.limits is not None and marker.calibration is not None:
+        named_values += [
+            ("negative-below", "Negative level stated below", marker.limits.negative_below),
+            ("positive-above", "Positive level stated above", marker.limits.positive_above),
+            ("coverage", "Coverage of the possible levels", marker.limits.coverage),
+            ("prevalence", "Share of positive patients assumed", marker.calibration.prevalence),
+        ]
+    return [
+        NumContentItem(create_private_code(code, name), round(value, 4), NO_UNITS, None, "HAS PROPERTIES")
+        for code, name, value in named_values
+        if value is not None
+    ]
 
 
 def _create_level_code(marker: MarkerPrediction) -> CodedConcept:
     if marker.level == "undetermined":
         return CodedConcept.from_code(UNDETERMINED)
+    if marker.level == CANNOT_TELL:
+        return create_private_code("cannot-tell", f"Cannot tell: {' or '.join(marker.possible_levels)}")
     return create_private_code(
         marker.level, f"Predicted {marker.level}{', borderline' if marker.borderline else ''}"
     )
@@ -282,6 +303,8 @@ def _list_explanations(marker: MarkerPrediction, language: Language) -> list[tup
         (create_private_code("label", "Definition of the label"), marker.label),
         (create_private_code("fusion", "How the probability was computed"), marker.fusion_in_words),
         (create_private_code("threshold-origin", "Origin of the threshold"), marker.threshold_origin),
+        (create_private_code("limits", "When a level is stated"), marker.limits_in_words),
+        (create_private_code("calibration", "Calibration"), marker.calibration_in_words),
         (create_private_code("performance", performance_name), marker.performance),
         *((CodedConcept.from_code(COMMENT), text) for text in marker.warnings),
     ]
