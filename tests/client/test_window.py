@@ -24,7 +24,7 @@ from PySide6.QtWidgets import (
 from gliomark.client.main_window import MainWindow
 from gliomark.client.response_time import TIMEOUT_S, is_idle, wait_until
 from gliomark.client.result_panel import MarkerCard
-from gliomark.client.settings import ServerDialog
+from gliomark.client.settings import LevelFields, ServerDialog, UserSettings
 from gliomark.files import encode_png
 from gliomark.messages import describe_level, format_percent
 
@@ -33,6 +33,16 @@ NAMES = re.compile(
     r"gliomark|English|mask|T1C|T1c|T1|FLAIR|IDH\d?|Grad-CAM|AUC|TCGA-LGG|xlsx|csv|id|age|sex|HTML|PDF|DICOM|zip"
     r"|NIfTI|SEG|RTSTRUCT|clinical|https?://\S+|demonstration|[0-9a-f]{12}|W|L|R|mm|ml|UTF-8|GB18030"
 )
+
+
+# of a marker whose weights have no patient-level calibration
+UNCALIBRATED = {
+    "limits": None,
+    "limits_in_words": "",
+    "calibration": None,
+    "calibration_in_words": "",
+    "threshold": 0.6,
+}
 
 
 def find_cards(window: MainWindow) -> dict[str, MarkerCard]:
@@ -72,7 +82,7 @@ def test_the_table_fills_in_age_and_sex(restored_window: MainWindow) -> None:
 
 
 def test_all_fields_of_a_prediction_are_shown(restored_window: MainWindow) -> None:
-    """Every marker of prediction.json is shown with level, probability, threshold, slices and validation."""
+    """Every marker of prediction.json is shown with level, probability, limits, slices and validation."""
     markers = restored_window.session.state.prediction["markers"]
     shown = find_cards(restored_window)
     assert list(shown) == [marker["marker"] for marker in markers] == ["idh"]
@@ -81,10 +91,12 @@ def test_all_fields_of_a_prediction_are_shown(restored_window: MainWindow) -> No
         assert card.title_label.text() == marker["title"]
         assert card.level_label.text() == describe_level(marker["level"], marker["borderline"], "en")
         assert card.percent_label.text() == format_percent(marker["probability"])
-        assert (
-            card.probability_bar.probability == marker["probability"]
-            and card.probability_bar.threshold == marker["threshold"]
+        assert card.probability_bar.probability == marker["probability"] and card.probability_bar.marks == (
+            marker["limits"]["negative_below"],
+            marker["limits"]["positive_above"],
         )
+        assert card.limits_label.text() == marker["limits_in_words"]
+        assert card.calibration_label.text() == marker["calibration_in_words"]
         assert marker["performance"] in card.performance_label.text()
         assert re.findall(r">(\d+)</a>", card.slices_label.text()) == marker["slices_used"]
         assert card.warnings_label.text() == "\n".join(marker["warnings"])
@@ -105,14 +117,20 @@ def test_the_range_over_slices_is_written_and_drawn(restored_window: MainWindow)
     ) < max(probabilities)
     card = find_cards(restored_window)["idh"]
     low, high = (f"{100 * fraction:.0f} %" for fraction in marker["probability_range"])
-    assert card.range_label.text() == f"Range across lesion slices: {low} to {high}"
+    assert card.range_label.text() == f"Range across lesion slices: {low} to {high} (before calibration)"
     assert card.range_label.text() in card.probability_bar.accessibleName()
     assert "Not a confidence interval" in card.probability_bar.toolTip() == card.range_label.toolTip()
+    assert find_range_bracket(card) is None, "not on the scale of the calibrated bar"
+    restored_window.switch_language("zh")
+    wait_until(lambda: card.range_label.text() == f"各病灶层面的概率范围：{low} 至 {high}（校准前）")
+    restored_window.switch_language("en")
+    card.render_marker(marker | UNCALIBRATED, restored_window.session.state)
+    assert card.range_label.text() == f"Range across lesion slices: {low} to {high}"
+    assert card.probability_bar.marks_text == "threshold 60 %" and card.limits_label.isHidden()
     width = card.probability_bar.width()
     left, right = find_range_bracket(card)
     assert (left / width, right / width) == pytest.approx(marker["probability_range"], abs=0.02)
-    restored_window.switch_language("zh")
-    wait_until(lambda: card.range_label.text() == f"各病灶层面的概率范围：{low} 至 {high}")
+    card.render_marker(marker, restored_window.session.state)
 
 
 @pytest.mark.parametrize("older", [False, True])
@@ -120,7 +138,7 @@ def test_no_range_is_shown_for_one_slice_or_an_older_prediction(
     restored_window: MainWindow, older: bool
 ) -> None:
     state, card = restored_window.session.state, find_cards(restored_window)["idh"]
-    marker = dict(state.prediction["markers"][0])
+    marker = dict(state.prediction["markers"][0]) | UNCALIBRATED
     slice_range = marker.pop("probability_range")
     card.render_marker(marker if older else marker | {"probability_range": None}, state)
     assert (
@@ -132,6 +150,7 @@ def test_no_range_is_shown_for_one_slice_or_an_older_prediction(
     assert card.range_label.text() == "30 % on every lesion slice" and find_range_bracket(card) is None
     card.render_marker(marker | {"probability_range": slice_range}, state)
     assert card.range_label.isVisible() and find_range_bracket(card)
+    card.render_marker(state.prediction["markers"][0], state)
 
 
 def find_range_bracket(card: MarkerCard) -> tuple[int, int] | None:
@@ -496,6 +515,48 @@ def test_switching_the_language_translates_all_texts(restored_window: MainWindow
     restored_window.english_button.click()
     wait_until(lambda: restored_window.research_notice_label.text().startswith("R"))
     assert [text for text in list_texts(restored_window) if text != "中文"] == english
+
+
+def test_coverage_and_prevalence_of_the_settings_are_predicted_with(restored_window: MainWindow) -> None:
+    window = restored_window
+    before = window.session.state.prediction["markers"][0]
+    assert before["limits"]["coverage"] == 0.9
+    fields = LevelFields(window.session.state.models[0]["markers"], 0.9, {"other": 0.2})
+    share = fields.share_fields["idh"]
+    assert share.text() == f"as in calibration, {100 * before['calibration']['prevalence']:.0f} %"
+    assert fields.entered_levels == (0.9, {"other": 0.2})
+    fields.coverage_field.setValue(80)
+    share.setValue(30)
+    assert fields.entered_levels == (0.8, {"other": 0.2, "idh": 0.3})
+    window.settings.set_levels(*fields.entered_levels)
+    assert (window.settings.coverage, window.settings.prevalence) == fields.entered_levels
+    try:
+        window._render_panels()
+        assert not window.result_panel.stale_label.isHidden()
+        window.input_panel.predict_button.click()
+        wait_until(lambda: is_idle(window))
+        assert window.result_panel.stale_label.isHidden()
+        request = window.session.state.job["request"]
+        assert (request["coverage"], request["prevalence"]) == (0.8, {"idh": 0.3})
+        after = window.session.state.prediction["markers"][0]
+        assert after["limits"]["coverage"] == 0.8 and after["calibration"]["prevalence"] == 0.3
+        assert after["raw_probability"] == before["raw_probability"]
+        assert after["probability"] < before["probability"]
+        assert "share of 30 % mutant" in find_cards(window)["idh"].calibration_label.text()
+    finally:
+        window.settings.set_levels(0.9, {})
+        window.input_panel.predict_button.click()
+        wait_until(lambda: is_idle(window))
+    assert window.session.state.prediction["markers"][0]["probability"] == before["probability"]
+
+
+@pytest.mark.parametrize("stored", ["", "[", "[1]", '{"idh": 2}', '{"idh": "a"}', "null"])
+def test_damaged_level_settings_are_ignored(open_window, stored: str) -> None:
+    settings = UserSettings()
+    settings._write_value("levels/coverage", stored)
+    settings._write_value("levels/prevalence", stored)
+    assert (settings.coverage, settings.prevalence) == (0.9, {})
+    settings.set_levels(0.9, {})
 
 
 def test_the_research_notice_is_always_visible(restored_window: MainWindow) -> None:

@@ -12,8 +12,10 @@ import pytest
 from tests.pipeline.conftest import PATIENT
 
 from gliomark import load_model, read_study
-from gliomark.errors import GliomarkError
+from gliomark.errors import ConfigurationError, GliomarkError
+from gliomark.inference.levels import LevelOptions
 from gliomark.messages import Message, render_message
+from gliomark.models.patient_calibration import PatientCalibration
 from gliomark.models.weights import MarkerValidation
 from gliomark.pipeline import Model, PreparedStudy, predict, predict_prepared, prepare_study
 from gliomark.prediction import MarkerPrediction
@@ -51,6 +53,33 @@ def predict_idh(prepared: PreparedStudy, model: Model, **options: object) -> Mar
 
 def list_codes(texts: tuple[str, ...]) -> list[str]:
     return [text.code for text in texts if isinstance(text, Message)]
+
+
+# ---- calibrated for the patient ---------------------------------------------------------------------
+
+
+def test_a_calibrated_model_states_both_probabilities_and_cannot_tell(prepared, model) -> None:
+    plain = predict_idh(prepared, model)
+    raw = plain.probability
+    assert raw is not None and plain.raw_probability == raw and plain.limits is None
+    scores = tuple(np.linspace(0.01, 0.99, 30).round(6).tolist())
+    calibration = PatientCalibration("shift", (1.0,), scores, scores, "cohort")
+    calibrated = change_card(model, patient_calibration=calibration)
+    marker = predict_idh(prepared, calibrated)
+    assert marker.raw_probability == raw and marker.slices == plain.slices
+    odds = raw / (1 - raw) * np.e
+    assert marker.probability == pytest.approx(odds / (1 + odds))
+    assert marker.limits is not None and marker.limits.positive_above > 0.85
+    half = predict_idh(prepared, calibrated, levels=LevelOptions(0.5, {"idh": 0.5}))
+    assert half.probability == pytest.approx(marker.probability) and half.limits != marker.limits
+    rare = predict_idh(prepared, calibrated, levels=LevelOptions(prevalence={"idh": 0.01}))
+    assert rare.probability == pytest.approx(odds / 99 / (1 + odds / 99)) and rare.level != "mutant"
+    decided = predict_idh(prepared, calibrated, has_enhancing_focus=False)
+    assert decided.level == "mutant" and decided.probability == marker.probability
+    assert "cannot-tell" not in list_codes(decided.warnings)
+    assert decided.possible_levels == marker.possible_levels
+    with pytest.raises(ConfigurationError, match="ki67 cannot be corrected"):
+        predict_idh(prepared, calibrated, levels=LevelOptions(prevalence={"ki67": 0.1}))
 
 
 # ---- close to the threshold -------------------------------------------------------------------------

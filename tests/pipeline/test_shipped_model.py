@@ -134,7 +134,14 @@ def test_the_networks_are_those_of_the_results(part, sha256) -> None:
 def test_applying_the_validation_reproduces_the_shipped_file(tmp_path) -> None:
     """Run the last step of ``experiment demonstration`` on a file that still contains the proxy."""
     weights = load_weights(find_shipped_weights())
-    idh = replace(weights.card.markers["idh"], validation=None, performance="not measured", warning="old")
+    idh = replace(
+        weights.card.markers["idh"],
+        validation=None,
+        patient_calibration=None,
+        threshold=0.5,
+        performance="not measured",
+        warning="old",
+    )
     proxy = replace(idh, title="Proliferation proxy")
     tensors = {f"proliferation/{name}": tensor for name, tensor in weights.get_tensors("idh").items()}
     path = tmp_path / "before.safetensors"
@@ -144,7 +151,8 @@ def test_applying_the_validation_reproduces_the_shipped_file(tmp_path) -> None:
     nested = {name: tuple(map(tuple, record[name])) for name in ("development_folds", "folds")}
     flat = {name: tuple(record[name]) for name in ("train", "validation", "test")}
     folds = CohortFolds(**flat, **nested, seed=record["seed"])
-    apply_marker_validation(path, pd.read_csv(RESULTS / "markers.csv"), folds)
+    tables = (pd.read_csv(RESULTS / name) for name in ("markers.csv", "markers_patients.csv"))
+    apply_marker_validation(path, *tables, folds)
     assert load_weights(path).sha256 == weights.sha256
 
 

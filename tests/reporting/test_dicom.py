@@ -29,7 +29,7 @@ from gliomark.io.masks import is_gliomark_result as is_predicted
 from gliomark.io.masks import read_segmentation
 from gliomark.messages import message
 from gliomark.phantom.hospital import HospitalSettings, create_hospital_patient, write_patient_dicom
-from gliomark.prediction import Prediction
+from gliomark.prediction import CalibrationSummary, LevelLimits, Prediction
 from gliomark.reader_finding_accuracy import READER_FINDING_ACCURACY
 from gliomark.reporting import (
     check_dicom_source,
@@ -516,6 +516,50 @@ def test_levels_use_private_codes_and_state_who_decided(make_prediction: Make, t
     ]
     assert decided == ["reader", "model"]
     assert "不是医疗器械" in text and "阳性：IDH1 或 IDH2 突变" in text and "0.64" in text
+
+
+@pytest.mark.parametrize("level", ["cannot tell", "wild type"])
+def test_a_calibrated_marker_states_limits_and_both_probabilities(
+    make_prediction: Make, tmp_path: Path, level: str
+) -> None:
+    prediction = create_prediction(make_prediction, write_classic(tmp_path / "in"))
+    idh = replace(
+        prediction.markers["idh"],
+        level=level,
+        threshold=None,
+        negative="wild type",
+        raw_probability=0.62,
+        limits=LevelLimits(0.2 if level == "cannot tell" else 0.35, 0.8, 0.9, 20, 20),
+        calibration=CalibrationSummary("platt", "TCGA", 0.5, 0.4),
+        limits_in_words="when a level is stated",
+        calibration_in_words="how it was calibrated",
+    )
+    changed = replace(prediction, markers=(idh, prediction.markers["ki67"]))
+    _, group, text = create_and_read_report(changed)
+    measured = {one.name.meaning: float(one.value) for one in group.get_measurements()}
+    assert measured["Probability by the model, IDH"] == 0.3
+    assert measured["Probability before calibration, IDH"] == 0.62
+    assert "Probability before calibration, KI67" not in measured
+    code = get_lesion_evaluations(group)["idh"]
+    expected = ("cannot-tell", "Cannot tell: mutant or wild type")
+    assert (code.value, code.meaning) == (
+        expected if level == "cannot tell" else ("wild-type", "Predicted wild type")
+    )
+    stated = {
+        child.ConceptNameCodeSequence[0].CodeValue: float(child.MeasuredValueSequence[0].NumericValue)
+        for item in group[0].ContentSequence
+        if item.ConceptNameCodeSequence[0].CodeValue == "idh"
+        for child in item.get("ContentSequence", [])
+        if "MeasuredValueSequence" in child
+    }
+    assert stated == {
+        "negative-below": idh.limits.negative_below,
+        "positive-above": 0.8,
+        "coverage": 0.9,
+        "prevalence": 0.4,
+    }
+    assert "when a level is stated" in text and "how it was calibrated" in text
+    check_conformance(create_results(changed), tmp_path)
 
 
 def test_without_a_lesion_there_is_a_report_and_no_segmentation(

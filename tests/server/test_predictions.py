@@ -268,6 +268,18 @@ def test_dicom_results_of_pictures_are_refused_and_leave_no_file(
         ({"age": 50, "sex": 3}, 422, "sex"),
         ({"age": 50, "sex": 0, "fusion": "most"}, 422, "fusion"),
         ({"age": 50, "sex": 0, "colour": "red"}, 422, "colour"),
+        ({"age": 50, "sex": 0, "coverage": 0.4}, 422, "coverage"),
+        ({"age": 50, "sex": 0, "coverage": 1}, 422, "coverage"),
+        (
+            {"age": 50, "sex": 0, "coverage": 0.8},
+            422,
+            "no marker of the model has a patient-level calibration",
+        ),
+        ({"age": 50, "sex": 0, "prevalence": 0.3}, 422, "prevalence"),
+        ({"age": 50, "sex": 0, "prevalence": {"idh": 0}}, 422, "prevalence"),
+        ({"age": 50, "sex": 0, "prevalence": {"": 0.3}}, 422, "prevalence"),
+        ({"age": 50, "sex": 0, "prevalence": {"mgmt": 0.3}}, 422, "mgmt, which is not a marker of the model"),
+        ({"age": 50, "sex": 0, "prevalence": {"idh": 0.3}}, 422, "idh cannot be corrected"),
     ],
 )
 def test_an_invalid_request_is_refused_in_one_sentence(

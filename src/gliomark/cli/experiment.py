@@ -346,6 +346,25 @@ def run_site_recalibration_command(
     typer.echo(str(run_site_recalibration(home, sites, columns, repeats, out, typer.echo)))
 
 
+@app.command("conformal-coverage")
+def run_conformal_coverage_command(
+    predictions: Annotated[Path, typer.Option(help="Out-of-fold predictions, one row per patient.")],
+    out: OutputFolderOption,
+    name: Annotated[str, typer.Option(help="Ends the names of the files, such as idh.")],
+    id: IdColumnOption = "id",
+    label: LabelColumnOption = "label",
+    probability: ProbabilityColumnOption = "probability",
+    where: RowFilterOption = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of random halves.")] = 100,
+) -> None:
+    """Coverage of the stated levels, and how often the model cannot tell, over random halves of a cohort."""
+    from gliomark.evaluation.evaluate import PredictionColumns
+    from gliomark.experiments.conformal_coverage import run_conformal_coverage
+
+    columns = PredictionColumns(id, label, probability, row_filters=parse_row_filters(where))
+    typer.echo(str(run_conformal_coverage(predictions, columns, repeats, out, name)))
+
+
 @app.command("server-load")
 def run_server_load_command(
     patients: Annotated[Path, typer.Option(help="Folder of patients, as for 'predict'.")],

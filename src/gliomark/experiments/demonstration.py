@@ -36,9 +36,11 @@ from gliomark.experiments.segmentation.procedure import (
     to_run_record,
 )
 from gliomark.experiments.segmentation.result_tables import SHIPPED_TABLE, list_shipped_runs
+from gliomark.models.patient_calibration import PatientCalibration
 from gliomark.models.weights import MarkerValidation, Weights, load_weights, save_weights
 from gliomark.pipeline import build_model, build_segmenter
 from gliomark.training.markers import MarkerTrainingConfig, create_marker_config
+from gliomark.training.patient_calibration import add_patient_calibration, calibrate_marker
 from gliomark.training.recipes import (
     MARKER_DEFINITIONS,
     MarkerDefinition,
@@ -63,6 +65,7 @@ LICENCE = (
 INTENDED_USE = (
     "demonstration and research only; not a medical device; trained on lower-grade glioma with T1C and FLAIR"
 )
+VALIDATION_COHORT = "TCGA-LGG"
 MARKER_NAMES = ("idh", "proliferation")
 CLINICAL_ONLY_STAGE = "age and sex alone"
 
@@ -95,7 +98,7 @@ def run_demonstration(config: ExperimentConfig) -> None:
     trained_markers = {d.name: _train_final_marker(d, cohort, folds, config.work_folder) for d in definitions}
     weights = out / f"{EXPERIMENT_NAME}.safetensors"
     _save_model_file(weights, network, summary, trained_markers)
-    apply_marker_validation(weights, markers, folds)
+    apply_marker_validation(weights, markers, patients, folds)
     _write_run_record(out / "run_record.json", cohort, folds, weights, time.time() - started)
 
 
@@ -229,20 +232,27 @@ def _save_model_file(
     )
 
 
-def apply_marker_validation(weights_path: Path, marker_table: pd.DataFrame, folds: CohortFolds) -> None:
-    """Add validation results from ``markers.csv`` to each marker; remove markers that are no better than chance.
+def apply_marker_validation(
+    weights_path: Path, marker_table: pd.DataFrame, patient_table: pd.DataFrame, folds: CohortFolds
+) -> None:
+    """Add validation results and calibration to each marker; remove markers that are no better than chance.
 
-    The other tensors are not changed, so that an older weights file can be updated without training.
+    The tensors of the others are not changed, so that an older weights file can be updated without training.
+
+    marker_table, patient_table: ``markers.csv`` and ``markers_patients.csv``.
     """
     weights = load_weights(weights_path)
     rows = {name: _select_cascade_row(marker_table, name) for name in weights.card.markers}
     validations = {name: _create_marker_validation(row) for name, row in rows.items()}
     shipped = {
-        name: replace(
-            card,
-            performance=_describe_marker_performance(rows[name]),
-            warning="",
-            validation=validations[name],
+        name: add_patient_calibration(
+            replace(
+                card,
+                performance=_describe_marker_performance(rows[name]),
+                warning="",
+                validation=validations[name],
+            ),
+            _calibrate_shipped_marker(patient_table, name),
         )
         for name, card in weights.card.markers.items()
         if validations[name].is_better_than_chance
@@ -278,11 +288,18 @@ def _describe_segmentation_performance(segmentation_table: pd.DataFrame) -> str:
 
 
 def _select_cascade_row(marker_table: pd.DataFrame, marker_name: str) -> pd.Series:
-    """Select the row of the shipped configuration: predicted segmentations, both stages, fusion rule "near"."""
-    is_selected = (marker_table["marker"] == marker_name) & (marker_table["outline"] == "predicted")
-    return marker_table[
-        is_selected & (marker_table["stage"] == CASCADE_STAGE) & (marker_table["fusion"] == "near")
-    ].iloc[0]
+    return _select_cascade_rows(marker_table, marker_name).iloc[0]
+
+
+def _select_cascade_rows(table: pd.DataFrame, marker_name: str) -> pd.DataFrame:
+    """Select the rows of the shipped configuration: predicted segmentations, both stages, fusion rule "near"."""
+    is_selected = (table["marker"] == marker_name) & (table["outline"] == "predicted")
+    return table[is_selected & (table["stage"] == CASCADE_STAGE) & (table["fusion"] == "near")]
+
+
+def _calibrate_shipped_marker(patient_table: pd.DataFrame, marker_name: str) -> PatientCalibration:
+    rows = _select_cascade_rows(patient_table, marker_name)
+    return calibrate_marker(rows["label"], rows["probability"], VALIDATION_COHORT)
 
 
 def _describe_marker_performance(row: pd.Series) -> str:
@@ -296,7 +313,7 @@ def _describe_marker_performance(row: pd.Series) -> str:
 def _create_marker_validation(row: pd.Series) -> MarkerValidation:
     """Convert the row to the card's validation entry, rounded to four decimals as in the table."""
     auc, low, high = (round(float(row[name]), 4) for name in ("auc", "low_95", "high_95"))
-    return MarkerValidation(auc, low, high, int(row.patients), int(row.positive), "TCGA-LGG")
+    return MarkerValidation(auc, low, high, int(row.patients), int(row.positive), VALIDATION_COHORT)
 
 
 def _write_run_record(

@@ -77,15 +77,17 @@ def _evaluate_site(
     rng = np.random.default_rng(len(label))
     scores: dict[str, list[dict[str, float]]] = {"before": [], "after": []}
     for repeat in range(repeat_count):
-        local, test = _draw_halves(label, rng)
+        local, test = draw_halves(label, rng)
         settings = fit_site_settings(label[local], probability[local], seed=repeat)
         for state, one in (("before", home), ("after", settings)):
             scores[state].append(asdict(score_site_settings(one, label[test], probability[test])))
     shared = {"site": site, "patients": len(label), "positive_share": label.mean(), "repeats": repeat_count}
-    return [shared | {"settings": state} | _summarise(pd.DataFrame(one)) for state, one in scores.items()]
+    return [
+        shared | {"settings": state} | summarise_repeats(pd.DataFrame(one)) for state, one in scores.items()
+    ]
 
 
-def _draw_halves(label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def draw_halves(label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draw two halves with as many patients of either class."""
     local = np.concatenate(
         [
@@ -96,7 +98,7 @@ def _draw_halves(label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarra
     return local, np.setdiff1d(np.arange(len(label)), local)
 
 
-def _summarise(scores: pd.DataFrame) -> dict[str, float]:
+def summarise_repeats(scores: pd.DataFrame) -> dict[str, float]:
     """Return the mean and the range of 95 % of the repeats of every score."""
     return {
         f"{name}{suffix}": value

@@ -53,7 +53,7 @@ def compute_level_limits(
     ConfigurationError
         If the coverage or the prevalence is out of its range.
     """
-    label = np.repeat([1, 0], [calibration.positives, calibration.patients - calibration.positives])
+    label = np.repeat([1, 0], [calibration.positives, calibration.negatives])
     limits = fit_conformal_limits(
         label, [*calibration.positive_scores, *calibration.negative_scores], coverage
     )

@@ -84,8 +84,8 @@ def _write_networks(
         write(exported, file)
         networks[exported.name] = {"file": file.name, **exported.description}
     for name in card.markers:
-        text = bytes(weights.tensors[f"{name}/{TREES_TENSOR}"])
-        (folder / f"{name}.trees.txt").write_bytes(text)
+        trees = bytes(weights.tensors[f"{name}/{TREES_TENSOR}"])
+        (folder / f"{name}.trees.txt").write_bytes(trees)
     description = {
         "name": card.name,
         "sha256": weights.sha256,

@@ -39,9 +39,8 @@ def write_monai_bundle(weights: Weights, folder: Path) -> None:
         (folder / name).mkdir()
     sequences = list_bundle_sequences(weights)
     build_volume_network(weights).save(str(folder / "models" / "model.ts"))
-    torch.save(
-        build_exported_segmentation(weights).module.network.state_dict(), folder / "models" / "model.pt"
-    )
+    network = build_exported_segmentation(weights).module.get_submodule("network")
+    torch.save(network.state_dict(), folder / "models" / "model.pt")
     _write_json(folder / "configs" / "metadata.json", _create_metadata(weights, sequences))
     _write_json(folder / "configs" / "inference.json", _create_inference_config(weights, sequences))
     (folder / "docs" / "README.md").write_text(_format_readme(weights, sequences), "utf-8")

@@ -30,7 +30,7 @@ def build_volume_network(weights: Weights) -> torch.jit.ScriptModule:
     """
     exported = build_exported_segmentation(weights)
     network = VolumeNetwork(exported.trace(), weights.card, exported.size_multiple or 0)
-    return torch.jit.script(network.eval())  # type: ignore[no-any-return]
+    return torch.jit.script(network.eval())
 
 
 class VolumeNetwork(nn.Module):

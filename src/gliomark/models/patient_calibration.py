@@ -67,9 +67,14 @@ class PatientCalibration:
         return len(self.positive_scores)
 
     @property
+    def negatives(self) -> int:
+        """Number of patients without it."""
+        return len(self.negative_scores)
+
+    @property
     def patients(self) -> int:
         """Number of patients."""
-        return len(self.positive_scores) + len(self.negative_scores)
+        return self.positives + self.negatives
 
     @property
     def prevalence(self) -> float:

@@ -169,7 +169,8 @@ def _create_marker_card(marker_prediction: Document, document: Document, languag
     texts, is_borderline = get_report_texts(language), marker_prediction.get("borderline", False)
     # predictions stored by a server may be older than limits and calibration
     limits, threshold = marker_prediction.get("limits"), marker_prediction["threshold"]
-    marks, marks_label, bracket = (), "", marker_prediction["probability_range"] or ()
+    marks: tuple[float, ...] = ()
+    marks_label, bracket = "", tuple(marker_prediction["probability_range"] or ())
     if limits is not None:
         marks, bracket = (limits["negative_below"], limits["positive_above"]), ()
         marks_label = texts.cannot_tell_between.format(*map(format_percent, marks))

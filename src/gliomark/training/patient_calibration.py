@@ -13,7 +13,7 @@ from gliomark.evaluation.site import MIN_PATIENTS, MIN_PER_CLASS
 from gliomark.models.card import MarkerCard
 from gliomark.models.patient_calibration import PatientCalibration
 
-SCORE_DECIMALS = 6
+DECIMALS = 6
 
 
 def calibrate_marker(
@@ -38,7 +38,9 @@ def calibrate_marker(
     positives = int(truth.sum())
     fewest = min(positives, len(truth) - positives)
     is_enough = len(truth) >= MIN_PATIENTS and fewest >= MIN_PER_CLASS
-    calibrator = choose_calibrator(truth, score, seed=seed) if is_enough else Calibrator()
+    chosen = choose_calibrator(truth, score, seed=seed) if is_enough else Calibrator()
+    # the scores are those of the stored, rounded parameters
+    calibrator = Calibrator(chosen.method, tuple(round(one, DECIMALS) for one in chosen.parameters))
     calibrated = calibrator.apply(score)
     return PatientCalibration(
         calibrator.method,
@@ -52,10 +54,10 @@ def calibrate_marker(
 def add_patient_calibration(card: MarkerCard, calibration: PatientCalibration) -> MarkerCard:
     """Return the card with the calibration, and Youden's threshold of the calibrated probabilities."""
     scores = (*calibration.positive_scores, *calibration.negative_scores)
-    label = [1] * calibration.positives + [0] * (calibration.patients - calibration.positives)
+    label = [1] * calibration.positives + [0] * calibration.negatives
     threshold = compute_youden_threshold(label, scores)
     return replace(card, patient_calibration=calibration, threshold=threshold)
 
 
 def _sort_scores(scores: NDArray[np.float64]) -> tuple[float, ...]:
-    return tuple(sorted(round(float(score), SCORE_DECIMALS) for score in scores))
+    return tuple(sorted(round(float(score), DECIMALS) for score in scores))

@@ -1,0 +1,95 @@
+"""Coverage of the stated levels on patients who were not used for the limits, over random halves of a cohort.
+
+One half of the out-of-fold predictions gives the calibration and the limits, as in a weights file; the other half is
+decided by them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gliomark.evaluation.conformal import compute_coverage, fit_conformal_limits
+from gliomark.evaluation.evaluate import PredictionColumns, PredictionTable, read_predictions
+from gliomark.experiments.result_files import create_run_record, to_file_name, write_result_files
+from gliomark.experiments.site_recalibration import draw_halves, summarise_repeats
+from gliomark.inference.patient_calibration import calibrate_probability, compute_level_limits
+from gliomark.prediction import CANNOT_TELL
+from gliomark.training.patient_calibration import calibrate_marker
+
+EXPERIMENT_NAME = "conformal_coverage"
+COVERAGES = (0.8, 0.85, 0.9, 0.95)
+
+
+def run_conformal_coverage(
+    predictions_file: Path, columns: PredictionColumns, repeat_count: int, output_folder: Path, name: str
+) -> Path:
+    """Write ``conformal_coverage_<name>.csv`` and its run record; the path of the table.
+
+    Parameters
+    ----------
+    predictions_file, columns
+        Out-of-fold predictions, see ``read_predictions``.
+    repeat_count
+        Number of random halves.
+    output_folder, name
+        Where the files are written, and the end of their names.
+
+    Raises
+    ------
+    InputError
+        If the table cannot be read.
+    """
+    predictions = read_predictions(predictions_file, columns)
+    label = predictions.labels
+    rows = []
+    for coverage in COVERAGES:
+        rng = np.random.default_rng(len(label))  # the same halves for every coverage
+        scores = [_score_halves(predictions, coverage, *draw_halves(label, rng)) for _ in range(repeat_count)]
+        rows.append(
+            {
+                "coverage": coverage,
+                "patients": len(label),
+                "positives": int(label.sum()),
+                "repeats": repeat_count,
+                **summarise_repeats(pd.DataFrame(scores)),
+            }
+        )
+    stem = f"{EXPERIMENT_NAME}_{to_file_name(name)}"
+    record = create_run_record(
+        stem,
+        predictions=predictions_file.name,
+        rows=dict(columns.row_filters),
+        repeats=repeat_count,
+    )
+    return write_result_files(output_folder, stem, {"": pd.DataFrame(rows)}, record)
+
+
+def _score_halves(
+    predictions: PredictionTable, coverage: float, known: NDArray[np.int64], test: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Calibrate on patients ``known``, and score the sets and the stated levels of patients ``test``."""
+    label, score = predictions.labels, predictions.probabilities
+    calibration = calibrate_marker(label[known], score[known], predictions.source_name)
+    calibrated = np.array([calibrate_probability(calibration, one) for one in score[test]])
+    known_label = np.repeat([1, 0], [calibration.positives, calibration.negatives])
+    limits = fit_conformal_limits(
+        known_label, [*calibration.positive_scores, *calibration.negative_scores], coverage
+    )
+    truth = label[test]
+    positives, negatives, cannot_tell = compute_coverage(limits, truth, calibrated)
+    stated_limits = compute_level_limits(calibration, coverage)
+    levels = np.array([stated_limits.decide(one, "positive", "negative") for one in calibrated])
+    return {
+        "positives_covered": positives,
+        "negatives_covered": negatives,
+        "patients_covered": truth.mean() * positives + (1 - truth.mean()) * negatives,
+        "cannot_tell": cannot_tell,
+        "stated_wrong_positives": (levels == "negative")[truth == 1].mean(),
+        "stated_wrong_negatives": (levels == "positive")[truth == 0].mean(),
+        "stated_cannot_tell": (levels == CANNOT_TELL).mean(),
+    }
