@@ -2267,6 +2267,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "服务器上没有模型“{model}”；请选择 {known}。",
     ),
     "no-such-slice": ("The slice does not exist.", "该层面不存在。"),
+    "no-such-sequence": ("The study has no sequence '{sequence}'.", "该检查没有“{sequence}”序列。"),
     "not-your-study": (
         "Only the user who uploaded the study, or an administrator, can change or remove it.",
         "只有上传者或管理员可以修改或删除该检查。",
@@ -2543,6 +2544,31 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "tokens-wanted": (
         "Anyone in the network could access the server on {host}; first add a token: gliomark token add NAME.",
         "网络中任何人都可访问 {host} 上的服务器；请先添加令牌：gliomark token add NAME。",
+    ),
+    # ---- page of the server (its other texts are those of the desktop client) -----------------------------
+    "page-sign-in": ("Sign in", "登录"),
+    "page-sign-out": ("Sign out", "退出登录"),
+    "page-token-note": (
+        "The administrator of this server issues access tokens. Yours is kept until you close this tab.",
+        "访问令牌由本服务器的管理员发放，仅保留至您关闭此标签页。",
+    ),
+    "page-studies": ("Studies on this server", "服务器上的检查"),
+    "page-find": ("Find by patient id", "按患者编号查找"),
+    "page-no-studies": ("There are no studies yet.", "尚无检查。"),
+    "page-study-preparing": ("in preparation", "处理中"),
+    "page-study-failed": ("failed", "失败"),
+    "page-drop": ("Drop a patient's folder or zip file here.", "将患者文件夹或 zip 文件拖到此处。"),
+    "page-drop-now": ("Release to upload the images of this patient.", "松开即可上传该患者的影像。"),
+    "page-choose-files": ("Choose files…", "选择文件…"),
+    "page-age-range": ("Enter an age from 0 to 120 years.", "请输入 0 至 120 岁之间的年龄。"),
+    "page-pathology": ("Pathology result", "病理结果"),
+    "page-pathology-note": ("Note (optional)", "备注（可选）"),
+    "page-pathology-save": ("Record", "记录"),
+    "page-pathology-recorded": ("{level}, recorded on {date}", "{level}，记录于 {date}"),
+    "page-no-webgl": (
+        "This browser cannot show the images because WebGL 2 is missing or switched off: use a current version of "
+        "Chrome, Edge, Firefox or Safari.",
+        "此浏览器缺少或已停用 WebGL 2，无法显示影像：请使用新版 Chrome、Edge、Firefox 或 Safari。",
     ),
     # ---- stored records and database --------------------------------------------------------------------
     "stored-missing": (

@@ -10,7 +10,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import jsonschema
-import nibabel
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,6 +19,7 @@ from tests.pipeline.conftest import PATIENT, write_pictures
 import gliomark.reporting
 from gliomark import load_model, predict, read_study
 from gliomark.files import encode_png
+from gliomark.geometry import LPS_TO_RAS
 from gliomark.messages import Message, from_message_record
 from gliomark.pipeline import predict_prepared, prepare_study
 from gliomark.server.worker import PREPARE_PROGRESS, STEP_MESSAGES
@@ -56,6 +57,39 @@ def test_the_study_is_described_and_its_slices_are_shown(
         np.testing.assert_allclose(low + shown / 65535 * (high - low), image[7], atol=(high - low) / 65535)
     assert live_server.get(f"/api/studies/{prepared_study['id']}/slices/T2/7.png").status_code == 404
     assert live_server.get(f"/api/studies/{prepared_study['id']}/slices/FLAIR/99.png").status_code == 404
+
+
+def test_all_slices_are_one_image_in_the_patients_coordinates(
+    live_server, prepared_study, pipeline_prediction
+) -> None:
+    url, stack = f"/api/studies/{prepared_study['id']}/volumes", pipeline_prediction.stack
+    for name, image in stack.images.items():
+        for _ in range(2):  # created, then read from the disk
+            content = live_server.get(f"{url}/{name}.nii.gz").raise_for_status().content
+        volume = nib.Nifti1Image.from_bytes(gzip.decompress(content))
+        assert volume.get_data_dtype() == np.uint16 and nib.aff2axcodes(volume.affine) == ("L", "P", "S")
+        np.testing.assert_allclose(volume.affine, LPS_TO_RAS @ stack.affine, atol=1e-4)
+        shown, step = volume.get_fdata().transpose(2, 1, 0), float(np.ptp(image)) / 65535
+        np.testing.assert_allclose(shown, image, atol=2 * step)
+    refused = live_server.get(f"{url}/T2.nii.gz")
+    assert refused.status_code == 404 and refused.json()["code"] == "no-such-sequence"
+    assert live_server.get("/api/studies/x/volumes/T1C.nii.gz").status_code == 404
+
+
+def test_studies_are_listed_with_the_newest_first(live_server, prepared_study, make_patient_folder) -> None:
+    newer = live_server.upload(make_patient_folder(42)).json()
+    listed = live_server.get("/api/studies").json()
+    ids = [study["id"] for study in listed]
+    assert ids[0] == newer["id"] and prepared_study["id"] in ids[1:]
+    assert set(listed[0]) == {"id", "patient_id", "state", "model", "corrected", "created"}
+    assert [study["id"] for study in live_server.get("/api/studies?limit=1").json()] == ids[:1]
+    found = {
+        part: [study["patient_id"] for study in live_server.get(f"/api/studies?patient_id={part}").json()]
+        for part in ("P42", "p4", "%", "_", "none")
+    }
+    assert found == {"P42": ["P42"], "p4": ["P42"], "%": [], "_": [], "none": []}
+    assert live_server.delete(f"/api/studies/{newer['id']}").status_code == 204
+    assert newer["id"] not in [study["id"] for study in live_server.get("/api/studies").json()]
 
 
 def test_the_result_equals_that_of_the_pipeline(live_server, finished_job, pipeline_prediction) -> None:
@@ -206,7 +240,7 @@ def test_a_mask_of_another_program_becomes_the_outline(
     """The mask that a prediction gives as NIfTI, and the same as pictures, is read back to the voxel."""
     study_url, job_url = f"/api/studies/{prepared_study['id']}", f"/api/predictions/{finished_job['id']}"
     nifti = live_server.get(f"{job_url}/segmentation.nii.gz").content
-    native = np.asarray(nibabel.Nifti1Image.from_bytes(gzip.decompress(nifti)).dataobj).transpose(2, 1, 0)
+    native = np.asarray(nib.Nifti1Image.from_bytes(gzip.decompress(nifti)).dataobj).transpose(2, 1, 0)
     assert live_server.get(f"{job_url}/statistics.json").json()["voxels"] == native.sum() > 0
     contents = {"lesion.nii.gz": nifti}
     if form != "nifti":
@@ -352,7 +386,14 @@ def test_pathology_can_be_added_later(live_server, finished_job) -> None:
     assert live_server.post(url, json={"marker": "mgmt", "value": "high"}).status_code == 422
     mistyped = live_server.post(url, json={"marker": "idh", "value": "mutnat"})
     assert mistyped.status_code == 422 and "use mutant or wild type" in mistyped.json()["detail"]
-    line = next(one for one in live_server.get("/api/audit").json() if one["action"] == "truth told")
+    later = live_server.post(url, json={"marker": "ki67", "value": "high"})
+    assert live_server.get(url).json() == [later.json(), stored.json()]
+    assert live_server.get("/api/predictions/nothing/truth").status_code == 404
+    line = next(
+        one
+        for one in live_server.get("/api/audit").json()
+        if one["action"] == "truth told" and one["detail"] == {"marker": "idh"}
+    )
     assert line["subject"] == finished_job["id"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
@@ -50,9 +52,9 @@ def _resample_mask(prediction: Prediction, sequence: MRSequence) -> NDArray[np.u
     return resample_mask_to_series(stack, prediction.segmentation, series, to_stack=to_stack)
 
 
-def create_nifti_image(mask: NDArray[np.uint8], affine: NDArray[np.float64]) -> nib.Nifti1Image:
-    """Create a NIfTI image ``(column, row, slice)`` from a mask ``(slice, row, column)`` with its affine to LPS mm."""
-    image = nib.Nifti1Image(np.ascontiguousarray(mask.transpose(2, 1, 0)), LPS_TO_RAS @ affine)
+def create_nifti_image(values: NDArray[Any], affine: NDArray[np.float64]) -> nib.Nifti1Image:
+    """Create a NIfTI image ``(column, row, slice)`` from an array ``(slice, row, column)`` with affine to LPS mm."""
+    image = nib.Nifti1Image(np.ascontiguousarray(values.transpose(2, 1, 0)), LPS_TO_RAS @ affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(image.affine, code="scanner")
     image.set_qform(image.affine, code="scanner")

@@ -15,6 +15,7 @@ from gliomark.server.database import Caller
 from gliomark.server.error_responses import create_error_response
 
 WRONG_TOKEN_DELAY_S = 0.2  # delay of the response to an unknown token
+MAX_LOGGED_STUDIES = 20  # studies named in the audit log when a patient's studies or predictions are listed
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,11 @@ class AuditedRoute:
 
 
 AUDITED_ROUTES: Mapping[str, AuditedRoute] = {
+    "/api/studies": AuditedRoute("studies listed"),
     "/api/studies/{id}": AuditedRoute("study viewed"),
     "/api/studies/{id}/events": AuditedRoute("study viewed"),
     "/api/studies/{id}/slices/{sequence}/{index}.png": AuditedRoute("pictures viewed"),
+    "/api/studies/{id}/volumes/{sequence}.nii.gz": AuditedRoute("pictures viewed"),
     "/api/studies/{id}/mask.png": AuditedRoute("outline viewed"),
     "/api/studies/{id}/found.png": AuditedRoute("outline viewed"),
     "/api/predictions": AuditedRoute("predictions listed"),
@@ -54,6 +57,7 @@ AUDITED_ROUTES: Mapping[str, AuditedRoute] = {
         "segmentation exported", is_recorded_every_time=True
     ),
     "/api/predictions/{id}/dicom.zip": AuditedRoute("DICOM results exported", is_recorded_every_time=True),
+    "/api/predictions/{id}/truth": AuditedRoute("pathology viewed"),
     "/api/audit": AuditedRoute("audit read"),
 }
 

@@ -631,6 +631,14 @@ class Database:
             row = session.get(StudyRow, study_id)
             return None if row is None or row.deleted else row
 
+    def list_studies(self, patient_id: str | None, limit: int) -> list[StudyRow]:
+        """Return studies that were not deleted, newest first; patient_id: a part of the id, None for all patients."""
+        query = select(StudyRow).where(~StudyRow.deleted)
+        if patient_id is not None:
+            query = query.where(StudyRow.patient_id.icontains(patient_id, autoescape=True))
+        with self.read_transaction() as session:
+            return list(session.scalars(query.order_by(StudyRow.created.desc()).limit(limit)))
+
     def set_correction(self, study_id: str, mask_sha256: str, who: str) -> None:
         """Set the reader's segmentation by its hash; an empty hash restores the model's."""
         with self.write_transaction() as session:
@@ -848,3 +856,9 @@ class Database:
             session.flush()
             append_audit_line(session, owner, "truth told", job.id, {"marker": marker})
         return row
+
+    def list_pathology(self, prediction_id: str) -> list[PathologyRow]:
+        """Return the pathology results recorded for a prediction, newest first."""
+        query = select(PathologyRow).where(PathologyRow.prediction_id == prediction_id)
+        with self.read_transaction() as session:
+            return list(session.scalars(query.order_by(PathologyRow.created.desc())))

@@ -19,7 +19,7 @@ from gliomark.reporting.html_report import render_contents_as_html
 from gliomark.reporting.lesion_statistics import compute_lesion_statistics
 from gliomark.reporting.nifti_mask import create_nifti_file
 from gliomark.reporting.report_contents import create_report_contents
-from gliomark.server.access_audit import set_audit_detail
+from gliomark.server.access_audit import MAX_LOGGED_STUDIES, set_audit_detail
 from gliomark.server.database import FINAL_STATES, Caller, JobRow
 from gliomark.server.dependencies import CallerDep, Server, ServerDep
 from gliomark.server.dicom_results import load_or_create_dicom_results
@@ -42,7 +42,6 @@ from gliomark.server.schemas import (
 
 router = APIRouter(prefix="/api/predictions", tags=["predictions"])
 Language = Literal["en", "zh"]
-MAX_LOGGED_STUDIES = 20  # studies named in the audit log when a patient's predictions are listed
 
 
 @router.get("")
@@ -260,6 +259,13 @@ def add_pathology(
     return PathologyResponse.model_validate(
         server.database.add_pathology(row, pathology.marker, pathology.value, pathology.note, caller.name)
     )
+
+
+@router.get("/{id}/truth", responses=NOT_FOUND_RESPONSES)
+def list_pathology(id: str, _: CallerDep, server: ServerDep) -> list[PathologyResponse]:
+    """List the pathology results recorded for a prediction, newest first."""
+    rows = server.database.list_pathology(server.get_prediction(id).id)
+    return [PathologyResponse.model_validate(row) for row in rows]
 
 
 def list_markers(row: JobRow) -> list[str]:

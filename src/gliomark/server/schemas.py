@@ -47,6 +47,9 @@ NOT_READY_RESPONSES = NOT_FOUND_RESPONSES | describe_errors(
 PNG_RESPONSES: ResponseDescriptions = NOT_READY_RESPONSES | {
     200: {"content": {"image/png": {}}, "description": "A greyscale image."}
 }
+NIFTI_RESPONSES: ResponseDescriptions = NOT_READY_RESPONSES | {
+    200: {"content": {"application/gzip": {}}, "description": "A compressed NIfTI image."}
+}
 HTML_RESPONSES: ResponseDescriptions = NOT_READY_RESPONSES | {
     200: {"content": {"text/html": {}}, "description": "A self-contained HTML page."}
 }
@@ -113,6 +116,18 @@ class GreyRange(BaseModel):
 
     low: float
     high: float
+
+
+class StudySummaryResponse(BaseModel):
+    """An entry in the list of studies."""
+
+    model_config = ConfigDict(from_attributes=True)
+    id: str
+    patient_id: str
+    state: Literal["preparing", "ready", "failed"]
+    model: str
+    corrected: bool
+    created: datetime
 
 
 class StudyResponse(BaseModel):

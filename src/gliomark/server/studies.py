@@ -6,9 +6,10 @@ import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import FileResponse, StreamingResponse
 
 from gliomark.errors import GliomarkError, InputError
@@ -16,6 +17,7 @@ from gliomark.io.masks import SeriesGrid
 from gliomark.io.masks.reader_mask import ReaderMask, read_mask_files
 from gliomark.messages import message
 from gliomark.prediction import DEFAULT_COVERAGE
+from gliomark.server.access_audit import MAX_LOGGED_STUDIES, set_audit_detail
 from gliomark.server.body_limits import limit_body
 from gliomark.server.database import Caller, StudyRow
 from gliomark.server.dependencies import CallerDep, Server, ServerDep
@@ -23,6 +25,8 @@ from gliomark.server.events import create_event_stream
 from gliomark.server.schemas import (
     EVENT_RESPONSES,
     MASK_FILES_REQUEST,
+    NIFTI_RESPONSES,
+    NO_NUL_PATTERN,
     NOT_FOUND_RESPONSES,
     NOT_READY_RESPONSES,
     PNG_REQUEST,
@@ -33,6 +37,7 @@ from gliomark.server.schemas import (
     LesionVolumeResponse,
     PredictionRequest,
     StudyResponse,
+    StudySummaryResponse,
     create_job_response,
     create_study_response,
 )
@@ -40,6 +45,7 @@ from gliomark.server.study_store import decode_mask_png, redact_folder
 from gliomark.server.uploads import check_free_disk, receive_form
 
 router = APIRouter(prefix="/api/studies", tags=["studies"])
+MAX_LISTED_STUDIES = 200
 
 
 @router.post("", status_code=201, openapi_extra=UPLOAD_REQUEST, responses=UPLOAD_RESPONSES)
@@ -81,6 +87,21 @@ def admit_upload(server: Server, received_folder: Path, form: Mapping[str, str],
         shutil.rmtree(received_folder, ignore_errors=True)
 
 
+@router.get("")
+def list_studies(
+    _: CallerDep,
+    server: ServerDep,
+    request: Request,
+    patient_id: Annotated[str | None, Query(max_length=200, pattern=NO_NUL_PATTERN)] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED_STUDIES)] = MAX_LISTED_STUDIES,
+) -> list[StudySummaryResponse]:
+    """List the last studies, newest first; ``patient_id``: only those whose patient id contains this text."""
+    rows = server.database.list_studies(patient_id, limit)
+    if patient_id is not None:
+        set_audit_detail(request, studies=[row.id for row in rows][:MAX_LOGGED_STUDIES])
+    return [StudySummaryResponse.model_validate(row) for row in rows]
+
+
 @router.get("/{id}", responses=NOT_FOUND_RESPONSES)
 def get_study(id: str, _: CallerDep, server: ServerDep) -> StudyResponse:
     """Return the preparation state of a study and the metadata of its images."""
@@ -116,6 +137,32 @@ def get_slice_image(id: str, sequence: str, index: int, _: CallerDep, server: Se
     if sequence not in about["sequences"] or not 0 <= index < about["shape"][0]:
         raise HTTPException(404, message("no-such-slice"))
     return FileResponse(server.store.get_slice_path(id, sequence, index), media_type="image/png")
+
+
+@router.get("/{id}/volumes/{sequence}.nii.gz", response_class=FileResponse, responses=NIFTI_RESPONSES)
+async def get_volume(id: str, sequence: str, _: CallerDep, server: ServerDep) -> FileResponse:
+    """Return all prepared slices of a sequence as one NIfTI image in the patient's coordinates.
+
+    It is created at the first request.
+
+    \f
+
+    Raises
+    ------
+    HTTPException
+        404 if the study has no such sequence.
+    """
+    row = await to_thread.run_sync(server.get_ready_study, id)
+    if sequence not in row.about["sequences"]:
+        raise HTTPException(404, message("no-such-sequence", sequence=sequence[:80]))
+    path = server.store.get_volume_path(id, sequence)
+    if not path.exists():
+        await server.run_slow_function(_save_volumes, server, id)
+    return FileResponse(path, media_type="application/gzip")
+
+
+def _save_volumes(server: Server, study_id: str) -> None:
+    server.store.save_volumes(study_id, server.store.load_prepared(study_id).stack)
 
 
 @router.delete("/{id}", status_code=204, responses=NOT_FOUND_RESPONSES)

@@ -10,6 +10,7 @@
     DATA/studies/<id>/prepared.json, prepared.*.npz  the images as the networks use them
     DATA/studies/<id>/found.png                      a lesion mask found among the images
     DATA/studies/<id>/slices/<sequence>/<index>.png  slices for the client
+    DATA/studies/<id>/volumes/<sequence>.nii.gz      the same images for the page, once they were requested
     DATA/studies/<id>/corrections/<sha256>.png       the reader's masks, named by their hash
     DATA/studies/<id>/predictions/<job>/...          mask, maps, result and DICOM objects
 
@@ -18,6 +19,7 @@ Records in formats of earlier versions are converted by ``legacy_records``.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import shutil
 import uuid
@@ -38,6 +40,7 @@ from gliomark.files import atomic_write, encode_png, make_temporary_name, remove
 from gliomark.messages import Message, message
 from gliomark.prediction import MarkerPrediction, Prediction
 from gliomark.record_files import has_record, read_record, write_record
+from gliomark.reporting.segmentation_images import create_nifti_image
 from gliomark.server import legacy_records
 from gliomark.study import SliceStack, Study
 
@@ -90,6 +93,10 @@ class StudyStore:
     def get_slice_path(self, study_id: str, sequence: str, index: int) -> Path:
         """Return the path of a slice image."""
         return self.get_study_folder(study_id) / "slices" / sequence / f"{index}.png"
+
+    def get_volume_path(self, study_id: str, sequence: str) -> Path:
+        """Return the path of a sequence's prepared images as NIfTI."""
+        return self.get_study_folder(study_id) / "volumes" / f"{sequence}.nii.gz"
 
     def choose_upload_folder(self) -> Path:
         """Return a new, unused path for an upload's folder."""
@@ -233,6 +240,16 @@ class StudyStore:
                 write_file(self.get_slice_path(study_id, name, index), encode_slice_png(image_slice))
             grey_ranges[str(name)] = {"low": low, "high": high}
         return grey_ranges
+
+    def save_volumes(self, study_id: str, stack: SliceStack) -> None:
+        """Save the prepared images of every sequence as NIfTI, with the 16-bit grey values of the slices."""
+        for name, image in stack.images.items():
+            volume = create_nifti_image(image, stack.affine)
+            volume.header.set_data_dtype(
+                np.uint16
+            )  # nibabel scales the values and states slope and intercept
+            content = gzip.compress(volume.to_bytes(), compresslevel=1, mtime=0)
+            write_file(self.get_volume_path(study_id, name), content)
 
 
 def _load_record(folder: Path, name: str, record_type: type[T]) -> T:
