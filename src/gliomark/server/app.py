@@ -18,7 +18,7 @@ from fastapi.staticfiles import StaticFiles
 from gliomark.errors import GliomarkError
 from gliomark.files import FileWriteError, is_disk_full_error
 from gliomark.messages import message
-from gliomark.server import predictions, studies
+from gliomark.server import browser_page, predictions, studies
 from gliomark.server.access_audit import record_refusal, record_view, set_audit_detail
 from gliomark.server.body_limits import BodyLimitMiddleware
 from gliomark.server.dependencies import AdminDep, CallerDep, Server, ServerDep
@@ -69,8 +69,9 @@ def create_app(server: Server) -> FastAPI:
     app.exception_handler(GliomarkError)(_handle_gliomark_error)
     app.exception_handler(HTTPException)(_handle_http_error)
     app.mount("/api/docs/files", StaticFiles(packages=[("fastapi_swagger", "resources")]))
-    for part_router in (router, studies.router, predictions.router):
+    for part_router in (router, studies.router, predictions.router, browser_page.router):
         app.include_router(part_router)
+    app.mount("/page", browser_page.PageFiles(directory=browser_page.PAGE_FOLDER))
     return app
 
 
@@ -78,6 +79,8 @@ async def _log_request(request: Request, call_next: Callable[[Request], Awaitabl
     """Log one line per request without patient data; who viewed which study is recorded in the audit log."""
     started_at = time.perf_counter()
     response = record_view(request.app.state.server.audit_writer, request, await call_next(request))
+    response.headers.setdefault("Cache-Control", "no-store")  # no patient's data in a browser's cache
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
     seconds = time.perf_counter() - started_at
     # the route and not the path: the path contains text from the caller
     route = getattr(request.scope.get("route"), "path", "unknown path")
