@@ -44,13 +44,16 @@ class Rules:
     stated: dict[str, str]
     names: dict[str, str]
     data: list[dict[str, str]]
+    vendored: list[dict[str, str]]
 
 
 def read_rules(text: str | None = None) -> Rules:
     """Parse the rules from TOML text; None for ``requirements/licences.toml``."""
     table: dict[str, Any] = tomllib.loads(text or (REQUIREMENTS / "licences.toml").read_text("utf-8"))
     allowed = frozenset(table["permissive"]) | frozenset(table["files_stay_open"])
-    return Rules(allowed, table["reviewed"], table["stated"], table["names"], table["data"])
+    return Rules(
+        allowed, table["reviewed"], table["stated"], table["names"], table["data"], table["vendored"]
+    )
 
 
 def find_user_packages() -> dict[str, Distribution]:
@@ -147,6 +150,9 @@ def render_table(packages: dict[str, Distribution], rules: Rules) -> str:
     for row in rules.data:
         cells = (row["package"], f"`{row['files']}`", row["what"], row["licence"], row["source"])
         text += f"| {' | '.join(cells)} |\n"
+    text += "\n## Files of others inside gliomark\n\n| files | content | licence | notice |\n|---|---|---|---|\n"
+    for row in rules.vendored:
+        text += f"| `{row['files']}` | {row['what']} | {row['licence']} | `{row['notice']}` |\n"
     return text
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+import tomllib
 from fnmatch import fnmatch
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
@@ -17,6 +20,9 @@ from scripts.licences import (
     read_rules,
     render_table,
 )
+from scripts.lock import ROOT
+
+import gliomark
 
 RULES = read_rules()
 try:
@@ -48,6 +54,22 @@ def test_the_data_rows_are_of_files_that_exist() -> None:
         files = [str(file) for file in distribution(row["package"]).files or []]
         assert any(fnmatch(file, row["files"]) for file in files), row
         assert row["files"] in TABLE.read_text("utf-8")
+
+
+@pytest.mark.parametrize("row", RULES.vendored, ids=[row["files"] for row in RULES.vendored])
+def test_files_of_others_have_an_allowed_licence_and_their_notice(row: dict[str, str]) -> None:
+    package = Path(gliomark.__file__).parent
+    assert list(package.glob(row["files"])) and is_allowed(row["licence"], RULES)
+    assert "copyright notice" in (package / row["notice"]).read_text("utf-8")
+    assert row["files"] in TABLE.read_text("utf-8"), "run `make licences`"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert f"src/gliomark/{row['notice']}" in project["license-files"]
+
+
+def test_niivue_is_the_file_that_its_notice_names() -> None:
+    folder = Path(gliomark.__file__).parent / "server/page/niivue"
+    (digest,) = re.findall(r"^SHA-256: (\w{64})$", (folder / "LICENSE").read_text("utf-8"), re.MULTILINE)
+    assert hashlib.sha256((folder / "niivue.umd.js").read_bytes()).hexdigest() == digest
 
 
 @needs_packages
@@ -115,4 +137,6 @@ def test_a_licence_expression_is_evaluated(licence: str, allowed: bool) -> None:
 
 @needs_packages
 def test_a_row_is_written_for_every_package() -> None:
-    assert render_table(PACKAGES, RULES).count("\n| ") == len(PACKAGES) + len(RULES.data) + 2
+    assert render_table(PACKAGES, RULES).count("\n| ") == (
+        len(PACKAGES) + len(RULES.data) + len(RULES.vendored) + 3
+    )
