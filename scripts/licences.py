@@ -150,7 +150,9 @@ def render_table(packages: dict[str, Distribution], rules: Rules) -> str:
     for row in rules.data:
         cells = (row["package"], f"`{row['files']}`", row["what"], row["licence"], row["source"])
         text += f"| {' | '.join(cells)} |\n"
-    text += "\n## Files of others inside gliomark\n\n| files | content | licence | notice |\n|---|---|---|---|\n"
+    text += (
+        "\n## Files of others inside gliomark\n\n| files | content | licence | notice |\n|---|---|---|---|\n"
+    )
     for row in rules.vendored:
         text += f"| `{row['files']}` | {row['what']} | {row['licence']} | `{row['notice']}` |\n"
     return text
