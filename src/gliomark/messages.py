@@ -1865,6 +1865,47 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "A coverage is given, but no marker of the model has a patient-level calibration: leave it out, or train the "
         "markers again.",
         "给定了覆盖率，但该模型没有任何标志物带有患者级校准：请去掉该选项，或重新训练标志物。",
+    "sample-size-range": (
+        "The sample size cannot be computed for {parameters} parameters and an R2 of {r2:.3g}: give at least one "
+        "parameter, and an R2 above 0 and below its maximum.",
+        "无法按 {parameters} 个参数和 R2 = {r2:.3g} 计算样本量：参数至少为 1 个，R2 须大于 0 且小于其最大值。",
+    ),
+    "study-leak": (
+        "{count} pairs of patients in different folds are probably one person: {pairs}. Keep one id of each person "
+        "(reject the others in qc.csv); if they are known to be different persons, add --different-persons {option}.",
+        "不同折中有 {count} 对患者很可能是同一人：{pairs}。每人请只保留一个编号（其余在 qc.csv 中剔除）；若确知为不同的"
+        "人，请加上 --different-persons {option}。",
+    ),
+    "study-pair-alike": (
+        "{first} and {second} have the same age and sex and images far more alike than those of other patients",
+        "{first} 与 {second} 年龄和性别相同，且影像的相似程度远高于其他患者之间",
+    ),
+    "study-pair-same-image": (
+        "{first} and {second} share a nearly identical image",
+        "{first} 与 {second} 有几乎完全相同的图像",
+    ),
+    "study-pair-same-scan": (
+        "{first} and {second} hold different slices of what appears to be one scan",
+        "{first} 与 {second} 似乎是同一次扫描的不同层面",
+    ),
+    "study-sample-size": (
+        "{marker}: {patients} patients, {positives} positive. A regression with {few} candidate parameters needs at "
+        "least {needed_few} patients, one with {many} at least {needed_many} (Riley et al. 2020); a network needs more.",
+        "{marker}：{patients} 例患者，其中阳性 {positives} 例。含 {few} 个候选参数的回归模型至少需要 {needed_few} 例，含 "
+        "{many} 个参数的至少需要 {needed_many} 例（Riley 等，2020）；神经网络需要更多。",
+    ),
+    "study-single-slices": (
+        "{count} patients have fewer than three slices ({patients}): probably every slice has an id of its own, and "
+        "slices of one person are in different folds; give all slices of an examination to one id.",
+        "{count} 例患者的层面不足三层（{patients}）：很可能每个层面都有单独的编号，同一人的层面分在不同的折中；请将一次"
+        "检查的所有层面归入同一编号。",
+    ),
+    "study-too-few": (
+        "{marker}: {patients} patients, {positives} positive, are too few for nested cross-validation: both classes must "
+        "remain when any two folds are left out. A regression with {few} candidate parameters needs at least "
+        "{needed_few} patients, one with {many} at least {needed_many} (Riley et al. 2020).",
+        "{marker}：{patients} 例患者（阳性 {positives} 例），不足以进行嵌套交叉验证：去掉任意两折后须仍有两类患者。含 "
+        "{few} 个候选参数的回归模型至少需要 {needed_few} 例，含 {many} 个参数的至少需要 {needed_many} 例（Riley 等，2020）。",
     ),
     "site-too-few": (
         "{patients} patients with pathology ({positives} positive, {negatives} negative) are too few to adapt a model to a "
