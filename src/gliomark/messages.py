@@ -1865,6 +1865,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "A coverage is given, but no marker of the model has a patient-level calibration: leave it out, or train the "
         "markers again.",
         "给定了覆盖率，但该模型没有任何标志物带有患者级校准：请去掉该选项，或重新训练标志物。",
+    ),
     "sample-size-range": (
         "The sample size cannot be computed for {parameters} parameters and an R2 of {r2:.3g}: give at least one "
         "parameter, and an R2 above 0 and below its maximum.",

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gliomark.cli import audit, bids_app, cohort, experiment, models, token, train
+from gliomark.cli import audit, bids_app, cohort, experiment, models, study, token, train
 from gliomark.cli.client import client
 from gliomark.cli.evaluate import evaluate
 from gliomark.cli.options import VersionOption
@@ -60,6 +60,7 @@ for _command in (predict, explain, serve, client, evaluate):
 for _group, _name in (
     (cohort.app, "cohort"),
     (train.app, "train"),
+    (study.app, "study"),
     (experiment.app, "experiment"),
     (token.app, "token"),
     (audit.app, "audit"),

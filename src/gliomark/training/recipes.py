@@ -449,7 +449,7 @@ def list_network_jobs(
     """
     labels, _ = read_labels_and_values(cohort, definition)
     training_folds = training_folds.restrict_to(labels)
-    most_left_out = 2 if _can_cross_validate(training_folds, labels) else 1
+    most_left_out = 2 if can_cross_validate(training_folds, labels) else 1
     return [
         NetworkJob(
             cohort.folder.absolute(),
@@ -673,7 +673,7 @@ def cross_validate_marker(
     None if a class has too few patients. The parameters are those of ``train_marker``.
     """
     training_folds = training_folds.restrict_to(labels)
-    if not _can_cross_validate(training_folds, labels):
+    if not can_cross_validate(training_folds, labels):
         return None
     probabilities: dict[str, float] = {}
     for number, fold in enumerate(training_folds.folds):
@@ -696,7 +696,7 @@ def cross_validate_marker(
     return MarkerCrossValidation(validation, calibrate_marker(truth, scores, name))
 
 
-def _can_cross_validate(training_folds: TrainingFolds, labels: Mapping[str, int]) -> bool:
+def can_cross_validate(training_folds: TrainingFolds, labels: Mapping[str, int]) -> bool:
     """Whether both classes remain when any two folds are left out, as for the networks behind the trees."""
     pairs = combinations(range(len(training_folds.folds)), 2)
     remaining = [
