@@ -47,9 +47,6 @@ NOT_READY_RESPONSES = NOT_FOUND_RESPONSES | describe_errors(
 PNG_RESPONSES: ResponseDescriptions = NOT_READY_RESPONSES | {
     200: {"content": {"image/png": {}}, "description": "A greyscale image."}
 }
-NIFTI_RESPONSES: ResponseDescriptions = NOT_READY_RESPONSES | {
-    200: {"content": {"application/gzip": {}}, "description": "A compressed NIfTI image."}
-}
 HTML_RESPONSES: ResponseDescriptions = NOT_READY_RESPONSES | {
     200: {"content": {"text/html": {}}, "description": "A self-contained HTML page."}
 }
