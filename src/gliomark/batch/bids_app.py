@@ -34,8 +34,12 @@ _DESCRIPTION_NAME = "dataset_description.json"
 _IGNORED_FILES = ("sub-*/prediction.json", "sub-*/report.html", "sub-*/report.pdf")
 _COLUMN_DESCRIPTIONS = {
     "probability": "Probability of the positive class; n/a if none may be given",
-    "level": "Predicted level",
+    "level": "Predicted level; 'cannot tell' if either is possible",
     "borderline": "Whether the probability is too close to the threshold for a definite level",
+    "raw_probability": "The probability before calibration",
+    "possible_levels": "Levels that the model does not exclude, if it is calibrated",
+    "coverage": "Share of the patients of either class whose true level is among the possible ones",
+    "prevalence": "Share of positive patients for which the probability holds",
     "fusion": "How the probabilities of slices were combined",
     "decided_by": "Whether the model or a reader's finding decided",
     "lesion_volume_ml": "Volume of the lesion in ml",

@@ -140,15 +140,22 @@ def create_table_row(document: Mapping[str, Any]) -> TableRow:
         date, number, count = (examination[name] for name in ("date", "number", "of"))
         row["examination"] = f"{date or 'undated'} ({number} of {count})"
     for marker in markers:
-        values = {
-            **marker,
-            "borderline": "yes" if marker["borderline"] else "no",
-            "possible_levels": " or ".join(marker["possible_levels"]),
-            "coverage": (marker["limits"] or {}).get("coverage"),
-            "prevalence": (marker["calibration"] or {}).get("prevalence"),
-        }
-        row |= {f"{marker['marker']}_{part}": values[part] for part in MARKER_COLUMNS}
+        row |= _create_marker_columns(marker)
     return row
+
+
+def _create_marker_columns(marker: Mapping[str, Any]) -> TableRow:
+    """Create the columns of a marker; a prediction of an older version has no calibration."""
+    limits, calibration = marker.get("limits") or {}, marker.get("calibration") or {}
+    values = {
+        "raw_probability": None,
+        **marker,
+        "borderline": "yes" if marker["borderline"] else "no",
+        "possible_levels": " or ".join(marker.get("possible_levels", ())),
+        "coverage": limits.get("coverage"),
+        "prevalence": calibration.get("prevalence"),
+    }
+    return {f"{marker['marker']}_{part}": values[part] for part in MARKER_COLUMNS}
 
 
 def create_failure_row(failed_patient: FailedPatient) -> TableRow:

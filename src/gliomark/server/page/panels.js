@@ -3,6 +3,7 @@
 import { describeLevel, formatDate, formatPercent, message, render, text } from "./texts.js";
 
 const UNDETERMINED = "undetermined";
+const CANNOT_TELL = "cannot tell";
 const SECOND_NETWORK_NOTE = "outline-by-second-network"; // code of the message
 const TASK_TEXTS = {
   uploading: "Uploading the images",
@@ -128,11 +129,12 @@ function describeLesion({ lesion, input }) {
 /** Create the card of one marker: level, probability, what it rests on, and what pathology found. */
 function createMarkerCard(marker, state, actions) {
   const isByReader = marker.decided_by !== "model";
-  const isMuted = isByReader || marker.level === UNDETERMINED;
+  const isUnknown = [UNDETERMINED, CANNOT_TELL].includes(marker.level);
+  const isMuted = isByReader || isUnknown;
   const levels = findLevels(marker.marker, state);
   const positive = describeLevel(levels[0] ?? marker.positive ?? "+");
   const level = create("p", { className: "level", textContent: describeLevel(marker.level, marker.borderline) });
-  level.classList.toggle("muted", marker.level === UNDETERMINED);
+  level.classList.toggle("muted", isUnknown);
   const tag = isByReader ? create("span", { className: "tag", textContent: text("from the reader's finding") }) : "";
   const performance = render(marker.performance);
   const accuracy = isByReader ? "Accuracy of the reader's finding: {}" : "Validation: {}";
@@ -146,6 +148,8 @@ function createMarkerCard(marker, state, actions) {
     ...createSlices(marker, isByReader, state, actions),
     createParagraph("faint", performance && text(accuracy, performance)),
     createParagraph("faint", marker.threshold_origin && text("Threshold {}", render(marker.threshold_origin))),
+    createParagraph("faint", marker.limits_in_words && render(marker.limits_in_words)),
+    createParagraph("faint", marker.calibration_in_words && render(marker.calibration_in_words)),
     createParagraph("faint", render(marker.label)),
     createPathology(marker.marker, levels, state.pathology, actions),
   );
@@ -172,15 +176,18 @@ function createProbability(marker, isByReader, isMuted, positive) {
   const bar = create("div", { className: "bar-track" }, createBarPart("fill", 0, marker.probability));
   bar.classList.toggle("muted", isMuted);
   const range = marker.probability_range;
-  if (range && range[0] !== range[1]) bar.append(createBarPart("range", range[0], range[1] - range[0]));
-  bar.append(createBarPart("threshold", marker.threshold ?? 0, 0));
-  const threshold = text("threshold {}", formatPercent(marker.threshold ?? 0));
+  const limits = marker.limits ?? null; // predictions stored before them have none
+  const marks = limits ? [limits.negative_below, limits.positive_above] : [marker.threshold ?? 0];
+  // before calibration, the range is not on the scale of the bar
+  if (!limits && range && range[0] !== range[1]) bar.append(createBarPart("range", range[0], range[1] - range[0]));
+  bar.append(...marks.map((mark) => createBarPart("threshold", mark, 0)));
+  const marksText = text(limits ? "cannot tell: {} to {}" : "threshold {}", ...marks.map(formatPercent));
   const tip = text("Shows how much the prediction depends on the choice of slices. Not a confidence interval.");
-  const rangeText = range ? describeRange(range) : "";
+  const rangeText = range ? describeRange(range, Boolean(limits)) : "";
   const notes = create(
     "p",
     { className: "faint", title: range ? tip : "" },
-    [threshold, rangeText].filter(Boolean).join(" · "),
+    [marksText, rangeText].filter(Boolean).join(" · "),
   );
   return [line, bar, notes];
 }
@@ -192,10 +199,11 @@ function createBarPart(className, start, width) {
   return part;
 }
 
-function describeRange(range) {
+function describeRange(range, isBeforeCalibration) {
   const [low, high] = range.map(formatPercent);
-  const isOne = low === high;
-  return isOne ? text("{} on every lesion slice", low) : text("Range across lesion slices: {} to {}", low, high);
+  const described =
+    low === high ? text("{} on every lesion slice", low) : text("Range across lesion slices: {} to {}", low, high);
+  return isBeforeCalibration ? text("{} (before calibration)", described) : described;
 }
 
 function createSlices(marker, isByReader, { study, heatmapMarker, isHeatmapPending }, actions) {
