@@ -127,7 +127,7 @@ def open_page(page_server: LiveClient) -> Iterator[Callable[..., OpenedPage]]:
             contexts.append(context)
             opened = OpenedPage(context.new_page(), [], [])
             opened.page.set_default_timeout(TIMEOUT_MS)
-            opened.page.on("request", opened.requests.append)
+            opened.page.on("request", lambda request: opened.requests.append(request))
             opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
             opened.page.on("console", lambda line: line.type == "error" and opened.errors.append(line.text))
             opened.page.goto(str(page_server.base_url))

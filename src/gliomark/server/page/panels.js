@@ -97,7 +97,10 @@ export function renderResult(state, isStale, actions) {
   setText("result-lesion", describeLesion(prediction));
   setText("result-warnings", prediction.warnings.map(render).join("\n"));
   const cards = prediction.markers.map((marker) => createMarkerCard(marker, state, actions));
+  const listControls = () => [...find("marker-cards").querySelectorAll("button, input, select, summary")];
+  const focused = listControls().indexOf(document.activeElement);
   find("marker-cards").replaceChildren(...cards);
+  listControls()[focused]?.focus({ preventScroll: true });
   const { name, sha256 } = prediction.model;
   const notes = [...prediction.notes.map(render), text("Model: {} ({}…)", name, sha256.slice(0, 12))];
   setText("result-notes", notes.join("\n"));

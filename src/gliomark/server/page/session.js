@@ -31,6 +31,7 @@ export class Session {
     this.state = INITIAL_STATE;
     this.retry = null;
     this.uncorrectedJob = null;
+    this.uploadedId = ""; // of the study that was uploaded here last
     this.abort = new AbortController();
   }
 
@@ -98,6 +99,7 @@ export class Session {
         const study = await server.uploadStudy(files, {}, signal, (progress) =>
           this.#update({ task: { kind: "uploading", progress, step: "" } }),
         );
+        this.uploadedId = study.id;
         resumeWith(() => this.openStudy(study.id));
         await this.#followStudy(study.id);
       },
@@ -122,6 +124,7 @@ export class Session {
     this.listStudies();
     const study = restoreMessages(final);
     if (study.state === "failed") {
+      this.#update({ study: null });
       throw new server.CallError({ record: asRecord(study.error), status: 409 });
     }
     await this.#showStudy(study, signal);
@@ -146,7 +149,7 @@ export class Session {
     if (finished.length) await this.#showJob(finished[0]);
   }
 
-  /** Cancel what is running; an upload or a preparation also closes the study, and removes it from the server. */
+  /** Cancel what is running. The study is closed unless it is ready; one that was just uploaded is also removed. */
   async cancel() {
     const { task, study, runningJob } = this.state;
     this.#stopCalls();
@@ -156,7 +159,7 @@ export class Session {
       return;
     }
     this.#closeStudy({ task: null });
-    if (study?.state === "preparing") {
+    if (study?.state === "preparing" && study.id === this.uploadedId) {
       await server.call(`api/studies/${study.id}`, { method: "DELETE" }).catch(() => null);
       await this.listStudies();
     }

@@ -83,13 +83,15 @@ export class Viewer {
   /** Show the images of a study: the content of a compressed NIfTI file for every sequence. */
   async show(contents) {
     this.clear();
+    const { images } = this;
     for (const [sequence, content] of Object.entries(contents)) {
       const buffer = await transformBytes([content], new DecompressionStream("gzip"));
       const image = await NVImage.loadFromUrl({ url: buffer, name: `${sequence}.nii` });
       setBrainWindow(image);
-      this.images.set(sequence, { image, header: buffer.slice(0, HEADER_BYTES), ...pick(image, IMAGE_FIELDS) });
+      images.set(sequence, { image, header: buffer.slice(0, HEADER_BYTES), ...pick(image, IMAGE_FIELDS) });
     }
-    const [[sequence, { image }]] = this.images;
+    if (images !== this.images) return; // another study was opened meanwhile
+    const [[sequence, { image }]] = images;
     this.sequence = sequence;
     this.nv.addVolume(image);
     this.nv.createEmptyDrawing();
@@ -100,7 +102,7 @@ export class Viewer {
   }
 
   get isEmpty() {
-    return this.images.size === 0;
+    return !this.nv?.volumes.length;
   }
 
   // ---- what is shown ------------------------------------------------------------------------------------
