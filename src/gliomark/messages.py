@@ -1835,6 +1835,28 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{marker}: AUC {auc:.3f} (95 % interval {low:.3f} to {high:.3f}), {count} patients, {positive} positive",
         "{marker}：AUC {auc:.3f}（95 % 区间 {low:.3f} 至 {high:.3f}），{count} 名患者，其中 {positive} 名阳性",
     ),
+    "robustness-prepared": (
+        "{folder} is a prepared cohort, whose images are already resampled and normalised: give the folder of the "
+        "original images.",
+        "{folder} 是已预处理的队列，其图像已重采样并归一化：请指定原始影像的文件夹。",
+    ),
+    "robustness-key": (
+        "The model {model} was trained on patients whose ids were replaced ({example}, ...), so they cannot be found "
+        "among the original images: give the key.csv of the training cohort by --training-key, or state by "
+        "--trained-elsewhere that none of these patients was used for training.",
+        "模型 {model} 训练患者的编号已被替换（如 {example}），无法在原始影像中识别：请用 --training-key 指定训练队列的 "
+        "key.csv，或用 --trained-elsewhere 声明这些患者均未用于训练。",
+    ),
+    "robustness-none": (
+        "{folder} has no patient to measure the robustness on ({reasons}): give patients with lesion masks on whom the "
+        "model was not trained.",
+        "{folder} 中没有可用于评价稳健性的患者（{reasons}）：请提供带病灶掩膜且未用于训练的患者。",
+    ),
+    "robustness-overall": (
+        "{patients} patients: Dice {dice:.3f} on unchanged images; mean loss over all changes and strengths {loss:.3f}",
+        "{patients} 名患者：原始影像 Dice {dice:.3f}；全部改变及强度的平均下降 {loss:.3f}",
+    ),
+    "robustness-worst": ("{name}: mean loss of Dice {loss:.3f}", "{name}：Dice 平均下降 {loss:.3f}"),
     "calibration-unknown": (
         "The calibration method {method} is unknown: use one of {known}.",
         "未知的校准方法 {method}：请使用 {known} 之一。",

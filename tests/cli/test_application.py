@@ -19,8 +19,8 @@ COMMANDS = {
     "train": "segmentation markers",
     "experiment": "demonstration table-2-3 table-3-1 table-3-2 table-3-3 segmentation-extensions table-4-2 table-4-3 "
     "table-4-4 table-4-5 table-4-6 marker-comparison slice-leakage feature-table reader-finding "
-    "phantom-learning-curve permuted-labels registration-accuracy series-recognition site-recalibration server-load "
-    "kill-recovery server-invalid-uploads server-idle-connections client-response-time tables",
+    "phantom-learning-curve permuted-labels registration-accuracy series-recognition site-recalibration robustness "
+    "server-load kill-recovery server-invalid-uploads server-idle-connections client-response-time tables",
     "token": "add list revoke",
     "audit": "verify head show",
     "models": "list networks show export keygen sign verify",

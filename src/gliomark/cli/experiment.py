@@ -325,6 +325,36 @@ def run_series_recognition_command(
     typer.echo(str(run_series_recognition(out, series, notify=typer.echo)))
 
 
+@app.command("robustness")
+def run_robustness_command(
+    cohort: Annotated[
+        Path, typer.Option(help="Folder of patients as for 'predict': original images with lesion masks.")
+    ],
+    model: Annotated[str, typer.Option(help="Name of a model, or a weights file.")],
+    out: OutputFolderOption,
+    clinical: Annotated[Path | None, typer.Option(help="Table with the columns id, age and sex.")] = None,
+    training_key: Annotated[
+        Path | None, typer.Option(help="key.csv of the training cohort, if its build replaced the ids.")
+    ] = None,
+    trained_elsewhere: Annotated[
+        bool, typer.Option("--trained-elsewhere", help="None of these patients was used for training.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: none.")] = 0,
+) -> None:
+    """Dice and probabilities under noise, blur, artefacts, rotation, coarser voxels and weaker enhancement."""
+    from gliomark.experiments.robustness.image_robustness import (
+        RobustnessConfig,
+        describe_robustness,
+        run_robustness,
+    )
+
+    config = RobustnessConfig(cohort, model, out, clinical, training_key, trained_elsewhere, workers)
+    path = run_robustness(config, lambda line: typer.echo(line, err=True))
+    for line in describe_robustness(path):
+        typer.echo(line)
+    typer.echo(str(path))
+
+
 @app.command("site-recalibration")
 def run_site_recalibration_command(
     home: Annotated[Path, typer.Option(help="Predictions for patients of the model's own hospital.")],

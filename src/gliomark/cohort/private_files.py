@@ -71,9 +71,23 @@ def read_private_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]
 def read_original_ids(private_folder: Path) -> dict[str, str]:
     """Read the original id by new id, of all patients who ever got one."""
     path = private_folder / "key.csv"
-    if not path.exists():
-        return {}
+    return read_key(path) if path.exists() else {}
+
+
+def read_key(path: Path) -> dict[str, str]:
+    """Read the original id by new id from a ``key.csv``.
+
+    Raises
+    ------
+    CohortError
+        If the table cannot be read or a column is missing.
+    """
     return {row["id"]: row["original_id"] for row in read_private_csv(path, ["id", "original_id"])}
+
+
+def is_new_id(patient_id: str) -> bool:
+    """Whether an id has the form of those that a build assigns, such as G0012."""
+    return re.fullmatch(r"G\d{4,}", patient_id) is not None
 
 
 def assign_new_ids(

@@ -80,7 +80,7 @@ def evaluate_on_cohort(
         If the cohort was not prepared as the model needs, or the model was trained on all its patients.
     """
     _check_preparation(model, cohort)
-    seen = {*model.card.training_patients, *_list_second_training_patients(model)}
+    seen = list_training_patients(model)
     trained_on = tuple(p for p in cohort.patient_ids if p in seen)
     others = [p for p in cohort.patient_ids if p not in seen and (patients is None or p in patients)]
     without_sequences = tuple(p for p in others if not set(model.sequences) <= set(cohort.get_sequences(p)))
@@ -161,9 +161,10 @@ def _check_preparation(model: Model, cohort: Cohort) -> None:
         raise CohortError(message("cohort-other-preparation", cohort=cohort.folder.name))
 
 
-def _list_second_training_patients(model: Model) -> tuple[str, ...]:
+def list_training_patients(model: Model) -> frozenset[str]:
+    """Return the ids of all patients on whom a network of the model was trained."""
     second = model.card.second_segmentation
-    return () if second is None else second.training_patients
+    return frozenset((*model.card.training_patients, *(() if second is None else second.training_patients)))
 
 
 def _predict_patient(
@@ -186,11 +187,11 @@ def _predict_patient(
     for name, definition in definitions.items():
         value = clinical.columns.get(definition.column, "")
         row[name] = int(float(value) >= definition.threshold) if value else np.nan
-        row |= _score_marker(model, name, stack, mask, clinical)
+        row |= score_marker(model, name, stack, mask, clinical)
     return row
 
 
-def _score_marker(
+def score_marker(
     model: Model, name: str, stack: SliceStack, mask: NDArray[np.bool_], clinical: ClinicalData
 ) -> dict[str, Any]:
     """Score a marker: its calibrated and its raw probability, and, of a calibrated model, the level."""
