@@ -20,9 +20,9 @@ from gliomark.io import read_study
 from gliomark.io.images import ImageSource
 from gliomark.messages import message
 from gliomark.pipeline import Model, describe_step, load_model
-from gliomark.prediction import DEFAULT_COVERAGE, Prediction
+from gliomark.prediction import Prediction
 from gliomark.reporting import FailedPatient, Language
-from gliomark.study import ClinicalData, Study
+from gliomark.study import DEFAULT_COVERAGE, ClinicalData, Study
 from gliomark.tables.age_sex import CellError, SexCoding, check_age_and_sex, parse_sex
 
 PatientSource: TypeAlias = "str | PathLike[str] | Mapping[str, ImageSource] | Study"

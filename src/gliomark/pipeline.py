@@ -38,7 +38,6 @@ from gliomark.models.shipped_weights import SHIPPED_MODELS, resolve_weights_file
 from gliomark.models.signatures import TrustPolicy
 from gliomark.models.weights import MarkerCard, ModelCard, Weights, load_weights
 from gliomark.prediction import (
-    CANNOT_TELL,
     Contributions,
     MarkerPrediction,
     MarkerPredictions,
@@ -49,7 +48,15 @@ from gliomark.prediction import (
 from gliomark.preprocessing import PreparationConfig, prepare
 from gliomark.preprocessing.brain_coverage import format_no_lesion_message
 from gliomark.reader_finding_accuracy import READER_FINDING_ACCURACY
-from gliomark.study import READER_SEGMENTATION_RULE, ClinicalData, MRSequence, Segmentation, SliceStack, Study
+from gliomark.study import (
+    CANNOT_TELL,
+    READER_SEGMENTATION_RULE,
+    ClinicalData,
+    MRSequence,
+    Segmentation,
+    SliceStack,
+    Study,
+)
 from gliomark.tables import check_clinical_row
 
 __all__ = ["SHIPPED_MODELS", "Model", "PreparedStudy", "build_model", "load_model", "predict"]

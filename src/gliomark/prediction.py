@@ -12,15 +12,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from gliomark.messages import collect_message_records
-from gliomark.study import ClinicalData, Examination, MRSequence, Segmentation, SliceStack, Study
+from gliomark.study import CANNOT_TELL, ClinicalData, Examination, MRSequence, Segmentation, SliceStack, Study
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
     from nibabel.nifti1 import Nifti1Image
 
 SCHEMA_VERSION = 2
-CANNOT_TELL = "cannot tell"
-DEFAULT_COVERAGE = 0.9  # of stated levels
 
 
 @dataclass(frozen=True)

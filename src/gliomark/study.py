@@ -331,6 +331,8 @@ class SliceStack:
 
 
 READER_SEGMENTATION_RULE = message("outline-by-reader")
+CANNOT_TELL = "cannot tell"  # level between the limits of a calibrated marker
+DEFAULT_COVERAGE = 0.9  # of stated levels
 
 
 @dataclass(frozen=True, eq=False)

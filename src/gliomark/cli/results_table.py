@@ -19,8 +19,8 @@ from gliomark.messages import (
     render_message,
 )
 from gliomark.pipeline import UNDETERMINED
-from gliomark.prediction import CANNOT_TELL
 from gliomark.reporting.report_texts import get_report_texts
+from gliomark.study import CANNOT_TELL
 
 Document = Mapping[str, Any]
 

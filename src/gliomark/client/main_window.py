@@ -20,7 +20,7 @@ from gliomark.client.settings import LevelFields, ServerDialog, UserSettings
 from gliomark.client.state import ClientState
 from gliomark.client.widgets import create_button, create_column, create_frame, create_label, create_row
 from gliomark.errors import GliomarkError
-from gliomark.prediction import DEFAULT_COVERAGE
+from gliomark.study import DEFAULT_COVERAGE
 
 REPORT_SUFFIXES = {"report.html": "html", "report.pdf": "pdf", "dicom.zip": "zip"}
 

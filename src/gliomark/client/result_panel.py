@@ -20,7 +20,7 @@ from gliomark.client.widgets import (
     create_scroll_area,
 )
 from gliomark.messages import describe_level, format_percent
-from gliomark.prediction import CANNOT_TELL
+from gliomark.study import CANNOT_TELL
 
 UNDETERMINED = "undetermined"
 

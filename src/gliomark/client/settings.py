@@ -25,7 +25,7 @@ from gliomark.client.language import get_current_language, get_system_language, 
 from gliomark.client.state import Json
 from gliomark.client.widgets import create_column, create_label, create_row
 from gliomark.messages import Language, describe_level
-from gliomark.prediction import DEFAULT_COVERAGE
+from gliomark.study import DEFAULT_COVERAGE
 
 MAXIMUM_RECENT_FOLDERS = 8
 MIN_COVERAGE, MAX_COVERAGE = 0.5, 0.99

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gliomark.errors import ConfigurationError
 from gliomark.messages import message
-from gliomark.prediction import DEFAULT_COVERAGE
+from gliomark.study import DEFAULT_COVERAGE
 
 LevelSet = Literal["positive", "negative", "cannot tell"]
 

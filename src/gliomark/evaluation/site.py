@@ -18,7 +18,7 @@ from gliomark.evaluation.conformal import (
 from gliomark.evaluation.evaluate import TARGET_SENSITIVITY, find_threshold_at_sensitivity
 from gliomark.evaluation.metrics import auc, compute_threshold_metrics
 from gliomark.messages import message
-from gliomark.prediction import DEFAULT_COVERAGE
+from gliomark.study import DEFAULT_COVERAGE
 
 MIN_PATIENTS = 30
 MIN_PER_CLASS = 5

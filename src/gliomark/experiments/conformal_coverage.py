@@ -18,7 +18,7 @@ from gliomark.evaluation.evaluate import PredictionColumns, PredictionTable, rea
 from gliomark.experiments.result_files import create_run_record, to_file_name, write_result_files
 from gliomark.experiments.site_recalibration import draw_halves, summarise_repeats
 from gliomark.inference.patient_calibration import calibrate_probability, compute_level_limits
-from gliomark.prediction import CANNOT_TELL
+from gliomark.study import CANNOT_TELL
 from gliomark.training.patient_calibration import calibrate_marker
 
 EXPERIMENT_NAME = "conformal_coverage"

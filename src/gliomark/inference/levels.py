@@ -12,13 +12,8 @@ from gliomark.inference.patient_calibration import calibrate_probability, comput
 from gliomark.messages import find_level_message, format_percent, message
 from gliomark.models.card import MarkerCard, MarkerValidation
 from gliomark.models.patient_calibration import PatientCalibration
-from gliomark.prediction import (
-    CANNOT_TELL,
-    DEFAULT_COVERAGE,
-    CalibrationSummary,
-    LevelLimits,
-    MarkerPrediction,
-)
+from gliomark.prediction import CalibrationSummary, LevelLimits, MarkerPrediction
+from gliomark.study import CANNOT_TELL, DEFAULT_COVERAGE
 
 BORDERLINE_MARGIN = 0.05  # within this distance of the threshold a level is marked as borderline
 ANY_MARKER = ""  # in ``LevelOptions``: the model's only marker

@@ -7,7 +7,8 @@ import numpy as np
 from gliomark.evaluation.calibrators import Calibrator, correct_prevalence
 from gliomark.evaluation.conformal import fit_conformal_limits
 from gliomark.models.patient_calibration import PatientCalibration
-from gliomark.prediction import DEFAULT_COVERAGE, LevelLimits
+from gliomark.prediction import LevelLimits
+from gliomark.study import DEFAULT_COVERAGE
 
 
 def calibrate_probability(

@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 
 from gliomark.messages import describe_level, format_percent, render_message, restore_messages
-from gliomark.prediction import CANNOT_TELL, Prediction
+from gliomark.prediction import Prediction
 from gliomark.reporting.drawing import SliceCanvas, create_slice_canvas, draw_slice
 from gliomark.reporting.mask_resampling import align_probability_with_mask
 from gliomark.reporting.report_texts import Language, get_report_texts
-from gliomark.study import MRSequence
+from gliomark.study import CANNOT_TELL, MRSequence
 
 MAXIMUM_LARGE_SLICES = 3  # slices shown large
 MAXIMUM_SHEET_SLICES = 48  # slices on the contact sheet

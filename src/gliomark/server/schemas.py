@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gliomark.messages import collect_message_records
-from gliomark.prediction import DEFAULT_COVERAGE
 from gliomark.server.database import MAX_AUDIT_LINES, AuditFilter, JobRow, StudyRow
+from gliomark.study import DEFAULT_COVERAGE
 
 NO_NUL_PATTERN = r"^[^\x00]*$"  # PostgreSQL texts cannot hold NUL
 MarkerKey = Annotated[str, Field(min_length=1, max_length=100, pattern=NO_NUL_PATTERN)]

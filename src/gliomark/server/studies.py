@@ -16,7 +16,6 @@ from gliomark.errors import GliomarkError, InputError
 from gliomark.io.masks import SeriesGrid
 from gliomark.io.masks.reader_mask import ReaderMask, read_mask_files
 from gliomark.messages import message
-from gliomark.prediction import DEFAULT_COVERAGE
 from gliomark.server.access_audit import MAX_LOGGED_STUDIES, set_audit_detail
 from gliomark.server.body_limits import limit_body
 from gliomark.server.database import Caller, StudyRow
@@ -43,6 +42,7 @@ from gliomark.server.schemas import (
 )
 from gliomark.server.study_store import decode_mask_png, redact_folder
 from gliomark.server.uploads import check_free_disk, receive_form
+from gliomark.study import DEFAULT_COVERAGE
 
 router = APIRouter(prefix="/api/studies", tags=["studies"])
 MAX_LISTED_STUDIES = 200

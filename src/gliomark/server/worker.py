@@ -159,7 +159,7 @@ class Worker:
         """
         from gliomark.inference.levels import LevelOptions
         from gliomark.pipeline import predict_prepared
-        from gliomark.prediction import DEFAULT_COVERAGE
+        from gliomark.study import DEFAULT_COVERAGE
 
         job_request, prepared = job.request, self._load_prepared(job.study_id)
         if job.prepared_model_sha256 != model.sha256:

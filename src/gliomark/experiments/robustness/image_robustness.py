@@ -32,9 +32,8 @@ from gliomark.io import find_patients, read_clinical_table, read_study
 from gliomark.io.masks.supplied_masks import find_supplied_mask
 from gliomark.messages import message
 from gliomark.pipeline import Model, load_model
-from gliomark.prediction import CANNOT_TELL
 from gliomark.preprocessing import PreparationConfig, prepare
-from gliomark.study import ClinicalData, MRSequence, Series, SliceStack, Study
+from gliomark.study import CANNOT_TELL, ClinicalData, MRSequence, Series, SliceStack, Study
 from gliomark.tables import list_id_spellings
 from gliomark.tables.patient_ids import find_similar_ids
 from gliomark.training.job_runner import run_jobs

@@ -34,7 +34,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from gliomark.messages import render_message
-from gliomark.prediction import CANNOT_TELL, MarkerPrediction, Prediction
+from gliomark.prediction import MarkerPrediction, Prediction
 from gliomark.reporting.dicom.codes import (
     ABSENT,
     AREA,
@@ -56,7 +56,7 @@ from gliomark.reporting.dicom.codes import (
 from gliomark.reporting.dicom.lesion_segmentation import TRACKING_ID
 from gliomark.reporting.dicom.source_headers import SeriesHeaders, create_series_attributes
 from gliomark.reporting.report_texts import Language, get_report_texts
-from gliomark.study import DICOM_MANUFACTURER
+from gliomark.study import CANNOT_TELL, DICOM_MANUFACTURER
 
 COMMENT = codes.DCM.Comment
 
