@@ -245,7 +245,7 @@ def _measure(study: Study, clinical: ClinicalData, model: Model) -> dict[str, An
         mask = model.segment(stack).mask
     except GliomarkError as error:
         return {"outcome": REFUSED, "reason": getattr(error.message, "code", "")}
-    row = {
+    row: dict[str, Any] = {
         "outcome": ANSWERED,
         "dice": dice(stack.reader_mask, mask),
         "lesion_volume_ml": float(mask.sum() * stack.voxel_volume_ml),
@@ -337,8 +337,9 @@ def summarise_markers(patients: pd.DataFrame, markers: Sequence[str]) -> pd.Data
     """Summarise the probabilities by change, strength and marker.
 
     Over the patients with a probability for the unchanged images: mean and largest absolute change of the probability,
-    share of the patients whose level changes (also to or from "cannot tell"), share without a level ("cannot tell"), and
-    share who get no probability, because no lesion is found or the images are refused; these count in no other column.
+    share of the patients whose level changes (also to or from "cannot tell"), share without a level ("cannot tell"),
+    and share who get no probability, because no lesion is found or the images are refused; these count in no other
+    column.
     """
     unchanged = _get_unchanged(patients)
     rows = []

@@ -72,12 +72,13 @@ def perturb(study: Study, perturbation: Perturbation, strength: float) -> Study 
 
 def add_noise(study: Study, share: float, rng: np.random.Generator) -> Study:
     """Add Rician noise; share: standard deviation relative to the mean signal of the head."""
-    from monai.transforms import RandRicianNoise
+    from monai.transforms.intensity.array import RandRicianNoise
 
     def change(image: FloatArray) -> Any:
         level = share * _measure_signal(image)
         noise = RandRicianNoise(prob=1.0, std=level, sample_std=False)
-        return noise.set_random_state(_draw_seed(rng))(image)
+        noise.set_random_state(_draw_seed(rng))
+        return noise(image)
 
     return _change_images(study, change)
 
@@ -87,11 +88,12 @@ def apply_bias_field(study: Study, coefficient: float, rng: np.random.Generator)
 
     coefficient: largest absolute value of the coefficients of the Legendre polynomials.
     """
-    from monai.transforms import RandBiasField
+    from monai.transforms.intensity.array import RandBiasField
 
     def change(image: FloatArray) -> Any:
         field = RandBiasField(BIAS_DEGREE, (-coefficient, coefficient), prob=1.0)
-        return field.set_random_state(_draw_seed(rng))(image[None])[0]
+        field.set_random_state(_draw_seed(rng))
+        return field(image[None])[0]
 
     return _change_images(study, change)
 
@@ -99,12 +101,14 @@ def apply_bias_field(study: Study, coefficient: float, rng: np.random.Generator)
 def blur(study: Study, width_mm: float, _: np.random.Generator) -> Study:
     """Blur each slice by a Gaussian; width_mm: its full width at half maximum."""
 
-    def change(image: FloatArray, series: Series) -> FloatArray:
+    def change(series: Series) -> Series:
         column_mm, row_mm, _ = compute_spacing(series.affine)
         sigma = width_mm / FWHM_PER_SIGMA
-        return ndimage.gaussian_filter(image, (0, sigma / row_mm, sigma / column_mm))
+        return replace(
+            series, image=ndimage.gaussian_filter(series.image, (0, sigma / row_mm, sigma / column_mm))
+        )
 
-    return _change_series(study, lambda one: replace(one, image=change(one.image, one)))
+    return _change_series(study, change)
 
 
 def add_ghosts(study: Study, share: float, rng: np.random.Generator) -> Study:
@@ -114,7 +118,7 @@ def add_ghosts(study: Study, share: float, rng: np.random.Generator) -> Study:
     signal of each ghost relative to the image.
     """
 
-    def change(image: FloatArray) -> FloatArray:
+    def change(image: FloatArray) -> NDArray[Any]:
         line = np.arange(image.shape[2])
         signal = 1 + 2 * share * np.cos(2 * np.pi * line / GHOST_PERIOD + rng.uniform(0, 2 * np.pi))
         return np.abs(np.fft.ifft(np.fft.fft(image, axis=2) * signal, axis=2))
@@ -124,7 +128,7 @@ def add_ghosts(study: Study, share: float, rng: np.random.Generator) -> Study:
 
 def change_gamma(study: Study, exponent: float, rng: np.random.Generator) -> Study:
     """Raise the grey values, as shares of their range, to a power: for each sequence the exponent or its inverse."""
-    from monai.transforms import AdjustContrast
+    from monai.transforms.intensity.array import AdjustContrast
 
     def change(image: FloatArray) -> Any:
         return AdjustContrast(gamma=exponent if rng.random() < 0.5 else 1 / exponent)(image)
@@ -135,7 +139,7 @@ def change_gamma(study: Study, exponent: float, rng: np.random.Generator) -> Stu
 def compress_as_jpeg(study: Study, quality: float, _: np.random.Generator) -> Study:
     """Store each slice as an 8-bit JPEG picture of a quality from 1 to 95."""
 
-    def change(image: FloatArray) -> FloatArray:
+    def change(image: FloatArray) -> NDArray[Any]:
         low, high = float(image.min()), float(np.percentile(image, WINDOW_PERCENTILE))
         step = max(high - low, 1e-6) / 255
         grey = np.rint(np.clip((image - low) / step, 0, 255)).astype(np.uint8)
