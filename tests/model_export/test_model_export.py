@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 from tests.pipeline.conftest import PAIR
 
+from gliomark.engines.torch_engine import TorchNetwork
 from gliomark.errors import ConfigurationError, WeightsError
 from gliomark.geometry import LPS_TO_RAS
-from gliomark.inference.segmenter import Segmenter
+from gliomark.inference.segmenter import Segmenter, predict_lesion_probability
 from gliomark.inference.slice_classifier import (
     compute_crop_index,
     extract_lesion_slices,
@@ -29,8 +30,9 @@ from gliomark.io import read_study
 from gliomark.model_export import export_model
 from gliomark.model_export.exported_networks import OUTPUT_TOLERANCE, check_outputs
 from gliomark.model_export.monai_bundle import METADATA_SCHEMA
-from gliomark.model_export.volume_network import build_volume_network
-from gliomark.models.weights import Weights, load_weights, save_weights
+from gliomark.model_export.volume_network import VolumeNetwork, build_volume_network
+from gliomark.models.engine_loading import create_segmentation_inputs
+from gliomark.models.weights import Weights, load_weights
 from gliomark.pipeline import Model, build_model
 from gliomark.preprocessing import prepare
 from gliomark.study import SliceStack
@@ -60,19 +62,27 @@ def stack(picture_folder: Path) -> SliceStack:
     return prepare(read_study(picture_folder), PAIR)
 
 
-def enlarge_brain(stack: SliceStack) -> SliceStack:
-    """Enlarge the brain of four slices, so that it fits no tile."""
-    brain = np.zeros((4, 240, 240), bool)
-    brain[:, 3:235, 12:228] = True
-    noise = np.random.default_rng(0).normal(size=(2, *brain.shape)).astype(np.float32)
-    images = {
-        name: np.where(brain, one, one.min() - 1) for name, one in zip(stack.images, noise, strict=True)
-    }
-    return dataclasses.replace(stack, images=images, brain=brain, slice_names=stack.slice_names[:4])
+class PositionNetwork(torch.nn.Module):
+    """A convolution of the images, plus the position of the view: enough to see any displaced or mirrored pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution = torch.nn.Conv2d(6, 2, 3, padding=1)
+
+    def forward(self, images: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+        """Return logits ``(B, 2, H, W)``."""
+        return self.convolution(images) + theta[:, :, 2, None, None]
 
 
-def predict_probability(segmenter: Segmenter, stack: SliceStack) -> NDArray[np.float32]:
-    return segmenter.segment(stack).probability
+def draw_stack(
+    rows: tuple[int, int], columns: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Draw noise in a brain of three slices: images ``(S, 2, 240, 240)`` and brain ``(S, 240, 240)``."""
+    brain = np.zeros((3, 240, 240), bool)
+    brain[:, slice(*rows), slice(*columns)] = True
+    noise = np.random.default_rng(0).normal(size=(3, 2, 240, 240)).astype(np.float32)
+    return np.where(brain[:, None], noise, noise.min() - 1), brain
 
 
 def run_volume_network(network: torch.jit.ScriptModule, stack: SliceStack) -> NDArray[np.float32]:
@@ -84,27 +94,50 @@ def run_volume_network(network: torch.jit.ScriptModule, stack: SliceStack) -> ND
     return found[0, 0].numpy().transpose(2, 1, 0)
 
 
-def change_card(weights: Weights, folder: Path, **segmentation: object) -> Weights:
-    """Give the weights another rule or other settings of the segmentation."""
-    card = weights.card
-    changed = {name: segmentation.pop(name) for name in ("rule",) if name in segmentation}
-    use = dataclasses.replace(card.segmentation, **segmentation)
-    path = folder / "changed.safetensors"
-    save_weights(path, dataclasses.replace(card, segmentation=use, **changed), weights.tensors)
-    return load_weights(path)
-
-
-@pytest.mark.parametrize("size", ["usual", "large"])
+@pytest.mark.parametrize(
+    "rows, columns", [((40, 200), (60, 180)), ((3, 235), (15, 228)), ((90, 239), (40, 200))]
+)
+@pytest.mark.parametrize("size_multiple", [None, 32])
 @pytest.mark.parametrize("flips", [False, True])
-def test_the_volume_network_gives_the_probability_of_the_segmenter(
-    size: str, flips: bool, weights: Weights, stack: SliceStack, tmp_path: Path
+def test_the_volume_network_takes_the_steps_of_the_segmenter(
+    rows: tuple[int, int], columns: tuple[int, int], size_multiple: int | None, flips: bool, weights: Weights
 ) -> None:
-    changed = change_card(weights, tmp_path, flips=flips)
-    shown = stack if size == "usual" else enlarge_brain(stack)
-    expected = predict_probability(build_model(changed).segmenter, shown)
-    found = run_volume_network(build_volume_network(changed), shown)
-    assert expected.max() > 0.5
-    assert np.abs(found - expected).max() <= OUTPUT_TOLERANCE
+    """One tile, four tiles, or a window around a large or eccentric brain; neighbouring slices and mirroring."""
+    use = dataclasses.replace(weights.card.segmentation, tile=192, pool=1.2, context=1, flips=flips)
+    network = PositionNetwork().eval()
+    images, brain = draw_stack(rows, columns)
+    expected = predict_lesion_probability(
+        TorchNetwork(network), images, brain, 192, 1.2, flips, size_multiple, 1
+    )
+    traced = torch.jit.trace(network, tuple(map(torch.from_numpy, create_segmentation_inputs(6, 160))))
+    card = dataclasses.replace(weights.card, segmentation=use)
+    volume_network = torch.jit.script(VolumeNetwork(traced, card, size_multiple or 0).eval())
+    with torch.inference_mode():
+        found = volume_network(torch.from_numpy(images.transpose(1, 3, 2, 0).copy())[None])
+    assert np.abs(found[0, 0].numpy().transpose(2, 1, 0) - expected * brain).max() <= 1e-6
+    assert expected.max() > 0.6
+
+
+@pytest.mark.parametrize("rule", ["joint", "union"])
+def test_the_volume_network_gives_the_probability_of_the_segmenter(
+    rule: str, weights: Weights, model: Model, stack: SliceStack
+) -> None:
+    """With the network of the weights; by the rule "union" it sees each sequence alone."""
+    if rule == "joint":
+        volume_network, segmenter = build_volume_network(weights), model.segmenter
+    else:
+        network = PositionNetwork().eval()
+        network.convolution = torch.nn.Conv2d(1, 2, 3, padding=1)
+        use = dataclasses.replace(weights.card.segmentation, context=0, pool=1)
+        card = dataclasses.replace(weights.card, rule="union", segmentation=use)
+        traced = torch.jit.trace(
+            network, tuple(map(torch.from_numpy, create_segmentation_inputs(1, use.tile)))
+        )
+        volume_network = torch.jit.script(VolumeNetwork(traced, card, 0).eval())
+        segmenter = Segmenter(TorchNetwork(network), PAIR, "union", use.tile)
+    expected = segmenter.segment(stack).probability
+    found = run_volume_network(volume_network, stack)
+    assert np.abs(found - expected).max() <= OUTPUT_TOLERANCE and expected.max() > 0.5
 
 
 def test_every_network_in_torchscript_gives_ours_on_the_patient(
