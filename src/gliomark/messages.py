@@ -1857,6 +1857,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{patients} 名患者：原始影像 Dice {dice:.3f}；全部改变及强度的平均下降 {loss:.3f}",
     ),
     "robustness-worst": ("{name}: mean loss of Dice {loss:.3f}", "{name}：Dice 平均下降 {loss:.3f}"),
+    "cusum-settings": (
+        "The false alarm rate is {rate:g} within {horizon} patients; the rate must be between 0 and 1, and the number of "
+        "patients and the odds ratio above 0 and 1.",
+        "误报率设为每 {horizon} 名患者 {rate:g}；该值须介于 0 与 1 之间，患者数须大于 0，优势比须大于 1。",
+    ),
     "calibration-unknown": (
         "The calibration method {method} is unknown: use one of {known}.",
         "未知的校准方法 {method}：请使用 {known} 之一。",
@@ -1943,6 +1948,100 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "No hospital in {file} has {fewest} patients with enough of either class: name the column of the hospital by "
         "--site.",
         "{file} 中没有一家医院达到 {fewest} 名患者且两类均足够：请用 --site 指明医院所在的列。",
+    ),
+    "site-repeated": (
+        "{table} has two rows of one patient: keep one prediction of every patient.",
+        "{table} 中有患者重复出现：每名患者只保留一条预测。",
+    ),
+    "site-no-column": (
+        "{table} has no column {column} (columns: {columns}): name the column.",
+        "{table} 中没有列 {column}（现有列：{columns}）：请指明列名。",
+    ),
+    "site-raw-unclear": (
+        "{table} has {column} but not {raw}, so it is not clear whether its probabilities are calibrated already: give the "
+        "column of the probabilities before calibration by --probability.",
+        "{table} 有 {column} 列而无 {raw} 列，无法判断其概率是否已校准：请用 --probability 指明校准前概率所在的列。",
+    ),
+    "site-other-model": (
+        "{table} contains predictions of another model (sha256 {sha256}...): give predictions of this model, or of the one "
+        "from which it was recalibrated.",
+        "{table} 含有其他模型（sha256 {sha256}…）的预测：请提供本模型或其校准前模型的预测。",
+    ),
+    "site-none": (
+        "No patient of {table} has a pathology result for {marker} in {truth}: check the ids and the column of the marker.",
+        "{table} 中没有患者在 {truth} 里有 {marker} 的病理结果：请检查编号及该标志物所在的列。",
+    ),
+    "site-probability": (
+        "{table}, {patient}: the probability is '{text}'; it must be a number from 0 to 1.",
+        "{table}，{patient}：概率为“{text}”；须为 0 至 1 之间的数。",
+    ),
+    "site-date": (
+        "{table}, {patient}: the date is '{text}'; write it as 2026-03-01.",
+        "{table}，{patient}：日期为“{text}”；请写成 2026-03-01 的形式。",
+    ),
+    "site-one-level": (
+        "All {patients} patients have the same level of {marker}: patients of both levels are needed to check a model.",
+        "全部 {patients} 名患者的 {marker} 结果相同：检验模型需要两类患者。",
+    ),
+    "site-unknown-marker": (
+        "The model {model} has no marker {marker}: name one of {markers}.",
+        "模型 {model} 没有标志物 {marker}：请选择 {markers} 之一。",
+    ),
+    "site-checked": (
+        "{patients} patients with pathology, {positives} positive; 95 % intervals in parentheses",
+        "{patients} 名患者有病理结果，其中 {positives} 名阳性；括号内为 95 % 区间",
+    ),
+    "site-quantity": ("{name}: {value:.3f} ({low:.3f} to {high:.3f})", "{name}：{value:.3f}（{low:.3f} 至 {high:.3f}）"),
+    "site-same-patients": (
+        "The model was refitted on exactly these patients: the results are better than on others.",
+        "模型正是用这些患者重新校准的：结果会优于其他患者。",
+    ),
+    "site-unnamed": (
+        "Name the hospital and the person who refits the model: both are kept in the weights file.",
+        "请注明医院及执行校准的人员：二者将保存在权重文件中。",
+    ),
+    "site-same-file": (
+        "{path} is the model that is to be refitted: write the new weights to another file.",
+        "{path} 即为待校准的模型：请将新权重写入其他文件。",
+    ),
+    "site-refitted": (
+        "Calibration, threshold and limits refitted to {patients} patients of {site} ({positives} positive).",
+        "已用 {site} 的 {patients} 名患者（阳性 {positives} 名）重新拟合校准、阈值与界限。",
+    ),
+    "site-straight-maps": (
+        "{patients} patients support a calibration with at most two parameters; from 100 on, curved ones are tried too.",
+        "{patients} 名患者只支持至多两个参数的校准；达到 100 名后才尝试曲线校准。",
+    ),
+    "site-all-maps": (
+        "{patients} patients support every kind of calibration.",
+        "{patients} 名患者足以支持各种校准方法。",
+    ),
+    "site-sensitivity": (
+        "The threshold aims at a sensitivity of 0.9; with so few positive patients it may be {low:.2f} to {high:.2f}.",
+        "阈值以灵敏度 0.9 为目标；以目前的阳性患者数，实际灵敏度可能为 {low:.2f} 至 {high:.2f}。",
+    ),
+    "site-coverage": (
+        "Limits from {count} patients with the level {level}: a coverage of {share:.2f} on average, for these limits between "
+        "{low:.2f} and {high:.2f}.",
+        "根据 {count} 名“{level}”患者确定的界限：平均覆盖率 {share:.2f}，本次界限可能为 {low:.2f} 至 {high:.2f}。",
+    ),
+    "site-no-dates": (
+        "Monitoring needs the dates of the predictions: name their column by --date.",
+        "监测需要预测的日期：请用 --date 指明日期所在的列。",
+    ),
+    "site-monitored": (
+        "{patients} patients: {observed} positive, {expected:.1f} expected; alarm limit for a false alarm in {rate:.0%} of "
+        "series of {horizon} patients",
+        "{patients} 名患者：阳性 {observed} 名，预期 {expected:.1f} 名；报警界限对应每 {horizon} 名患者 {rate:.0%} 的误报率",
+    ),
+    "site-no-alarm": ("no alarm", "无报警"),
+    "site-alarm-more": (
+        "alarm at patient {number}, {date}: more positive patients than the probabilities state",
+        "第 {number} 名患者（{date}）报警：阳性患者多于模型给出的概率",
+    ),
+    "site-alarm-fewer": (
+        "alarm at patient {number}, {date}: fewer positive patients than the probabilities state",
+        "第 {number} 名患者（{date}）报警：阳性患者少于模型给出的概率",
     ),
     "coverage-range": (
         "The coverage is {coverage:g}; it must be at least 0.5 and below 1.",

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gliomark.cli import audit, bids_app, cohort, experiment, models, study, token, train
+from gliomark.cli import audit, bids_app, cohort, experiment, models, site, study, token, train
 from gliomark.cli.client import client
 from gliomark.cli.evaluate import evaluate
 from gliomark.cli.options import VersionOption
@@ -65,6 +65,7 @@ for _group, _name in (
     (token.app, "token"),
     (audit.app, "audit"),
     (models.app, "models"),
+    (site.app, "site"),
 ):
     app.add_typer(_group, name=_name)
 

@@ -21,6 +21,7 @@ from gliomark.study import MRSequence
 SEGMENTATION_PART, SECOND_SEGMENTATION_PART = "segmentation", "second_segmentation"
 MAX_VALUE_LENGTH = 80
 OPTIONAL_FIELDS = ("second_segmentation", "is_synthetic")  # of the model card
+OPTIONAL_MARKER_FIELDS = ("patient_calibration", "recalibrations")
 TreeFeatures = Literal["vector", "log-odds", "lesion"]
 ViewSize = Annotated[int, Field(ge=16, le=240)]
 
@@ -133,6 +134,34 @@ class SegmentationCard:
 
 @with_config(STRICT_CONFIG)
 @dataclass(frozen=True)
+class SiteRecalibration:
+    """An entry of a marker's history: who refitted its calibration, threshold and limits, and to which patients.
+
+    Attributes
+    ----------
+    site, person
+        Name of the hospital, and of who refitted the marker.
+    date
+        YYYY-MM-DD.
+    patients, positives
+        Number of patients with pathology, and of those with the marker.
+    table_sha256
+        Hash of the tables of predictions and pathology.
+    previous_sha256
+        Hash of the weights from before, see ``Weights.sha256``.
+    """
+
+    site: NonEmptyText
+    person: NonEmptyText
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    patients: Annotated[int, Field(ge=1)]
+    positives: Annotated[int, Field(ge=0)]
+    table_sha256: Sha256
+    previous_sha256: Sha256
+
+
+@with_config(STRICT_CONFIG)
+@dataclass(frozen=True)
 class MarkerCard:
     """Card of one marker: its network, its trees and their validation.
 
@@ -163,6 +192,8 @@ class MarkerCard:
         The held-out AUC as numbers; None if it was not measured.
     patient_calibration
         Calibration and "cannot tell" of the patient-level probability; None in older files.
+    recalibrations
+        Refits of the patient calibration and the threshold at hospitals, in order of time.
     """
 
     column: NonEmptyText
@@ -180,6 +211,7 @@ class MarkerCard:
     warning: CardText = ""
     validation: MarkerValidation | None = None
     patient_calibration: PatientCalibration | None = None
+    recalibrations: Annotated[tuple[SiteRecalibration, ...], Field(max_length=1000)] = ()
 
     @property
     def is_level_reported(self) -> bool:
@@ -285,8 +317,9 @@ def to_card_record(card: ModelCard) -> dict[str, Any]:
         if not record[name]:
             del record[name]
     for marker in record["markers"].values():
-        if marker["patient_calibration"] is None:
-            del marker["patient_calibration"]
+        for name in OPTIONAL_MARKER_FIELDS:
+            if not marker[name]:
+                del marker[name]
     return record
 
 
@@ -357,7 +390,7 @@ def _get_marker_records(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _find_missing_fields(record: dict[str, Any]) -> set[str]:
     """Return the missing fields; those that older files lack may be absent."""
     missing = {f.name for f in fields(ModelCard)} - set(OPTIONAL_FIELDS) - set(record)
-    required = {f.name for f in fields(MarkerCard)} - {"validation", "patient_calibration"}
+    required = {f.name for f in fields(MarkerCard)} - {"validation", *OPTIONAL_MARKER_FIELDS}
     for name, marker in _get_marker_records(record).items():
         missing |= {f"{name} {field}" for field in required - set(marker)}
     return missing

@@ -28,8 +28,11 @@ from gliomark.tables import format_csv
 DECISION_THRESHOLDS = np.linspace(0.01, 0.99, 99)
 
 
-def write_evaluation(evaluation: Evaluation, out: Path) -> Path:
-    """Write the csv tables and ``evaluation.html`` into a folder and return the path of the page."""
+def write_evaluation(evaluation: Evaluation, out: Path, shares: Mapping[str, Interval] | None = None) -> Path:
+    """Write the csv tables and ``evaluation.html`` into a folder and return the path of the page.
+
+    shares: further proportions with their intervals, by name, that the page lists.
+    """
     label, probability = evaluation.predictions.labels, evaluation.predictions.probabilities
     tables: dict[str, list[dict[str, Any]]] = {
         "figures": [
@@ -53,7 +56,9 @@ def write_evaluation(evaluation: Evaluation, out: Path) -> Path:
             render_inline_svg(lambda axes: _draw_decision_curve(axes, tables["decision_curve"])),
         ),
     ]
-    page = environment.get_template("evaluation.html.j2").render(evaluation=evaluation, plots=plots)
+    page = environment.get_template("evaluation.html.j2").render(
+        evaluation=evaluation, plots=plots, shares=shares or {}
+    )
     # only written once everything has been computed, so that no partial result remains
     remove_leftovers(out)
     for name, rows in tables.items():

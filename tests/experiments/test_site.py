@@ -1,0 +1,255 @@
+"""``gliomark site``: a model checked, refitted and watched with a hospital's own patients."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit, logit
+from tests.evaluation.test_site import draw_patients
+from tests.pipeline.conftest import drawn_images, reader_pool, run_command, tiny_weights
+
+from gliomark.errors import ConfigurationError, InputError
+from gliomark.evaluation.metrics import auc, compute_threshold_metrics
+from gliomark.experiments.site_adaptation import (
+    RecalibrationRequest,
+    calibrate_probabilities,
+    check_site,
+    compute_coverage_range,
+    describe_support,
+    recalibrate,
+    write_recalibrated,
+)
+from gliomark.experiments.site_patients import SitePatients, SiteTables, read_site_patients
+from gliomark.models.weights import Weights, load_weights
+
+__all__ = ["drawn_images", "reader_pool", "run_command", "tiny_weights"]
+REQUEST = RecalibrationRequest("市医院", "Dr. 李")
+
+
+@pytest.fixture(scope="module")
+def weights(tiny_weights: Path) -> Weights:
+    return load_weights(tiny_weights)
+
+
+def create_patients(count: int, seed: int = 0, shift: float = 0.0, sha256: str = "a" * 64) -> SitePatients:
+    rng = np.random.default_rng(seed)
+    label, probability = draw_patients(count, rng, shift=shift)
+    label[:5], label[5:10] = 0, 1
+    ids = tuple(f"P{number}" for number in range(count))
+    days = tuple(date(2026, 1, 1) + timedelta(days=number) for number in range(count))
+    return SitePatients(ids, label, probability, days, 0, sha256)
+
+
+def write_tables(folder: Path, patients: SitePatients, words: tuple[str, str]) -> tuple[Path, Path]:
+    """Write predictions and pathology, the latter in the words for (negative, positive)."""
+    rows = {"id": patients.ids, "idh_probability": patients.probabilities, "day": map(str, patients.dates)}
+    pd.DataFrame(rows).to_csv(folder / "预测.csv", index=False)
+    pathology = pd.DataFrame({"id": patients.ids, "IDH": [words[one] for one in patients.labels]})
+    pathology.to_csv(folder / "病理.csv", index=False)
+    return folder / "预测.csv", folder / "病理.csv"
+
+
+# ---- reading ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "marker, column, cells, labels",
+    [
+        ("idh", "IDH", ["IDH1 R132H mutant", "wild type", "野生型", "突变", ""], [1, 0, 0, 1]),
+        ("idh", "idh_mutant", ["1", "0", "no", "yes", "unknown"], [1, 0, 0, 1]),
+        ("ki67", "Ki-67", ["15 %", "Ki-67 5 %", "<5%", "10-20%", "?"], [1, 0, 0, 1]),
+        ("ki67", "Ki-67", ["high", "low", "低", "高", ""], [1, 0, 0, 1]),
+    ],
+)
+def test_pathology_is_read_in_usual_wording(
+    weights: Weights, tmp_path: Path, marker: str, column: str, cells: list[str], labels: list[int]
+) -> None:
+    ids = [f"P{number}" for number in range(len(cells))]
+    predictions, truth = tmp_path / "p.csv", tmp_path / "t.xlsx"
+    pd.DataFrame({"id": ids, f"{marker}_probability": 0.5}).to_csv(predictions, index=False)
+    pd.DataFrame({"id": ids, column: cells}).to_excel(truth, index=False)
+    patients = read_site_patients(weights, marker, SiteTables(predictions, truth))
+    assert patients.labels.tolist() == labels and patients.ids == tuple(ids[:4])
+    assert patients.without_pathology == 1
+
+
+def test_patients_are_in_order_of_time(weights: Weights, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text(
+        "id,p,date,idh\nA,0.1,2026-03-01,0\nB,0.2,2026/01/05,1\nC,0.3,20260201,0\nD,,2026-01-01,1\n", "utf-8"
+    )
+    patients = read_site_patients(weights, "idh", SiteTables(table, None, "p", "date"))
+    assert patients.ids == ("B", "C", "A") and patients.probabilities.tolist() == [0.2, 0.3, 0.1]
+    assert patients.dates == (date(2026, 1, 5), date(2026, 2, 1), date(2026, 3, 1))
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("id,idh_probability,idh\nA,0.5,1\nA,0.4,0\n", "two rows of one patient"),
+        ("id,probability,idh\nA,0.5,1\n", "no column idh_probability"),
+        ("id,idh_probability,idh\nA,1.5,1\n", "A: the probability is '1.5'"),
+        ("id,idh_probability,idh\nA,0.5,\n", "No patient"),
+        ("id,idh_probability,idh,sha256\nA,0.5,1,abc\n", "predictions of another model"),
+    ],
+)
+def test_tables_that_cannot_be_used_are_refused(
+    weights: Weights, tmp_path: Path, text: str, words: str
+) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text(text, "utf-8")
+    with pytest.raises(InputError, match=words):
+        read_site_patients(weights, "idh", SiteTables(table))
+
+
+# ---- check and recalibrate --------------------------------------------------------------------------
+
+
+def test_a_check_gives_the_values_of_the_calibrated_probabilities(weights: Weights) -> None:
+    local = replace(
+        weights,
+        card=replace(
+            weights.card, markers={"idh": recalibrate(weights, "idh", create_patients(200, 1, 1.5), REQUEST)}
+        ),
+    )
+    patients, card = create_patients(400, 2, 1.5), local.card.markers["idh"]
+    check = check_site(local, "idh", patients)
+    calibrated = calibrate_probabilities(card, patients.probabilities)
+    expected = compute_threshold_metrics(patients.labels, calibrated, card.threshold)
+    point = check.evaluation.operating_points[0]
+    assert point.sensitivity.value == pytest.approx(expected["sensitivity"])
+    assert point.specificity.value == pytest.approx(expected["specificity"])
+    assert check.evaluation.overall_statistics.auc.value == pytest.approx(auc(patients.labels, calibrated))
+    assert check.coverage["mutant"].value > 0.85 and check.coverage["wild type"].value > 0.85
+    assert check.coverage["mutant"].lower < check.coverage["mutant"].value < check.coverage["mutant"].upper
+    assert not check.refitted_on_same
+    assert check_site(local, "idh", create_patients(200, 1, 1.5)).refitted_on_same
+
+
+@pytest.mark.parametrize("count", [60, 300])
+def test_recalibration_helps_other_patients_of_the_hospital(weights: Weights, count: int) -> None:
+    before, after = [], []
+    others = create_patients(2000, 99, 2.0)
+    for seed in range(5):
+        card = recalibrate(weights, "idh", create_patients(count, seed, 2.0), REQUEST)
+        local = replace(weights, card=replace(weights.card, markers={"idh": card}))
+        before.append(check_site(weights, "idh", others).evaluation.overall_statistics.ece)
+        after.append(check_site(local, "idh", others).evaluation.overall_statistics.ece)
+    assert np.mean(after) < 0.5 * np.mean(before)
+
+
+def test_the_new_weights_file_keeps_its_history(weights: Weights, tmp_path: Path) -> None:
+    first = recalibrate(weights, "idh", create_patients(40, sha256="b" * 64), REQUEST)
+    path = write_recalibrated(weights, "idh", first, tmp_path / "local.safetensors")
+    local = load_weights(path)
+    assert local.card.markers["ki67"] == weights.card.markers["ki67"]
+    assert {name: one.shape for name, one in local.tensors.items()} == {
+        name: one.shape for name, one in weights.tensors.items()
+    }
+    second = recalibrate(local, "idh", create_patients(50, 1), RecalibrationRequest("other", "B"))
+    history = second.recalibrations
+    assert [(one.site, one.person, one.patients) for one in history] == [
+        ("市医院", "Dr. 李", 40),
+        ("other", "B", 50),
+    ]
+    assert [one.previous_sha256 for one in history] == [weights.sha256, local.sha256]
+    assert history[0].table_sha256 == "b" * 64 and date.fromisoformat(history[0].date)
+    # predictions of the model from before are those of the new one before calibration
+    table = tmp_path / "t.csv"
+    table.write_text(f"id,idh_probability,idh,sha256\nA,0.5,1,{weights.sha256}\n", "utf-8")
+    with pytest.raises(InputError, match="not clear whether"):
+        read_site_patients(local, "idh", SiteTables(table))
+    tables = SiteTables(table, probability_column="idh_probability")
+    assert read_site_patients(local, "idh", tables).ids == ("A",)
+    table.write_text("id,idh_probability,idh_raw_probability,idh\nA,0.5,0.25,1\n", "utf-8")
+    assert read_site_patients(local, "idh", SiteTables(table)).probabilities.tolist() == [0.25]
+    with pytest.raises(ConfigurationError, match="another file"):
+        write_recalibrated(local, "idh", second, path)
+
+
+@pytest.mark.parametrize("site, person", [("", "A"), ("H", " ")])
+def test_who_and_where_must_be_named(weights: Weights, site: str, person: str) -> None:
+    with pytest.raises(ConfigurationError, match="Name the hospital and the person"):
+        recalibrate(weights, "idh", create_patients(40), RecalibrationRequest(site, person))
+
+
+def test_what_few_patients_support_is_said(weights: Weights) -> None:
+    few = describe_support(recalibrate(weights, "idh", create_patients(30), REQUEST))
+    many = describe_support(recalibrate(weights, "idh", create_patients(300), REQUEST))
+    assert [one.code for one in few][1] == "site-straight-maps" and few[1].parameters["patients"] == 30
+    assert [one.code for one in many][1] == "site-all-maps"
+    widths = [lines[2].parameters["high"] - lines[2].parameters["low"] for lines in (few, many)]
+    assert widths[0] > 2 * widths[1]
+
+
+@pytest.mark.parametrize(
+    "count, expected", [(8, (1.0, 1.0)), (19, (0.7397, 0.9877)), (199, (0.8545, 0.9376))]
+)
+def test_the_range_of_the_true_coverage(count: int, expected: tuple[float, float]) -> None:
+    assert compute_coverage_range(count) == pytest.approx(expected, abs=1e-3)
+    rank = int(np.ceil(round((count + 1) * 0.9, 9)))
+    if rank <= count:  # the share of uniform numbers below one of the ranks
+        draws = np.sort(np.random.default_rng(0).random((4000, count)), axis=1)[:, rank - 1]
+        assert np.quantile(draws, [0.025, 0.975]) == pytest.approx(expected, abs=0.02)
+
+
+# ---- commands ---------------------------------------------------------------------------------------
+
+
+def test_the_commands_from_tables_to_a_new_model(run_command, tiny_weights: Path, tmp_path: Path) -> None:
+    predictions, pathology = write_tables(tmp_path, create_patients(80, 3, 1.5), ("IDH野生型", "IDH1突变"))
+    words = ("--marker", "idh", "--predictions", predictions, "--pathology", pathology)
+    local = tmp_path / "local.safetensors"
+    outcome = run_command(
+        "site", "recalibrate", "--model", tiny_weights, *words, "--site", "H", "--person", "A", "--out", local
+    )
+    assert outcome.status == 0 and "refitted to 80 patients of H" in outcome.stdout, outcome.stderr
+    words += ("--probability", "idh_probability")
+    outcome = run_command("site", "check", "--model", local, *words, "--out", tmp_path / "check")
+    assert outcome.status == 0 and "exactly these patients" in outcome.stdout, outcome.stderr
+    table = pd.read_csv(tmp_path / "check/site_check.csv").set_index("quantity")
+    patients = create_patients(80, 3, 1.5)
+    assert table.loc["AUC", "value"] == pytest.approx(auc(patients.labels, patients.probabilities), abs=0.02)
+    assert "Coverage of the levels" in (tmp_path / "check/evaluation.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("shift, words", [(0.0, "no alarm"), (2.5, "fewer positive patients")])
+def test_monitoring_finds_a_hospital_where_the_model_is_wrong(
+    run_command, tiny_weights: Path, tmp_path: Path, shift: float, words: str
+) -> None:
+    patients = create_patients(120, 4)
+    stated = expit(logit(patients.probabilities) + shift)
+    predictions, pathology = write_tables(
+        tmp_path, replace(patients, probabilities=stated), ("wild type", "mutant")
+    )
+    outcome = run_command(
+        "site", "monitor", "--model", tiny_weights, "--marker", "idh", "--predictions", predictions,
+        "--pathology", pathology, "--date", "day", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert outcome.status == 0 and words in outcome.stdout, outcome.stderr
+    table = pd.read_csv(tmp_path / "out/monitoring.csv")
+    assert list(table["id"]) == list(patients.ids)
+    expected = np.cumsum(patients.labels - stated)
+    assert table["observed_minus_expected"].to_numpy() == pytest.approx(expected, abs=1e-3)
+    assert table["alarm"].notna().any() == (shift > 0)
+    assert (tmp_path / "out/monitoring.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    "count, change, words",
+    [(29, {}, "at least 30"), (40, {"--marker": "mgmt"}, "no marker mgmt"), (40, {"--site": ""}, "Name the")],
+)
+def test_what_cannot_be_refitted_is_refused(
+    run_command, tiny_weights: Path, tmp_path: Path, count: int, change: dict[str, str], words: str
+) -> None:
+    predictions, pathology = write_tables(tmp_path, create_patients(count), ("wild type", "mutant"))
+    options = {"--model": tiny_weights, "--marker": "idh", "--site": "H", "--person": "A"} | change
+    options |= {"--predictions": predictions, "--pathology": pathology, "--out": tmp_path / "new"}
+    outcome = run_command("site", "recalibrate", *(part for pair in options.items() for part in pair))
+    assert outcome.status == 1 and words in outcome.stderr
+    assert not (tmp_path / "new").exists()
