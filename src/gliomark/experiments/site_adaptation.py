@@ -15,7 +15,6 @@ from scipy.stats import beta
 
 from gliomark.errors import ConfigurationError, InputError
 from gliomark.evaluation.calibrators import MIN_PATIENTS_FOR_CURVED_MAPS, Calibrator
-from gliomark.evaluation.conformal import DEFAULT_COVERAGE
 from gliomark.evaluation.cusum import Cusum, CusumSettings, compute_cusum
 from gliomark.evaluation.evaluate import (
     TARGET_SENSITIVITY,
@@ -34,9 +33,9 @@ from gliomark.messages import Message, message
 from gliomark.models.card import SiteRecalibration
 from gliomark.models.patient_calibration import PatientCalibration
 from gliomark.models.weights import MarkerCard, Weights, save_weights
-from gliomark.prediction import CANNOT_TELL
 from gliomark.reporting.evaluation_page import write_evaluation
 from gliomark.reporting.plots import ACCENT_COLOUR, SECOND_COLOUR
+from gliomark.study import CANNOT_TELL, DEFAULT_COVERAGE
 from gliomark.tables import format_csv
 
 SCORE_DECIMALS = 6
@@ -371,7 +370,7 @@ def describe_monitoring(monitoring: SiteMonitoring) -> list[str]:
 
 
 def _draw_chart(axes: Axes, monitoring: SiteMonitoring) -> None:
-    course, days = monitoring.course, list(monitoring.patients.dates)
+    course, days = monitoring.course, np.array(monitoring.patients.dates, "datetime64[D]")
     for name, values, colour in (
         ("more", course.more, SECOND_COLOUR),
         ("fewer", course.fewer, ACCENT_COLOUR),

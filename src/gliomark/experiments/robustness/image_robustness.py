@@ -31,7 +31,7 @@ from gliomark.experiments.robustness.robustness_plot import plot_robustness
 from gliomark.io import find_patients, read_clinical_table, read_study
 from gliomark.io.masks.supplied_masks import find_supplied_mask
 from gliomark.messages import message
-from gliomark.pipeline import Model, load_model
+from gliomark.pipeline import UNDETERMINED, Model, load_model
 from gliomark.preprocessing import PreparationConfig, prepare
 from gliomark.study import CANNOT_TELL, ClinicalData, MRSequence, Series, SliceStack, Study
 from gliomark.tables import list_id_spellings
@@ -253,7 +253,9 @@ def _measure(study: Study, clinical: ClinicalData, model: Model) -> dict[str, An
     for marker, card in model.card.markers.items():
         scores = score_marker(model, marker, stack, mask, clinical)
         probability = scores[f"{marker}_probability"]
-        level = card.positive if probability >= card.threshold else card.negative
+        level = UNDETERMINED
+        if np.isfinite(probability):
+            level = card.positive if probability >= card.threshold else card.negative
         row |= {f"{marker}_level": level} | scores  # a calibrated model states the level itself
     return row
 
