@@ -1466,16 +1466,16 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "calibrated": (
         "Calibrated ({method}) on {patients} patients of {cohort}, each predicted by models not trained on that patient. "
-        "{basis} Before calibration the probability was {raw}.",
-        "已用 {cohort} 的 {patients} 例患者校准（{method}），每例均由训练中未使用该患者的模型预测。{basis}校准前概率为 "
-        "{raw}。",
+        "{basis}{before}",
+        "已用 {cohort} 的 {patients} 例患者校准（{method}），每例均由训练中未使用该患者的模型预测。{basis}{before}",
     ),
     "calibration-unchanged": (
         "The model's own probability is used: on {patients} patients of {cohort} no calibration curve was better, or they "
-        "were too few to fit one. {basis} Before any correction the probability was {raw}.",
-        "采用模型自身的概率：在 {cohort} 的 {patients} 例患者上，没有校准曲线更优，或患者过少而无法拟合。{basis}校正前概率"
-        "为 {raw}。",
+        "were too few to fit one. {basis}{before}",
+        "采用模型自身的概率：在 {cohort} 的 {patients} 例患者上，没有校准曲线更优，或患者过少而无法拟合。{basis}{before}",
     ),
+    "probability-before-calibration": (" Before calibration the probability was {raw}.", "校准前概率为 {raw}。"),
+    "probability-before-correction": (" Before this correction the probability was {raw}.", "校正前概率为 {raw}。"),
     "prevalence-of-calibration": (
         "It applies where {share} of the patients are {positive}, as there.",
         "适用于{positive}患者占 {share} 的人群（与校准时相同）。",

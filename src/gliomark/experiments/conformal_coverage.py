@@ -18,6 +18,7 @@ from gliomark.evaluation.evaluate import PredictionColumns, PredictionTable, rea
 from gliomark.experiments.result_files import create_run_record, to_file_name, write_result_files
 from gliomark.experiments.site_recalibration import draw_halves, summarise_repeats
 from gliomark.inference.patient_calibration import calibrate_probability, compute_level_limits
+from gliomark.models.patient_calibration import PatientCalibration
 from gliomark.study import CANNOT_TELL
 from gliomark.training.patient_calibration import calibrate_marker
 
@@ -46,19 +47,20 @@ def run_conformal_coverage(
     """
     predictions = read_predictions(predictions_file, columns)
     label = predictions.labels
-    rows = []
-    for coverage in COVERAGES:
-        rng = np.random.default_rng(len(label))  # the same halves for every coverage
-        scores = [_score_halves(predictions, coverage, *draw_halves(label, rng)) for _ in range(repeat_count)]
-        rows.append(
-            {
-                "coverage": coverage,
-                "patients": len(label),
-                "positives": int(label.sum()),
-                "repeats": repeat_count,
-                **summarise_repeats(pd.DataFrame(scores)),
-            }
+    rng = np.random.default_rng(len(label))
+    scores: dict[float, list[dict[str, Any]]] = {coverage: [] for coverage in COVERAGES}
+    for _ in range(repeat_count):
+        known, test = draw_halves(label, rng)
+        calibration = calibrate_marker(
+            label[known], predictions.probabilities[known], predictions.source_name
         )
+        for coverage in COVERAGES:
+            scores[coverage].append(_score_half(predictions, test, calibration, coverage))
+    shared = {"patients": len(label), "positives": int(label.sum()), "repeats": repeat_count}
+    rows = [
+        {"coverage": coverage} | shared | summarise_repeats(pd.DataFrame(one))
+        for coverage, one in scores.items()
+    ]
     stem = f"{EXPERIMENT_NAME}_{to_file_name(name)}"
     record = create_run_record(
         stem,
@@ -69,18 +71,21 @@ def run_conformal_coverage(
     return write_result_files(output_folder, stem, {"": pd.DataFrame(rows)}, record)
 
 
-def _score_halves(
-    predictions: PredictionTable, coverage: float, known: NDArray[np.int64], test: NDArray[np.int64]
+def _score_half(
+    predictions: PredictionTable,
+    test: NDArray[np.int64],
+    calibration: PatientCalibration,
+    coverage: float,
 ) -> dict[str, Any]:
-    """Calibrate on patients ``known``, and score the sets and the stated levels of patients ``test``."""
-    label, score = predictions.labels, predictions.probabilities
-    calibration = calibrate_marker(label[known], score[known], predictions.source_name)
-    calibrated = np.array([calibrate_probability(calibration, one) for one in score[test]])
+    """Score the sets and the stated levels of patients ``test``, who were not used for the calibration."""
+    calibrated = np.array(
+        [calibrate_probability(calibration, one) for one in predictions.probabilities[test]]
+    )
     known_label = np.repeat([1, 0], [calibration.positives, calibration.negatives])
     limits = fit_conformal_limits(
         known_label, [*calibration.positive_scores, *calibration.negative_scores], coverage
     )
-    truth = label[test]
+    truth = predictions.labels[test]
     positives, negatives, cannot_tell = compute_coverage(limits, truth, calibrated)
     stated_limits = compute_level_limits(calibration, coverage)
     levels = np.array([stated_limits.decide(one, "positive", "negative") for one in calibrated])

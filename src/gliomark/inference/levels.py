@@ -204,13 +204,18 @@ def _describe_calibration(
         basis = message(
             "prevalence-corrected", prevalence=format_percent(prevalence), share=share, positive=positive
         )
+    is_mapped, before = calibration.method != "none", ""
+    if is_mapped:
+        before = message("probability-before-calibration", raw=format_percent(raw))
+    elif prevalence is not None:
+        before = message("probability-before-correction", raw=format_percent(raw))
     return message(
-        "calibrated" if calibration.method != "none" else "calibration-unchanged",
+        "calibrated" if is_mapped else "calibration-unchanged",
         method=message(f"method-{calibration.method}"),
         patients=calibration.patients,
         cohort=calibration.cohort,
         basis=basis,
-        raw=format_percent(raw),
+        before=before,
     )
 
 
