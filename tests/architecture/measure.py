@@ -22,7 +22,8 @@ MAX_LINES = 60
 VERBS = frozenset(
     """
     abort accept acquire adapt add adjust admit adopt align anonymise append apply arrange ask assign assume
-    attach attempt authenticate average begin bind blank bootstrap break build can cancel capture chain change
+    attach attempt authenticate average begin bind blank blur bootstrap break build calibrate can cancel capture
+    chain change compress correct decide enlarge expand mirror monitor move recalibrate rotate scale
     check choose claim classify clean clear click clip close collect combine compare compile complete compute
     configure confirm connect convert count create crop decode decompose decompress delete derive describe
     detect diagnose disconnect dismiss discard do downsample draw drop duplicate empty enable encode end

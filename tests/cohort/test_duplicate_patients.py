@@ -152,7 +152,7 @@ def test_the_command_says_what_was_found(run_command, cohort_folder: Path) -> No
     assert run_command(*arguments, "--different-persons", "X=P03").status == 0
 
 
-def test_too_few_patients_of_a_class_are_said(cohort_folder: Path) -> None:
+def test_too_few_patients_of_a_class_are_reported(cohort_folder: Path) -> None:
     cohort = Cohort(cohort_folder)
     rare = replace(IDH, column="age_group", threshold=0.5)
     table = cohort_folder / "MetaMS.csv"

@@ -178,7 +178,7 @@ def test_who_and_where_must_be_named(weights: Weights, site: str, person: str) -
         recalibrate(weights, "idh", create_patients(40), RecalibrationRequest(site, person))
 
 
-def test_what_few_patients_support_is_said(weights: Weights) -> None:
+def test_limits_of_few_patients_are_stated(weights: Weights) -> None:
     few = describe_support(recalibrate(weights, "idh", create_patients(30), REQUEST))
     many = describe_support(recalibrate(weights, "idh", create_patients(300), REQUEST))
     assert [one.code for one in few][1] == "site-straight-maps" and few[1].parameters["patients"] == 30

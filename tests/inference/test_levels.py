@@ -81,7 +81,7 @@ def test_a_level_is_stated_outside_the_limits_only(
         (LevelOptions(prevalence={"idh": 0.2}), ["20 %", "50 %", "60 %"]),
     ],
 )
-def test_the_decision_is_said_in_words(language: str, options: LevelOptions, numbers: list[str]) -> None:
+def test_the_decision_is_stated_in_words(language: str, options: LevelOptions, numbers: list[str]) -> None:
     found = decide(0.6, options)
     texts = (found.limits_in_words, found.calibration_in_words, *found.warnings)
     text = " ".join(render_message(one, language) for one in texts)  # type: ignore[arg-type]

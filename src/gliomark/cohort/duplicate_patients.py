@@ -4,7 +4,7 @@ If such a pair is in different folds, a network is tested on a person on whom it
 parts. Pairs are found by three signs:
 
 - ``same-image``: a slice of one patient is nearly identical to one of the other;
-- ``same-scan``: equal grid, age and sex, and no slice name in common, as where the slices of one scan were dealt to
+- ``same-scan``: equal grid, age and sex, and no slice name in common, as where the slices of one scan were assigned to
   several ids;
 - ``alike``: equal age and sex, and images far more alike than those of any other two patients.
 

@@ -150,7 +150,13 @@ def correct_prevalence(probability: ArrayLike, from_prevalence: float, to_preval
 
 
 def check_prevalence(share: float) -> None:
-    """Raise ConfigurationError if a share of positive patients is not above 0 and below 1."""
+    """Check that a share of positive patients is above 0 and below 1.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is not.
+    """
     if not 0 < share < 1:
         raise ConfigurationError(message("prevalence-range", share=share))
 

@@ -79,7 +79,13 @@ def fit_conformal_limits(
 
 
 def check_coverage(coverage: float) -> None:
-    """Raise ConfigurationError if a coverage is not at least 0.5 and below 1."""
+    """Check that a coverage is at least 0.5 and below 1.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is not.
+    """
     if not 0.5 <= coverage < 1:
         raise ConfigurationError(message("coverage-range", coverage=coverage))
 

@@ -194,7 +194,10 @@ def _predict_patient(
 def score_marker(
     model: Model, name: str, stack: SliceStack, mask: NDArray[np.bool_], clinical: ClinicalData
 ) -> dict[str, Any]:
-    """Score a marker: its calibrated and its raw probability, and, of a calibrated model, the level."""
+    """Score a marker: its calibrated and its raw probability, and, of a calibrated model, the level.
+
+    mask: the lesion ``(slice, row, column)``.
+    """
     calibration = model.card.markers[name].patient_calibration
     columns: dict[str, Any] = {f"{name}_probability": np.nan}
     if calibration is not None:

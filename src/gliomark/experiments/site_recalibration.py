@@ -88,7 +88,7 @@ def _evaluate_site(
 
 
 def draw_halves(label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw two halves with as many patients of either class."""
+    """Draw two halves ``(m,)`` of the indices of labels ``(n,)``, with as many patients of either class."""
     local = np.concatenate(
         [
             rng.permutation(np.flatnonzero(label == value))[: int((label == value).sum()) // 2]

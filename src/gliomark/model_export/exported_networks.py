@@ -55,7 +55,7 @@ class ExportedNetwork:
 
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
-        """The example inputs as tensors."""
+        """The example inputs as tensors, ``(N, ...)``."""
         return tuple(map(torch.from_numpy, self.example))
 
     def compute_example_outputs(self) -> tuple[NDArray[np.float32], ...]:

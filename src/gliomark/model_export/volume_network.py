@@ -59,7 +59,10 @@ class VolumeNetwork(nn.Module):
         self.batch_size: int = BATCH_SIZE
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the probability; outside the brain, where all sequences have their minimum, it is 0."""
+        """Return the probability, of the shape of one sequence of the image ``(1, C, column, row, S)``.
+
+        Outside the brain, where all sequences have their minimum, it is 0.
+        """
         slices = image[0].permute(3, 0, 2, 1)  # (S, C, row, column)
         brain = (slices > slices.amin(dim=(0, 2, 3), keepdim=True)).any(dim=1)
         if self.is_joint:

@@ -95,7 +95,7 @@ def read_mask_files(
 ) -> ReaderMask:
     """Read a segmentation from a folder that contains one file, or only mask pictures, at any depth.
 
-    The other arguments, and the errors, are those of ``read_reader_mask``.
+    The other arguments, and the errors, are those of ``read_reader_mask``; transform_by_sequence: matrices ``(4, 4)``.
 
     Raises
     ------
