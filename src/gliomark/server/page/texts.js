@@ -81,8 +81,9 @@ function formatValue(value, format = "") {
   if (value === null || value === undefined) return "None";
   if (typeof value === "boolean") return value ? "True" : "False";
   if (typeof value === "object") return render(value);
-  const [, digits, kind] = /^(?:\.(\d+))?([fg])?$/.exec(format) ?? [];
+  const [, digits, kind] = /^(?:\.(\d+))?([fg%])?$/.exec(format) ?? [];
   if (typeof value !== "number" || kind === undefined) return String(value);
+  if (kind === "%") return `${formatFixed(100 * value, Number(digits ?? 6))}%`;
   return kind === "f" ? formatFixed(value, Number(digits ?? 6)) : formatGeneral(value, Number(digits ?? 6));
 }
 
@@ -101,7 +102,7 @@ function formatGeneral(value, precision) {
   const digits = Math.max(precision, 1);
   const [mantissa, exponent] = value.toExponential(digits - 1).split("e");
   const power = Number(exponent);
-  if (value === 0 || (power >= -4 && power < digits)) return stripZeros(value.toFixed(Math.max(digits - 1 - power, 0)));
+  if (value === 0 || (power >= -4 && power < digits)) return stripZeros(formatFixed(value, Math.max(digits - 1 - power, 0)));
   return `${stripZeros(mantissa)}e${power < 0 ? "-" : "+"}${String(Math.abs(power)).padStart(2, "0")}`;
 }
 
