@@ -19,7 +19,7 @@ from tests.models.broken_weights import compute_digest
 from gliomark.errors import GliomarkError
 from gliomark.evaluation.calibrators import CALIBRATION_METHODS
 from gliomark.messages import LANGUAGES, render_message
-from gliomark.models.card import MarkerNetworkCard, SegmentationCard
+from gliomark.models.card import OPTIONAL_FIELDS, OPTIONAL_MARKER_FIELDS, MarkerNetworkCard, SegmentationCard
 from gliomark.models.patient_calibration import CalibrationMethodName, PatientCalibration
 from gliomark.models.weights import (
     MarkerCard,
@@ -154,7 +154,7 @@ def test_any_single_altered_byte_is_refused(weights_file: Path) -> None:
         get_error_message(weights_file)
 
 
-@pytest.mark.parametrize("field", sorted({f.name for f in fields(ModelCard)} - {"second_segmentation"}))
+@pytest.mark.parametrize("field", sorted({f.name for f in fields(ModelCard)} - set(OPTIONAL_FIELDS)))
 def test_a_card_without_a_field_is_refused(weights_file: Path, field: str) -> None:
     record = asdict(CARD)
     del record[field]
@@ -163,7 +163,7 @@ def test_a_card_without_a_field_is_refused(weights_file: Path, field: str) -> No
 
 
 @pytest.mark.parametrize(
-    "field", sorted({f.name for f in fields(MarkerCard)} - {"validation", "patient_calibration"})
+    "field", sorted({f.name for f in fields(MarkerCard)} - {"validation", *OPTIONAL_MARKER_FIELDS})
 )
 def test_a_marker_card_without_a_field_is_refused(weights_file: Path, field: str) -> None:
     record = asdict(CARD)
