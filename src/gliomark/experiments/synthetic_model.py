@@ -31,6 +31,7 @@ from gliomark.models.entries import Recipe
 from gliomark.models.weights import MarkerValidation, Weights, load_weights, save_weights
 from gliomark.pipeline import build_model, build_segmenter, load_model
 from gliomark.training.markers import create_marker_config
+from gliomark.training.patient_calibration import add_patient_calibration, calibrate_marker
 from gliomark.training.recipes import (
     MARKER_DEFINITIONS,
     collect_segmentation_tensors,
@@ -39,14 +40,20 @@ from gliomark.training.recipes import (
     read_labels_and_values,
     save_model,
     train_marker,
+    update_inference_settings,
 )
-from gliomark.training.segmentation import create_segmentation_config, train_segmentation_network
+from gliomark.training.segmentation import (
+    MIN_COMPONENT_SHARE,
+    create_segmentation_config,
+    train_segmentation_network,
+)
 from gliomark.training.slice_dataset import load_slice_dataset
 
 EXPERIMENT_NAME = "synthetic_model"
 WEIGHTS_NAME = "synthetic.safetensors"
 MARKER_NAMES = ("ki67", "idh")
 RECIPE: Recipe = "small"
+TEST_COHORT_NAME = "synthetic test patients"
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ def run_synthetic_model(
         notify(table.to_string(index=False))
         tables.append(table)
         patient_tables.append(evaluation.patients.assign(training_patients=len(selection.patients)))
-    _write_shipped_weights(load_weights(path), table, output_folder / WEIGHTS_NAME)
+    _write_shipped_weights(load_weights(path), table, evaluation.patients, output_folder / WEIGHTS_NAME)
     record = create_run_record(
         EXPERIMENT_NAME,
         cohort=cohort.metadata["synthetic"],
@@ -225,23 +232,28 @@ def _train_outline(
     dataset = load_slice_dataset(cohort, selection.patients, sequences, False, config.context)
     trained = train_segmentation_network(dataset, config, folder / "outline.work")
     card = create_segmentation_card("synthetic", cohort, folds, selection.patients, "union", config)
+    card = update_inference_settings(card, True, MIN_COMPONENT_SHARE, config.pool)
     path = folder / "outline.safetensors"
     tensors = collect_segmentation_tensors(trained.network, trained.prior)
     save_weights(path, card, tensors, partial(build_segmenter, engine="torch"))
     return load_weights(path)
 
 
-def _write_shipped_weights(weights: Weights, table: pd.DataFrame, path: Path) -> None:
-    """Write the weights with licence, intended use and the results on the test patients."""
+def _write_shipped_weights(weights: Weights, table: pd.DataFrame, patients: pd.DataFrame, path: Path) -> None:
+    """Write the weights with licence, intended use, the results on the test patients, and a calibration on them."""
     row = table.iloc[0]
     performance = (
         f"mean Dice {row.dice:.2f} (95 % interval {row.dice_low_95:.2f} to {row.dice_high_95:.2f}) on "
         f"{row.test_patients} synthetic patients who were not trained on"
     )
-    markers = {
-        one.marker: replace(weights.card.markers[one.marker], **_describe_validation(one))
-        for one in table.itertuples()
-    }
+    markers = {}
+    for one in table.itertuples():
+        markers[one.marker] = replace(weights.card.markers[one.marker], **_describe_validation(one))
+        known = patients.dropna(subset=[one.marker, f"{one.marker}_probability"])
+        if known[one.marker].nunique() == 2:
+            scores = known[f"{one.marker}_probability"]
+            calibration = calibrate_marker(known[one.marker].astype(int), scores, TEST_COHORT_NAME)
+            markers[one.marker] = add_patient_calibration(markers[one.marker], calibration)
     card = replace(
         weights.card,
         markers=markers,
@@ -258,11 +270,10 @@ def _describe_validation(row: Any) -> dict[str, Any]:
     if np.isnan(row.auc):
         return {"performance": "not measured: no lesion was found in the test patients of a class"}
     value, low, high = (round(float(one), 4) for one in (row.auc, row.low_95, row.high_95))
-    cohort = "synthetic test patients"
     return {
         "performance": (
-            f"AUC {value:.2f} (95 % interval {low:.2f} to {high:.2f}) on {row.with_lesion} {cohort} "
+            f"AUC {value:.2f} (95 % interval {low:.2f} to {high:.2f}) on {row.with_lesion} {TEST_COHORT_NAME} "
             f"({row.positive} positive), on the model's own outlines; best achievable on them {row.ceiling:.2f}"
         ),
-        "validation": MarkerValidation(value, low, high, row.with_lesion, row.positive, cohort),
+        "validation": MarkerValidation(value, low, high, row.with_lesion, row.positive, TEST_COHORT_NAME),
     }
