@@ -50,10 +50,11 @@ def insert_results(document: str, markdown: str, path: Path) -> str:
 
 
 def format_main_results(results_folder: Path) -> str:
-    """Format the tables of segmentation and markers."""
+    """Format the tables of segmentation, markers and the coverage of stated levels."""
     segmentation = pd.read_csv(results_folder / "segmentation.csv")
     markers = pd.read_csv(results_folder / "markers.csv", keep_default_na=False, na_values=[""])
-    return f"{_format_segmentation_table(segmentation)}\n\n{_format_marker_table(markers)}"
+    coverage = _format_coverage_table(pd.read_csv(results_folder / "conformal_coverage_idh.csv"))
+    return f"{_format_segmentation_table(segmentation)}\n\n{_format_marker_table(markers)}\n\n{coverage}"
 
 
 def _format_segmentation_table(table: pd.DataFrame) -> str:
@@ -98,6 +99,25 @@ def _format_marker_table(table: pd.DataFrame) -> str:
         lines.append(
             f"| {MARKER_TITLES[r.marker]} | {r.outline} | {r.stage} | {r.patients} ({r.positive}) | {area} "
             f"| {r.auc_in_folds:.2f} | {r.sensitivity:.2f} | {r.specificity:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def _format_coverage_table(table: pd.DataFrame) -> str:
+    """Format how often the stated levels of IDH are right and how often none is stated."""
+    first = table.iloc[0]
+    lines = [
+        f"IDH, out-of-fold predictions of {first.patients} patients: one half gives the limits, the other is decided; "
+        f"mean of {first.repeats} random halves:",
+        "",
+        "| coverage | true level possible: mutant | wild type | mutant called wild type | wild type called mutant "
+        "| cannot tell |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in table.itertuples():
+        lines.append(
+            f"| {r.coverage:.0%} | {r.positives_covered:.1%} | {r.negatives_covered:.1%} "
+            f"| {r.stated_wrong_positives:.1%} | {r.stated_wrong_negatives:.1%} | {r.stated_cannot_tell:.1%} |"
         )
     return "\n".join(lines)
 
