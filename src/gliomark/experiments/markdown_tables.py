@@ -107,8 +107,8 @@ def _format_coverage_table(table: pd.DataFrame) -> str:
     """Format how often the stated levels of IDH are right and how often none is stated."""
     first = table.iloc[0]
     lines = [
-        f"IDH, out-of-fold predictions of {first.patients:.0f} patients: one half gives the limits, the other is decided; "
-        f"mean of {first.repeats:.0f} random halves:",
+        f"IDH, out-of-fold predictions of {first.patients:.0f} patients: one half gives the limits, the other is "
+        f"decided; mean of {first.repeats:.0f} random halves:",
         "",
         "| coverage | true level possible: mutant | wild type | mutant called wild type | wild type called mutant "
         "| cannot tell |",
