@@ -6,7 +6,7 @@ import numpy as np
 
 from gliomark.evaluation.calibrators import Calibrator, correct_prevalence
 from gliomark.evaluation.conformal import fit_conformal_limits
-from gliomark.models.patient_calibration import PatientCalibration
+from gliomark.models.patient_calibration import SCORE_DECIMALS, PatientCalibration
 from gliomark.prediction import LevelLimits
 from gliomark.study import DEFAULT_COVERAGE
 
@@ -30,7 +30,9 @@ def calibrate_probability(
     ConfigurationError
         If the prevalence is not between 0 and 1.
     """
-    calibrated = float(Calibrator(calibration.method, calibration.parameters).apply(probability))
+    calibrated = round(
+        float(Calibrator(calibration.method, calibration.parameters).apply(probability)), SCORE_DECIMALS
+    )
     return _correct_prevalence(calibration, calibrated, prevalence)
 
 

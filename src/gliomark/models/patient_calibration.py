@@ -15,6 +15,7 @@ from gliomark.models.validated_types import STRICT_CONFIG, Fraction
 PARAMETER_COUNTS = {"none": 0, "shift": 1, "temperature": 1, "platt": 2, "beta": 3}
 SLOPE_COUNTS = {"temperature": 1, "platt": 1, "beta": 2}
 MIN_ISOTONIC_KNOTS = 2
+SCORE_DECIMALS = 6  # of stored parameters and scores, and of the probabilities that are compared with them
 
 CalibrationMethodName = Literal["none", "shift", "temperature", "platt", "beta", "isotonic"]
 Parameter = Annotated[float, Field(ge=-1e6, le=1e6)]

@@ -11,9 +11,7 @@ from gliomark.evaluation.calibrators import Calibrator, choose_calibrator
 from gliomark.evaluation.metrics import compute_youden_threshold
 from gliomark.evaluation.site import MIN_PATIENTS, MIN_PER_CLASS
 from gliomark.models.card import MarkerCard
-from gliomark.models.patient_calibration import PatientCalibration
-
-DECIMALS = 6
+from gliomark.models.patient_calibration import SCORE_DECIMALS, PatientCalibration
 
 
 def calibrate_marker(
@@ -40,7 +38,7 @@ def calibrate_marker(
     is_enough = len(truth) >= MIN_PATIENTS and fewest >= MIN_PER_CLASS
     chosen = choose_calibrator(truth, score, seed=seed) if is_enough else Calibrator()
     # the scores are those of the stored, rounded parameters
-    calibrator = Calibrator(chosen.method, tuple(round(one, DECIMALS) for one in chosen.parameters))
+    calibrator = Calibrator(chosen.method, tuple(round(one, SCORE_DECIMALS) for one in chosen.parameters))
     calibrated = calibrator.apply(score)
     return PatientCalibration(
         calibrator.method,
@@ -60,4 +58,4 @@ def add_patient_calibration(card: MarkerCard, calibration: PatientCalibration) -
 
 
 def _sort_scores(scores: NDArray[np.float64]) -> tuple[float, ...]:
-    return tuple(sorted(round(float(score), DECIMALS) for score in scores))
+    return tuple(sorted(round(float(score), SCORE_DECIMALS) for score in scores))
