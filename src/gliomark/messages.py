@@ -1904,10 +1904,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "不同折中有 {count} 对患者很可能是同一人：{pairs}。每人请只保留一个编号（其余在 qc.csv 中剔除）；若确知为不同的"
         "人，请加上 --different-persons {option}。",
     ),
-    "study-pair-alike": (
-        "{first} and {second} have the same age and sex and images far more alike than those of other patients",
-        "{first} 与 {second} 年龄和性别相同，且影像的相似程度远高于其他患者之间",
-    ),
     "study-pair-same-image": (
         "{first} and {second} share a nearly identical image",
         "{first} 与 {second} 有几乎完全相同的图像",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.conftest import create_tiny_stack, write_tiny_cohort
+from tests.conftest import create_tiny_stack
 from tests.pipeline.conftest import reader_pool, run_command
 
 from gliomark.cohort.duplicate_patients import create_fingerprint, find_similar_pairs, select_pairs_across
@@ -83,8 +85,11 @@ def test_pairs_of_one_fold_or_known_to_be_two_persons_are_no_leak() -> None:
 
 
 @pytest.fixture
-def cohort_folder(tmp_path: Path) -> Path:
-    return write_tiny_cohort(tmp_path / "cohort")
+def cohort_folder(tiny_cohort_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny cohort, without folds, to be changed."""
+    return shutil.copytree(
+        tiny_cohort_folder, tmp_path / "cohort", ignore=shutil.ignore_patterns("folds.json")
+    )
 
 
 def plant(folder: Path, *stacks: SliceStack) -> Cohort:
@@ -97,10 +102,8 @@ def plant(folder: Path, *stacks: SliceStack) -> Cohort:
     return Cohort(folder)
 
 
-def find_id_of_other_fold(folder: Path, patient: str) -> None:
-    """Move a patient to another fold than P03's in ``folds.json``, if the folds were drawn otherwise."""
-    import json
-
+def move_to_another_fold(folder: Path, patient: str) -> None:
+    """Move a patient to another fold than P03's in ``folds.json``, unless it is in another one."""
     path = folder / "folds.json"
     record = json.loads(path.read_text("utf-8"))
     home = next(number for number, fold in enumerate(record["folds"]) if "P03" in fold)
@@ -132,7 +135,7 @@ def test_a_cohort_without_a_leak_passes(cohort_folder: Path) -> None:
 def test_a_planted_leak_is_refused(cohort_folder: Path, stacks: list[SliceStack], words: str) -> None:
     cohort = plant(cohort_folder, *stacks)
     load_cohort_folds(cohort)
-    find_id_of_other_fold(cohort_folder, "X")
+    move_to_another_fold(cohort_folder, "X")
     with pytest.raises(CohortError, match=words):
         check_before_training(Cohort(cohort_folder), [IDH])
 
@@ -146,7 +149,7 @@ def test_the_command_says_what_was_found(run_command, cohort_folder: Path) -> No
     plant(cohort_folder, change_image(create_tiny_stack(3), "none"))
     (cohort_folder / "folds.json").unlink()
     load_cohort_folds(Cohort(cohort_folder))
-    find_id_of_other_fold(cohort_folder, "X")
+    move_to_another_fold(cohort_folder, "X")
     refused = run_command(*arguments)
     assert refused.status == 1 and "add --different-persons P03=X" in refused.stderr
     assert run_command(*arguments, "--different-persons", "X=P03").status == 0
