@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from gliomark.inference.segmenter import select_sequences
-from gliomark.model_export.exported_networks import build_exported_segmentation
 from gliomark.model_export.volume_network import build_volume_network
+from gliomark.models.network_loading import load_segmentation_network
 from gliomark.models.weights import Weights
 from gliomark.study import MRSequence
 
@@ -39,8 +39,7 @@ def write_monai_bundle(weights: Weights, folder: Path) -> None:
         (folder / name).mkdir()
     sequences = list_bundle_sequences(weights)
     build_volume_network(weights).save(str(folder / "models" / "model.ts"))
-    network = build_exported_segmentation(weights).module.get_submodule("network")
-    torch.save(network.state_dict(), folder / "models" / "model.pt")
+    torch.save(load_segmentation_network(weights).state_dict(), folder / "models" / "model.pt")
     _write_json(folder / "configs" / "metadata.json", _create_metadata(weights, sequences))
     _write_json(folder / "configs" / "inference.json", _create_inference_config(weights, sequences))
     (folder / "docs" / "README.md").write_text(_format_readme(weights, sequences), "utf-8")
