@@ -133,7 +133,7 @@ def _create_inference_config(weights: Weights, sequences: Sequence[str]) -> Mapp
                     "_target_": "Invertd",
                     "keys": ["pred", "mask"],
                     "transform": "@preprocessing",
-                    "orig_keys": "image",
+                    "orig_keys": keys[0],
                     "nearest_interp": [False, True],
                     "to_tensor": True,
                 },

@@ -58,8 +58,8 @@ class LesionStatistics:
     is_spacing_assumed
         Whether the spacing, and with it volume and areas, is assumed because pictures state none.
     voxels, volume_ml
-        Size of the lesion on this grid. It differs from the volume in prediction.json, which is measured on the
-        prepared slices of 1 mm pixels, by the rounding of the outline to pixels.
+        Size of the lesion on this grid. It differs by some per cent from the volume in prediction.json, which is
+        measured on the prepared slices of 1 mm pixels, because the outline is resampled.
     slices
         The slices with lesion.
     intensities
