@@ -233,6 +233,7 @@ def test_a_rejected_patient_is_left_out_and_the_split_of_the_others_is_unchanged
     assert after.train == before.train[1:] and after.test == before.test
 
 
+@pytest.mark.slow
 def test_an_nnunet_data_set_becomes_the_cohort_from_which_it_was_exported(
     built: Path, tmp_path: Path
 ) -> None:

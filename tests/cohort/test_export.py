@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import h5py
@@ -16,10 +17,13 @@ import SimpleITK as sitk
 from PIL import Image
 from tests.conftest import find_program, update_slice_hashes
 
+from gliomark.cohort.build import update_folds_of_source
 from gliomark.cohort.export import export_cohort
+from gliomark.cohort.folds import load_cohort_folds
+from gliomark.cohort.private_files import assign_new_ids, create_private_folder
 from gliomark.cohort.store import Cohort
 from gliomark.errors import GliomarkError
-from gliomark.io import find_patients, read_clinical_table, read_splits, read_study
+from gliomark.io import DatasetSplits, find_patients, read_clinical_table, read_splits, read_study
 from gliomark.study import MRSequence
 
 
@@ -165,6 +169,47 @@ def test_the_split_of_an_nnunet_data_set_is_read(nnunet: Path, tmp_path: Path) -
         (tmp_path / "damaged" / "splits_final.json").write_text(text)
         with pytest.raises(GliomarkError, match=r"splits_final\.json is not a readable description"):
             read_splits(tmp_path / "damaged")
+
+
+def copy_without_folds(source: Path, to: Path, ids: Iterable[str]) -> tuple[Cohort, Path]:
+    """Copy some patients of a cohort, as if they were built now; return the cohort and its private folder."""
+    shutil.copytree(source, to)
+    (to / "folds.json").unlink()
+    for file in (to / "patients").iterdir():
+        if file.stem not in ids:
+            file.unlink()
+    private_folder = create_private_folder(to)
+    assign_new_ids(private_folder, {name: Path(name) for name in ids}, True)
+    return Cohort(to), private_folder
+
+
+def test_a_cohort_of_an_nnunet_data_set_has_its_folds(
+    nnunet: Path, prepared_cohort: Path, tmp_path: Path
+) -> None:
+    ids = ["G0001", "G0002", "G0004", "G0005", "G0006"]
+    cohort, private_folder = copy_without_folds(prepared_cohort, tmp_path / "cohort", ids)
+    notes = update_folds_of_source(cohort, private_folder, read_splits(nnunet))
+    assert notes == ["The folds are those of splits_final.json."]
+    folds = load_cohort_folds(cohort)
+    assert folds.development_folds == (("G0001",), ("G0002",), (), ("G0004",), ())
+    assert folds.test == ("G0005", "G0006")
+
+
+@pytest.mark.parametrize(
+    ("ids", "parts", "reason"),
+    [
+        (["G0001", "G0003"], (("G0001",), (), (), (), ()), "patients of the cohort are in none of them"),
+        (["G0001", "G0002"], (("G0001",), ("G0002",)), "has 2 folds"),
+        (["G0001", "G0002"], (("G0001",), ("G0002", "G0001"), (), (), ()), "G0001 is in both"),
+    ],
+)
+def test_folds_that_do_not_fit_are_not_used_with_a_note(
+    ids: list[str], parts: tuple[tuple[str, ...], ...], reason: str, prepared_cohort: Path, tmp_path: Path
+) -> None:
+    cohort, private_folder = copy_without_folds(prepared_cohort, tmp_path / "cohort", ids)
+    note, *_ = update_folds_of_source(cohort, private_folder, DatasetSplits(parts, ()))
+    assert note.startswith("The folds of splits_final.json were not used") and reason in note
+    assert not (cohort.folder / "folds.json").exists()  # two patients are too few for others
 
 
 def test_nnunet_images_are_zero_outside_the_brain_only(nnunet: Path, cohort: Cohort) -> None:

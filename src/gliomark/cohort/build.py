@@ -203,7 +203,7 @@ def build_cohort(
     rows = [{"original_id": name, "reason": reason} for name, reason in sorted(left_out.items())]
     write_private_csv(private_folder / "left_out.csv", ["original_id", "reason"], rows)
     _write_cohort_files(out, private_folder, labels, settings, left_out)
-    notes = _update_folds(Cohort(out), private_folder, splits)
+    notes = update_folds_of_source(Cohort(out), private_folder, splits)
     fresh = sum(outcome.is_newly_prepared for outcome in outcomes.values())
     kept = sum(not outcome.is_newly_prepared and not outcome.left_out_reason for outcome in outcomes.values())
     return BuildReport(
@@ -511,7 +511,7 @@ def _write_cohort_files(
     write_json(out / "cohort.json", metadata)
 
 
-def _update_folds(cohort: Cohort, private_folder: Path, splits: DatasetSplits | None) -> list[str]:
+def update_folds_of_source(cohort: Cohort, private_folder: Path, splits: DatasetSplits | None) -> list[str]:
     """Create the folds, those of the source data set if it defines any; return notes for the user."""
     if splits is None:
         return update_folds(cohort)
