@@ -2564,9 +2564,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "The server no longer has the model '{model}'; choose another one and upload the study again.",
         "服务器上已没有模型“{model}”；请选择其他模型并重新上传影像。",
     ),
-    "other-weights": (
-        "The study was prepared for different model weights; upload it again.",
-        "该影像是按另一份模型权重预处理的；请重新上传。",
+    "prepared-for-another-model": (
+        "The study was prepared ({prepared}) for a model with other sequences or settings than '{model}' ({needed}); "
+        "prepare it again, on a server by uploading it.",
+        "该影像（{prepared}）是为其他模型预处理的，其序列或设置与“{model}”（{needed}）不同；请重新预处理，在服务器上请重新上传。",
     ),
     "answer-of-other-weights": (
         "The result is from different model weights, which are no longer available; predict again.",

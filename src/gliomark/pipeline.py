@@ -195,6 +195,11 @@ class Model:
         return tuple(MRSequence(name) for name in self.card.sequences)
 
     @property
+    def preparation(self) -> PreparationConfig:
+        """Settings with which studies are prepared for the model."""
+        return PreparationConfig(**self.card.preparation)
+
+    @property
     def identity(self) -> ModelIdentity:
         """Identity of the weights, as it is written into results."""
         c = self.card
@@ -367,7 +372,7 @@ class PreparedStudy:
     """A study after registration, skull stripping and normalisation.
 
     stack: the prepared images, a substitute under its own name; stand_ins: substitute by missing sequence; seconds:
-    computing time; found: a lesion mask that was supplied with the images.
+    computing time; found: a lesion mask that was supplied with the images; config: the settings of the preparation.
     """
 
     study: Study
@@ -375,6 +380,7 @@ class PreparedStudy:
     stand_ins: Mapping[MRSequence, MRSequence]
     seconds: float
     found: SuppliedMask | None = None
+    config: PreparationConfig = PreparationConfig()  # of studies that were stored before it was recorded
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -507,13 +513,14 @@ def prepare_study(
     stand_ins = find_substitutes(study, model.card) if pair == model.sequences else {}
     # a substitute keeps its own name, so that messages never name it as the missing sequence
     sequences_used = list(dict.fromkeys(stand_ins.get(name, name) for name in pair))
-    stack = prepare(study, sequences_used, PreparationConfig(**model.card.preparation), report_progress)
+    stack = prepare(study, sequences_used, model.preparation, report_progress)
     if pair != model.sequences:
         missing = [name for name in model.sequences if name not in pair]
         note = message("outline-by-second-network", missing=", ".join(missing), used=" + ".join(pair))
         stack = replace(stack, notes=(*stack.notes, note))
     supplied_mask = find_supplied_mask(study, stack, reader_pool)
-    return PreparedStudy(study, stack, stand_ins, time.perf_counter() - start_time, supplied_mask)
+    seconds = time.perf_counter() - start_time
+    return PreparedStudy(study, stack, stand_ins, seconds, supplied_mask, model.preparation)
 
 
 def find_substitutes(study: Study, card: ModelCard) -> dict[MRSequence, MRSequence]:
@@ -523,6 +530,34 @@ def find_substitutes(study: Study, card: ModelCard) -> dict[MRSequence, MRSequen
         for wanted, shown in card.stand_ins.items()
         if wanted in card.sequences and wanted not in study.series and shown in study.series
     }
+
+
+def check_prepared_for(prepared: PreparedStudy, model: Model) -> None:
+    """Check that a model can use a prepared study: other weights with the same sequences and preparation can.
+
+    Raises
+    ------
+    WeightsError
+        If the model needs other sequences, another grid or another number of slices.
+    """
+    stand_ins = prepared.stand_ins
+    usable = [tuple(dict.fromkeys(stand_ins.get(name, name) for name in model.sequences))]
+    if model.card.second_segmentation is not None:
+        usable.append(tuple(MRSequence(name) for name in model.card.second_segmentation.sequences))
+    if (
+        prepared.config == model.preparation
+        and stand_ins.items() <= dict(model.card.stand_ins).items()
+        and tuple(prepared.stack.images) in usable
+    ):
+        return
+    raise WeightsError(
+        message(
+            "prepared-for-another-model",
+            prepared=" + ".join(prepared.stack.images),
+            model=model.card.name,
+            needed=" + ".join(model.sequences),
+        )
+    )
 
 
 def _rename_substituted_sequences(
@@ -561,9 +596,15 @@ def predict_prepared(
     -------
     Prediction
         Segmentation and markers, with the images.
+
+    Raises
+    ------
+    WeightsError
+        If the study was prepared for a model with other sequences or settings.
     """
     start_time = time.perf_counter()
     study, stack = prepared.study, prepared.stack
+    check_prepared_for(prepared, model)
     check_prediction_arguments(study, clinical, fusion, has_enhancing_focus)
     check_level_options(levels, model.card.markers)
     notify("outline")

@@ -12,12 +12,19 @@ import pytest
 from tests.pipeline.conftest import PATIENT
 
 from gliomark import load_model, read_study
-from gliomark.errors import ConfigurationError, GliomarkError
+from gliomark.errors import ConfigurationError, GliomarkError, WeightsError
 from gliomark.inference.levels import LevelOptions
 from gliomark.messages import Message, render_message
 from gliomark.models.patient_calibration import PatientCalibration
 from gliomark.models.weights import MarkerValidation
-from gliomark.pipeline import Model, PreparedStudy, predict, predict_prepared, prepare_study
+from gliomark.pipeline import (
+    Model,
+    PreparedStudy,
+    check_prepared_for,
+    predict,
+    predict_prepared,
+    prepare_study,
+)
 from gliomark.prediction import MarkerPrediction
 from gliomark.reader_finding_accuracy import READER_FINDING_ACCURACY
 from gliomark.reporting import render_pdf
@@ -53,6 +60,42 @@ def predict_idh(prepared: PreparedStudy, model: Model, **options: object) -> Mar
 
 def list_codes(texts: tuple[str, ...]) -> list[str]:
     return [text.code for text in texts if isinstance(text, Message)]
+
+
+# ---- prepared for a model ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [{"training_cohort": "another"}, {"segmentation_threshold": 0.4}])
+def test_other_weights_with_the_same_preparation_use_a_prepared_study(prepared, model, changes) -> None:
+    other = replace(model, weights=replace(model.weights, card=replace(model.card, **changes)))
+    assert predict_idh(prepared, other).raw_probability is not None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"preparation": {"k": 19}},
+        {"preparation": {"step_mm": 5.0}},
+        {"preparation": {"size": 224, "pixel_mm": 1.1}},
+        {"sequences": ("FLAIR", "T1C")},  # another reference: another grid
+        {"sequences": ("T1C", "T2"), "stand_ins": {}},
+    ],
+)
+def test_a_study_prepared_for_another_model_is_refused(prepared, model, changes) -> None:
+    other = replace(model, weights=replace(model.weights, card=replace(model.card, **changes)))
+    with pytest.raises(WeightsError, match=r"prepared \(T1C \+ FLAIR\) for a model with other"):
+        predict_prepared(prepared, PERSON, other)
+
+
+def test_a_substitute_is_only_used_where_the_model_permits_it(prepared, model) -> None:
+    t1c, flair = prepared.stack.images.values()
+    stack = replace(prepared.stack, images={MRSequence.T1C: t1c, MRSequence.T2: flair})
+    with_substitute = replace(prepared, stack=stack, stand_ins={MRSequence.FLAIR: MRSequence.T2})
+    check_prepared_for(with_substitute, model)
+    card = replace(model.card, stand_ins={})
+    forbidden = replace(model, weights=replace(model.weights, card=card))
+    with pytest.raises(WeightsError):
+        check_prepared_for(with_substitute, forbidden)
 
 
 # ---- calibrated for the patient ---------------------------------------------------------------------

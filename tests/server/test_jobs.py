@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from fastapi import HTTPException
@@ -18,7 +19,7 @@ from tests.server.conftest import create_test_database, run_server
 from gliomark.errors import GliomarkError
 from gliomark.messages import message, render_message
 from gliomark.server import dependencies, worker_pool
-from gliomark.server.database import DeliveryRow, JobRow, StudyRow, append_audit_line
+from gliomark.server.database import DeliveryRow, JobRow, append_audit_line
 from gliomark.server.dependencies import FollowUp
 from gliomark.server.run import ServerConfig, create_server, open_database
 from gliomark.server.study_import import create_prediction_request
@@ -313,15 +314,16 @@ def test_workers_continue_after_the_database_was_unavailable(
     assert one_worker_server.predict_and_wait(study["id"])["state"] == "done" and next(failures, None) is None
 
 
-def test_a_study_prepared_for_other_weights_is_refused(one_worker_server, picture_folder) -> None:
-    study = one_worker_server.upload_and_prepare(picture_folder)
-    with one_worker_server.server.database.write_transaction() as session:
-        row = session.get_one(StudyRow, study["id"])
-        row.about = row.about | {"model_sha256": "of other weights"}
+def test_a_study_prepared_with_other_settings_is_refused(one_worker_server, picture_folder) -> None:
+    study, store = one_worker_server.upload_and_prepare(picture_folder), one_worker_server.server.store
+    prepared = store.load_prepared(study["id"])
+    store.save_prepared(study["id"], replace(prepared, config=replace(prepared.config, k=19)))
+    refused = one_worker_server.predict_and_wait(study["id"])
     assert (
-        "prepared for different model weights; upload it again"
-        in one_worker_server.predict_and_wait(study["id"])["error"]
+        refused["state"] == "failed" and "prepared (T1C + FLAIR) for a model with other" in refused["error"]
     )
+    store.save_prepared(study["id"], prepared)
+    assert one_worker_server.predict_and_wait(study["id"])["state"] == "done"
 
 
 def test_removing_and_preparing_a_study_do_not_deadlock(tmp_path) -> None:

@@ -63,7 +63,7 @@ def create_prediction(prepared: PreparedStudy) -> Prediction:
 
 @contextmanager
 def legacy_names() -> Iterator[None]:
-    """Give classes and functions the names and modules, and images the field, that the earlier version pickled."""
+    """Give classes and functions the names, modules and fields that the earlier version pickled."""
     renamed = [
         (messages._rebuild_message, "gliomark.messages", "_restore"),
         (ClinicalData, "gliomark.study", "Clinical"),
@@ -77,6 +77,7 @@ def legacy_names() -> Iterator[None]:
     own_names = [(one.__module__, one.__qualname__) for one, *_ in renamed]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(SourceImage, "__getstate__", get_legacy_state, raising=False)
+        patched.setattr(PreparedStudy, "__getstate__", drop_config, raising=False)
         for one, module, name in renamed:
             patched.setitem(sys.modules, module, sys.modules.get(module) or ModuleType(module))
             patched.setattr(sys.modules[module], name, one, raising=False)
@@ -90,6 +91,10 @@ def legacy_names() -> Iterator[None]:
 
 def get_legacy_state(image: SourceImage) -> dict[str, Any]:
     return {"place" if name == "fractional_index" else name: value for name, value in vars(image).items()}
+
+
+def drop_config(prepared: PreparedStudy) -> dict[str, Any]:
+    return {name: value for name, value in vars(prepared).items() if name != "config"}
 
 
 def pickle_legacy_record(record: Any, protocol: int = 5) -> bytes:

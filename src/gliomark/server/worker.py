@@ -43,8 +43,6 @@ class WorkerJob:
 
     Attributes
     ----------
-    prepared_model_sha256
-        Hash of the weights for which the study was prepared.
     outline_sha256
         Hash of the reader's mask to use; empty for the model's.
     request
@@ -55,7 +53,6 @@ class WorkerJob:
     kind: str
     study_id: str
     model: str
-    prepared_model_sha256: str
     outline_sha256: str
     request: Mapping[str, Any]
 
@@ -155,15 +152,13 @@ class Worker:
         Raises
         ------
         WeightsError
-            If the study was prepared with other weights.
+            If the study was prepared for a model with other sequences or settings.
         """
         from gliomark.inference.levels import LevelOptions
         from gliomark.pipeline import predict_prepared
         from gliomark.study import DEFAULT_COVERAGE
 
         job_request, prepared = job.request, self._load_prepared(job.study_id)
-        if job.prepared_model_sha256 != model.sha256:
-            raise WeightsError(message("other-weights"))
         outline = None
         if job.outline_sha256:
             content = self.store.get_correction_path(job.study_id, job.outline_sha256).read_bytes()

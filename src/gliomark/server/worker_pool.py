@@ -180,10 +180,7 @@ class WorkerPool:
         if claimed is None:
             return None
         job, study = claimed
-        prepared_for = study.about.get("model_sha256", "")
-        return WorkerJob(
-            job.id, job.kind, study.id, study.model, prepared_for, job.outline_sha256, job.request
-        )
+        return WorkerJob(job.id, job.kind, study.id, study.model, job.outline_sha256, job.request)
 
     def _supervise_job(self, job: WorkerJob, process: BaseProcess, connection: Connection) -> bool:
         """Supervise a job; False if its worker must be killed (crashed, stalled, cancelled, or the server stops)."""

@@ -32,7 +32,7 @@ from gliomark.io import find_patients, read_clinical_table, read_study
 from gliomark.io.masks.supplied_masks import find_supplied_mask
 from gliomark.messages import message
 from gliomark.pipeline import UNDETERMINED, Model, load_model
-from gliomark.preprocessing import PreparationConfig, prepare
+from gliomark.preprocessing import prepare
 from gliomark.study import CANNOT_TELL, ClinicalData, MRSequence, Series, SliceStack, Study
 from gliomark.tables import list_id_spellings
 from gliomark.tables.patient_ids import find_similar_ids
@@ -214,7 +214,7 @@ def _find_lesion(study: Study, model: Model) -> Study:
 
 
 def _prepare(study: Study, model: Model) -> SliceStack:
-    return prepare(study, model.sequences, PreparationConfig(**model.card.preparation))
+    return prepare(study, model.sequences, model.preparation)
 
 
 def _measure_perturbations(
