@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ from tests.evaluation.test_site import draw_patients
 from tests.pipeline.conftest import drawn_images, reader_pool, run_command, tiny_weights
 
 from gliomark.errors import ConfigurationError, InputError
+from gliomark.evaluation.calibration import expected_calibration_error
 from gliomark.evaluation.metrics import auc, compute_threshold_metrics
 from gliomark.experiments.site_adaptation import (
     RecalibrationRequest,
-    calibrate_probabilities,
     check_site,
     compute_coverage_range,
     describe_support,
@@ -25,6 +26,7 @@ from gliomark.experiments.site_adaptation import (
     write_recalibrated,
 )
 from gliomark.experiments.site_patients import SitePatients, SiteTables, read_site_patients
+from gliomark.inference.patient_calibration import calibrate_probabilities, compute_level_limits
 from gliomark.models.weights import Weights, load_weights
 
 __all__ = ["drawn_images", "reader_pool", "run_command", "tiny_weights"]
@@ -36,13 +38,13 @@ def weights(tiny_weights: Path) -> Weights:
     return load_weights(tiny_weights)
 
 
-def create_patients(count: int, seed: int = 0, shift: float = 0.0, sha256: str = "a" * 64) -> SitePatients:
+def create_patients(count: int, seed: int = 0, shift: float = 0.0) -> SitePatients:
     rng = np.random.default_rng(seed)
     label, probability = draw_patients(count, rng, shift=shift)
     label[:5], label[5:10] = 0, 1
     ids = tuple(f"P{number}" for number in range(count))
     days = tuple(date(2026, 1, 1) + timedelta(days=number) for number in range(count))
-    return SitePatients(ids, label, probability, days, 0, sha256)
+    return SitePatients(ids, label, probability, days, 0, sha256(probability.tobytes()).hexdigest())
 
 
 def write_tables(folder: Path, patients: SitePatients, words: tuple[str, str]) -> tuple[Path, Path]:
@@ -119,31 +121,47 @@ def test_a_check_gives_the_values_of_the_calibrated_probabilities(weights: Weigh
     )
     patients, card = create_patients(400, 2, 1.5), local.card.markers["idh"]
     check = check_site(local, "idh", patients)
-    calibrated = calibrate_probabilities(card, patients.probabilities)
+    calibrated = calibrate_probabilities(card.patient_calibration, patients.probabilities)
     expected = compute_threshold_metrics(patients.labels, calibrated, card.threshold)
     point = check.evaluation.operating_points[0]
     assert point.sensitivity.value == pytest.approx(expected["sensitivity"])
     assert point.specificity.value == pytest.approx(expected["specificity"])
     assert check.evaluation.overall_statistics.auc.value == pytest.approx(auc(patients.labels, calibrated))
-    assert check.coverage["mutant"].value > 0.8 and check.coverage["wild type"].value > 0.8
-    assert check.coverage["mutant"].lower < check.coverage["mutant"].value < check.coverage["mutant"].upper
+    assert card.patient_calibration is not None
+    limits, is_mutant = compute_level_limits(card.patient_calibration), patients.labels == 1
+    is_low, is_high = calibrated < limits.negative_below, calibrated > limits.positive_above
+    for level, share in (
+        ("mutant", 1 - is_low[is_mutant].mean()),
+        ("wild type", 1 - is_high[~is_mutant].mean()),
+    ):
+        assert check.coverage[level].value == pytest.approx(share)
+        assert check.coverage[level].lower < share < check.coverage[level].upper
+    assert (
+        check.cannot_tell.value == pytest.approx((~is_low & ~is_high).mean())
+        and 0 < check.cannot_tell.value < 1
+    )
+    assert not check.refitted_on_same
     assert check_site(local, "idh", create_patients(200, 1, 1.5)).refitted_on_same
 
 
 @pytest.mark.parametrize("count", [60, 300])
 def test_recalibration_helps_other_patients_of_the_hospital(weights: Weights, count: int) -> None:
-    before, after = [], []
     others = create_patients(2000, 99, 2.0)
-    for seed in range(5):
+    before = expected_calibration_error(others.labels, others.probabilities)
+    after = []
+    for seed in range(4):
         card = recalibrate(weights, "idh", create_patients(count, seed, 2.0), REQUEST)
-        local = replace(weights, card=replace(weights.card, markers={"idh": card}))
-        before.append(check_site(weights, "idh", others).evaluation.overall_statistics.ece)
-        after.append(check_site(local, "idh", others).evaluation.overall_statistics.ece)
-    assert np.mean(after) < 0.5 * np.mean(before)
+        after.append(
+            expected_calibration_error(
+                others.labels, calibrate_probabilities(card.patient_calibration, others.probabilities)
+            )
+        )
+    assert before > 0.2 and np.mean(after) < 0.5 * before
 
 
 def test_the_new_weights_file_keeps_its_history(weights: Weights, tmp_path: Path) -> None:
-    first = recalibrate(weights, "idh", create_patients(40, sha256="b" * 64), REQUEST)
+    patients = create_patients(40)
+    first = recalibrate(weights, "idh", patients, REQUEST)
     path = write_recalibrated(weights, "idh", first, tmp_path / "local.safetensors")
     local = load_weights(path)
     assert local.card.markers["ki67"] == weights.card.markers["ki67"]
@@ -157,7 +175,7 @@ def test_the_new_weights_file_keeps_its_history(weights: Weights, tmp_path: Path
         ("other", "B", 50),
     ]
     assert [one.previous_sha256 for one in history] == [weights.sha256, local.sha256]
-    assert history[0].table_sha256 == "b" * 64 and date.fromisoformat(history[0].date)
+    assert history[0].table_sha256 == patients.sha256 and date.fromisoformat(history[0].date)
     # predictions of the model from before are those of the new one before calibration
     table = tmp_path / "t.csv"
     table.write_text(f"id,idh_probability,idh,sha256\nA,0.5,1,{weights.sha256}\n", "utf-8")

@@ -11,8 +11,13 @@ from scipy.special import expit
 
 from gliomark.errors import ConfigurationError
 from gliomark.evaluation.calibration import expected_calibration_error
+from gliomark.evaluation.calibrators import CALIBRATION_METHODS, CalibrationMethod, fit_calibrator
 from gliomark.evaluation.metrics import auc
-from gliomark.inference.patient_calibration import calibrate_probability, compute_level_limits
+from gliomark.inference.patient_calibration import (
+    calibrate_probabilities,
+    compute_level_limits,
+    create_patient_calibration,
+)
 from gliomark.models.card import MarkerCard, MarkerNetworkCard
 from gliomark.models.patient_calibration import PatientCalibration
 from gliomark.prediction import LevelLimits
@@ -35,14 +40,36 @@ def decide_all(
     scores: NDArray[np.float64],
     prevalence: float | None,
 ) -> NDArray[np.str_]:
-    probabilities = [calibrate_probability(calibration, score, prevalence) for score in scores]
+    probabilities = calibrate_probabilities(calibration, scores, prevalence)
     return np.array([limits.decide(one, "positive", "negative") for one in probabilities])
+
+
+@pytest.mark.parametrize("method", CALIBRATION_METHODS)
+@pytest.mark.parametrize("seed", range(3))
+def test_patients_of_the_calibration_have_exactly_their_stored_scores(
+    method: CalibrationMethod, seed: int
+) -> None:
+    """By every door, or one of them could be on the other side of the limits that he himself sets."""
+    label, score = draw_patients(150, seed)
+    calibration = create_patient_calibration(fit_calibrator(method, label, score), label, score, "home")
+    stored_labels, stored = calibration.get_labels_and_scores()
+    together = calibrate_probabilities(calibration, score)
+    alone = [float(calibrate_probabilities(calibration, one)) for one in score.tolist()]
+    assert together.tolist() == alone and sorted(stored_labels) == sorted(label.tolist())
+    for value, level in ((1, "negative"), (0, "positive")):
+        known = [one for mark, one in zip(stored_labels, stored, strict=True) if mark == value]
+        assert sorted(together[label == value].tolist()) == known
+        for prevalence in (None, 0.2):
+            limits = compute_level_limits(calibration, prevalence=prevalence)
+            levels = decide_all(calibration, limits, score[label == value], prevalence)
+            allowed = len(known) - np.ceil(0.9 * (len(known) + 1) - 1e-9)  # by the rank of the limit
+            assert (levels == level).sum() <= allowed
 
 
 def test_probabilities_of_other_patients_mean_what_they_say() -> None:
     calibration = calibrate_marker(*draw_patients(300, 1), "home")
     label, score = draw_patients(4000, 2)
-    calibrated = np.array([calibrate_probability(calibration, one) for one in score])
+    calibrated = calibrate_probabilities(calibration, score)
     assert expected_calibration_error(label, calibrated) < 0.5 * expected_calibration_error(label, score)
     assert auc(label, calibrated) == pytest.approx(auc(label, score), abs=0.01)
 
@@ -88,7 +115,7 @@ def test_a_level_is_always_the_more_probable_one(coverage: float, prevalence: fl
     limits = compute_level_limits(calibration, coverage, prevalence)
     assert 0 < limits.negative_below <= 0.5 <= limits.positive_above < 1
     for score in np.linspace(0.001, 0.999, 200):
-        probability = calibrate_probability(calibration, float(score), prevalence)
+        probability = float(calibrate_probabilities(calibration, score, prevalence))
         level = limits.decide(probability, "positive", "negative")
         assert level == "cannot tell" or (level == "positive") == (probability > 0.5)
 
@@ -149,7 +176,7 @@ def test_the_card_gets_the_threshold_of_the_calibrated_probabilities() -> None:
     label, score = draw_patients(200, 7)
     card = MarkerCard("c", "t", "high", "low", "", 0.123, None, MarkerNetworkCard(network={}, crop=192))
     calibration = calibrate_marker(label, score, "home")
-    calibrated = np.array([calibrate_probability(calibration, one) for one in score])
+    calibrated = calibrate_probabilities(calibration, score)
     changed = add_patient_calibration(card, calibration)
     assert changed == replace(card, patient_calibration=calibration, threshold=changed.threshold)
     called = calibrated >= changed.threshold

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
 from gliomark.errors import InputError
@@ -310,13 +310,13 @@ def _compute_operating_points(
 
 
 def find_threshold_at_sensitivity(
-    label: NDArray[Any], probability: NDArray[Any], target_sensitivity: float = TARGET_SENSITIVITY
+    label: ArrayLike, probability: ArrayLike, target_sensitivity: float = TARGET_SENSITIVITY
 ) -> float:
     """Return the highest threshold that reaches the target sensitivity (0 to 1).
 
     label: ``(n,)``, 0 or 1. probability: ``(n,)``, of label 1.
     """
-    positive_probabilities = np.sort(probability[label == 1])
+    positive_probabilities = np.sort(np.asarray(probability, float)[np.asarray(label) == 1])
     allowed_misses = int(np.floor(round((1 - target_sensitivity) * len(positive_probabilities), 9)))
     return float(positive_probabilities[allowed_misses])
 

@@ -21,7 +21,7 @@ from gliomark.evaluation.evaluate import Evaluation, PredictionTable, evaluate_p
 from gliomark.evaluation.segmentation_metrics import compute_segmentation_scores
 from gliomark.experiments.result_files import create_run_record, write_result_files
 from gliomark.inference.fusion import fuse_probabilities
-from gliomark.inference.patient_calibration import calibrate_probability, compute_level_limits
+from gliomark.inference.patient_calibration import calibrate_probabilities, compute_level_limits
 from gliomark.messages import message
 from gliomark.pipeline import UNDETERMINED, VALIDATED_FUSION_RULE, Model
 from gliomark.preprocessing import PreparationConfig
@@ -157,7 +157,7 @@ def _check_preparation(model: Model, cohort: Cohort) -> None:
         raise CohortError(
             message("cohort-lacks-sequences", cohort=cohort.folder.name, sequences=", ".join(missing))
         )
-    if PreparationConfig(**cohort.metadata["settings"]) != PreparationConfig(**model.card.preparation):
+    if PreparationConfig(**cohort.metadata["settings"]) != model.preparation:
         raise CohortError(message("cohort-other-preparation", cohort=cohort.folder.name))
 
 
@@ -210,7 +210,7 @@ def score_marker(
     )
     if calibration is None:
         return {f"{name}_probability": raw}
-    probability, card = calibrate_probability(calibration, raw), model.card.markers[name]
+    probability, card = float(calibrate_probabilities(calibration, raw)), model.card.markers[name]
     level = compute_level_limits(calibration).decide(probability, card.positive, card.negative)
     return {f"{name}_probability": probability, f"{name}_raw_probability": raw, f"{name}_level": level}
 

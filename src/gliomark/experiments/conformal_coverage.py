@@ -17,7 +17,7 @@ from gliomark.evaluation.conformal import compute_coverage, fit_conformal_limits
 from gliomark.evaluation.evaluate import PredictionColumns, PredictionTable, read_predictions
 from gliomark.experiments.result_files import create_run_record, to_file_name, write_result_files
 from gliomark.experiments.site_recalibration import draw_halves, summarise_repeats
-from gliomark.inference.patient_calibration import calibrate_probability, compute_level_limits
+from gliomark.inference.patient_calibration import calibrate_probabilities, compute_level_limits
 from gliomark.models.patient_calibration import PatientCalibration
 from gliomark.study import CANNOT_TELL
 from gliomark.training.patient_calibration import calibrate_marker
@@ -78,13 +78,8 @@ def _score_half(
     coverage: float,
 ) -> dict[str, Any]:
     """Score the sets and the stated levels of patients ``test``, who were not used for the calibration."""
-    calibrated = np.array(
-        [calibrate_probability(calibration, one) for one in predictions.probabilities[test]]
-    )
-    known_label = np.repeat([1, 0], [calibration.positives, calibration.negatives])
-    limits = fit_conformal_limits(
-        known_label, [*calibration.positive_scores, *calibration.negative_scores], coverage
-    )
+    calibrated = calibrate_probabilities(calibration, predictions.probabilities[test])
+    limits = fit_conformal_limits(*calibration.get_labels_and_scores(), coverage)
     truth = predictions.labels[test]
     positives, negatives, cannot_tell = compute_coverage(limits, truth, calibrated)
     stated_limits = compute_level_limits(calibration, coverage)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from gliomark.errors import ConfigurationError, InputError
-from gliomark.evaluation.calibrators import MIN_PATIENTS_FOR_CURVED_MAPS, Calibrator
+from gliomark.evaluation.calibrators import MIN_PATIENTS_FOR_CURVED_MAPS
 from gliomark.evaluation.cusum import Cusum, CusumSettings, compute_cusum
 from gliomark.evaluation.evaluate import (
     TARGET_SENSITIVITY,
@@ -22,23 +22,25 @@ from gliomark.evaluation.evaluate import (
     PredictionTable,
     compute_proportion,
     evaluate_predictions,
+    find_threshold_at_sensitivity,
 )
 from gliomark.evaluation.intervals import UNDEFINED_INTERVAL, Interval
 from gliomark.evaluation.site import estimate_chance_error, fit_site_settings
 from gliomark.experiments.result_files import save_figure
 from gliomark.experiments.site_patients import SitePatients
 from gliomark.files import atomic_write
-from gliomark.inference.patient_calibration import compute_level_limits
+from gliomark.inference.patient_calibration import (
+    calibrate_probabilities,
+    compute_level_limits,
+    create_patient_calibration,
+)
 from gliomark.messages import Message, message
 from gliomark.models.card import SiteRecalibration
-from gliomark.models.patient_calibration import PatientCalibration
 from gliomark.models.weights import MarkerCard, Weights, save_weights
 from gliomark.reporting.evaluation_page import write_evaluation
 from gliomark.reporting.plots import ACCENT_COLOUR, SECOND_COLOUR
 from gliomark.study import CANNOT_TELL, DEFAULT_COVERAGE
 from gliomark.tables import format_csv
-
-SCORE_DECIMALS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +80,7 @@ def check_site(weights: Weights, marker: str, patients: SitePatients) -> SiteChe
     card, labels = weights.card.markers[marker], patients.labels
     if len(set(labels.tolist())) < 2:
         raise InputError(message("site-one-level", patients=len(labels), marker=marker))
-    calibrated = calibrate_probabilities(card, patients.probabilities)
+    calibrated = calibrate_probabilities(card.patient_calibration, patients.probabilities)
     table = PredictionTable(f"{weights.card.name}, {marker}", patients.ids, labels, calibrated, None)
     decisions = _decide_levels(card, calibrated)
     return SiteCheck(
@@ -93,14 +95,6 @@ def check_site(weights: Weights, marker: str, patients: SitePatients) -> SiteChe
         else UNDEFINED_INTERVAL,
         patients.sha256 in {one.table_sha256 for one in card.recalibrations},
     )
-
-
-def calibrate_probabilities(card: MarkerCard, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the calibrated probabilities ``(n,)``; unchanged if the weights file has no calibration of patients."""
-    calibration = card.patient_calibration
-    if calibration is None:
-        return probabilities
-    return Calibrator(calibration.method, calibration.parameters).apply(probabilities)
 
 
 def _decide_levels(card: MarkerCard, calibrated: NDArray[np.float64]) -> NDArray[np.str_]:
@@ -212,9 +206,8 @@ def recalibrate(
         raise ConfigurationError(message("site-unnamed"))
     card = weights.card.markers[marker]
     settings = fit_site_settings(patients.labels, patients.probabilities)
-    calibrated = settings.calibrator.apply(patients.probabilities).round(SCORE_DECIMALS)
-    positive_scores, negative_scores = (
-        tuple(sorted(calibrated[patients.labels == value].tolist())) for value in (1, 0)
+    calibration = create_patient_calibration(
+        settings.calibrator, patients.labels, patients.probabilities, request.site
     )
     record = SiteRecalibration(
         site=request.site,
@@ -227,14 +220,9 @@ def recalibrate(
     )
     return replace(
         card,
-        threshold=settings.threshold,
-        patient_calibration=PatientCalibration(
-            settings.calibrator.method,
-            settings.calibrator.parameters,
-            positive_scores,
-            negative_scores,
-            request.site,
-        ),
+        # of the stored scores, which are rounded: a patient on the threshold stays positive
+        threshold=find_threshold_at_sensitivity(*calibration.get_labels_and_scores(), TARGET_SENSITIVITY),
+        patient_calibration=calibration,
         recalibrations=(*card.recalibrations, record),
     )
 
@@ -310,7 +298,8 @@ def monitor_site(
     """
     if not patients.dates:
         raise ConfigurationError(message("site-no-dates"))
-    calibrated = calibrate_probabilities(weights.card.markers[marker], patients.probabilities)
+    calibration = weights.card.markers[marker].patient_calibration
+    calibrated = calibrate_probabilities(calibration, patients.probabilities)
     return SiteMonitoring(
         patients, calibrated, settings, compute_cusum(patients.labels, calibrated, settings)
     )

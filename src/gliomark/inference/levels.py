@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from gliomark.errors import ConfigurationError
 from gliomark.evaluation.calibrators import check_prevalence
 from gliomark.evaluation.conformal import check_coverage
-from gliomark.inference.patient_calibration import calibrate_probability, compute_level_limits
+from gliomark.inference.patient_calibration import calibrate_probabilities, compute_level_limits
 from gliomark.messages import find_level_message, format_percent, message
 from gliomark.models.card import MarkerCard, MarkerValidation
 from gliomark.models.patient_calibration import PatientCalibration
@@ -147,7 +147,7 @@ def _decide_by_limits(
     raw = marker_prediction.raw_probability
     assert raw is not None
     prevalence = levels.get_prevalence(marker_prediction.marker)
-    probability = calibrate_probability(calibration, raw, prevalence)
+    probability = float(calibrate_probabilities(calibration, raw, prevalence))
     limits = compute_level_limits(calibration, levels.coverage, prevalence)
     level = limits.decide(probability, card.positive, card.negative)
     words = {

@@ -1,8 +1,9 @@
-"""Apply a marker's patient-level calibration: the calibrated probability, and from which one a level is stated."""
+"""A marker's patient-level calibration: calibrated probabilities, and from which one a level is stated."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from gliomark.evaluation.calibrators import Calibrator, correct_prevalence
 from gliomark.evaluation.conformal import fit_conformal_limits
@@ -11,17 +12,20 @@ from gliomark.prediction import LevelLimits
 from gliomark.study import DEFAULT_COVERAGE
 
 
-def calibrate_probability(
-    calibration: PatientCalibration, probability: float, prevalence: float | None = None
-) -> float:
-    """Return a patient's calibrated probability.
+def calibrate_probabilities(
+    calibration: PatientCalibration | None, probability: ArrayLike, prevalence: float | None = None
+) -> NDArray[np.float64]:
+    """Return the calibrated probabilities of patients.
+
+    They have as many decimals as the stored scores: otherwise a patient of the calibration could fall below his own
+    score, and so outside the limits that it sets.
 
     Parameters
     ----------
     calibration
-        From the weights file.
+        From the weights file; None, in older files: the probabilities stay as they are.
     probability
-        The model's, after fusion.
+        The model's, after fusion, of any shape.
     prevalence
         Share of positives among the patients to be predicted, above 0 and below 1; None: as in the calibration.
 
@@ -30,10 +34,31 @@ def calibrate_probability(
     ConfigurationError
         If the prevalence is not between 0 and 1.
     """
-    calibrated = round(
-        float(Calibrator(calibration.method, calibration.parameters).apply(probability)), SCORE_DECIMALS
-    )
-    return _correct_prevalence(calibration, calibrated, prevalence)
+    if calibration is None:
+        return np.asarray(probability, float)
+    calibrated = Calibrator(calibration.method, calibration.parameters).apply(probability)
+    return _correct_prevalence(calibration, calibrated.round(SCORE_DECIMALS), prevalence)
+
+
+def create_patient_calibration(
+    calibrator: Calibrator, label: ArrayLike, probability: ArrayLike, cohort: str
+) -> PatientCalibration:
+    """Create the calibration that a weights file keeps, with the calibrated scores of the patients.
+
+    Parameters
+    ----------
+    calibrator
+        Fitted to these patients; its parameters are rounded, and the scores are those of the rounded ones.
+    label, probability
+        ``(n,)``: 0 or 1, both of which occur, and the model's probability of 1.
+    cohort
+        Name of the patients' cohort.
+    """
+    truth = np.asarray(label, int)
+    parameters = tuple(round(one, SCORE_DECIMALS) for one in calibrator.parameters)
+    scores = Calibrator(calibrator.method, parameters).apply(probability).round(SCORE_DECIMALS)
+    positive_scores, negative_scores = (tuple(sorted(scores[truth == one].tolist())) for one in (1, 0))
+    return PatientCalibration(calibrator.method, parameters, positive_scores, negative_scores, cohort)
 
 
 def compute_level_limits(
@@ -47,7 +72,7 @@ def compute_level_limits(
     Parameters
     ----------
     calibration, prevalence
-        See ``calibrate_probability``.
+        See ``calibrate_probabilities``.
     coverage
         Share of the patients of either class whose set contains the true level, at least 0.5 and below 1.
 
@@ -56,13 +81,12 @@ def compute_level_limits(
     ConfigurationError
         If the coverage or the prevalence is out of its range.
     """
-    label = np.repeat([1, 0], [calibration.positives, calibration.negatives])
-    limits = fit_conformal_limits(
-        label, [*calibration.positive_scores, *calibration.negative_scores], coverage
-    )
+    limits = fit_conformal_limits(*calibration.get_labels_and_scores(), coverage)
+    both = np.array([limits.positive_from, limits.negative_to])
+    positive_from, negative_to = _correct_prevalence(calibration, both, prevalence).tolist()
     return LevelLimits(
-        negative_below=min(0.5, _correct_prevalence(calibration, limits.positive_from, prevalence)),
-        positive_above=max(0.5, _correct_prevalence(calibration, limits.negative_to, prevalence)),
+        negative_below=min(0.5, positive_from),
+        positive_above=max(0.5, negative_to),
         coverage=coverage,
         positives=limits.positives,
         negatives=limits.negatives,
@@ -70,9 +94,10 @@ def compute_level_limits(
 
 
 def _correct_prevalence(
-    calibration: PatientCalibration, probability: float, prevalence: float | None
-) -> float:
-    """Return the probability for the prevalence; 0 and 1, which no patient passes as limits, stay."""
-    if prevalence is None or probability in (0, 1):
+    calibration: PatientCalibration, probability: NDArray[np.float64], prevalence: float | None
+) -> NDArray[np.float64]:
+    """Return the probabilities for the prevalence; 0 and 1, which no patient passes as limits, stay."""
+    if prevalence is None:
         return probability
-    return float(correct_prevalence(probability, calibration.prevalence, prevalence))
+    corrected = correct_prevalence(probability, calibration.prevalence, prevalence)
+    return np.where(np.isin(probability, (0, 1)), probability, corrected)

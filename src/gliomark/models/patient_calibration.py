@@ -82,6 +82,13 @@ class PatientCalibration:
         """Share of the patients with the marker, above 0 and below 1."""
         return self.positives / self.patients
 
+    def get_labels_and_scores(self) -> tuple[list[int], list[float]]:
+        """Return label, 1 or 0, and calibrated probability of every patient."""
+        return (
+            [1] * self.positives + [0] * self.negatives,
+            [*self.positive_scores, *self.negative_scores],
+        )
+
 
 def _check_isotonic_parameters(parameters: Sequence[float]) -> None:
     """Check probabilities from 0 to 1 and as many calibrated ones, both rising. Raises ValueError."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from gliomark.evaluation.calibrators import Calibrator, choose_calibrator
 from gliomark.evaluation.metrics import compute_youden_threshold
 from gliomark.evaluation.site import MIN_PATIENTS, MIN_PER_CLASS
+from gliomark.inference.patient_calibration import create_patient_calibration
 from gliomark.models.card import MarkerCard
-from gliomark.models.patient_calibration import SCORE_DECIMALS, PatientCalibration
+from gliomark.models.patient_calibration import PatientCalibration
 
 
 def calibrate_marker(
@@ -37,25 +38,10 @@ def calibrate_marker(
     fewest = min(positives, len(truth) - positives)
     is_enough = len(truth) >= MIN_PATIENTS and fewest >= MIN_PER_CLASS
     chosen = choose_calibrator(truth, score, seed=seed) if is_enough else Calibrator()
-    # the scores are those of the stored, rounded parameters
-    calibrator = Calibrator(chosen.method, tuple(round(one, SCORE_DECIMALS) for one in chosen.parameters))
-    calibrated = calibrator.apply(score)
-    return PatientCalibration(
-        calibrator.method,
-        calibrator.parameters,
-        _sort_scores(calibrated[truth == 1]),
-        _sort_scores(calibrated[truth == 0]),
-        cohort,
-    )
+    return create_patient_calibration(chosen, truth, score, cohort)
 
 
 def add_patient_calibration(card: MarkerCard, calibration: PatientCalibration) -> MarkerCard:
     """Return the card with the calibration, and Youden's threshold of the calibrated probabilities."""
-    scores = (*calibration.positive_scores, *calibration.negative_scores)
-    label = [1] * calibration.positives + [0] * calibration.negatives
-    threshold = compute_youden_threshold(label, scores)
+    threshold = compute_youden_threshold(*calibration.get_labels_and_scores())
     return replace(card, patient_calibration=calibration, threshold=threshold)
-
-
-def _sort_scores(scores: NDArray[np.float64]) -> tuple[float, ...]:
-    return tuple(sorted(round(float(score), SCORE_DECIMALS) for score in scores))
