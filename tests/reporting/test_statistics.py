@@ -48,8 +48,9 @@ def test_volume_slices_and_intensities_are_those_of_the_mask(
     assert numbers["spacing_mm"] == pytest.approx(written.header.get_zooms())
     assert numbers["voxels"] == mask.sum()
     assert numbers["volume_ml"] == pytest.approx(mask.sum() * np.prod(written.header.get_zooms()) / 1000)
-    assert numbers["volume_ml"] == pytest.approx(SPHERE_ML, rel=0.06)  # few slices of 5 mm
-    assert numbers["volume_ml"] == pytest.approx(prediction.lesion_volume_ml, rel=0.06)
+    # five slices of 5 mm: on either grid the mask deviates from the sphere in its own way
+    assert numbers["volume_ml"] == pytest.approx(SPHERE_ML, rel=0.04)
+    assert prediction.lesion_volume_ml == pytest.approx(SPHERE_ML, rel=0.04)
     names = prediction.study.series[MRSequence.T1C].slice_names
     area_mm2 = float(np.prod(written.header.get_zooms()[:2]))
     assert numbers["slices"] == [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,7 @@ from gliomark.cli.options import (
 from gliomark.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
-    from gliomark.batch import BatchStep, PredictionOptions, RunOptions
+    from gliomark.batch import PredictionOptions, RunOptions
     from gliomark.batch.bids_app import BIDSDataset
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -106,15 +107,15 @@ def _predict(
     from gliomark.batch.bids_app import predict_participants
     from gliomark.cli.predict import show_report
     from gliomark.isolation import ReaderPool
-    from gliomark.messages import render_message
 
     with ProgressLine(is_quiet) as progress, ReaderPool() as reader_pool:
-
-        def show_step(step: BatchStep) -> None:
-            progress.show(render_message(step.text, options.language), step.completed, step.total)
-
         report = predict_participants(
-            dataset, output_dir, options, run_options, reader_pool=reader_pool, report_step=show_step
+            dataset,
+            output_dir,
+            options,
+            run_options,
+            reader_pool=reader_pool,
+            report_step=partial(progress.show_step, language=options.language),
         )
     show_report(report, options.language, is_quiet, is_json=False)
 

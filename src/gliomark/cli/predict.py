@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,18 +88,14 @@ def predict(
 ) -> None:
     """Segment the lesion and predict the markers of one or more patients."""
     from gliomark.isolation import ReaderPool
-    from gliomark.messages import render_message
     from gliomark.models.signatures import read_trust_policy
 
     has_enhancing_focus = None if enhancing is None else enhancing is YesNo.yes
     trust = read_trust_policy(trusted_key or (), require_signed)
     # reader processes start while the networks' libraries are imported
     with ProgressLine(quiet) as progress, ReaderPool() as reader_pool:
-        from gliomark.batch import BatchStep, PredictionOptions, RunOptions, predict_folder
+        from gliomark.batch import PredictionOptions, RunOptions, predict_folder
         from gliomark.inference.levels import LevelOptions, parse_prevalence
-
-        def show_step(step: BatchStep) -> None:
-            progress.show(render_message(step.text, language.value), step.completed, step.total)
 
         options = PredictionOptions(
             model=model,
@@ -115,7 +112,13 @@ def predict(
         )
         run_options = RunOptions(workers, scheduler, resume)
         report = predict_folder(
-            input, clinical, out, options, run_options, reader_pool=reader_pool, report_step=show_step
+            input,
+            clinical,
+            out,
+            options,
+            run_options,
+            reader_pool=reader_pool,
+            report_step=partial(progress.show_step, language=language.value),
         )
     show_report(report, language.value, quiet, print_json)
 

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from gliomark.batch import BatchStep
+    from gliomark.messages import Language
+
 LOG = logging.getLogger("gliomark")
 
 
@@ -97,6 +100,12 @@ class ProgressLine:
                 share=share,
                 refresh=is_new,  # also of a step shorter than the time between two refreshes
             )
+
+    def show_step(self, step: BatchStep, language: Language) -> None:
+        """Show a step of a batch in a language."""
+        from gliomark.messages import render_message
+
+        self.show(render_message(step.text, language), step.completed, step.total)
 
     def count(self, task: str) -> Callable[[str, int, int], None]:
         """Return a callback for ``(name, done, total)`` of items, such as patients, of a task."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,12 +72,16 @@ def compute_stroke_mask(shape: tuple[int, int], start: Point, end: Point, radius
 
 
 @dataclass(frozen=True, eq=False)
-class Stroke:
-    """One stroke on one slice, with the slice's mask ``(row, column)`` before and after it."""
+class SliceChange:
+    """A changed slice with its mask ``(row, column)`` before and after."""
 
     index: int
     mask_before: Mask
     mask_after: Mask
+
+
+# what is undone at once: the slice of a stroke, or all slices of another mask
+Step = tuple[SliceChange, ...]
 
 
 class MaskEditor(QObject):
@@ -87,8 +92,8 @@ class MaskEditor(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.mask: Mask = np.zeros((0, 240, 240), bool)
-        self._undo_stack: list[Stroke] = []
-        self._redo_stack: list[Stroke] = []
+        self._undo_stack: list[Step] = []
+        self._redo_stack: list[Step] = []
         self._mask_before_stroke: Mask | None = None
 
     @property
@@ -98,7 +103,7 @@ class MaskEditor(QObject):
 
     @property
     def can_redo(self) -> bool:
-        """Whether an undone stroke can be repeated."""
+        """Whether an undone change can be repeated."""
         return bool(self._redo_stack)
 
     def load_mask(self, mask: Mask) -> None:
@@ -108,15 +113,12 @@ class MaskEditor(QObject):
         self.changed.emit()
 
     def apply_mask(self, mask: Mask) -> None:
-        """Change to another mask ``(slice, row, column)`` so that the change can be undone."""
-        for index in np.flatnonzero((mask != self.mask).any(axis=(1, 2))):
-            self._undo_stack.append(Stroke(int(index), self.mask[index].copy(), mask[index].copy()))
-            self.mask[index] = mask[index]
-        self._undo_stack, self._redo_stack, self._mask_before_stroke = (
-            self._undo_stack[-MAXIMUM_UNDO_STEPS:],
-            [],
-            None,
+        """Change to another mask ``(slice, row, column)``; one undo step."""
+        self._add_step(
+            SliceChange(int(index), self.mask[index].copy(), mask[index].copy())
+            for index in np.flatnonzero((mask != self.mask).any(axis=(1, 2)))
         )
+        self.mask, self._mask_before_stroke = mask.copy(), None
         self.changed.emit()
 
     def paint_segment(self, index: int, start: Point, end: Point, radius: float, is_brush: bool) -> None:
@@ -132,32 +134,35 @@ class MaskEditor(QObject):
 
     def finish_stroke(self, index: int) -> None:
         """End the stroke on a slice and put it on the undo stack."""
-        if self._mask_before_stroke is not None and (self._mask_before_stroke != self.mask[index]).any():
-            self._undo_stack = [
-                *self._undo_stack[-MAXIMUM_UNDO_STEPS:],
-                Stroke(index, self._mask_before_stroke, self.mask[index].copy()),
-            ]
-            self._redo_stack = []
+        before = self._mask_before_stroke
+        if before is not None and (before != self.mask[index]).any():
+            self._add_step([SliceChange(index, before, self.mask[index].copy())])
         self._mask_before_stroke = None
         self.changed.emit()
 
     def undo(self) -> int | None:
-        """Undo the last stroke and return its slice index; None without one."""
+        """Undo the last change and return the index of its first slice; None without one."""
         if not self._undo_stack:
             return None
-        stroke = self._undo_stack.pop()
-        self._redo_stack.append(stroke)
-        return self._restore_slice(stroke.index, stroke.mask_before)
+        step = self._undo_stack.pop()
+        self._redo_stack.append(step)
+        return self._restore({one.index: one.mask_before for one in step})
 
     def redo(self) -> int | None:
-        """Redo the last undone stroke and return its slice index; None without one."""
+        """Repeat the last undone change and return the index of its first slice; None without one."""
         if not self._redo_stack:
             return None
-        stroke = self._redo_stack.pop()
-        self._undo_stack.append(stroke)
-        return self._restore_slice(stroke.index, stroke.mask_after)
+        step = self._redo_stack.pop()
+        self._undo_stack.append(step)
+        return self._restore({one.index: one.mask_after for one in step})
 
-    def _restore_slice(self, index: int, mask: Mask) -> int:
-        self.mask[index] = mask
+    def _add_step(self, changes: Iterable[SliceChange]) -> None:
+        if step := tuple(changes):
+            self._undo_stack = [*self._undo_stack, step][-MAXIMUM_UNDO_STEPS:]
+            self._redo_stack = []
+
+    def _restore(self, masks: Mapping[int, Mask]) -> int:
+        for index, mask in masks.items():
+            self.mask[index] = mask
         self.changed.emit()
-        return index
+        return min(masks)
