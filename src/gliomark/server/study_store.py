@@ -40,7 +40,6 @@ from gliomark.files import atomic_write, encode_png, make_temporary_name, remove
 from gliomark.messages import Message, message
 from gliomark.prediction import MarkerPrediction, Prediction
 from gliomark.record_files import has_record, read_record, write_record
-from gliomark.reporting.segmentation_images import create_nifti_image
 from gliomark.server import legacy_records
 from gliomark.study import SliceStack, Study
 
@@ -243,6 +242,9 @@ class StudyStore:
 
     def save_volumes(self, study_id: str, stack: SliceStack) -> None:
         """Save the prepared images of every sequence as NIfTI, with the 16-bit grey values of the slices."""
+        # imported here, because the processes that read uploads import this module and start quickly
+        from gliomark.reporting.segmentation_images import create_nifti_image
+
         for name, image in stack.images.items():
             volume = create_nifti_image(image, stack.affine)
             volume.header.set_data_dtype(
