@@ -176,6 +176,43 @@ def test_the_documentation_needs_no_internet(local_client) -> None:
     assert allowed.startswith("default-src 'self'") and "http" not in allowed, "the browser enforces it"
 
 
+def test_the_page_needs_no_token_and_runs_only_its_own_scripts(client_with_tokens) -> None:
+    page = client_with_tokens.get("/")
+    assert page.status_code == 200 and page.headers["Content-Type"].startswith("text/html")
+    assert not re.search(r"<script(?![^>]* src=)|<style|\s(?:style|on\w+)=", page.text), "nothing is inline"
+    links = re.findall(r"""(?:src|href)="([^"]+)\"""", page.text)
+    modules = re.findall(r'from "\./([^"]+)"', client_with_tokens.get("/page/main.js").text)
+    assert len(links) == 4 and len(modules) > 4
+    for link in [*links, *(f"page/{module}" for module in modules), "page/texts.json"]:
+        fetched = client_with_tokens.get(f"/{link}")
+        assert fetched.status_code == 200 and fetched.headers["X-Content-Type-Options"] == "nosniff", link
+        policy = fetched.headers["Content-Security-Policy"]
+        assert (
+            policy.startswith("default-src 'none'; script-src 'self';") and "frame-ancestors 'none'" in policy
+        )
+        assert "unsafe" not in policy and "http" not in policy and "*" not in policy
+        if link.endswith(".js"):
+            assert fetched.headers["Content-Type"].startswith("text/javascript"), link
+    for path in ("/page/../app.py", "/page/%2e%2e/app.py", "/page/..%2fapp.py", "/page/", "/page/niivue"):
+        assert client_with_tokens.get(path).status_code == 404, path
+
+
+def test_only_the_page_and_the_documentation_are_outside_the_schema(local_client) -> None:
+    client, _ = local_client
+    documented = set(client.get("/api/openapi.json").json()["paths"])
+    paths = {route.path for route in client.app.routes}
+    public = {"/", "/page", "/page/texts.json"}
+    assert paths - documented == public | {"/api/docs", "/api/docs/files", "/api/openapi.json"}
+
+
+def test_browsers_keep_no_response_with_a_patients_data(live_server, prepared_study) -> None:
+    url = f"/api/studies/{prepared_study['id']}"
+    for path in (url, f"{url}/volumes/FLAIR.nii.gz", f"{url}/slices/FLAIR/0.png", "/api/studies/none"):
+        assert live_server.get(path).headers["Cache-Control"] == "no-store", path
+    with live_server.stream("GET", f"{url}/events") as events:
+        assert events.headers["Cache-Control"] == "no-store"
+
+
 def test_other_host_names_and_origins_are_refused(live_server) -> None:
     assert live_server.get("/api/predictions", headers={"Host": "evil.example"}).status_code == 403
     assert live_server.get("/api/predictions", headers={"Origin": "https://evil.example"}).status_code == 403
