@@ -146,7 +146,10 @@ export class Session {
       .filter((job) => job.study_id === study.id && job.state === "done")
       .map((job) => restoreMessages(job));
     this.uncorrectedJob = finished.find((job) => job.request.outline !== "corrected") ?? null;
-    if (finished.length) await this.#showJob(finished[0]);
+    const job = (study.corrected ? null : this.uncorrectedJob) ?? finished[0];
+    if (!job) return;
+    await this.#showJob(job);
+    this.viewer.goToLesion();
   }
 
   /** Cancel what is running. The study is closed unless it is ready; one that was just uploaded is also removed. */

@@ -63,11 +63,11 @@ export function describeLevel(level, isBorderline = false) {
   return isBorderline ? message("level-borderline", { level: word }) : render(word);
 }
 
-/** Format a probability as `format_percent` does: never as certain, and none as a dash. */
+/** Format a probability as `format_percent` does, but on one line: never as certain, and none as a dash. */
 export function formatPercent(probability) {
   if (probability === null || probability === undefined) return "–";
   const value = Number(formatFixed(100 * probability, 0));
-  return value < 1 ? "< 1 %" : value > 99 ? "> 99 %" : `${value} %`;
+  return (value < 1 ? "< 1 %" : value > 99 ? "> 99 %" : `${value} %`).replaceAll(" ", "\u00a0");
 }
 
 export function formatDate(date) {
