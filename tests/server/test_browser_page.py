@@ -107,6 +107,7 @@ def page_server(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) ->
     )
     with run_server(config) as client:
         client.headers["Authorization"] = f"Bearer {token}"
+        assert client.server.worker_pool.wait_for_models(300)
         yield client
 
 
