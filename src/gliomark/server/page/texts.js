@@ -102,7 +102,8 @@ function formatGeneral(value, precision) {
   const digits = Math.max(precision, 1);
   const [mantissa, exponent] = value.toExponential(digits - 1).split("e");
   const power = Number(exponent);
-  if (value === 0 || (power >= -4 && power < digits)) return stripZeros(formatFixed(value, Math.max(digits - 1 - power, 0)));
+  if (value === 0 || (power >= -4 && power < digits))
+    return stripZeros(formatFixed(value, Math.max(digits - 1 - power, 0)));
   return `${stripZeros(mantissa)}e${power < 0 ? "-" : "+"}${String(Math.abs(power)).padStart(2, "0")}`;
 }
 
