@@ -102,9 +102,11 @@ def test_the_terminal_shows_limits_instead_of_a_threshold(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.setenv("COLUMNS", "80")
     show_results([prediction.to_dict()], language)
-    lines = capsys.readouterr().out.splitlines()
-    (row,) = [line for line in lines if " IDH " in line and "%" in line and "P1" in line]
-    assert {"en": "cannot tell: ", "zh": "无法判断："}[language] in row
-    assert {"en": "threshold", "zh": "阈值"}[language] not in row
+    table = capsys.readouterr().out.split("KI67")[0]
+    (row,) = [line for line in table.splitlines() if " IDH " in line and "P1" in line]
+    assert f"{100 * prediction.markers['idh'].probability:.0f} %" in row
+    assert {"en": "(cannot tell: ", "zh": "(无法判断："}[language] in table
+    assert {"en": "(for 40 % positive patients)", "zh": "(阳性比例按 40 % 计)"}[language] in table
+    assert {"en": "threshold", "zh": "阈值"}[language] not in table

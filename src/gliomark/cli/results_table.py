@@ -74,16 +74,20 @@ def _describe_marker(marker: Document, language: Language) -> tuple[Text | str, 
     positive = render_message(find_level_message(marker["positive"]), language)
     probability = "–"
     if marker["probability"] is not None:
-        limits = marker["limits"]
-        rule = (
-            texts.threshold.format(format_percent(marker["threshold"]))
-            if limits is None
-            else texts.cannot_tell_between.format(
-                format_percent(limits["negative_below"]), format_percent(limits["positive_above"])
-            )
-        )
-        probability = f"{positive} {format_percent(marker['probability'])} ({rule})"
+        probability = f"{positive} {format_percent(marker['probability'])}{_describe_rule(marker, language)}"
     return render_message(marker["title"], language), level, probability
+
+
+def _describe_rule(marker: Document, language: Language) -> str:
+    """Describe the threshold, or on their own lines the limits and a share of positives that was given."""
+    texts, limits, calibration = get_report_texts(language), marker["limits"], marker["calibration"]
+    if limits is None:
+        return f" ({texts.threshold.format(format_percent(marker['threshold']))})"
+    shares = (limits["negative_below"], limits["positive_above"])
+    lines = [texts.cannot_tell_between.format(*map(format_percent, shares))]
+    if calibration["prevalence"] != calibration["cohort_prevalence"]:
+        lines.append(texts.given_prevalence.format(format_percent(calibration["prevalence"])))
+    return "".join(f"\n({line})" for line in lines)
 
 
 def _create_warning_grid(warnings: Sequence[tuple[str, str, str]], has_patients: bool) -> Table:

@@ -187,7 +187,7 @@ def draw_blocks(pdf: ReportPdf, blocks: Sequence[Block], x: float, y: float, wid
         if isinstance(piece, ProbabilityBar):
             _draw_range_bracket(pdf, x, y + 1, width, piece.probability_range)
             draw_bar(pdf, x, y + 2.4, width, 3.0, piece.probability, piece.marks, piece.is_emphasised)
-            _draw_marks_label(pdf, x, y + 8.4, width, piece)
+            _draw_marks_label(pdf, x, y + 8.8, width, piece)
         else:
             for line_index, line in enumerate(_break_lines(pdf, piece, width)):
                 base = y + piece.space_before + _compute_leading(piece) * (line_index + 0.78)

@@ -40,6 +40,7 @@ REPORT_TEXTS: TextTable = {
     "threshold_origin": ("Threshold", "阈值来源"),
     "limits": ("When a level is stated", "判定规则"),
     "cannot_tell_between": ("cannot tell: {} to {}", "无法判断：{} 至 {}"),
+    "given_prevalence": ("for {} positive patients", "阳性比例按 {} 计"),
     "calibration": ("Calibration", "校准"),
     "range": ("Range across lesion slices", "各病灶层面的概率范围"),
     "range_value": (
