@@ -123,6 +123,7 @@ def test_the_address_is_read_from_a_complete_json_line(output: bytes, address: s
     assert parse_address(output) == address
 
 
+@pytest.mark.slow
 def test_each_client_has_its_own_server_and_folder(open_window: Callable[[], MainWindow]) -> None:
     first, second = open_window(), open_window()
     for window in (first, second):

@@ -65,6 +65,7 @@ def ignore_message(_: str) -> None:
 # ---- best AUC by number of synthetic patients -----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_more_patients_bring_the_auc_closer_to_the_maximum_but_never_above_it(tmp_path: Path) -> None:
     table = pd.read_csv(phantom_learning_curve.run_phantom_learning_curve("ki67", [60, 1000], 12, tmp_path))
     few, many = table[table["read"] == 1].to_dict("records")
@@ -94,6 +95,7 @@ def test_features_equal_the_ibsi_reference_on_its_digital_phantom() -> None:
     assert not any(name.startswith("image_") for name in found) and len(found) > 100
 
 
+@pytest.mark.slow
 def test_features_of_a_cohort_are_computed_once(tiny_cohort, tmp_path) -> None:
     pytest.importorskip("mirp")
     messages: list[str] = []

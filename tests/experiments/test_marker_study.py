@@ -450,6 +450,7 @@ def test_a_complete_table_is_written(study_config, module, rows, monkeypatch) ->
     assert record["definition"]["column"] == "idh_mutant" and len(record["splits"]) == FOLD_COUNT
 
 
+@pytest.mark.slow
 def test_table_4_4_and_its_figures_are_written(study_config) -> None:
     path = run_experiment(table_4_4.create_table(IDH), study_config).path
     table = pd.read_csv(path).set_index("reading")

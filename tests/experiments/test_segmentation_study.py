@@ -371,6 +371,7 @@ def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(segmentation_runs.PRESETS, "quick", TINY)
 
 
+@pytest.mark.slow
 def test_two_cohorts_are_cross_validated(
     tiny_cohort: Cohort, second_tiny_cohort: Cohort, tmp_path: Path, tiny_preset: None
 ) -> None:
@@ -488,6 +489,7 @@ def test_an_unfinished_table_is_continued(
     assert calls == [SWIN_UNET, MIGNET, MIGNET] and list(finished) == jobs
 
 
+@pytest.mark.slow
 def test_a_table_of_two_seeds_has_one_row_per_network(
     tiny_cohort: Cohort, tmp_path: Path, tiny_preset: None
 ) -> None:

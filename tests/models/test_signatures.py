@@ -175,6 +175,7 @@ def test_a_required_signature_without_a_key_is_refused() -> None:
         read_trust_policy([], is_signature_required=True)
 
 
+@pytest.mark.slow
 def test_the_commands_create_sign_verify_and_show(tmp_path: Path) -> None:
     """Run keygen, sign, verify and show; a failure is one sentence and exit status 1."""
     path, name = write_tiny(tmp_path / "模型.safetensors"), tmp_path / "group"

@@ -141,6 +141,7 @@ def test_labels_and_truth_are_written_beside_the_images(export) -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_same_seeds_give_the_same_bytes_with_any_number_of_workers(export, tmp_path) -> None:
     again = write_hospital(SEEDS, tmp_path / "again", SMALL, workers=2).folder
 

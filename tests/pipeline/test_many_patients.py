@@ -115,6 +115,7 @@ def test_workers_give_the_same_files(
     assert list(read_rows(working_folder / "two")) == ["患者 01", "丙 3", "乙 2", "甲 1"]  # folders by name
 
 
+@pytest.mark.slow
 def test_an_existing_scheduler_is_used(
     four_patients, table, tiny_weights, working_folder, monkeypatch
 ) -> None:
@@ -145,6 +146,7 @@ def test_an_existing_scheduler_is_used(
     assert unreachable.failure is not None and f"cannot reach {folder}" in unreachable.failure.message
 
 
+@pytest.mark.slow
 def test_python_predicts_on_workers(tiny_weights, four_patients, tmp_path) -> None:
     reports: list[str] = []
     failures = gliomark.predict_folder(

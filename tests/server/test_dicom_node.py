@@ -242,6 +242,7 @@ def wait_for_delivery(client: LiveClient, condition: Callable[[DeliveryRow], boo
     raise AssertionError("nothing was delivered")
 
 
+@pytest.mark.slow
 def test_a_study_is_incomplete_while_its_sender_is_connected(node, client, archive, pushed) -> None:
     images = [dcmread(file) for file in find_dicom_files(pushed)]
     images = [one for one in images if one.SOPClassUID == MRImageStorage]

@@ -60,6 +60,7 @@ def test_a_killed_worker_loses_no_job(one_worker_server, picture_folder) -> None
     assert one_worker_server.server.database.find_job(job["id"]).attempts in (1, 2)
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_its_workers_fails_with_a_message(
     one_worker_server, picture_folder, monkeypatch
 ) -> None:
@@ -79,6 +80,7 @@ def test_a_job_that_kills_its_workers_fails_with_a_message(
     assert one_worker_server.predict_and_wait(study["id"])["state"] == "done", "the next job is done"
 
 
+@pytest.mark.slow
 def test_a_hanging_worker_is_ended_and_counted_as_an_attempt(
     one_worker_server, picture_folder, monkeypatch
 ) -> None:
@@ -130,6 +132,7 @@ def test_a_cancelled_job_stays_cancelled(one_worker_server, picture_folder) -> N
         assert one_worker_server.get(f"/api/predictions/{job['id']}/mask.png").status_code == 409
 
 
+@pytest.mark.slow
 def test_queued_jobs_are_done_after_a_restart(tmp_path, tiny_weights, picture_folder) -> None:
     settings = ServerConfig(
         tmp_path / "data", database_url=create_test_database(), model_files={"tiny": str(tiny_weights)}
@@ -141,6 +144,7 @@ def test_queued_jobs_are_done_after_a_restart(tmp_path, tiny_weights, picture_fo
         assert second.wait_for_state(f"/api/predictions/{job['id']}", ("done", "failed"))["state"] == "done"
 
 
+@pytest.mark.slow
 def test_results_of_twenty_concurrent_clients_are_not_mixed_up(live_server, make_patient_folder) -> None:
     folders = [make_patient_folder(number) for number in range(2, 8)]
     with ThreadPoolExecutor(3) as pool:

@@ -44,6 +44,7 @@ def test_the_server_listens_and_ends_with_its_input(tmp_path, tiny_weights) -> N
     assert (tmp_path / "data").stat().st_mode & 0o077 == 0, "other users have no access"
 
 
+@pytest.mark.slow
 def test_only_one_server_uses_a_data_folder(tmp_path, tiny_weights) -> None:
     unfinished_upload = tmp_path / "data" / "uploads" / "cut off" / "1.png"
     unfinished_upload.parent.mkdir(parents=True)

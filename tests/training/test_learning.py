@@ -67,6 +67,7 @@ MIGNET = SegmentationTrainingConfig(
 )
 
 
+@pytest.mark.slow
 def test_mignet_overfits_eight_slices(tmp_path: Path) -> None:
     image, mask = draw_blobs()
     grade = torch.arange(8) % 2
@@ -82,6 +83,7 @@ def test_mignet_overfits_eight_slices(tmp_path: Path) -> None:
     assert grades.shape == (8, 2)
 
 
+@pytest.mark.slow
 def test_kinet_separates_two_kinds_of_lesion(tmp_path: Path) -> None:
     image, mask = draw_blobs(16)
     label = torch.arange(16) % 2

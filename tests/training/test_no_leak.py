@@ -250,7 +250,7 @@ def test_folds_exclude_their_own_patients(tiny_cohort) -> None:
     assert folds_excluding(folds, 0).restrict_to(folds.folds[1]).patients == tuple(sorted(folds.folds[1]))
 
 
-@pytest.mark.parametrize("shuffle", [0, 3])
+@pytest.mark.parametrize("shuffle", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_no_fold_of_the_cascade_is_trained_on_its_test_patients(
     spy, tiny_cohort, tiny_marker_training, tmp_path, monkeypatch, shuffle
 ) -> None:
@@ -496,6 +496,7 @@ def create_demonstration_run(settings) -> SegmentationRun:
     return SegmentationRun("shipped", replace(settings, network=network, epochs=1), "joint", flips=True)
 
 
+@pytest.mark.slow
 def test_the_shipped_network_is_trained_on_all_patients_and_not_used_for_test_masks(
     recorded_priors, recorded_trainings, tiny_cohort, tiny_segmentation_training, tmp_path
 ) -> None:

@@ -45,7 +45,7 @@ def join_weights(network: nn.Module) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     "kind",
-    [pytest.param(name, marks=[pytest.mark.slow] if name.startswith("U-Net") else []) for name in KINDS],
+    [pytest.param(name, marks=[] if name.startswith("MIG-Net") else [pytest.mark.slow]) for name in KINDS],
 )
 def test_two_processes_train_the_network_of_one_process(tmp_path, kind) -> None:
     one, two = train(KINDS[kind], tmp_path / "one"), train(KINDS[kind], tmp_path / "two", TWO)
@@ -182,6 +182,7 @@ def test_two_nodes_train_the_network_of_one_process(tmp_path) -> None:
     assert 0 < (first - second).norm() < 1e-3 * first.norm()
 
 
+@pytest.mark.slow
 def test_a_dask_worker_in_a_slurm_job_trains_as_any_other_process(tmp_path) -> None:
     """SLURM numbers the tasks of srun, but every worker trains a network of its own."""
     code = (
