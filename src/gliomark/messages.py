@@ -2157,6 +2157,45 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "Apache-2.0；训练数据为 gliomark 绘制的合成影像",
     ),
     "licence-not-stated": ("not stated", "未注明"),
+    "facts-title": ("Model facts", "模型说明"),
+    "facts-section-outline": ("Outline", "病灶勾画"),
+    "facts-section-data": ("Training data", "训练数据"),
+    "facts-section-use": ("Use", "用途"),
+    "facts-section-caution": ("Beware", "注意"),
+    "facts-section-file": ("File", "文件"),
+    "facts-research": ("Research use only. Not a medical device.", "仅供科研使用，不是医疗器械。"),
+    "facts-outline": (
+        "Outlines the lesion on {sequences} ({network}); {performance}.",
+        "在 {sequences} 上勾画病灶（{network}）；{performance}。",
+    ),
+    "facts-outline-second": (
+        "Where {missing} is missing it outlines on {sequences} ({network}); {performance}. No marker is predicted then.",
+        "缺少 {missing} 时在 {sequences} 上勾画（{network}）；{performance}。此时不预测标志物。",
+    ),
+    "facts-stand-in": (
+        "{shown} may replace {wanted}, with a warning and without a marker.",
+        "{shown} 可代替 {wanted}，会给出警告，且不预测标志物。",
+    ),
+    "facts-marker": (
+        "Predicts {positive} or {negative} ({label}) from the outlined slices ({network}), age and sex.",
+        "由勾画的层面（{network}）、年龄和性别预测{positive}或{negative}（{label}）。",
+    ),
+    "facts-marker-without-age": (
+        "Predicts {positive} or {negative} ({label}) from the outlined slices ({network}).",
+        "由勾画的层面（{network}）预测{positive}或{negative}（{label}）。",
+    ),
+    "facts-refitted": (
+        "Refitted at {site} by {person} on {date}, to {patients} patients with pathology ({positives} positive).",
+        "{date} 由 {person} 在 {site} 按 {patients} 例有病理结果的患者（阳性 {positives} 例）重新校准。",
+    ),
+    "facts-local-check": (
+        "Before use at another hospital, check it on at least 30 local patients with pathology (gliomark site check).",
+        "在其他医院使用前，请先用至少 30 例本院有病理结果的患者检验（gliomark site check）。",
+    ),
+    "facts-other-patients": (
+        "How well it does on other patients, scanners and tumours than those named above has not been measured.",
+        "对上述以外的患者、设备和肿瘤，其表现尚未测量。",
+    ),
     "intended-use-research": ("research use only, not a medical device", "仅供科研使用，不是医疗器械"),
     "training-cohort": (
         "TCGA-LGG with the FLAIR-abnormality masks of Buda et al. 2019: {patients} patients for the outline, at least "

@@ -202,16 +202,20 @@ class Model:
     @property
     def identity(self) -> ModelIdentity:
         """Identity of the weights, as it is written into results."""
-        c = self.card
-        cohort = c.training_cohort
-        if c.markers:
-            fewest = min(m.validation.patients if m.validation else 0 for m in c.markers.values())
-            cohort = find_message_for_text(
-                cohort, "training-cohort", patients=len(c.training_patients), fewest=fewest
-            )
-        licence = find_message_for_text(c.licence, "licence", "licence-not-stated")
-        use = find_message_for_text(c.intended_use, "intended-use", "intended-use-research")
-        return ModelIdentity(c.name, self.sha256, c.sequences, cohort, licence, use, self.signature)
+        return create_model_identity(self.weights)
+
+
+def create_model_identity(weights: Weights) -> ModelIdentity:
+    """Create the identity of weights, as it is written into results, with messages where the catalogue has them."""
+    card, cohort = weights.card, weights.card.training_cohort
+    if card.markers:
+        fewest = min(one.validation.patients if one.validation else 0 for one in card.markers.values())
+        cohort = find_message_for_text(
+            cohort, "training-cohort", patients=len(card.training_patients), fewest=fewest
+        )
+    licence = find_message_for_text(card.licence, "licence", "licence-not-stated")
+    use = find_message_for_text(card.intended_use, "intended-use", "intended-use-research")
+    return ModelIdentity(card.name, weights.sha256, card.sequences, cohort, licence, use, weights.signature)
 
 
 def load_model(

@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from gliomark.cli.options import ModelArgument, ModelExportFormat, TrustedKeyOption, ask_password
+from gliomark.cli.options import (
+    LanguageChoice,
+    ModelArgument,
+    ModelExportFormat,
+    TrustedKeyOption,
+    ask_password,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Show, export, sign and verify weights files.")
 
@@ -45,6 +51,29 @@ def show_model_command(
     weights = load_weights_by_name(model, read_trust_policy(trusted_key or ()))
     build_model(weights)
     typer.echo(describe_as_json(weights) if json else describe_as_text(weights))
+
+
+@app.command("facts")
+def write_model_facts_command(
+    model: ModelArgument,
+    out: Annotated[Path, typer.Argument(help="File to write: a page, or README.md for Hugging Face.")],
+    language: Annotated[LanguageChoice, typer.Option(help="Language of the page.")] = LanguageChoice.en,
+    hugging_face: Annotated[
+        bool, typer.Option("--hugging-face", help="Write the card of a model repository at Hugging Face.")
+    ] = False,
+    trusted_key: TrustedKeyOption = None,
+) -> None:
+    """Write a model's facts on one page: what it does, how well, on whom it was measured, what to beware of."""
+    from gliomark.files import atomic_write
+    from gliomark.model_facts import render_facts_as_html, render_hugging_face_card
+    from gliomark.models.signatures import read_trust_policy
+    from gliomark.pipeline import load_weights_by_name
+
+    weights = load_weights_by_name(model, read_trust_policy(trusted_key or ()))
+    content = (
+        render_hugging_face_card(weights) if hugging_face else render_facts_as_html(weights, language.value)
+    )
+    typer.echo(str(atomic_write(out, content)))
 
 
 @app.command("export")

@@ -166,15 +166,18 @@ def _decide_by_limits(
         probability=probability,
         level=level,
         limits=limits,
-        limits_in_words=_describe_limits(limits, words),
+        limits_in_words=describe_limits(limits, words),
         calibration=summary,
-        calibration_in_words=_describe_calibration(calibration, words["positive"], raw, prevalence),
+        calibration_in_words=describe_calibration(calibration, words["positive"], raw, prevalence),
         warnings=(unsure,) if level == CANNOT_TELL else (),
     )
 
 
-def _describe_limits(limits: LevelLimits, words: Mapping[str, str]) -> str:
-    """Describe from which probability a level is stated, or that a class has too few patients for it."""
+def describe_limits(limits: LevelLimits, words: Mapping[str, str]) -> str:
+    """Describe from which probability a level is stated, or that a class has too few patients for it.
+
+    words: the names of the levels, "positive" and "negative".
+    """
     is_negative_stated, is_positive_stated = limits.negative_below > 0, limits.positive_above < 1
     code = {
         (True, True): "limits",
@@ -194,10 +197,22 @@ def _describe_limits(limits: LevelLimits, words: Mapping[str, str]) -> str:
     )
 
 
-def _describe_calibration(
-    calibration: PatientCalibration, positive: str, raw: float, prevalence: float | None
+def describe_calibration(
+    calibration: PatientCalibration, positive: str, raw: float | None = None, prevalence: float | None = None
 ) -> str:
-    """Describe the calibration of a probability, the share of positives for which it holds, and its raw value."""
+    """Describe a calibration and the share of positives for which it holds.
+
+    Parameters
+    ----------
+    calibration
+        From the weights file.
+    positive
+        Name of the positive level.
+    raw
+        A patient's probability before calibration, which is then stated; None: the calibration in general.
+    prevalence
+        Share of positives to which the probability was corrected.
+    """
     share = format_percent(calibration.prevalence)
     basis = message("prevalence-of-calibration", share=share, positive=positive)
     if prevalence is not None:
@@ -205,7 +220,9 @@ def _describe_calibration(
             "prevalence-corrected", prevalence=format_percent(prevalence), share=share, positive=positive
         )
     is_mapped, before = calibration.method != "none", ""
-    if is_mapped:
+    if raw is None:
+        pass
+    elif is_mapped:
         before = message("probability-before-calibration", raw=format_percent(raw))
     elif prevalence is not None:
         before = message("probability-before-correction", raw=format_percent(raw))

@@ -39,6 +39,8 @@ def _build_lines(weights: Weights) -> Iterator[tuple[str, str]]:
     yield "signature", _describe_signature(weights.signature)
     yield "intended use", card.intended_use
     yield "licence", card.licence
+    if card.is_synthetic:
+        yield "", "trained on drawn heads and tumours: not valid for any person"
     yield "sequences", " + ".join(card.sequences)
     for wanted, shown in card.stand_ins.items():
         yield "", f"{shown} may replace {wanted}; no marker is predicted then"
@@ -72,12 +74,21 @@ def _describe_segmentation(name: str, card: ModelCard | SecondSegmentationCard) 
 def _describe_marker(name: str, marker: MarkerCard) -> Iterator[tuple[str, str]]:
     yield f"marker {name}", f"{marker.title}: {marker.positive} or {marker.negative}; {marker.label}"
     yield "", f"{get_display_name(marker.architecture.network)}, trained on the column {marker.column}"
-    yield "", f"{marker.positive} if the probability is {marker.threshold:.3g} or higher"
+    if (calibration := marker.patient_calibration) is None:
+        yield "", f"{marker.positive} if the probability is {marker.threshold:.3g} or higher"
+    else:
+        yield (
+            "",
+            f"calibrated ({calibration.method}) on {calibration.patients} patients of {calibration.cohort}, "
+            f"{calibration.positives} of them {marker.positive}; says when it cannot tell",
+        )
     if marker.age_cut is not None:
         yield "", f"uses sex, and age as below or at least {marker.age_cut:.1f} years"
     yield "", marker.validation_message
     for note in filter(None, (marker.performance, marker.warning)):
         yield "", note
+    for one in marker.recalibrations:
+        yield "", f"refitted at {one.site} by {one.person} on {one.date} to {one.patients} patients"
 
 
 def _describe_signature(state: str) -> str:
