@@ -1628,6 +1628,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "在 {cohort} 的 {patients} 例患者（阳性 {positives} 例）上交叉验证，每例均由训练中未使用该患者的模型预测："
         "AUC {auc:.2f}（95% 置信区间 {low:.2f} 至 {high:.2f}）。最终模型用全部患者重新训练。",
     ),
+    "performance-on-test-set": (
+        "AUC {auc:.2f} (95 % interval {low:.2f} to {high:.2f}) on {patients} patients of {cohort}, {positives} of them "
+        "positive. None of them was trained on.",
+        "在 {cohort} 的 {patients} 例患者（阳性 {positives} 例）上测试：AUC {auc:.2f}（95% 置信区间 {low:.2f} 至 "
+        "{high:.2f}）。这些患者均未用于训练。",
+    ),
     "threshold-origin": (
         "{threshold}: the threshold with the highest sum of sensitivity and specificity in validation, in which "
         "{positives} of {patients} patients ({share}) were {positive}. A probability at or above it is reported as "

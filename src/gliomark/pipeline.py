@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -801,7 +801,7 @@ def describe_performance(card: MarkerCard) -> str:
     """Return a message with the model's performance in held-out patients; empty if it was not measured."""
     if card.validation is None:
         return ""
-    return message("performance", **asdict(card.validation))
+    return card.validation.performance_message
 
 
 def _apply_reader_finding(

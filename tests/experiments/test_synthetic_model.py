@@ -117,4 +117,4 @@ def test_the_cascade_is_trained_and_written(tmp_path) -> None:
         row = table[(table["training_patients"] == 15) & (table["marker"] == name)].iloc[0]
         assert marker.architecture.network["name"] == "kinet"
         assert marker.validation.auc == pytest.approx(row.auc)
-        assert np.isclose(marker.validation.patients, row.with_lesion)
+        assert np.isclose(marker.validation.patients, row.with_lesion) and marker.validation.is_test_set

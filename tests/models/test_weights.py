@@ -180,6 +180,7 @@ MEASURED = MarkerValidation(0.84, 0.71, 0.95, 86, 66, "队列 A")
     [
         (None, "marker-not-validated"),
         (MEASURED, "marker-better-than-chance"),
+        (replace(MEASURED, is_test_set=True), "marker-better-than-chance"),
         (replace(MEASURED, low=0.5), "marker-at-chance"),
         (replace(MEASURED, low=0.499), "marker-at-chance"),
         (MarkerValidation(1.0, 0.398, 1.0, 8, 4, "a"), "marker-at-chance"),
@@ -196,6 +197,28 @@ def test_a_level_is_reported_only_if_validation_is_better_than_chance(weights_fi
     for language in LANGUAGES:
         text = render_message(marker.validation_message, language)
         assert validation is None or all(f"{x:.2f}" in text for x in (validation.auc, validation.low))
+
+
+@pytest.mark.parametrize("is_test_set", [False, True])
+def test_how_the_auc_was_measured_is_kept_and_said(weights_file: Path, is_test_set: bool) -> None:
+    validation = replace(MEASURED, is_test_set=is_test_set)
+    save_weights(
+        weights_file,
+        replace(CARD, markers={"idh": replace(MARKER, validation=validation)}),
+        load_weights(weights_file).tensors,
+    )
+    with safe_open(weights_file, "np") as file:
+        written = json.loads(file.metadata()["card"])["markers"]["idh"]["validation"]
+    assert ("is_test_set" in written) is is_test_set  # earlier versions refuse fields that they do not know
+    kept = load_weights(weights_file).card.markers["idh"].validation
+    assert kept == validation
+    for language, refitted, untouched in (
+        ("en", "refitted on all", "None of them"),
+        ("zh", "重新训练", "均未用于训练"),
+    ):
+        text = render_message(kept.performance_message, language)
+        assert (untouched if is_test_set else refitted) in text
+        assert (refitted if is_test_set else untouched) not in text and "86" in text
 
 
 @pytest.mark.parametrize("informative", [True, False, None])

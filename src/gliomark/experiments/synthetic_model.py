@@ -53,7 +53,7 @@ EXPERIMENT_NAME = "synthetic_model"
 WEIGHTS_NAME = "synthetic.safetensors"
 MARKER_NAMES = ("ki67", "idh")
 RECIPE: Recipe = "small"
-TEST_COHORT_NAME = "synthetic test patients"
+TEST_COHORT_NAME = "the synthetic test set"
 
 
 @dataclass(frozen=True)
@@ -272,8 +272,11 @@ def _describe_validation(row: Any) -> dict[str, Any]:
     value, low, high = (round(float(one), 4) for one in (row.auc, row.low_95, row.high_95))
     return {
         "performance": (
-            f"AUC {value:.2f} (95 % interval {low:.2f} to {high:.2f}) on {row.with_lesion} {TEST_COHORT_NAME} "
-            f"({row.positive} positive), on the model's own outlines; best achievable on them {row.ceiling:.2f}"
+            f"AUC {value:.2f} (95 % interval {low:.2f} to {high:.2f}) on {row.with_lesion} patients of "
+            f"{TEST_COHORT_NAME} ({row.positive} positive), on the model's own outlines; best achievable on them "
+            f"{row.ceiling:.2f}"
         ),
-        "validation": MarkerValidation(value, low, high, row.with_lesion, row.positive, TEST_COHORT_NAME),
+        "validation": MarkerValidation(
+            value, low, high, row.with_lesion, row.positive, TEST_COHORT_NAME, is_test_set=True
+        ),
     }

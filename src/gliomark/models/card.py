@@ -55,10 +55,11 @@ MarkerName = Annotated[
 @with_config(STRICT_CONFIG)
 @dataclass(frozen=True)
 class MarkerValidation:
-    """Out-of-fold AUC of the training recipe, by patient, with its 95 % interval.
+    """Held-out AUC, by patient, with its 95 % interval.
 
     auc, low, high: the AUC and its interval, 0 to 1; patients, positives: number of patients and of positive ones;
-    cohort: the cohort's name.
+    cohort: the cohort's name; is_test_set: whether these weights were tested on patients set aside; otherwise the
+    recipe was cross-validated and the weights are trained on all patients.
 
     Raises
     ------
@@ -72,6 +73,7 @@ class MarkerValidation:
     patients: int
     positives: int
     cohort: CardText
+    is_test_set: bool = False
 
     def __post_init__(self) -> None:
         if not (0 <= self.low <= self.auc <= self.high <= 1 and 0 < self.positives < self.patients):
@@ -81,6 +83,16 @@ class MarkerValidation:
     def is_better_than_chance(self) -> bool:
         """Whether the interval lies entirely above 0.5."""
         return self.low > 0.5
+
+    @property
+    def performance_message(self) -> Message:
+        """Message with the AUC and how it was measured."""
+        code = "performance-on-test-set" if self.is_test_set else "performance"
+        return message(code, **self.get_values())
+
+    def get_values(self) -> dict[str, Any]:
+        """Return the values by name, for messages."""
+        return {name: value for name, value in asdict(self).items() if name != "is_test_set"}
 
 
 @with_config(STRICT_CONFIG)
@@ -224,7 +236,7 @@ class MarkerCard:
         if self.validation is None:
             return message("marker-not-validated")
         code = "marker-better-than-chance" if self.is_level_reported else "marker-at-chance"
-        return message(code, **asdict(self.validation))
+        return message(code, **self.validation.get_values())
 
 
 @with_config(STRICT_CONFIG)
@@ -320,6 +332,8 @@ def to_card_record(card: ModelCard) -> dict[str, Any]:
         for name in OPTIONAL_MARKER_FIELDS:
             if not marker[name]:
                 del marker[name]
+        if marker["validation"] and not marker["validation"]["is_test_set"]:
+            del marker["validation"]["is_test_set"]
     return record
 
 
