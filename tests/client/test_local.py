@@ -32,9 +32,18 @@ def test_work_continues_after_the_local_server_was_killed(
     open_window: Callable[[], MainWindow], phantom_folder: Path
 ) -> None:
     window = open_window()
-    window.open_patient(phantom_folder)  # before the server is started
     window.connect_server()
+    steps = window.input_panel
+    assert steps.choose_folder_button.isVisible() and steps.choose_folder_button.isEnabled()
+    assert steps.age_field.isEnabled() and steps.sex_control.isEnabled()
+    assert steps.status_label.text().startswith("The models are loading. You can already choose")
+    steps.age_field.setText("33")
+    window.open_patient(phantom_folder)
+    assert window.session.state.task.kind == "waiting"
+    assert steps.status_label.text().startswith("The models are loading. The images are sent as soon as")
+    assert steps.choose_folder_button.isVisible() and steps.choose_folder_button.isEnabled()
     wait_until(lambda: window.session.state.is_study_ready)
+    assert steps.age_field.text() == "33" and not steps.preparation_bar.isVisible()
     window.input_panel.open_path(phantom_folder.parent / "clinical.csv")
     wait_until(lambda: is_idle(window))
     window.input_panel.predict_button.click()

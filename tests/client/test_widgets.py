@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from PySide6.QtWidgets import QApplication, QWidget
 
 from gliomark.client.input_panel import InputPanel
@@ -52,3 +54,20 @@ def test_the_patient_step_names_the_sequences_of_the_outline(app: QApplication) 
         text = panel.substitute_label.text()
         assert words in text and bool(text) == bool(words) and str(notes[1]) not in text
         assert panel.substitute_label.isHidden() == (not words)
+
+
+def test_input_typed_before_the_first_patient_is_kept_and_cleared_for_the_next(app: QApplication) -> None:
+    panel = InputPanel()
+    panel.render_state(ClientState())
+    panel.age_field.setText("61")
+    panel.sex_control.select_value(0)
+    panel.enhancing_control.select_value("no")
+    for folder, age, sex, enhancing in (
+        (Path("first"), "61", 0, "no"),
+        (None, "61", 0, "no"),  # while the folder is sent again
+        (Path("first"), "61", 0, "no"),
+        (Path("second"), "", None, None),
+    ):
+        panel.render_state(ClientState(patient_folder=folder))
+        assert (panel.age_field.text(), panel.sex_control.value) == (age, sex)
+        assert panel.enhancing_control.value == enhancing

@@ -72,6 +72,7 @@ class InputPanel(QWidget):
         self._table_path: Path | None = None
         self._table_error = ""
         self._filled_patient_id = ""
+        self._input_patient_key = ""
         self.patient_step = self._create_patient_step()
         self.clinical_step = self._create_clinical_step()
         self.finding_step = self._create_finding_step()
@@ -257,8 +258,13 @@ class InputPanel(QWidget):
         self.age_field.setText("" if clinical.age is None else f"{clinical.age:g}")
         self.sex_control.select_value(clinical.sex)
 
-    def _clear_inputs(self) -> None:
-        """Clear the input of the previous patient; the table is kept."""
+    def _clear_inputs_of_previous_patient(self, state: ClientState) -> None:
+        """Clear the input when another patient is opened; the table, and what was typed before the first, is kept."""
+        if state.patient_key in ("", self._input_patient_key):
+            return
+        has_previous_patient, self._input_patient_key = bool(self._input_patient_key), state.patient_key
+        if not has_previous_patient:
+            return
         self._filled_patient_id, self._table_error = "", ""
         self.age_field.clear()
         self.sex_control.select_value(None)
@@ -269,8 +275,7 @@ class InputPanel(QWidget):
 
     def render_state(self, state: ClientState, recent_folders: Sequence[Path] = ()) -> None:
         """Update the panel. recent_folders: entries of the menu of recent folders."""
-        if state.patient_folder != self._state.patient_folder and state.patient_folder is not None:
-            self._clear_inputs()
+        self._clear_inputs_of_previous_patient(state)
         if state.models != self._state.models:
             self._fill_model_box(state)
         self._state = state
@@ -298,6 +303,7 @@ class InputPanel(QWidget):
         step.heading_label.setText(self.tr("The patient's images"))
         step.set_done(state.is_study_ready)
         is_opening = task is not None and task.kind != "predicting"
+        can_choose = task is None or task.kind == "waiting"
         self.patient_label.setText(state.patient_id)
         self.patient_label.setVisible(bool(state.patient_id))
         self.status_label.setText(self._format_status(state))
@@ -308,19 +314,19 @@ class InputPanel(QWidget):
         lines += [translate_message(note) for note in state.list_network_notes()]
         self.substitute_label.setText("\n".join(lines))
         self.substitute_label.setVisible(bool(lines))
-        self.preparation_bar.setVisible(is_opening)
+        self.preparation_bar.setVisible(is_opening or state.server_status == "starting")
         _show_progress(self.preparation_bar, task)
         self.cancel_preparation_button.setText(self.tr("Cancel"))
         self.cancel_preparation_button.setVisible(is_opening)
         self.choose_folder_button.setText(
             self.tr("Choose folder…") if not state.patient_folder else self.tr("Another patient…")
         )
-        self.choose_folder_button.setVisible(not is_opening)
-        self.choose_folder_button.setEnabled(task is None)
+        self.choose_folder_button.setVisible(can_choose or not is_opening)
+        self.choose_folder_button.setEnabled(can_choose)
         self.recent_button.setToolTip(self.tr("Recent folders"))
         self.recent_button.setAccessibleName(self.tr("Recent folders"))
-        self.recent_button.setVisible(not is_opening and bool(recent_folders))
-        self.recent_button.setEnabled(task is None)
+        self.recent_button.setVisible((can_choose or not is_opening) and bool(recent_folders))
+        self.recent_button.setEnabled(can_choose)
         self._fill_recent_menu(recent_folders)
         self.model_box.setVisible(len(state.models) > 1 and not is_opening)
         self.model_box.setAccessibleName(self.tr("Model"))
@@ -334,9 +340,18 @@ class InputPanel(QWidget):
         menu.addAction(self.tr("Clear list"), self.clear_recent_requested.emit)
 
     def _format_status(self, state: ClientState) -> str:
+        is_starting = state.server_status == "starting"
+        if is_starting and state.task is None and state.study is None:
+            return self.tr(
+                "The models are loading. You can already choose the patient's folder, and enter age and sex."
+            )
         if state.task is not None and state.task.kind != "predicting":
             return {
-                "waiting": self.tr("Waiting for the server to start"),
+                "waiting": self.tr(
+                    "The models are loading. The images are sent as soon as the server is ready."
+                )
+                if is_starting
+                else self.tr("Waiting for the server to start"),
                 "packing": self.tr("Packing the files"),
                 "uploading": self.tr("Uploading the images"),
                 "preparing": _format_task_step(

@@ -42,7 +42,6 @@ class MainWindow(QMainWindow):
         self.setWindowTitle("gliomark")
         self.resize(1480, 900)
         self.input_panel.choose_folder_button.setFocus()
-        self.input_panel.choose_folder_button.setFocus()
         if isinstance(settings.window_geometry, QByteArray):
             self.restoreGeometry(settings.window_geometry)
         self._render_panels()

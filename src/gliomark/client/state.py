@@ -75,6 +75,11 @@ class ClientState:
         server_patient_id = self.study and self.study.get("patient_id")
         return server_patient_id or (self.patient_folder.name if self.patient_folder else "")
 
+    @property
+    def patient_key(self) -> str:
+        """What tells patients apart before and after the server has read the images; empty without a patient."""
+        return str(self.patient_folder or "")
+
     def collect_used_slice_indices(self, marker: str | None = None) -> frozenset[int]:
         """Return the indices of the slices used for one marker, or for any marker."""
         if self.study is None or self.prediction is None:

@@ -153,6 +153,196 @@
     </message>
 </context>
 <context>
+    <name>InputPanel</name>
+    <message>
+        <source>Choose the patient&apos;s folder first.</source>
+        <translation>请先选择患者文件夹。</translation>
+    </message>
+    <message>
+        <source>Enter age and sex in step 2, or tick “Age or sex unknown”.</source>
+        <translation>请在第 2 步填写年龄和性别，或勾选“年龄或性别未知”。</translation>
+    </message>
+    <message>
+        <source>Folder of the patient, or of one sequence in it</source>
+        <translation>患者文件夹，或其中某一序列的文件夹</translation>
+    </message>
+    <message>
+        <source>Table with the columns id, age, sex</source>
+        <translation>含 id、age、sex 列的表格</translation>
+    </message>
+    <message>
+        <source>Tables (*.csv *.txt *.tsv *.xlsx);;All files (*)</source>
+        <translation>表格 (*.csv *.txt *.tsv *.xlsx);;所有文件 (*)</translation>
+    </message>
+    <message>
+        <source>The patient&apos;s images</source>
+        <translation>患者影像</translation>
+    </message>
+    <message>
+        <source>{} is missing; {} is used in its place. No marker is predicted.</source>
+        <translation>缺少 {}，以 {} 代替。不预测标志物。</translation>
+    </message>
+    <message>
+        <source>Cancel</source>
+        <translation>取消</translation>
+    </message>
+    <message>
+        <source>Choose folder…</source>
+        <translation>选择文件夹…</translation>
+    </message>
+    <message>
+        <source>Another patient…</source>
+        <translation>换一位患者…</translation>
+    </message>
+    <message>
+        <source>Recent folders</source>
+        <translation>最近打开的文件夹</translation>
+    </message>
+    <message>
+        <source>Model</source>
+        <translation>模型</translation>
+    </message>
+    <message>
+        <source>Clear list</source>
+        <translation>清空列表</translation>
+    </message>
+    <message>
+        <source>The models are loading. You can already choose the patient&apos;s folder, and enter age and sex.</source>
+        <translation>模型正在加载。现在就可以选择患者文件夹，并填写年龄和性别。</translation>
+    </message>
+    <message>
+        <source>The models are loading. The images are sent as soon as the server is ready.</source>
+        <translation>模型正在加载。服务器就绪后会立即发送影像。</translation>
+    </message>
+    <message>
+        <source>Waiting for the server to start</source>
+        <translation>等待服务器启动</translation>
+    </message>
+    <message>
+        <source>Packing the files</source>
+        <translation>正在打包文件</translation>
+    </message>
+    <message>
+        <source>Uploading the images</source>
+        <translation>正在上传影像</translation>
+    </message>
+    <message>
+        <source>The server is reading, registering and preparing the images</source>
+        <translation>服务器正在读取、配准和预处理影像</translation>
+    </message>
+    <message>
+        <source>{} · {} slices</source>
+        <translation>{} · {} 层</translation>
+    </message>
+    <message>
+        <source>Drop the patient&apos;s folder here, or choose it. Choosing its T1c folder is enough.</source>
+        <translation>将患者文件夹拖到此处，或点击选择；选择其中的 T1c 文件夹即可。</translation>
+    </message>
+    <message>
+        <source>Age and sex</source>
+        <translation>年龄与性别</translation>
+    </message>
+    <message>
+        <source>From a table…</source>
+        <translation>从表格读取…</translation>
+    </message>
+    <message>
+        <source>Age</source>
+        <translation>年龄</translation>
+    </message>
+    <message>
+        <source>years</source>
+        <translation>岁</translation>
+    </message>
+    <message>
+        <source>Age in years</source>
+        <translation>年龄（岁）</translation>
+    </message>
+    <message>
+        <source>Sex</source>
+        <translation>性别</translation>
+    </message>
+    <message>
+        <source>male</source>
+        <translation>男</translation>
+    </message>
+    <message>
+        <source>female</source>
+        <translation>女</translation>
+    </message>
+    <message>
+        <source>unknown</source>
+        <translation>未知</translation>
+    </message>
+    <message>
+        <source>From {}</source>
+        <translation>来自 {}</translation>
+    </message>
+    <message>
+        <source>Age or sex unknown (not validated)</source>
+        <translation>年龄或性别未知（未经验证）</translation>
+    </message>
+    <message>
+        <source>Is there an enhancing focus?</source>
+        <translation>是否有强化灶？</translation>
+    </message>
+    <message>
+        <source>Enhancing focus</source>
+        <translation>强化灶</translation>
+    </message>
+    <message>
+        <source>yes</source>
+        <translation>有</translation>
+    </message>
+    <message>
+        <source>no</source>
+        <translation>无</translation>
+    </message>
+    <message>
+        <source>not stated</source>
+        <translation>未说明</translation>
+    </message>
+    <message>
+        <source>Your finding decides IDH: yes means wild type, no means mutant. Not stated: the model decides.</source>
+        <translation>您的判断决定 IDH 结果：有强化灶为野生型，无强化灶为突变型；未说明时由模型判断。</translation>
+    </message>
+    <message>
+        <source>Prediction</source>
+        <translation>预测</translation>
+    </message>
+    <message>
+        <source>Predict</source>
+        <translation>开始预测</translation>
+    </message>
+    <message>
+        <source>waiting</source>
+        <translation>等待中</translation>
+    </message>
+</context>
+<context>
+    <name>LevelFields</name>
+    <message>
+        <source>When a level is stated</source>
+        <translation>判定规则</translation>
+    </message>
+    <message>
+        <source>A level is stated only where the other one is unlikely; otherwise the result is “cannot tell”. The higher the coverage, the more often. A share of positive patients corrects the probability for your hospital.</source>
+        <translation>仅当另一水平不太可能时才给出判定，否则结果为“无法判断”；覆盖率越高，“无法判断”越多。填写阳性患者比例可按本院情况校正概率。</translation>
+    </message>
+    <message>
+        <source>Share of “{}” patients ({})</source>
+        <translation>“{}”患者比例（{}）</translation>
+    </message>
+    <message>
+        <source>Coverage</source>
+        <translation>覆盖率</translation>
+    </message>
+    <message>
+        <source>as in calibration, {} %</source>
+        <translation>与校准时相同，{} %</translation>
+    </message>
+</context>
+<context>
     <name>MainWindow</name>
     <message>
         <source>You have changed the outline but not predicted with it. Discard your changes?</source>
@@ -413,165 +603,6 @@
     </message>
 </context>
 <context>
-    <name>InputPanel</name>
-    <message>
-        <source>Choose the patient&apos;s folder first.</source>
-        <translation>请先选择患者文件夹。</translation>
-    </message>
-    <message>
-        <source>Enter age and sex in step 2, or tick “Age or sex unknown”.</source>
-        <translation>请在第 2 步填写年龄和性别，或勾选“年龄或性别未知”。</translation>
-    </message>
-    <message>
-        <source>Folder of the patient, or of one sequence in it</source>
-        <translation>患者文件夹，或其中某一序列的文件夹</translation>
-    </message>
-    <message>
-        <source>Table with the columns id, age, sex</source>
-        <translation>含 id、age、sex 列的表格</translation>
-    </message>
-    <message>
-        <source>Tables (*.csv *.txt *.tsv *.xlsx);;All files (*)</source>
-        <translation>表格 (*.csv *.txt *.tsv *.xlsx);;所有文件 (*)</translation>
-    </message>
-    <message>
-        <source>The patient&apos;s images</source>
-        <translation>患者影像</translation>
-    </message>
-    <message>
-        <source>{} is missing; {} is used in its place. No marker is predicted.</source>
-        <translation>缺少 {}，以 {} 代替。不预测标志物。</translation>
-    </message>
-    <message>
-        <source>Cancel</source>
-        <translation>取消</translation>
-    </message>
-    <message>
-        <source>Choose folder…</source>
-        <translation>选择文件夹…</translation>
-    </message>
-    <message>
-        <source>Another patient…</source>
-        <translation>换一位患者…</translation>
-    </message>
-    <message>
-        <source>Recent folders</source>
-        <translation>最近打开的文件夹</translation>
-    </message>
-    <message>
-        <source>Model</source>
-        <translation>模型</translation>
-    </message>
-    <message>
-        <source>Clear list</source>
-        <translation>清空列表</translation>
-    </message>
-    <message>
-        <source>Waiting for the server to start</source>
-        <translation>等待服务器启动</translation>
-    </message>
-    <message>
-        <source>Packing the files</source>
-        <translation>正在打包文件</translation>
-    </message>
-    <message>
-        <source>Uploading the images</source>
-        <translation>正在上传影像</translation>
-    </message>
-    <message>
-        <source>The server is reading, registering and preparing the images</source>
-        <translation>服务器正在读取、配准和预处理影像</translation>
-    </message>
-    <message>
-        <source>{} · {} slices</source>
-        <translation>{} · {} 层</translation>
-    </message>
-    <message>
-        <source>Drop the patient&apos;s folder here, or choose it. Choosing its T1c folder is enough.</source>
-        <translation>将患者文件夹拖到此处，或点击选择；选择其中的 T1c 文件夹即可。</translation>
-    </message>
-    <message>
-        <source>Age and sex</source>
-        <translation>年龄与性别</translation>
-    </message>
-    <message>
-        <source>From a table…</source>
-        <translation>从表格读取…</translation>
-    </message>
-    <message>
-        <source>Age</source>
-        <translation>年龄</translation>
-    </message>
-    <message>
-        <source>years</source>
-        <translation>岁</translation>
-    </message>
-    <message>
-        <source>Age in years</source>
-        <translation>年龄（岁）</translation>
-    </message>
-    <message>
-        <source>Sex</source>
-        <translation>性别</translation>
-    </message>
-    <message>
-        <source>male</source>
-        <translation>男</translation>
-    </message>
-    <message>
-        <source>female</source>
-        <translation>女</translation>
-    </message>
-    <message>
-        <source>unknown</source>
-        <translation>未知</translation>
-    </message>
-    <message>
-        <source>From {}</source>
-        <translation>来自 {}</translation>
-    </message>
-    <message>
-        <source>Age or sex unknown (not validated)</source>
-        <translation>年龄或性别未知（未经验证）</translation>
-    </message>
-    <message>
-        <source>Is there an enhancing focus?</source>
-        <translation>是否有强化灶？</translation>
-    </message>
-    <message>
-        <source>Enhancing focus</source>
-        <translation>强化灶</translation>
-    </message>
-    <message>
-        <source>yes</source>
-        <translation>有</translation>
-    </message>
-    <message>
-        <source>no</source>
-        <translation>无</translation>
-    </message>
-    <message>
-        <source>not stated</source>
-        <translation>未说明</translation>
-    </message>
-    <message>
-        <source>Your finding decides IDH: yes means wild type, no means mutant. Not stated: the model decides.</source>
-        <translation>您的判断决定 IDH 结果：有强化灶为野生型，无强化灶为突变型；未说明时由模型判断。</translation>
-    </message>
-    <message>
-        <source>Prediction</source>
-        <translation>预测</translation>
-    </message>
-    <message>
-        <source>Predict</source>
-        <translation>开始预测</translation>
-    </message>
-    <message>
-        <source>waiting</source>
-        <translation>等待中</translation>
-    </message>
-</context>
-<context>
     <name>Trouble</name>
     <message>
         <source>The server at {} does not respond. Check that it is running and reachable over the network.</source>
@@ -635,29 +666,6 @@
     <message>
         <source>{} cannot be read ({}).</source>
         <translation>无法读取 {}（{}）。</translation>
-    </message>
-</context>
-<context>
-    <name>LevelFields</name>
-    <message>
-        <source>When a level is stated</source>
-        <translation>判定规则</translation>
-    </message>
-    <message>
-        <source>A level is stated only where the other one is unlikely; otherwise the result is “cannot tell”. The higher the coverage, the more often. A share of positive patients corrects the probability for your hospital.</source>
-        <translation>仅当另一水平不太可能时才给出判定，否则结果为“无法判断”；覆盖率越高，“无法判断”越多。填写阳性患者比例可按本院情况校正概率。</translation>
-    </message>
-    <message>
-        <source>Share of “{}” patients ({})</source>
-        <translation>“{}”患者比例（{}）</translation>
-    </message>
-    <message>
-        <source>Coverage</source>
-        <translation>覆盖率</translation>
-    </message>
-    <message>
-        <source>as in calibration, {} %</source>
-        <translation>与校准时相同，{} %</translation>
     </message>
 </context>
 </TS>
