@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QButtonGroup, QFileDialog, QHBoxLayout, QSizePolic
 
 from gliomark.client.mask_editor import Mask, MaskEditor
 from gliomark.client.slice_strip import SliceStrip
-from gliomark.client.slice_view import DrawingTool, GreyWindow, SliceView, compute_grey_window
+from gliomark.client.slice_view import DrawingTool, GreyWindow, SliceView, Zoom, compute_grey_window
 from gliomark.client.state import ClientState
 from gliomark.client.widgets import (
     create_button,
@@ -71,6 +71,7 @@ class ImagePanel(QWidget):
         self._lay_out()
         for view in self.views:
             view.wheel_turned.connect(self.step_slices)
+            view.zoom_changed.connect(self.show_zoom)
             view.stroke_drawn.connect(self._paint_stroke)
             view.stroke_finished.connect(lambda: self.mask_editor.finish_stroke(self.index))
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
@@ -79,6 +80,7 @@ class ImagePanel(QWidget):
 
     def _create_tool_buttons(self) -> None:
         self.reset_contrast_button = create_tool_button(self._reset_grey_windows, "window", shows_text=True)
+        self.reset_zoom_button = create_tool_button(lambda: self.show_zoom(Zoom()), "fit")
         self.segmentation_toggle = create_tool_button(
             self._update_segmentation, "outline", is_checkable=True, shows_text=True
         )
@@ -133,6 +135,7 @@ class ImagePanel(QWidget):
         )
         toolbar_layout = create_row(
             self.reset_contrast_button,
+            self.reset_zoom_button,
             10,
             self.segmentation_toggle,
             self._opacity_label,
@@ -213,6 +216,12 @@ class ImagePanel(QWidget):
         self._heatmap = heatmap
         self._show_slice()
 
+    def show_zoom(self, zoom: Zoom) -> None:
+        """Show this part of the image in both views."""
+        for view in self.views:
+            view.show_zoom(zoom)
+        self.reset_zoom_button.setEnabled(zoom != Zoom())
+
     def show_nearest_slice(self, slice_indices: frozenset[int]) -> None:
         """Show the nearest of these slices, unless one of them is shown already."""
         if slice_indices and self.index not in slice_indices:
@@ -248,6 +257,7 @@ class ImagePanel(QWidget):
         )
         self._heatmap = None
         self._select_tool("none")
+        self.show_zoom(Zoom())
         self.mask_editor.load_mask(np.zeros((count, 240, 240), bool))
         self.slice_strip.setRange(0, max(0, count - 1))
         self.slice_strip.setValue(count // 2)
@@ -429,6 +439,7 @@ class ImagePanel(QWidget):
         self.brush_size_slider.setToolTip(self.tr("Size of brush and eraser; keys [ and ]"))
         self.brush_size_slider.setAccessibleName(self.tr("Size of brush and eraser"))
         for icon_button, tool_tip in (
+            (self.reset_zoom_button, self.tr("Show all of the brain again (double click)")),
             (self.undo_button, self.tr("Undo the last stroke")),
             (self.redo_button, self.tr("Redo the stroke")),
             (self.previous_button, self.tr("Previous slice")),
@@ -491,7 +502,8 @@ class ImagePanel(QWidget):
             return self.tr("You have changed the outline.")
         if self._is_result_from_user_segmentation():
             return self.tr("Your outline is shown.")
-        return self.tr("Slice: wheel or arrow keys. Window and level: drag with the right button.")
+        paging = self.tr("Slice: wheel or arrow keys. Window and level: drag with the right button.")
+        return paging + "\n" + self.tr("Zoom: Ctrl and wheel. Move: drag with the middle button.")
 
 
 def _create_slider(minimum: int, maximum: int, value: int) -> QSlider:

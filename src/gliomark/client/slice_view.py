@@ -7,12 +7,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import QPoint, QPointF, QRectF, Qt, Signal
+from PySide6.QtCore import QEvent, QPoint, QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import (
     QColor,
     QFont,
     QImage,
     QMouseEvent,
+    QNativeGestureEvent,
     QPainter,
     QPainterPath,
     QPaintEvent,
@@ -20,13 +21,16 @@ from PySide6.QtGui import (
     QTransform,
     QWheelEvent,
 )
-from PySide6.QtWidgets import QSizePolicy, QWidget
+from PySide6.QtWidgets import QGestureEvent, QPinchGesture, QSizePolicy, QWidget
 
 from gliomark.client.mask_editor import Mask, compute_contour
 from gliomark.client.theme import BLACK, MUTED_TEXT, SEGMENTATION_COLOUR, TEXT
 
 DrawingTool = Literal["none", "brush", "eraser"]
-SCALE_BAR_MM = 20
+SCALE_BAR_LENGTHS_MM = (20, 10, 5, 2, 1)
+MAXIMUM_SCALE_BAR_FRACTION = 0.4  # of the view's width
+MAXIMUM_ZOOM = 16.0
+WHEEL_UNITS_PER_NOTCH, ZOOM_PER_NOTCH = 120, 1.2
 # Heatmap colours from transparent blue over red to yellow: (value from 0 to 1, red, green, blue, alpha)
 HEATMAP_COLOURS = np.array(
     [(0, 40, 20, 90, 0), (0.35, 120, 30, 130, 70), (0.65, 225, 75, 60, 150), (1, 255, 220, 90, 215)]
@@ -48,6 +52,18 @@ class GreyWindow:
         width = max(0.02, (self.high - self.low) * (1 + right))
         level = (self.high + self.low) / 2 + up * (self.high - self.low)
         return GreyWindow(level - width / 2, level + width / 2)
+
+
+@dataclass(frozen=True)
+class Zoom:
+    """The part of the image that is shown.
+
+    factor: magnification, from 1 for all of the brain. middle: (x, y) in image pixels shown in the middle of the view;
+    None for the middle of the brain.
+    """
+
+    factor: float = 1.0
+    middle: tuple[float, float] | None = None
 
 
 def compute_grey_window(values: NDArray[np.float32], background: float) -> GreyWindow:
@@ -84,12 +100,13 @@ def render_heatmap(heatmap: NDArray[np.uint8], opacity: float) -> QImage:
 
 
 class SliceView(QWidget):
-    """View of one slice; emits brush strokes (in image pixels), wheel turns and changes of the grey window."""
+    """View of one slice; emits brush strokes (in image pixels), wheel turns, changes of grey window and zoom."""
 
     stroke_drawn = Signal(QPointF, QPointF)
     stroke_finished = Signal()
     wheel_turned = Signal(int)
     grey_window_changed = Signal()
+    zoom_changed = Signal(Zoom)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -99,6 +116,7 @@ class SliceView(QWidget):
         self.grey_window = GreyWindow(0, 1)
         self.waiting_text = ""
         self.crop = QRectF(0, 0, 240, 240)
+        self.zoom = Zoom()
         self._image: NDArray[np.float32] | None = None
         self._grey_image: QImage | None = None
         self._heatmap_image: QImage | None = None
@@ -107,8 +125,10 @@ class SliceView(QWidget):
         self._opacity = 1.0
         self._stroke_position: QPointF | None = None
         self._drag_position: QPoint | None = None
+        self._pan_position: QPointF | None = None
         self._cursor_position: QPointF | None = None
         self.setMouseTracking(True)
+        self.grabGesture(Qt.GestureType.PinchGesture)
         self.setMinimumSize(180, 220)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
@@ -152,11 +172,45 @@ class SliceView(QWidget):
     # ---- coordinates ------------------------------------------------------------------------------------
 
     def compute_screen_transform(self) -> QTransform:
-        """Return the transform from image to widget pixels that centres the crop at the largest size that fits."""
-        scale = min(self.width() / self.crop.width(), self.height() / self.crop.height())
-        middle = self.crop.center()
+        """Return the transform from image to widget pixels: the crop at the largest size that fits, or zoomed."""
+        fitted_scale = min(self.width() / self.crop.width(), self.height() / self.crop.height())
+        scale, middle = fitted_scale * self.zoom.factor, self.crop.center()
+        if self.zoom.middle is not None:
+            # half of what the view shows, so that none of it lies beyond the crop
+            half_width, half_height = self.width() / scale / 2, self.height() / scale / 2
+            middle = QPointF(
+                _limit_middle(self.zoom.middle[0], self.crop.left(), self.crop.right(), half_width),
+                _limit_middle(self.zoom.middle[1], self.crop.top(), self.crop.bottom(), half_height),
+            )
         transform = QTransform.fromTranslate(self.width() / 2, self.height() / 2)
         return transform.scale(scale, scale).translate(-middle.x(), -middle.y())
+
+    def show_zoom(self, zoom: Zoom) -> None:
+        """Show this part of the image."""
+        self.zoom = zoom
+        self.update()
+
+    def zoom_at(self, screen_position: QPointF, factor: float) -> None:
+        """Magnify by a factor; the image stays in place below a widget position, except at its borders."""
+        fixed = self.to_image_position(screen_position)
+        new_factor = min(max(self.zoom.factor * factor, 1.0), MAXIMUM_ZOOM)
+        if new_factor == 1:
+            self._change_zoom(Zoom())
+            return
+        shown_middle = self.to_image_position(QPointF(self.width() / 2, self.height() / 2))
+        offset = (shown_middle - fixed) * (self.zoom.factor / new_factor)
+        self._change_zoom(Zoom(new_factor, (fixed + offset).toTuple()))
+
+    def _pan_by(self, screen_offset: QPointF) -> None:
+        middle = QPointF(self.width() / 2, self.height() / 2)
+        if self.zoom.factor > 1:
+            self._change_zoom(
+                Zoom(self.zoom.factor, self.to_image_position(middle - screen_offset).toTuple())
+            )
+
+    def _change_zoom(self, zoom: Zoom) -> None:
+        self.show_zoom(zoom)
+        self.zoom_changed.emit(zoom)
 
     def to_image_position(self, screen_position: QPointF) -> QPointF:
         """Convert a widget position to image pixels."""
@@ -198,14 +252,23 @@ class SliceView(QWidget):
         middle = self.height() // 2
         self._draw_text(painter, 12, middle + 5, "R", is_bold=True)
         self._draw_text(painter, self.width() - 24, middle + 5, "L", is_bold=True)
-        length = SCALE_BAR_MM * self.compute_screen_transform().m11()
+        scale = self.compute_screen_transform().m11()
+        length_mm = self.choose_scale_bar_mm()
+        length = length_mm * scale
         right, bottom = self.width() - 14, self.height() - 14
         painter.setPen(QPen(MUTED_TEXT, 2))
         painter.drawLine(QPointF(right - length, bottom), QPointF(right, bottom))
-        self._draw_text(painter, int(right - length), bottom - 6, f"{SCALE_BAR_MM} mm")
+        self._draw_text(painter, int(right - length), bottom - 6, f"{length_mm} mm")
         grey_window = self.grey_window
         width, level = grey_window.high - grey_window.low, (grey_window.high + grey_window.low) / 2
-        self._draw_text(painter, 12, self.height() - 12, f"W {width:.1f}   L {level:.1f}")
+        magnification = f"   {self.zoom.factor:.1f}×" if self.zoom.factor > 1 else ""
+        self._draw_text(painter, 12, self.height() - 12, f"W {width:.1f}   L {level:.1f}{magnification}")
+
+    def choose_scale_bar_mm(self) -> int:
+        """Return the length of the scale bar: the longest that leaves room beside it."""
+        longest_mm = MAXIMUM_SCALE_BAR_FRACTION * self.width() / self.compute_screen_transform().m11()
+        fitting = (length_mm for length_mm in SCALE_BAR_LENGTHS_MM if length_mm <= longest_mm)
+        return next(fitting, SCALE_BAR_LENGTHS_MM[-1])
 
     def _draw_text(self, painter: QPainter, x: int, y: int, text: str, is_bold: bool = False) -> None:
         font = QFont(self.font())
@@ -218,18 +281,36 @@ class SliceView(QWidget):
     # ---- user actions -----------------------------------------------------------------------------------
 
     def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802
-        """Emit the direction of a wheel turn."""
+        """Zoom with Ctrl; otherwise emit the direction of the turn."""
         steps = event.angleDelta().y()
-        if steps:
+        if steps and event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+            self.zoom_at(event.position(), ZOOM_PER_NOTCH ** (steps / WHEEL_UNITS_PER_NOTCH))
+        elif steps:
             self.wheel_turned.emit(1 if steps > 0 else -1)
         event.accept()
 
+    def event(self, event: QEvent) -> bool:
+        """Zoom with two fingers on a touchpad or a touchscreen."""
+        if isinstance(event, QNativeGestureEvent):
+            if event.gestureType() == Qt.NativeGestureType.ZoomNativeGesture:
+                self.zoom_at(event.position(), 1 + event.value())
+                return True
+        elif isinstance(event, QGestureEvent):
+            pinch = event.gesture(Qt.GestureType.PinchGesture)
+            if isinstance(pinch, QPinchGesture):
+                self.zoom_at(QPointF(self.mapFromGlobal(pinch.centerPoint().toPoint())), pinch.scaleFactor())
+                return True
+        return super().event(event)
+
     def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
-        """Start a brush stroke, or a drag that changes the grey window."""
+        """Start a brush stroke, or a drag that moves the image or changes the grey window."""
         if self._image is None:
             return
         left = event.button() == Qt.MouseButton.LeftButton
-        if left and self.tool != "none":
+        has_control = bool(event.modifiers() & Qt.KeyboardModifier.ControlModifier)
+        if event.button() == Qt.MouseButton.MiddleButton or (left and has_control):
+            self._pan_position = event.position()
+        elif left and self.tool != "none":
             self._stroke_position = self.to_image_position(event.position())
             self.stroke_drawn.emit(self._stroke_position, self._stroke_position)
         elif left or event.button() == Qt.MouseButton.RightButton:
@@ -241,6 +322,9 @@ class SliceView(QWidget):
         if self._stroke_position is not None:
             self.stroke_drawn.emit(self._stroke_position, self._cursor_position)
             self._stroke_position = self._cursor_position
+        elif self._pan_position is not None:
+            self._pan_by(event.position() - self._pan_position)
+            self._pan_position = event.position()
         elif self._drag_position is not None:
             drag_offset = event.position().toPoint() - self._drag_position
             self._drag_position = event.position().toPoint()
@@ -255,12 +339,26 @@ class SliceView(QWidget):
         if self._stroke_position is not None:
             self._stroke_position = None
             self.stroke_finished.emit()
-        self._drag_position = None
+        self._drag_position = self._pan_position = None
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+        """Show all of the brain again; with a drawing tool, draw as with a single click."""
+        if event.button() == Qt.MouseButton.LeftButton and self.tool != "none":
+            self.mousePressEvent(event)
+        elif event.button() != Qt.MouseButton.RightButton:
+            self._change_zoom(Zoom())
 
     def leaveEvent(self, _: object) -> None:  # noqa: N802
         """Hide the brush cursor."""
         self._cursor_position = None
         self.update()
+
+
+def _limit_middle(middle: float, low: float, high: float, half_size: float) -> float:
+    """Return the middle of an interval moved into low to high; their middle if the interval is longer."""
+    if 2 * half_size >= high - low:
+        return (low + high) / 2
+    return min(max(middle, low + half_size), high - half_size)
 
 
 def _create_cosmetic_pen(colour: QColor, width: float, opacity: float = 1.0) -> QPen:

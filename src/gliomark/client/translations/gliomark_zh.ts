@@ -56,6 +56,10 @@
         <translation>画笔与橡皮擦的大小</translation>
     </message>
     <message>
+        <source>Show all of the brain again (double click)</source>
+        <translation>重新显示整个脑部（双击）</translation>
+    </message>
+    <message>
         <source>Undo the last stroke</source>
         <translation>撤销上一笔</translation>
     </message>
@@ -86,6 +90,10 @@
     <message>
         <source>Coloured: pixels that raise the probability of the positive class, on slices used for the prediction.</source>
         <translation>彩色：用于预测的层面上使阳性概率升高的像素。</translation>
+    </message>
+    <message>
+        <source>Zoom: Ctrl and wheel. Move: drag with the middle button.</source>
+        <translation>缩放：Ctrl+滚轮；移动：按住中键拖动。</translation>
     </message>
     <message>
         <source>Predict again with my outline</source>

@@ -1,0 +1,207 @@
+"""Zoom, sequences and overlays of the image panel, with a study's document and slices, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtGui import QInputDevice, QNativeGestureEvent, QPointingDevice, QWheelEvent
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication
+
+from gliomark.client.image_panel import ImagePanel
+from gliomark.client.slice_view import MAXIMUM_ZOOM, SliceView, Zoom
+from gliomark.client.state import ClientState
+
+CONTROL, NO_MODIFIER = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.NoModifier
+LEFT, MIDDLE = Qt.MouseButton.LeftButton, Qt.MouseButton.MiddleButton
+
+
+def create_state(*sequences: str) -> ClientState:
+    study: dict[str, Any] = {
+        "id": "-".join(sequences),
+        "state": "ready",
+        "sequences": list(sequences),
+        "slice_names": ["001", "002", "003"],
+        "shape": [3, 240, 240],
+        "grey": {sequence: {"low": 0.0, "high": 4.0} for sequence in sequences},
+        "model": "",
+    }
+    return ClientState(server_status="ready", study=study)
+
+
+def show_study(panel: ImagePanel, *sequences: str) -> None:
+    """Show a study with a rectangular brain; each sequence is brighter than the one before."""
+    panel.render_state(create_state(*sequences))
+    image = np.zeros((240, 240), np.float32)
+    image[30:210, 50:190] = np.linspace(0.5, 1, 140, dtype=np.float32)
+    for number, sequence in enumerate(sequences):
+        for index in range(3):
+            panel.set_slice(sequence, index, image * (number + 1))
+
+
+@pytest.fixture
+def panel(app: QApplication) -> Iterator[ImagePanel]:
+    panel = ImagePanel()
+    panel.resize(900, 700)
+    panel.show()
+    show_study(panel, "T1C", "FLAIR")
+    app.processEvents()
+    yield panel
+    panel.close()
+
+
+def turn_wheel(
+    view: SliceView, position: QPointF, units: int, modifier: Qt.KeyboardModifier = CONTROL
+) -> None:
+    no_button, phase = Qt.MouseButton.NoButton, Qt.ScrollPhase.NoScrollPhase
+    position_on_screen = QPointF(view.mapToGlobal(position.toPoint()))
+    turned = QPoint(0, units)
+    event = QWheelEvent(position, position_on_screen, QPoint(), turned, no_button, modifier, phase, False)
+    QApplication.sendEvent(view, event)
+
+
+def pinch(view: SliceView, position: QPointF, scale_change: float) -> None:
+    pad = QPointingDevice(
+        "touchpad",
+        1,
+        QInputDevice.DeviceType.TouchPad,
+        QPointingDevice.PointerType.Finger,
+        QInputDevice.Capability.Position,
+        2,
+        0,
+    )
+    kind = Qt.NativeGestureType.ZoomNativeGesture
+    on_screen = QPointF(view.mapToGlobal(position.toPoint()))
+    event = QNativeGestureEvent(kind, pad, 2, position, position, on_screen, scale_change, QPointF())
+    QApplication.sendEvent(view, event)
+
+
+def drag(
+    view: SliceView, button: Qt.MouseButton, start: QPoint, end: QPoint, modifier: Any = NO_MODIFIER
+) -> None:
+    QTest.mousePress(view, button, modifier, start)
+    QTest.mouseMove(view, end)
+    QTest.mouseRelease(view, button, modifier, end)
+
+
+# ---- zoom -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("zoom_in", "factor"),
+    [
+        (lambda view, at: turn_wheel(view, at, 120), 1.2),
+        (lambda view, at: turn_wheel(view, at, 480), 1.2**4),
+        (lambda view, at: turn_wheel(view, at, 30), 1.2**0.25),  # a touchpad's small steps
+        (lambda view, at: pinch(view, at, 0.5), 1.5),
+    ],
+    ids=["wheel", "fast wheel", "touchpad", "pinch"],
+)
+def test_both_views_zoom_to_the_cursor(panel: ImagePanel, zoom_in: Any, factor: float) -> None:
+    view, other = panel.views
+    scale, cursor = (
+        view.compute_screen_transform().m11(),
+        QPointF(view.width() / 2 + 30, view.height() / 2 - 20),
+    )
+    below_cursor, index = view.to_image_position(cursor), panel.index
+    zoom_in(view, cursor)
+    assert view.compute_screen_transform().m11() == pytest.approx(factor * scale)
+    after = view.to_image_position(cursor)
+    shown = view.width() / scale / factor, view.height() / scale / factor
+    if shown[0] < view.crop.width():  # otherwise the brain stays in the middle
+        assert after.x() == pytest.approx(below_cursor.x())
+    if shown[1] < view.crop.height():
+        assert after.y() == pytest.approx(below_cursor.y())
+    assert (shown[0] < view.crop.width()) or factor < 1.2
+    assert other.compute_screen_transform() == view.compute_screen_transform()
+    assert panel.index == index, "the slice does not change"
+
+
+def test_zooming_stays_between_all_of_the_brain_and_the_maximum(panel: ImagePanel) -> None:
+    view = panel.views[0]
+    fitted, corner = view.compute_screen_transform(), QPointF(2, 2)
+    assert not panel.reset_zoom_button.isEnabled()
+    turn_wheel(view, corner, -1200)
+    assert view.compute_screen_transform() == fitted and view.zoom == Zoom()
+    turn_wheel(view, corner, 120 * 100)
+    assert view.zoom.factor == MAXIMUM_ZOOM
+    shown = view.to_image_position(QPointF(0, 0))
+    assert shown.x() >= view.crop.left() - 1e-6 and shown.y() >= view.crop.top() - 1e-6
+    turn_wheel(view, corner, 120, NO_MODIFIER)
+    assert view.zoom.factor == MAXIMUM_ZOOM and panel.index == 2, "the wheel alone changes the slice"
+    turn_wheel(view, corner, -120 * 100)
+    assert view.compute_screen_transform() == fitted
+
+
+@pytest.mark.parametrize("reset", ["button", "double click", "another study"])
+def test_the_zoom_is_reset(panel: ImagePanel, reset: str) -> None:
+    view = panel.views[0]
+    fitted = view.compute_screen_transform()
+    turn_wheel(view, QPointF(100, 100), 600)
+    assert panel.reset_zoom_button.isEnabled()
+    if reset == "button":
+        panel.reset_zoom_button.click()
+    elif reset == "double click":
+        QTest.mouseDClick(panel.views[1], LEFT, pos=QPoint(50, 50))
+    else:
+        show_study(panel, "FLAIR", "T1C")
+    assert view.compute_screen_transform() == panel.views[1].compute_screen_transform() == fitted
+    assert not panel.reset_zoom_button.isEnabled()
+
+
+@pytest.mark.parametrize(("button", "modifier"), [(MIDDLE, NO_MODIFIER), (LEFT, CONTROL)])
+@pytest.mark.parametrize("has_brush", [False, True])
+def test_dragging_moves_the_image_and_nothing_else(
+    panel: ImagePanel, button: Qt.MouseButton, modifier: Qt.KeyboardModifier, has_brush: bool
+) -> None:
+    view = panel.views[0]
+    if has_brush:
+        panel.brush_button.click()
+    grey_window, start, end = view.grey_window, QPoint(150, 200), QPoint(190, 170)
+    drag(view, button, start, end, modifier)
+    assert view.zoom == Zoom(), "all of the brain is shown, so there is nothing to move"
+    turn_wheel(view, QPointF(view.width() / 2, view.height() / 2), 960)
+    below_cursor = view.to_image_position(QPointF(start))
+    drag(view, button, start, end, modifier)
+    moved = view.to_image_position(QPointF(end))
+    assert (moved.x(), moved.y()) == pytest.approx((below_cursor.x(), below_cursor.y()))
+    drag(view, button, QPoint(0, 0), QPoint(5000, 5000), modifier)
+    corner = view.to_image_position(QPointF(0, 0))
+    assert (corner.x(), corner.y()) == pytest.approx((view.crop.left(), view.crop.top()))
+    assert view.grey_window == grey_window and not panel.mask_editor.mask.any()
+
+
+@pytest.mark.parametrize("wheel_units", [0, 360, 1200])
+def test_the_brush_draws_below_the_cursor_at_any_zoom(panel: ImagePanel, wheel_units: int) -> None:
+    view = panel.views[1]
+    turn_wheel(view, QPointF(view.width() / 2 + 40, view.height() / 2 + 30), wheel_units)
+    panel.brush_button.click()
+    panel.brush_size_slider.setValue(4)
+    cursor = QPoint(view.width() // 2 + 20, view.height() // 2 - 10)
+    centre = view.to_image_position(QPointF(cursor))
+    drag(view, LEFT, cursor, cursor)
+    rows, columns = np.nonzero(panel.mask_editor.mask[panel.index])
+    assert (columns.mean() + 0.5, rows.mean() + 0.5) == pytest.approx((centre.x(), centre.y()), abs=0.5)
+    assert len(rows) == pytest.approx(np.pi * 4**2, rel=0.1), "the brush has its size in the image"
+    panel.undo_button.click()
+    assert not panel.mask_editor.mask.any()
+
+
+def test_the_scale_bar_has_the_length_it_states(panel: ImagePanel) -> None:
+    view, lengths = panel.views[0], set()
+    view.show_image(np.zeros((240, 240), np.float32))
+    for _ in range(6):
+        scale = view.compute_screen_transform().m11()  # pixels of the screen per mm: the grid has 1 mm
+        length_mm = view.choose_scale_bar_mm()
+        lengths.add(length_mm)
+        assert 0.1 * view.width() < length_mm * scale <= 0.4 * view.width()
+        picture = view.grab().toImage()
+        row = [picture.pixelColor(x, view.height() - 14).lightness() for x in range(view.width())]
+        drawn = np.flatnonzero(np.array(row[view.width() // 2 :]) > 40)
+        assert np.ptp(drawn) == pytest.approx(length_mm * scale, abs=3)
+        turn_wheel(view, QPointF(view.width() / 2, view.height() / 2), 360)
+    assert lengths == {20, 10, 5, 2}
