@@ -205,3 +205,67 @@ def test_the_scale_bar_has_the_length_it_states(panel: ImagePanel) -> None:
         assert np.ptp(drawn) == pytest.approx(length_mm * scale, abs=3)
         turn_wheel(view, QPointF(view.width() / 2, view.height() / 2), 360)
     assert lengths == {20, 10, 5, 2}
+
+
+# ---- sequences and overlays -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sequences",
+    [("T1C",), ("T1C", "FLAIR"), ("T1C", "FLAIR", "T2"), ("T1", "T1C", "T2", "FLAIR")],
+    ids="-".join,
+)
+def test_all_sequences_of_the_model_can_be_shown(panel: ImagePanel, sequences: tuple[str, ...]) -> None:
+    show_study(panel, *sequences)
+    shown = [view for view in panel.views if view.isVisible()]
+    assert len(shown) == min(2, len(sequences))
+    for number, view in enumerate(shown):
+        box = panel.sequence_boxes[number]
+        assert box.isVisible() == (len(sequences) > 2) and (view.title == "") == box.isVisible()
+        assert (view.title or box.currentText()) == sequences[number]
+        for index, sequence in enumerate(sequences if box.isVisible() else sequences[number : number + 1]):
+            if box.isVisible():
+                box.setCurrentIndex(index)
+                box.activated.emit(index)
+            assert view._image is panel._slices[sequence][panel.index]
+            brightness = sequences.index(sequence) + 1
+            assert view.grey_window.high == pytest.approx(brightness, rel=0.01), "each has its own contrast"
+    panel.step_slices(1)
+    for view in shown:
+        assert any(view._image is slices[panel.index] for slices in panel._slices.values())
+    panel.reset_contrast_button.click()
+
+
+def test_grad_cam_is_not_covered_by_the_fill_of_the_lesion(panel: ImagePanel) -> None:
+    view = panel.views[0]
+    heatmap, mask = np.zeros((3, 240, 240), np.uint8), np.zeros((3, 240, 240), bool)
+    heatmap[:, 100:140, 100:140] = 255
+    mask[:, 80:160, 80:160] = True
+    centre = view.compute_screen_transform().map(QPointF(120, 120)).toPoint()
+    panel.set_heatmap(heatmap)
+    without_fill = view.grab().toImage().pixelColor(centre)
+    panel.mask_editor.load_mask(mask)
+    panel.brush_button.click()  # fills the lesion
+    with_fill = view.grab().toImage().pixelColor(centre)
+    beside = view.compute_screen_transform().map(QPointF(90, 90)).toPoint()
+    filled = view.grab().toImage().pixelColor(beside)
+    assert filled.red() - filled.blue() > 15, "the fill is drawn"
+    for channel in ("red", "green", "blue"):
+        # the heatmap's most opaque colour lets a sixth of the fill through
+        assert getattr(with_fill, channel)() == pytest.approx(getattr(without_fill, channel)(), abs=8)
+
+
+def test_an_outline_is_predicted_with_only_if_nothing_is_missing(panel: ImagePanel) -> None:
+    state = create_state("T1C", "FLAIR")
+    view = panel.views[0]
+    panel.brush_button.click()
+    drag(
+        view,
+        LEFT,
+        QPoint(view.width() // 2, view.height() // 2),
+        QPoint(view.width() // 2, view.height() // 2),
+    )
+    for missing_input in ("", "Enter age and sex"):
+        panel.render_state(state, missing_input)
+        assert panel.predict_button.isVisible() and panel.predict_button.isEnabled() == (not missing_input)
+        assert panel.hint_label.text().endswith(missing_input or "You have changed the outline.")

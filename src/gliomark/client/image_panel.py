@@ -1,15 +1,24 @@
-"""Central panel: both sequences side by side, scrolled together, and the tools to correct the outline."""
+"""Central panel: two sequences side by side, scrolled together, and the tools to correct the outline."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QKeySequence, QResizeEvent, QShortcut
-from PySide6.QtWidgets import QButtonGroup, QFileDialog, QHBoxLayout, QSizePolicy, QSlider, QWidget
+from PySide6.QtWidgets import (
+    QButtonGroup,
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QSizePolicy,
+    QSlider,
+    QWidget,
+)
 
 from gliomark.client.mask_editor import Mask, MaskEditor
 from gliomark.client.slice_strip import SliceStrip
@@ -62,8 +71,15 @@ class ImagePanel(QWidget):
         self._lowest_grey: dict[str, float] = {}
         self._heatmap: NDArray[np.uint8] | None = None
         self._state = ClientState()
+        self._missing_input = ""
         self._study_id = ""
         self.views = (SliceView(), SliceView())
+        self._shown_sequences = ["", ""]
+        self.sequence_boxes = tuple(QComboBox(view) for view in self.views)
+        for number, box in enumerate(self.sequence_boxes):
+            box.move(8, 8)
+            box.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+            box.activated.connect(partial(self._show_chosen_sequence, number))
         self.placeholder = create_label("blank")
         self.placeholder.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self._create_tool_buttons()
@@ -178,9 +194,12 @@ class ImagePanel(QWidget):
 
     # ---- public interface -------------------------------------------------------------------------------
 
-    def render_state(self, state: ClientState) -> None:
-        """Update texts, marked slices and enabled controls; a new study clears the views."""
-        self._state = state
+    def render_state(self, state: ClientState, missing_input: str = "") -> None:
+        """Update texts, marked slices and enabled controls; a new study clears the views.
+
+        missing_input: message stating which input is missing for a prediction.
+        """
+        self._state, self._missing_input = state, missing_input
         self._load_study(state)
         self._retranslate_ui()
         self.slice_strip.mark_slices(state.list_lesion_areas(), state.collect_used_slice_indices())
@@ -196,8 +215,9 @@ class ImagePanel(QWidget):
         ):
             part.setEnabled(is_ready)
         self.placeholder.setVisible(not is_ready)
-        for view in self.views:
-            view.setVisible(is_ready)
+        for view, box, sequence in zip(self.views, self.sequence_boxes, self._shown_sequences, strict=True):
+            view.setVisible(is_ready and bool(sequence))
+            box.setVisible(len(self._slices) > len(self.views))
         self._show_slice()
 
     def set_slice(self, sequence: str, index: int, image: NDArray[np.float32]) -> None:
@@ -206,7 +226,9 @@ class ImagePanel(QWidget):
         is_first = all(one is None for one in slices)
         slices[index] = image
         if is_first or all(one is not None for one in slices):
-            self._reset_grey_window(list(self._slices).index(sequence))
+            for view_index, shown_sequence in enumerate(self._shown_sequences):
+                if shown_sequence == sequence:
+                    self._reset_grey_window(view_index)
             self._crop_to_brain()
         if index == self.index:
             self._show_slice()
@@ -255,6 +277,11 @@ class ImagePanel(QWidget):
         self._lowest_grey = (
             {sequence: float(study["grey"][sequence]["low"]) for sequence in sequences} if study else {}
         )
+        self._shown_sequences = [*sequences, "", ""][: len(self.views)]
+        for box, shown_sequence in zip(self.sequence_boxes, self._shown_sequences, strict=True):
+            box.clear()
+            box.addItems(sequences)
+            box.setCurrentText(shown_sequence)
         self._heatmap = None
         self._select_tool("none")
         self.show_zoom(Zoom())
@@ -264,9 +291,9 @@ class ImagePanel(QWidget):
 
     def _show_slice(self) -> None:
         names = self._state.study["slice_names"] if self._state.is_study_ready and self._state.study else []
-        for view, sequence in zip(self.views, self._get_sequence_pair(), strict=True):
+        for view, box, sequence in zip(self.views, self.sequence_boxes, self._shown_sequences, strict=True):
             slices = self._slices.get(sequence, [])
-            view.title = self._format_view_title(sequence)
+            view.title = "" if box.isVisibleTo(view) else self._format_view_title(sequence)
             view.show_image(slices[self.index] if slices else None)
             has_heatmap = self._heatmap is not None and self.index < len(self._heatmap)
             view.show_heatmap(
@@ -276,10 +303,6 @@ class ImagePanel(QWidget):
         self.next_button.setEnabled(bool(names) and self.index < self.slice_strip.maximum())
         self.position_label.setText(self._format_slice_position(names))
         self._update_segmentation()
-
-    def _get_sequence_pair(self) -> tuple[str, str]:
-        first, second, *_ = [*self._slices, "", ""]
-        return first, second
 
     def _update_segmentation(self) -> None:
         mask: Mask | None = None
@@ -292,7 +315,7 @@ class ImagePanel(QWidget):
         self.undo_button.setEnabled(self.mask_editor.is_edited)
         self.redo_button.setEnabled(self.mask_editor.can_redo)
         self.predict_button.setVisible(self.mask_editor.is_edited)
-        self.predict_button.setEnabled(is_idle)
+        self.predict_button.setEnabled(is_idle and not self._missing_input)
         self.revert_button.setVisible(self.is_user_segmentation)
         self.revert_button.setEnabled(is_idle)
         self.supplied_mask_button.setVisible(
@@ -317,6 +340,11 @@ class ImagePanel(QWidget):
         )
         if names:
             self.mask_files_chosen.emit([Path(name) for name in names])
+
+    def _show_chosen_sequence(self, view_index: int, sequence_index: int) -> None:
+        self._shown_sequences[view_index] = list(self._slices)[sequence_index]
+        self._reset_grey_window(view_index)
+        self._show_slice()
 
     def _select_tool(self, chosen_tool: DrawingTool) -> None:
         """Select a drawing tool; clicking the selected one deselects it."""
@@ -355,12 +383,12 @@ class ImagePanel(QWidget):
             self.slice_strip.setValue(index)
 
     def _reset_grey_windows(self) -> None:
-        for view_index in range(len(self._slices)):
+        for view_index in range(len(self.views)):
             self._reset_grey_window(view_index)
 
     def _reset_grey_window(self, view_index: int) -> None:
-        sequence = self._get_sequence_pair()[view_index]
-        received_slices = [one for one in self._slices[sequence] if one is not None]
+        sequence = self._shown_sequences[view_index]
+        received_slices = [one for one in self._slices.get(sequence, ()) if one is not None]
         grey_window = (
             compute_grey_window(np.stack(received_slices), self._lowest_grey[sequence])
             if received_slices
@@ -464,8 +492,12 @@ class ImagePanel(QWidget):
                 self._state.supplied_mask_name
             )
         )
-        for view in self.views:
+        for view, box in zip(self.views, self.sequence_boxes, strict=True):
             view.waiting_text = self.tr("loading")
+            box.setAccessibleName(self.tr("Sequence"))
+            for index, sequence in enumerate(self._slices):
+                box.setItemText(index, self._format_view_title(sequence))
+            box.adjustSize()
         self.placeholder.setText(
             self.tr("The images appear here once they are prepared.")
             if self._state.task
@@ -499,7 +531,7 @@ class ImagePanel(QWidget):
                 "Coloured: pixels that raise the probability of the positive class, on slices used for the prediction."
             )
         if self.mask_editor.is_edited:
-            return self.tr("You have changed the outline.")
+            return "\n".join(filter(None, (self.tr("You have changed the outline."), self._missing_input)))
         if self._is_result_from_user_segmentation():
             return self.tr("Your outline is shown.")
         paging = self.tr("Slice: wheel or arrow keys. Window and level: drag with the right button.")

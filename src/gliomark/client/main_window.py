@@ -212,7 +212,7 @@ class MainWindow(QMainWindow):
         state = self.session.state
         self._retranslate_ui(state)
         self.input_panel.render_state(state, self.settings.recent_folders)
-        self.image_panel.render_state(state)
+        self.image_panel.render_state(state, self.input_panel.explain_missing_input())
         self.result_panel.render_state(state, self._is_result_stale(state))
 
     def _is_result_stale(self, state: ClientState) -> bool:

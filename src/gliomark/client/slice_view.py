@@ -235,7 +235,7 @@ class SliceView(QWidget):
     def _paint_image(self, painter: QPainter) -> None:
         painter.setTransform(self.compute_screen_transform())
         image_rectangle = QRectF(0, 0, 240, 240)
-        for layer in (self._grey_image, self._heatmap_image, self._fill_image):
+        for layer in (self._grey_image, self._fill_image, self._heatmap_image):
             if layer is not None:
                 painter.drawImage(image_rectangle, layer)
         # a dark line below the bright one keeps the contour visible on any grey value

@@ -84,6 +84,10 @@
         <translation>柱高：各层面病灶面积。橙色带圆点：用于预测的层面。</translation>
     </message>
     <message>
+        <source>Sequence</source>
+        <translation>序列</translation>
+    </message>
+    <message>
         <source>{} (in place of {})</source>
         <translation>{}（代替 {}）</translation>
     </message>
