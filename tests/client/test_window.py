@@ -21,10 +21,13 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from gliomark.client.language import format_local_time
 from gliomark.client.main_window import MainWindow
+from gliomark.client.png import encode_mask
 from gliomark.client.response_time import TIMEOUT_S, is_idle, wait_until
 from gliomark.client.result_panel import MarkerCard
 from gliomark.client.settings import LevelFields, ServerDialog, UserSettings
+from gliomark.client.study_list import StudyListDialog
 from gliomark.files import encode_png
 from gliomark.messages import describe_level, format_percent
 
@@ -438,6 +441,114 @@ def test_a_file_that_is_no_mask_is_reported(restored_window: MainWindow, tmp_pat
     wait_until(lambda: session.state.error is not None)
     assert "is not a segmentation" in str(session.state.error)
     np.testing.assert_array_equal(images.mask_editor.mask, model_mask)
+
+
+# ---- earlier patients -------------------------------------------------------------------------------
+
+
+def open_study_list(window: MainWindow) -> StudyListDialog:
+    dialog = StudyListDialog(window.session, window)
+    wait_until(lambda: is_idle(window))
+    return dialog
+
+
+def select_study(dialog: StudyListDialog, study_id: str) -> None:
+    ids = [study["id"] for study in dialog._studies]
+    dialog.table.topLevelItem(ids.index(study_id)).setSelected(True)
+    assert dialog.selected_id == study_id
+
+
+def test_an_earlier_patient_is_reopened_with_the_corrected_outline(
+    restored_window: MainWindow, second_connected_window: MainWindow, monkeypatch
+) -> None:
+    images, session = restored_window.image_panel, restored_window.session
+    study_id, model_mask = session.state.study["id"], images.mask_editor.mask.copy()
+    images.brush_button.click()
+    draw_stroke(restored_window, 0, (80, 60), (110, 60))
+    drawn = images.mask_editor.mask.copy()
+    images.predict_button.click()
+    wait_until(lambda: is_idle(restored_window))
+    window = second_connected_window
+
+    def choose(dialog: StudyListDialog) -> int:
+        wait_until(lambda: is_idle(window))
+        select_study(dialog, study_id)
+        row = dialog.table.selectedItems()[0]
+        created = next(study["created"] for study in dialog._studies if study["id"] == study_id)
+        assert [row.text(n) for n in range(3)] == ["患者 7", format_local_time(created), "corrected outline"]
+        dialog.open_button.click()
+        return dialog.result()
+
+    monkeypatch.setattr(StudyListDialog, "exec", choose)
+    window.input_panel.age_field.setText("20")  # of nobody
+    window.input_panel.studies_button.click()
+    wait_until(lambda: is_idle(window) and window.session.state.job is not None)
+    assert window.session.state.job["id"] == session.state.job["id"]
+    np.testing.assert_array_equal(window.image_panel.mask_editor.mask, drawn)
+    assert window.image_panel.is_user_segmentation and not window.image_panel.mask_editor.is_edited
+    assert window.input_panel.patient_label.text() == "患者 7" and window.input_panel.age_field.text() == "49"
+    assert window.input_panel.sex_control.value == 1 and window.result_panel.stale_label.isHidden()
+    for name in ("T1C", "FLAIR"):
+        for mine, other in zip(window.image_panel._slices[name], images._slices[name], strict=True):
+            np.testing.assert_array_equal(mine, other)
+
+    newer = drawn.copy()
+    newer[:, :10] = True
+    received: list[object] = []
+    put = session._http_client.send_request
+    put("PUT", f"/api/studies/{study_id}/mask.png", encode_mask(newer), received.append, received.append)
+    wait_until(lambda: received)
+    window.input_panel.studies_button.click()
+    wait_until(lambda: is_idle(window) and window.image_panel.mask_editor.is_edited)
+    np.testing.assert_array_equal(window.image_panel.mask_editor.mask, newer)
+    assert window.image_panel.predict_button.isVisible() and window.image_panel.predict_button.isEnabled()
+    window.image_panel.undo_button.click()
+    np.testing.assert_array_equal(window.image_panel.mask_editor.mask, drawn)
+
+    window.image_panel.revert_button.click()
+    wait_until(lambda: is_idle(window))
+    np.testing.assert_array_equal(window.image_panel.mask_editor.mask, model_mask)
+    window.close()
+
+
+def test_a_study_is_removed_only_after_a_question(
+    second_connected_window: MainWindow, connected_window: MainWindow, phantom_folder: Path, monkeypatch
+) -> None:
+    window = second_connected_window
+    window.open_patient(phantom_folder)
+    wait_until(lambda: is_idle(window) and window.session.state.is_study_ready)
+    study_id = window.session.state.study["id"]
+    dialog, other_dialog = open_study_list(window), open_study_list(connected_window)
+    assert not dialog.open_button.isEnabled() and not dialog.remove_button.isEnabled()
+    answers = [QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.Yes]
+    questions: list[str] = []
+
+    def answer(*arguments: Any) -> QMessageBox.StandardButton:
+        questions.append(arguments[2])
+        return answers.pop(0)
+
+    monkeypatch.setattr(QMessageBox, "question", answer)
+    for is_removed in (False, True):
+        select_study(dialog, study_id)
+        dialog.remove_button.click()
+        wait_until(lambda: is_idle(window))
+        assert (study_id not in [study["id"] for study in window.session.state.studies]) == is_removed
+        assert window.session.state.is_study_ready != is_removed
+    assert "predictions of 患者 7 from the server" in questions[0]
+    assert not window.input_panel.patient_label.isVisible() and window.image_panel.placeholder.isVisible()
+    select_study(other_dialog, study_id)  # still in the list of the other window
+    other_dialog.remove_button.click()
+    wait_until(lambda: is_idle(connected_window))
+    assert other_dialog.error_label.isVisibleTo(other_dialog) and other_dialog.error_label.text()
+    connected_window.session.dismiss_error()
+    dialog.search_field.setText("nobody")
+    wait_until(lambda: is_idle(window))
+    assert dialog.table.topLevelItemCount() == 0 and not dialog.message_label.isVisibleTo(dialog)
+    dialog.search_field.setText("患者")
+    wait_until(lambda: is_idle(window))
+    assert dialog.table.topLevelItemCount() >= 1
+    for one in (dialog, other_dialog, window):
+        one.close()
 
 
 # ---- saving -----------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from PySide6.QtWidgets import (
 
 from gliomark.client.clinical_data import parse_typed_age, read_age_and_sex
 from gliomark.client.language import translate_message
-from gliomark.client.state import ClientState, Task
+from gliomark.client.state import ClientState, Json, Task
 from gliomark.client.widgets import (
     SegmentedControl,
     create_button,
@@ -64,6 +64,7 @@ class InputPanel(QWidget):
     prediction_requested = Signal()
     cancel_requested = Signal()
     clear_recent_requested = Signal()
+    studies_requested = Signal()
     input_changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -95,6 +96,7 @@ class InputPanel(QWidget):
         self.choose_folder_button = create_button(self.ask_for_folder, icon_name="folder")
         self.recent_button = create_button(lambda: None, icon_name="recent")
         self.recent_button.setMenu(QMenu(self.recent_button))
+        self.studies_button = create_button(self.studies_requested.emit, icon_name="patients")
         self.model_box = QComboBox()
         self.model_box.activated.connect(lambda _: self._reopen_folder())
         self.patient_label = create_label("level")
@@ -113,6 +115,7 @@ class InputPanel(QWidget):
             self.preparation_bar,
             self.cancel_preparation_button,
             choose_row,
+            self.studies_button,
             self.model_box,
         )
 
@@ -232,6 +235,16 @@ class InputPanel(QWidget):
         if chosen:
             self.set_table(Path(chosen))
 
+    def restore_request(self, request: Json) -> None:
+        """Show the input of an earlier prediction of the patient."""
+        self._table_path, self._table_error = None, ""
+        age = request.get("age")
+        self.age_field.setText("" if age is None else f"{age:g}")
+        self.sex_control.select_value(request.get("sex"))
+        self.enhancing_control.select_value(request.get("enhancing"))
+        self.without_clinical_box.setChecked(bool(request.get("without_clinical")))
+        self.input_changed.emit()
+
     def set_table(self, path: Path) -> None:
         """Read age and sex from a table, now or as soon as the patient id is known."""
         self._table_path, self._filled_patient_id = path, ""
@@ -319,7 +332,7 @@ class InputPanel(QWidget):
         self.cancel_preparation_button.setText(self.tr("Cancel"))
         self.cancel_preparation_button.setVisible(is_opening)
         self.choose_folder_button.setText(
-            self.tr("Choose folder…") if not state.patient_folder else self.tr("Another patient…")
+            self.tr("Choose folder…") if not state.patient_key else self.tr("Another patient…")
         )
         self.choose_folder_button.setVisible(can_choose or not is_opening)
         self.choose_folder_button.setEnabled(can_choose)
@@ -328,6 +341,10 @@ class InputPanel(QWidget):
         self.recent_button.setVisible((can_choose or not is_opening) and bool(recent_folders))
         self.recent_button.setEnabled(can_choose)
         self._fill_recent_menu(recent_folders)
+        self.studies_button.setText(self.tr("Earlier patients…"))
+        self.studies_button.setToolTip(self.tr("Patients whose images are on the server"))
+        self.studies_button.setVisible(state.server_status == "ready" and not is_opening)
+        self.studies_button.setEnabled(task is None)
         self.model_box.setVisible(len(state.models) > 1 and not is_opening)
         self.model_box.setAccessibleName(self.tr("Model"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from PySide6.QtCore import QCoreApplication, QLibraryInfo, QLocale, QTranslator
@@ -27,6 +28,12 @@ def get_current_language() -> Language:
 def translate_message(text: str) -> str:
     """Translate a message into the user's language; other text is returned unchanged."""
     return render_message(text, get_current_language())
+
+
+def format_local_time(created: str) -> str:
+    """Format a time of the server (ISO 8601, UTC if without a time zone) as date and time of this computer."""
+    at = datetime.fromisoformat(created)
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def use_language(language: Language) -> None:

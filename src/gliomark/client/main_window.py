@@ -18,6 +18,7 @@ from gliomark.client.result_panel import ResultPanel
 from gliomark.client.session import Session
 from gliomark.client.settings import LevelFields, ServerDialog, UserSettings
 from gliomark.client.state import ClientState
+from gliomark.client.study_list import StudyListDialog
 from gliomark.client.widgets import create_button, create_column, create_frame, create_label, create_row
 from gliomark.errors import GliomarkError
 from gliomark.study import DEFAULT_COVERAGE
@@ -114,11 +115,13 @@ class MainWindow(QMainWindow):
         session.mask_received.connect(images.mask_editor.load_mask)
         session.supplied_mask_received.connect(images.mask_editor.apply_mask)
         session.heatmap_changed.connect(self._show_heatmap)
+        session.request_restored.connect(steps.restore_request)
         session.report_saved.connect(self._show_saved_path)
         steps.folder_chosen.connect(self.open_patient)
         steps.prediction_requested.connect(self.predict)
         steps.cancel_requested.connect(session.cancel_task)
         steps.clear_recent_requested.connect(self._clear_recent_folders)
+        steps.studies_requested.connect(self.show_studies)
         steps.input_changed.connect(self._render_panels)
         images.prediction_requested.connect(self.predict)
         images.revert_requested.connect(session.revert_segmentation)
@@ -138,6 +141,13 @@ class MainWindow(QMainWindow):
         if self.session.state.patient_folder is not None:
             self.settings.remember_folder(self.session.state.patient_folder)
             self._render_panels()
+
+    def show_studies(self) -> None:
+        """Let the user reopen or remove an earlier patient."""
+        dialog = StudyListDialog(self.session, self)
+        if dialog.exec() and self._confirm_discarding_edits():
+            self.session.open_study(dialog.selected_id)
+        dialog.deleteLater()
 
     def _confirm_discarding_edits(self) -> bool:
         """Ask before edits that no prediction has used are discarded; return whether to continue."""

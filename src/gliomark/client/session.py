@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 from PySide6.QtCore import QIODevice, QObject, QSaveFile, QThreadPool, QTimer, Signal
@@ -41,6 +42,7 @@ class Session(QObject):
     mask_received = Signal(object)
     supplied_mask_received = Signal(object)
     heatmap_changed = Signal(object)
+    request_restored = Signal(object)
     report_saved = Signal(str)
     _folder_packed = Signal(int, object)
 
@@ -61,6 +63,7 @@ class Session(QObject):
         self._uncorrected_job: Json | None = None
         self._masks_by_job: dict[str, Mask] = {}
         self._heatmaps: dict[str, np.ndarray] = {}
+        self._study_search = ""
 
     # ---- the server -------------------------------------------------------------------------------------
 
@@ -174,6 +177,38 @@ class Session(QObject):
         self._update_state(patient_folder=folder, model_name=model_name)
         self._submit_folder()
 
+    def list_studies(self, search: str = "") -> None:
+        """Fetch the server's list of studies. search: part of the patient id."""
+        self._study_search = search
+
+        def handle_studies(studies: Any) -> None:
+            if search == self._study_search:
+                self._update_state(studies=tuple(studies))
+
+        path = "/api/studies" + (f"?{urlencode({'patient_id': search})}" if search else "")
+        on_error = partial(self._fail_in_background, partial(self.list_studies, search))
+        self._track_reply(self._http_client.get_json(path, handle_studies, on_error))
+
+    def open_study(self, study_id: str) -> None:
+        """Show a study that is on the server, with its last prediction and the reader's outline."""
+        self._reset_patient()
+        self._retry_action = partial(self.open_study, study_id)
+        self._update_state(task=Task("preparing"))
+        path = f"/api/studies/{study_id}"
+        self._track_reply(self._http_client.get_json(path, self._handle_study, self._fail_task))
+
+    def remove_study(self, study_id: str) -> None:
+        """Remove a study and its results from the server; it is closed if it is shown."""
+
+        def handle_removed(_: bytes) -> None:
+            if self.state.study is not None and self._study["id"] == study_id:
+                self._reset_patient()
+            self.list_studies(self._study_search)
+
+        on_error = partial(self._fail_in_background, partial(self.remove_study, study_id))
+        path = f"/api/studies/{study_id}"
+        self._track_reply(self._http_client.send_request("DELETE", path, None, handle_removed, on_error))
+
     def _submit_folder(self) -> None:
         self._retry_action = self._submit_folder
         self._run_number += 1
@@ -248,8 +283,37 @@ class Session(QObject):
             self._update_state(study=None)
             self._fail_task(ErrorMessage(errors.PLAIN_TEXT, (reason,), None))
             return
-        self._update_state(task=None)
         self._fetch_slices()
+        if self.state.patient_folder is None:
+            self._fetch_earlier_predictions()
+        else:
+            self._update_state(task=None)
+
+    def _fetch_earlier_predictions(self) -> None:
+        self._retry_action = self._fetch_earlier_predictions
+        path = f"/api/predictions?{urlencode({'patient_id': self._study['patient_id']})}"
+        self._track_reply(self._http_client.get_json(path, self._handle_earlier_predictions, self._fail_task))
+
+    def _handle_earlier_predictions(self, jobs: Any) -> None:
+        """Show the last prediction, then the reader's outline, which may be newer than the prediction."""
+        self._retry_action = None
+        self._update_state(task=None)
+        study = self._study
+        finished = [job for job in jobs if job["study_id"] == study["id"] and job["state"] == "done"]
+        finished = [restore_document(job) for job in finished]
+        uncorrected = (job for job in finished if job["request"].get("outline") != "corrected")
+        self._uncorrected_job = next(uncorrected, None)
+        shown_job = (None if study["corrected"] else self._uncorrected_job) or next(iter(finished), None)
+
+        def show_correction() -> None:
+            if study["corrected"]:
+                self._fetch_mask(f"/api/studies/{study['id']}/mask.png")
+
+        if shown_job is None:
+            show_correction()
+            return
+        self.request_restored.emit(shown_job["request"])
+        self._show_job(shown_job, show_correction)
 
     def _fetch_slices(self) -> None:
         """Fetch the slices from the middle outwards, a few at a time."""
@@ -330,17 +394,19 @@ class Session(QObject):
                 self._uncorrected_job = job
             self._show_job(job)
 
-    def _show_job(self, job: Json) -> None:
+    def _show_job(self, job: Json, on_shown: Action = lambda: None) -> None:
         self._update_state(job=job)
         if job["id"] in self._masks_by_job:
             self.mask_received.emit(self._masks_by_job[job["id"]])
+            on_shown()
             return
 
         def handle_png(png: bytes) -> None:
             self._masks_by_job[job["id"]] = decode_slices(png, self._study["shape"][0]) > 127
             self.mask_received.emit(self._masks_by_job[job["id"]])
+            on_shown()
 
-        on_error = partial(self._fail_in_background, partial(self._show_job, job))
+        on_error = partial(self._fail_in_background, partial(self._show_job, job, on_shown))
         self._track_reply(
             self._http_client.get_bytes(
                 f"/api/predictions/{job['id']}/mask.png", self._create_png_handler(handle_png), on_error
@@ -348,7 +414,10 @@ class Session(QObject):
         )
 
     def cancel_task(self) -> None:
-        """Cancel the running task; cancelling an upload or a preparation also closes the patient."""
+        """Cancel the running task; cancelling an upload or a preparation also closes the patient.
+
+        A study that was on the server already stays there.
+        """
         self._abort_calls()
         if self.state.running_job_id:
             self._http_client.send_request(
@@ -357,7 +426,7 @@ class Session(QObject):
         if self.state.is_study_ready:
             self._update_state(task=None, running_job_id="")
             return
-        if self.state.study is not None:
+        if self.state.study is not None and self.state.patient_folder is not None:
             self._http_client.send_request(
                 "DELETE", f"/api/studies/{self._study['id']}", None, _ignore_reply, _ignore_reply
             )
@@ -381,28 +450,24 @@ class Session(QObject):
 
     def fetch_supplied_mask(self) -> None:
         """Fetch the lesion mask supplied with the images, for review and prediction."""
-
-        def handle_png(png: bytes) -> None:
-            self.supplied_mask_received.emit(decode_slices(png, self._study["shape"][0]) > 127)
-
-        on_error = partial(self._fail_in_background, self.fetch_supplied_mask)
-        path = f"/api/studies/{self._study['id']}/found.png"
-        self._track_reply(self._http_client.get_bytes(path, self._create_png_handler(handle_png), on_error))
+        self._fetch_mask(f"/api/studies/{self._study['id']}/found.png")
 
     def upload_mask_files(self, files: Sequence[Path]) -> None:
         """Let the server read a lesion mask of another program, and fetch it for review and prediction."""
         path = f"/api/studies/{self._study['id']}/mask"
+        on_error = partial(self._fail_in_background, partial(self.upload_mask_files, files))
+        self._track_reply(
+            self._http_client.upload_files(path, files, lambda _: self._fetch_mask(f"{path}.png"), on_error)
+        )
+
+    def _fetch_mask(self, path: str) -> None:
+        """Fetch a mask of the study; it replaces the one shown, which can be undone."""
 
         def handle_png(png: bytes) -> None:
             self.supplied_mask_received.emit(decode_slices(png, self._study["shape"][0]) > 127)
 
-        on_error = partial(self._fail_in_background, partial(self.upload_mask_files, files))
-
-        def fetch_mask(_: bytes) -> None:
-            handler = self._create_png_handler(handle_png)
-            self._track_reply(self._http_client.get_bytes(f"{path}.png", handler, on_error))
-
-        self._track_reply(self._http_client.upload_files(path, files, fetch_mask, on_error))
+        on_error = partial(self._fail_in_background, partial(self._fetch_mask, path))
+        self._track_reply(self._http_client.get_bytes(path, self._create_png_handler(handle_png), on_error))
 
     # ---- heatmaps and reports ---------------------------------------------------------------------------
 
@@ -542,6 +607,7 @@ class Session(QObject):
                 previous_state.address,
                 previous_state.models,
                 model_name=previous_state.model_name,
+                studies=previous_state.studies,
             )
         )
 

@@ -40,9 +40,10 @@ class Task:
 class ClientState:
     """Complete state of the window.
 
-    study, job: documents of the server; job is the prediction shown. model_name: the chosen model, "" for the server's
-    default. running_job_id: id of the running prediction. heatmap_marker: the marker whose Grad-CAM is shown or being
-    computed.
+    study, job: documents of the server; job is the prediction shown. patient_folder: None for a study that was on the
+    server already. studies: the server's list of studies, newest first. model_name: the chosen model, "" for the
+    server's default. running_job_id: id of the running prediction. heatmap_marker: the marker whose Grad-CAM is shown
+    or being computed.
     """
 
     server_status: Literal["starting", "ready", "gone"] = "starting"
@@ -58,6 +59,7 @@ class ClientState:
     running_job_id: str = ""
     heatmap_marker: str = ""
     is_heatmap_pending: bool = False
+    studies: tuple[Json, ...] = ()
 
     @property
     def is_study_ready(self) -> bool:
@@ -78,7 +80,8 @@ class ClientState:
     @property
     def patient_key(self) -> str:
         """What tells patients apart before and after the server has read the images; empty without a patient."""
-        return str(self.patient_folder or "")
+        study_id = self.study.get("id", "") if self.study else ""
+        return str(self.patient_folder or study_id)
 
     def collect_used_slice_indices(self, marker: str | None = None) -> frozenset[int]:
         """Return the indices of the slices used for one marker, or for any marker."""

@@ -77,6 +77,10 @@ QLineEdit, QComboBox {{
 }}
 QLineEdit:disabled {{ color: #5d6b74; }}
 QComboBox QAbstractItemView, QMenu {{ background: {CARD.name()}; border: 1px solid {BORDER.name()}; padding: 4px; }}
+QTreeView {{ background: #161c20; border: 1px solid {BORDER.name()}; border-radius: 6px; }}
+QTreeView::item {{ padding: 5px 4px; }}
+QTreeView::item:selected {{ background: #24505a; }}
+QHeaderView::section {{ background: {CARD.name()}; color: {SECONDARY_TEXT.name()}; border: none; padding: 5px 8px; }}
 QMenu::item {{ padding: 6px 20px; border-radius: 4px; }}
 QMenu::item:selected {{ background: #24505a; }}
 QMenu::item:disabled {{ color: #5d6b74; }}

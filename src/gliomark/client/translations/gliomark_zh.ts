@@ -211,6 +211,14 @@
         <translation>最近打开的文件夹</translation>
     </message>
     <message>
+        <source>Earlier patients…</source>
+        <translation>既往患者…</translation>
+    </message>
+    <message>
+        <source>Patients whose images are on the server</source>
+        <translation>影像保存在服务器上的患者</translation>
+    </message>
+    <message>
         <source>Model</source>
         <translation>模型</translation>
     </message>
@@ -612,6 +620,45 @@
     <message>
         <source>Enter an address such as https://server.hospital:8443.</source>
         <translation>请输入形如 https://server.hospital:8443 的地址。</translation>
+    </message>
+</context>
+<context>
+    <name>StudyListDialog</name>
+    <message>
+        <source>Earlier patients</source>
+        <translation>既往患者</translation>
+    </message>
+    <message>
+        <source>Patient</source>
+        <translation>患者</translation>
+    </message>
+    <message>
+        <source>Received</source>
+        <translation>接收时间</translation>
+    </message>
+    <message>
+        <source>State</source>
+        <translation>状态</translation>
+    </message>
+    <message>
+        <source>Open</source>
+        <translation>打开</translation>
+    </message>
+    <message>
+        <source>Remove…</source>
+        <translation>删除…</translation>
+    </message>
+    <message>
+        <source>Close</source>
+        <translation>关闭</translation>
+    </message>
+    <message>
+        <source>corrected outline</source>
+        <translation>勾画已修改</translation>
+    </message>
+    <message>
+        <source>Remove the images, outlines and predictions of {} from the server? This cannot be undone.</source>
+        <translation>要从服务器删除 {} 的影像、勾画和预测结果吗？此操作无法撤销。</translation>
     </message>
 </context>
 <context>
