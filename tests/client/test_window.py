@@ -676,6 +676,45 @@ def test_the_research_notice_is_always_visible(restored_window: MainWindow) -> N
     assert restored_window.research_notice_label.text() == "Research use only. Not a medical device."
 
 
+# ---- pathology --------------------------------------------------------------------------------------
+
+
+def test_pathology_is_recorded_and_shown_in_both_languages(restored_window: MainWindow) -> None:
+    window = restored_window
+    form = find_cards(window)["idh"].pathology_form
+    assert form.entries_label.isHidden() and form.level_box.isHidden() and form.toggle_button.isVisible()
+    for level, note in (("wild type", ""), ("mutant", "R132H, 第二次")):
+        form.toggle_button.click()
+        assert form.level_box.isVisible() and not form.record_button.isEnabled(), "no level is chosen"
+        assert [form.level_box.itemData(n) for n in range(form.level_box.count())] == [
+            "",
+            "mutant",
+            "wild type",
+        ]
+        form.level_box.setCurrentIndex(form.level_box.findData(level))
+        form.note_field.setText(note)
+        form.record_button.click()
+        wait_until(lambda: is_idle(window))
+        assert window.session.state.error is None and form.level_box.isHidden()
+    recorded = window.session.state.pathology
+    assert [(entry["marker"], entry["value"], entry["note"]) for entry in recorded] == [
+        ("idh", "mutant", "R132H, 第二次"),
+        ("idh", "wild type", ""),
+    ]
+    times = [format_local_time(entry["created"]) for entry in recorded]
+    assert form.entries_label.text().splitlines() == [
+        "Pathology result:",
+        f"mutant, recorded on {times[0]} · R132H, 第二次",
+        f"wild type, recorded on {times[1]}",
+    ]
+    window.switch_language("zh")
+    wait_until(lambda: "突变型，记录于" in form.entries_label.text())
+    window.switch_language("en")
+    window.session._show_job(window.session.state.job)  # as when the prediction is shown again
+    wait_until(lambda: is_idle(window))
+    assert window.session.state.pathology == recorded
+
+
 # ---- errors -----------------------------------------------------------------------------------------
 
 

@@ -129,6 +129,7 @@ class MainWindow(QMainWindow):
         images.mask_files_chosen.connect(session.upload_mask_files)
         result.heatmap_requested.connect(session.show_heatmap)
         result.slice_requested.connect(images.slice_strip.setValue)
+        result.pathology_entered.connect(session.record_pathology)
         result.save_requested.connect(self.save_report)
 
     # ---- user actions -----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from PySide6.QtGui import QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QMenu, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from gliomark.client.language import get_current_language, translate_message
+from gliomark.client.pathology_form import PathologyForm
 from gliomark.client.state import ClientState, Json
 from gliomark.client.theme import ACCENT, BORDER, MUTED_TEXT, SECONDARY_TEXT, TEXT, load_icon
 from gliomark.client.widgets import (
@@ -106,6 +107,7 @@ class MarkerCard(QWidget):
 
     heatmap_requested = Signal(str)
     slice_requested = Signal(int)
+    pathology_entered = Signal(str, str, str)
 
     def __init__(self, marker: str) -> None:
         super().__init__()
@@ -122,6 +124,8 @@ class MarkerCard(QWidget):
         self.heatmap_button = create_button(
             lambda: self.heatmap_requested.emit(self.marker), is_checkable=True
         )
+        self.pathology_form = PathologyForm()
+        self.pathology_form.entered.connect(partial(self.pathology_entered.emit, marker))
         self.slices_label.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
         self.slices_label.linkActivated.connect(lambda link: self.slice_requested.emit(int(link)))
         self._lay_out()
@@ -145,6 +149,7 @@ class MarkerCard(QWidget):
             *(
                 self.slices_label,
                 self.heatmap_button,
+                self.pathology_form,
                 self.definition_label,
                 self.threshold_origin_label,
                 self.limits_label,
@@ -195,6 +200,8 @@ class MarkerCard(QWidget):
         self.warnings_label.setText("\n".join(map(translate_message, marker_prediction["warnings"])))
         self.warnings_label.setVisible(bool(marker_prediction["warnings"]))
         self._render_slices(marker_prediction, state)
+        entries = [entry for entry in state.pathology if entry["marker"] == self.marker]
+        self.pathology_form.render_entries(entries, state.find_levels(self.marker))
         performance = translate_message(marker_prediction["performance"])
         if is_decided_by_reader:
             self.performance_label.setText(
@@ -289,6 +296,7 @@ class ResultPanel(QWidget):
 
     heatmap_requested = Signal(str)
     slice_requested = Signal(int)
+    pathology_entered = Signal(str, str, str)
     save_requested = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -362,6 +370,7 @@ class ResultPanel(QWidget):
         for card in self._marker_cards:
             card.heatmap_requested.connect(self._toggle_heatmap)
             card.slice_requested.connect(self.slice_requested)
+            card.pathology_entered.connect(self.pathology_entered)
             self._cards_layout.addWidget(card)
 
     def _toggle_heatmap(self, marker: str) -> None:
@@ -422,11 +431,5 @@ class ResultPanel(QWidget):
 
 def _translate_positive_level(state: ClientState, marker: str) -> str:
     """Return the marker's positive level in the user's language."""
-    model_name = state.study["model"] if state.study else ""
-    model_markers = [m for model in state.models if model["name"] == model_name for m in model["markers"]]
-    level_words = (
-        describe_level(m["positive"], False, get_current_language())
-        for m in model_markers
-        if m["name"] == marker
-    )
-    return next(level_words, "+")
+    levels = state.find_levels(marker)
+    return describe_level(levels[0], False, get_current_language()) if levels else "+"

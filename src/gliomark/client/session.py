@@ -395,7 +395,8 @@ class Session(QObject):
             self._show_job(job)
 
     def _show_job(self, job: Json, on_shown: Action = lambda: None) -> None:
-        self._update_state(job=job)
+        self._update_state(job=job, pathology=())
+        self._fetch_pathology(job)
         if job["id"] in self._masks_by_job:
             self.mask_received.emit(self._masks_by_job[job["id"]])
             on_shown()
@@ -468,6 +469,30 @@ class Session(QObject):
 
         on_error = partial(self._fail_in_background, partial(self._fetch_mask, path))
         self._track_reply(self._http_client.get_bytes(path, self._create_png_handler(handle_png), on_error))
+
+    # ---- pathology --------------------------------------------------------------------------------------
+
+    def _fetch_pathology(self, job: Json) -> None:
+        def handle_pathology(entries: Any) -> None:
+            if self.state.job is job:
+                self._update_state(pathology=tuple(entries))
+
+        on_error = partial(self._fail_in_background, partial(self._fetch_pathology, job))
+        self._track_reply(
+            self._http_client.get_json(f"/api/predictions/{job['id']}/truth", handle_pathology, on_error)
+        )
+
+    def record_pathology(self, marker: str, level: str, note: str) -> None:
+        """Record the pathology result of a marker for the prediction shown."""
+        job = self.state.job
+        if job is None:
+            return
+        body = {"marker": marker, "value": level, "note": note}
+        on_error = partial(self._fail_in_background, partial(self.record_pathology, marker, level, note))
+        path = f"/api/predictions/{job['id']}/truth"
+        self._track_reply(
+            self._http_client.post_json(path, body, lambda _: self._fetch_pathology(job), on_error)
+        )
 
     # ---- heatmaps and reports ---------------------------------------------------------------------------
 

@@ -41,7 +41,8 @@ class ClientState:
     """Complete state of the window.
 
     study, job: documents of the server; job is the prediction shown. patient_folder: None for a study that was on the
-    server already. studies: the server's list of studies, newest first. model_name: the chosen model, "" for the
+    server already. studies: the server's list of studies, newest first. pathology: what was recorded for the prediction
+    shown, newest first. model_name: the chosen model, "" for the
     server's default. running_job_id: id of the running prediction. heatmap_marker: the marker whose Grad-CAM is shown
     or being computed.
     """
@@ -60,6 +61,7 @@ class ClientState:
     heatmap_marker: str = ""
     is_heatmap_pending: bool = False
     studies: tuple[Json, ...] = ()
+    pathology: tuple[Json, ...] = ()
 
     @property
     def is_study_ready(self) -> bool:
@@ -92,6 +94,12 @@ class ClientState:
         return frozenset(
             names.index(name) for names_used in used_names for name in names_used if name in names
         )
+
+    def find_levels(self, marker: str) -> tuple[str, ...]:
+        """Return positive and negative level of a marker of the study's model; empty if it is unknown."""
+        model_name = self.study["model"] if self.study else ""
+        markers = [one for model in self.models if model["name"] == model_name for one in model["markers"]]
+        return next(((one["positive"], one["negative"]) for one in markers if one["name"] == marker), ())
 
     def get_substitutes(self) -> dict[str, str]:
         """Return the substitute used for each missing sequence."""
