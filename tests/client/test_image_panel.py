@@ -80,6 +80,19 @@ def pinch(view: SliceView, position: QPointF, scale_change: float) -> None:
     QApplication.sendEvent(view, event)
 
 
+def pinch_with_fingers(view: SliceView, position: QPointF, factor: float) -> None:
+    """Two fingers on a touchscreen are moved apart."""
+    screen, middle = QTest.createTouchDevice(), position.toPoint()
+    distances = np.linspace(60, 60 * factor, 30)
+    for step in range(len(distances) + 1):
+        touch = QTest.touchEvent(view, screen)
+        act = touch.press if step == 0 else touch.release if step == len(distances) else touch.move
+        half = round(distances[min(step, len(distances) - 1)] / 2)
+        for finger, x in ((0, middle.x() - half), (1, middle.x() + half)):
+            act(finger, QPoint(x, middle.y()), view)
+        touch.commit()
+
+
 def drag(
     view: SliceView, button: Qt.MouseButton, start: QPoint, end: QPoint, modifier: Any = NO_MODIFIER
 ) -> None:
@@ -119,6 +132,16 @@ def test_both_views_zoom_to_the_cursor(panel: ImagePanel, zoom_in: Any, factor: 
     assert (shown[0] < view.crop.width()) or factor < 1.2
     assert other.compute_screen_transform() == view.compute_screen_transform()
     assert panel.index == index, "the slice does not change"
+
+
+def test_two_fingers_on_a_touchscreen_zoom_and_do_not_draw(panel: ImagePanel) -> None:
+    view = panel.views[0]
+    panel.brush_button.click()
+    grey_window, scale = view.grey_window, view.compute_screen_transform().m11()
+    pinch_with_fingers(view, QPointF(view.width() / 2, view.height() / 2), 2.0)
+    assert view.compute_screen_transform().m11() == pytest.approx(2 * scale, rel=0.1)
+    assert view.grey_window == grey_window
+    assert not panel.mask_editor.mask.any() and not panel.mask_editor.is_edited
 
 
 def test_zooming_stays_between_all_of_the_brain_and_the_maximum(panel: ImagePanel) -> None:

@@ -89,6 +89,7 @@ class ImagePanel(QWidget):
             view.wheel_turned.connect(self.step_slices)
             view.zoom_changed.connect(self.show_zoom)
             view.stroke_drawn.connect(self._paint_stroke)
+            view.stroke_abandoned.connect(lambda: self.mask_editor.abandon_stroke(self.index))
             view.stroke_finished.connect(lambda: self.mask_editor.finish_stroke(self.index))
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 

@@ -140,6 +140,13 @@ class MaskEditor(QObject):
         self._mask_before_stroke = None
         self.changed.emit()
 
+    def abandon_stroke(self, index: int) -> None:
+        """Restore the slice as it was before the stroke."""
+        if self._mask_before_stroke is not None:
+            self.mask[index] = self._mask_before_stroke
+            self._mask_before_stroke = None
+            self.changed.emit()
+
     def undo(self) -> int | None:
         """Undo the last change and return the index of its first slice; None without one."""
         if not self._undo_stack:

@@ -104,6 +104,7 @@ class SliceView(QWidget):
 
     stroke_drawn = Signal(QPointF, QPointF)
     stroke_finished = Signal()
+    stroke_abandoned = Signal()
     wheel_turned = Signal(int)
     grey_window_changed = Signal()
     zoom_changed = Signal(Zoom)
@@ -297,10 +298,18 @@ class SliceView(QWidget):
                 return True
         elif isinstance(event, QGestureEvent):
             pinch = event.gesture(Qt.GestureType.PinchGesture)
-            if isinstance(pinch, QPinchGesture):
+            if isinstance(pinch, QPinchGesture) and pinch.state() != Qt.GestureState.GestureFinished:
+                self._abandon_drag()
                 self.zoom_at(QPointF(self.mapFromGlobal(pinch.centerPoint().toPoint())), pinch.scaleFactor())
                 return True
         return super().event(event)
+
+    def _abandon_drag(self) -> None:
+        """Undo what the first of two fingers, which arrives as the left mouse button, has drawn."""
+        if self._stroke_position is not None:
+            self._stroke_position = None
+            self.stroke_abandoned.emit()
+        self._drag_position = self._pan_position = None
 
     def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
         """Start a brush stroke, or a drag that moves the image or changes the grey window."""
