@@ -519,7 +519,8 @@ def test_a_study_is_removed_only_after_a_question(
     wait_until(lambda: is_idle(window) and window.session.state.is_study_ready)
     study_id = window.session.state.study["id"]
     dialog, other_dialog = open_study_list(window), open_study_list(connected_window)
-    assert not dialog.open_button.isEnabled() and not dialog.remove_button.isEnabled()
+    assert dialog.selected_id == study_id, "the newest is selected"
+    assert dialog.open_button.isDefault() and not dialog.remove_button.autoDefault()
     answers = [QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.Yes]
     questions: list[str] = []
 
@@ -544,6 +545,7 @@ def test_a_study_is_removed_only_after_a_question(
     dialog.search_field.setText("nobody")
     wait_until(lambda: is_idle(window))
     assert dialog.table.topLevelItemCount() == 0 and not dialog.message_label.isVisibleTo(dialog)
+    assert not dialog.open_button.isEnabled() and not dialog.remove_button.isEnabled()
     dialog.search_field.setText("患者")
     wait_until(lambda: is_idle(window))
     assert dialog.table.topLevelItemCount() >= 1
@@ -703,7 +705,6 @@ def test_pathology_is_recorded_and_shown_in_both_languages(restored_window: Main
     ]
     times = [format_local_time(entry["created"]) for entry in recorded]
     assert form.entries_label.text().splitlines() == [
-        "Pathology result:",
         f"mutant, recorded on {times[0]} · R132H, 第二次",
         f"wild type, recorded on {times[1]}",
     ]

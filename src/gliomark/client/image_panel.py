@@ -98,6 +98,7 @@ class ImagePanel(QWidget):
     def _create_tool_buttons(self) -> None:
         self.reset_contrast_button = create_tool_button(self._reset_grey_windows, "window", shows_text=True)
         self.reset_zoom_button = create_tool_button(lambda: self.show_zoom(Zoom()), "fit")
+        self.reset_zoom_button.setEnabled(False)
         self.segmentation_toggle = create_tool_button(
             self._update_segmentation, "outline", is_checkable=True, shows_text=True
         )

@@ -105,7 +105,7 @@ class InputPanel(QWidget):
         self.preparation_bar = QProgressBar()
         self.preparation_bar.setTextVisible(False)
         self.cancel_preparation_button = create_button(self.cancel_requested.emit)
-        choose_row = create_row(self.choose_folder_button, self.recent_button)
+        choose_row = create_row(self.choose_folder_button, self.recent_button, self.studies_button)
         choose_row.setStretch(0, 1)
         return StepCard(
             1,
@@ -115,7 +115,6 @@ class InputPanel(QWidget):
             self.preparation_bar,
             self.cancel_preparation_button,
             choose_row,
-            self.studies_button,
             self.model_box,
         )
 
@@ -341,8 +340,8 @@ class InputPanel(QWidget):
         self.recent_button.setVisible((can_choose or not is_opening) and bool(recent_folders))
         self.recent_button.setEnabled(can_choose)
         self._fill_recent_menu(recent_folders)
-        self.studies_button.setText(self.tr("Earlier patients…"))
-        self.studies_button.setToolTip(self.tr("Patients whose images are on the server"))
+        self.studies_button.setToolTip(self.tr("Earlier patients…"))
+        self.studies_button.setAccessibleName(self.tr("Earlier patients…"))
         self.studies_button.setVisible(state.server_status == "ready" and not is_opening)
         self.studies_button.setEnabled(task is None)
         self.model_box.setVisible(len(state.models) > 1 and not is_opening)

@@ -16,7 +16,7 @@ MAXIMUM_NOTE_LENGTH = 2000  # of the server
 
 
 class PathologyForm(QWidget):
-    """The recorded entries, and below a button the form; ``entered`` carries level and note."""
+    """A button, the form that it opens, and the recorded entries; ``entered`` carries level and note."""
 
     entered = Signal(str, str)
 
@@ -34,10 +34,10 @@ class PathologyForm(QWidget):
         self.record_button = create_button(self._record)
         self.setLayout(
             create_column(
-                self.entries_label,
                 self.toggle_button,
                 create_row(self.level_box, self.record_button),
                 self.note_field,
+                self.entries_label,
             )
         )
         self._show_form()
@@ -49,7 +49,7 @@ class PathologyForm(QWidget):
         self._entries = entries
         title = translate_message(message("page-pathology"))
         lines = [self._format_entry(entry) for entry in entries]
-        self.entries_label.setText("\n".join([title + ":", *lines]))
+        self.entries_label.setText("\n".join(lines if levels else [title, *lines]))
         self.entries_label.setVisible(bool(lines))
         self.toggle_button.setText(title)
         self.toggle_button.setVisible(bool(levels))

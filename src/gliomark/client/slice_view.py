@@ -257,8 +257,9 @@ class SliceView(QWidget):
         length_mm = self.choose_scale_bar_mm()
         length = length_mm * scale
         right, bottom = self.width() - 14, self.height() - 14
-        painter.setPen(QPen(MUTED_TEXT, 2))
-        painter.drawLine(QPointF(right - length, bottom), QPointF(right, bottom))
+        for pen in (QPen(BLACK, 4), QPen(MUTED_TEXT, 2)):
+            painter.setPen(pen)
+            painter.drawLine(QPointF(right - length, bottom), QPointF(right, bottom))
         self._draw_text(painter, int(right - length), bottom - 6, f"{length_mm} mm")
         grey_window = self.grey_window
         width, level = grey_window.high - grey_window.low, (grey_window.high + grey_window.low) / 2
@@ -275,9 +276,11 @@ class SliceView(QWidget):
         font = QFont(self.font())
         font.setBold(is_bold)
         font.setPixelSize(15 if is_bold else 12)
-        painter.setFont(font)
-        painter.setPen(TEXT if is_bold else MUTED_TEXT)
-        painter.drawText(x, y, text)
+        outline = QPainterPath()
+        outline.addText(QPointF(x, y), font, text)
+        # a dark border keeps the text readable on bright tissue
+        painter.strokePath(outline, QPen(BLACK, 3))
+        painter.fillPath(outline, TEXT if is_bold else MUTED_TEXT)
 
     # ---- user actions -----------------------------------------------------------------------------------
 

@@ -41,10 +41,9 @@ class ClientState:
     """Complete state of the window.
 
     study, job: documents of the server; job is the prediction shown. patient_folder: None for a study that was on the
-    server already. studies: the server's list of studies, newest first. pathology: what was recorded for the prediction
-    shown, newest first. model_name: the chosen model, "" for the
-    server's default. running_job_id: id of the running prediction. heatmap_marker: the marker whose Grad-CAM is shown
-    or being computed.
+    server already. studies: the server's list of studies, newest first; None before it is fetched. pathology: what was
+    recorded for the prediction shown, newest first. model_name: the chosen model, "" for the server's default.
+    running_job_id: id of the running prediction. heatmap_marker: the marker whose Grad-CAM is shown or being computed.
     """
 
     server_status: Literal["starting", "ready", "gone"] = "starting"
@@ -60,7 +59,7 @@ class ClientState:
     running_job_id: str = ""
     heatmap_marker: str = ""
     is_heatmap_pending: bool = False
-    studies: tuple[Json, ...] = ()
+    studies: tuple[Json, ...] | None = None
     pathology: tuple[Json, ...] = ()
 
     @property

@@ -39,6 +39,9 @@ class StudyListDialog(QDialog):
         self.remove_button = create_button(self._remove_selected)
         self.close_button = create_button(self.reject)
         self.open_button.setText(self.tr("Open"))
+        self.open_button.setDefault(True)
+        for button in (self.remove_button, self.close_button):
+            button.setAutoDefault(False)  # Enter opens
         self.remove_button.setText(self.tr("Remove…"))
         self.close_button.setText(self.tr("Close"))
         buttons = create_row(self.remove_button, None, self.close_button, self.open_button)
@@ -62,16 +65,16 @@ class StudyListDialog(QDialog):
         return next((study for study in self._studies if study["id"] == self.selected_id), None)
 
     def _render_state(self, state: ClientState) -> None:
-        if state.studies != self._studies or not self._studies:
-            self._fill_table(state)
+        if state.studies != self._studies:
+            self._fill_table(state.studies or ())
         self.error_label.setText(state.error.text if state.error else "")
         self.error_label.setVisible(state.error is not None)
         self.message_label.setText(translate_message(message("page-no-studies")))
-        self.message_label.setVisible(not state.studies and not self.search_field.text())
+        self.message_label.setVisible(state.studies == () and not self.search_field.text())
         self._enable_buttons()
 
-    def _fill_table(self, state: ClientState) -> None:
-        selected_id, self._studies = self.selected_id, state.studies
+    def _fill_table(self, studies: tuple[Json, ...]) -> None:
+        selected_id, self._studies = self.selected_id, studies
         self.table.clear()
         for study in self._studies:
             words = (study["patient_id"], format_local_time(study["created"]), self._describe_state(study))
@@ -79,6 +82,8 @@ class StudyListDialog(QDialog):
             item.setData(0, ID_ROLE, study["id"])
             self.table.addTopLevelItem(item)
             item.setSelected(study["id"] == selected_id)
+        if self._studies and not self.selected_id:
+            self.table.topLevelItem(0).setSelected(True)
         for column in range(self.table.columnCount()):
             self.table.resizeColumnToContents(column)
 

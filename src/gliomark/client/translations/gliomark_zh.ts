@@ -215,10 +215,6 @@
         <translation>既往患者…</translation>
     </message>
     <message>
-        <source>Patients whose images are on the server</source>
-        <translation>影像保存在服务器上的患者</translation>
-    </message>
-    <message>
         <source>Model</source>
         <translation>模型</translation>
     </message>
