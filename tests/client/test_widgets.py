@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pytest
 from PySide6.QtWidgets import QApplication, QWidget
 
 from gliomark.client.input_panel import InputPanel
@@ -71,3 +73,22 @@ def test_input_typed_before_the_first_patient_is_kept_and_cleared_for_the_next(a
         panel.render_state(ClientState(patient_folder=folder))
         assert (panel.age_field.text(), panel.sex_control.value) == (age, sex)
         assert panel.enhancing_control.value == enhancing
+
+
+@pytest.mark.parametrize(
+    ("study", "kind", "is_offered"),
+    [
+        ({"has_dicom_images": True}, "volumes", True),
+        ({"has_dicom_images": False}, "volumes", False),  # NIfTI
+        ({"has_dicom_images": False}, "pictures", False),
+        ({"has_dicom_images": None}, "volumes", True),  # prepared by an earlier version
+        ({}, "volumes", True),  # on an older server
+        ({}, "pictures", False),
+    ],
+)
+def test_dicom_results_are_offered_for_dicom_studies(
+    study: dict[str, Any], kind: str, is_offered: bool
+) -> None:
+    job = {"result": {"input": {"kind": kind}}}
+    assert ClientState(study=study, job=job).can_save_dicom == is_offered
+    assert not ClientState(study=study).can_save_dicom

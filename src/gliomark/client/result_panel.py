@@ -387,10 +387,7 @@ class ResultPanel(QWidget):
         )
         for entry_text, name in entries:
             menu.addAction(entry_text, partial(self.save_requested.emit, name))
-        is_picture_study = (
-            self._state.prediction is not None and self._state.prediction["input"]["kind"] == "pictures"
-        )
-        menu.actions()[-1].setEnabled(not is_picture_study)
+        menu.actions()[-1].setEnabled(self._state.can_save_dicom)
 
     def _format_placeholder(self, state: ClientState) -> str:
         if state.task is not None and state.task.kind == "predicting":

@@ -94,6 +94,15 @@ class ClientState:
             names.index(name) for names_used in used_names for name in names_used if name in names
         )
 
+    @property
+    def can_save_dicom(self) -> bool:
+        """Whether the prediction can be saved as DICOM; tried if the server does not know."""
+        if self.study is None or self.prediction is None:
+            return False
+        return (
+            self.study.get("has_dicom_images") is not False and self.prediction["input"]["kind"] != "pictures"
+        )
+
     def find_levels(self, marker: str) -> tuple[str, ...]:
         """Return positive and negative level of a marker of the study's model; empty if it is unknown."""
         model_name = self.study["model"] if self.study else ""

@@ -134,6 +134,7 @@ class StudyResponse(BaseModel):
     - ``grey``: per sequence, the intensities of the grey values 0 and 65535.
     - ``stand_ins``: missing sequence to the sequence used in its place.
     - ``found_outline``: file name of a lesion mask among the images.
+    - ``has_dicom_images``: whether DICOM results can be written; null for a study of an earlier version.
     - ``messages``: the texts of this document as code and parameters.
     """
 
@@ -151,6 +152,7 @@ class StudyResponse(BaseModel):
     grey: dict[str, GreyRange] = {}
     stand_ins: dict[str, str] = {}
     found_outline: str = ""
+    has_dicom_images: bool | None = None
     notes: list[str] = []
     messages: list[dict[str, Any]] = []
     corrected: bool

@@ -142,6 +142,7 @@ class Worker:
             "found_outline": supplied_mask.files
             if supplied_mask is not None and supplied_mask.mask is not None
             else "",
+            "has_dicom_images": all(series.source_images for series in prepared.study.series.values()),
             "notes": notes,
             "messages": collect_message_records(notes),
         }
