@@ -200,14 +200,15 @@ class SliceView(QWidget):
             return
         shown_middle = self.to_image_position(QPointF(self.width() / 2, self.height() / 2))
         offset = (shown_middle - fixed) * (self.zoom.factor / new_factor)
-        self._change_zoom(Zoom(new_factor, (fixed + offset).toTuple()))
+        self._show_around(fixed + offset, new_factor)
 
     def _pan_by(self, screen_offset: QPointF) -> None:
         middle = QPointF(self.width() / 2, self.height() / 2)
         if self.zoom.factor > 1:
-            self._change_zoom(
-                Zoom(self.zoom.factor, self.to_image_position(middle - screen_offset).toTuple())
-            )
+            self._show_around(self.to_image_position(middle - screen_offset), self.zoom.factor)
+
+    def _show_around(self, middle: QPointF, factor: float) -> None:
+        self._change_zoom(Zoom(factor, (middle.x(), middle.y())))
 
     def _change_zoom(self, zoom: Zoom) -> None:
         self.show_zoom(zoom)

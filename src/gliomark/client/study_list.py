@@ -74,7 +74,9 @@ class StudyListDialog(QDialog):
         self._enable_buttons()
 
     def _fill_table(self, studies: tuple[Json, ...]) -> None:
-        selected_id, self._studies = self.selected_id, studies
+        ids = [study["id"] for study in studies]
+        selected_id = self.selected_id if self.selected_id in ids else next(iter(ids), "")
+        self._studies = studies
         self.table.clear()
         for study in self._studies:
             words = (study["patient_id"], format_local_time(study["created"]), self._describe_state(study))
@@ -82,8 +84,6 @@ class StudyListDialog(QDialog):
             item.setData(0, ID_ROLE, study["id"])
             self.table.addTopLevelItem(item)
             item.setSelected(study["id"] == selected_id)
-        if self._studies and not self.selected_id:
-            self.table.topLevelItem(0).setSelected(True)
         for column in range(self.table.columnCount()):
             self.table.resizeColumnToContents(column)
 
