@@ -1402,6 +1402,109 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "The marker was validated with {missing} only, which is missing, so neither a level nor a probability is given.",
         "该标志物仅在含 {missing} 的影像上验证过，而此处缺少该序列，因此不给出判断和概率。",
     ),
+    "marker-refused": (
+        "The images are not like those on which the model was trained, as the warnings of this patient say, so neither "
+        "a level nor a probability is given.",
+        "影像与模型的训练影像不符（详见该患者的警告），因此不给出判断和概率。",
+    ),
+    # ---- comparison with the training patients ------------------------------------------------------------
+    "range-too-few-patients": (
+        "The cohort {cohort} has fewer than {least} of the patients on whom the model was trained, with its sequences "
+        "and a lesion mask: give the prepared cohort of its training.",
+        "队列 {cohort} 中具备该模型所需序列和病灶掩膜的训练患者不足 {least} 名：请提供训练该模型所用的已准备队列。",
+    ),
+    "range-same-image": (
+        "{one} and {other} show the same image: export both sequences again, each from its own series. No marker is "
+        "predicted.",
+        "{one} 与 {other} 是同一幅影像：请分别从各自的序列重新导出。未预测标志物。",
+    ),
+    "range-swapped": (
+        "{one} and {other} seem to be interchanged: each looks like the other. Give them the right names; no marker is "
+        "predicted.",
+        "{one} 与 {other} 似乎互换了：两者的表现分别与对方一致。请更正序列名称；未预测标志物。",
+    ),
+    "range-inverted": (
+        "{name} seems to be inverted (bright and dark exchanged), or to be another sequence such as T2: check which "
+        "series was exported as {name}, and its grey scale. No marker is predicted.",
+        "{name} 的灰度似乎被反转（明暗颠倒），或实为 T2 等其他序列：请核对导出为 {name} 的是哪个序列及其灰度。未预测标志"
+        "物。",
+    ),
+    "range-fluid-bright": (
+        "Cerebrospinal fluid is bright on the image that is named {name}, as on T2; it should be dark. Check which "
+        "series was exported as {name}; no marker is predicted.",
+        "名为 {name} 的影像上脑脊液呈高信号，与 T2 相同；{name} 上应为低信号。请核对导出为 {name} 的是哪个序列；未预测标"
+        "志物。",
+    ),
+    "range-no-contrast-agent": (
+        "No enhancing vessels are seen on {name}, as without contrast agent. Check whether the series before contrast "
+        "agent was exported as {name}; no marker is predicted.",
+        "{name} 上未见血管强化，与未注射对比剂的影像相同。请核对是否误将增强前的序列导出为 {name}；未预测标志物。",
+    ),
+    "range-computed-tomography": (
+        "{name} looks like computed tomography, not like MRI. Check which series was exported as {name}; no marker is "
+        "predicted.",
+        "{name} 的表现类似 CT 而非 MRI。请核对导出为 {name} 的是哪个序列；未预测标志物。",
+    ),
+    "range-t1-weighted": (
+        "The image that is named {name} looks T1-weighted. Check which series was exported as {name}; no marker is "
+        "predicted.",
+        "名为 {name} 的影像表现为 T1 加权像。请核对导出为 {name} 的是哪个序列；未预测标志物。",
+    ),
+    "range-displaced-far": (
+        "{one} seems to be displaced by {value:.1f} mm relative to {other}, so that they do not show the same position. "
+        "Check that both belong to the same examination; no marker is predicted.",
+        "{one} 相对 {other} 似乎偏移了 {value:.1f} mm，两者位置不一致。请核对两者是否属于同一次检查；未预测标志物。",
+    ),
+    "range-image-unlike": (
+        "{name} does not look like {name} of the {patients} patients on whom the model was trained. Check which series "
+        "was exported as {name}; if it is the right one, this model is not suitable for this examination. No marker is "
+        "predicted.",
+        "{name} 与模型的 {patients} 名训练患者的 {name} 影像不同。请核对导出为 {name} 的是哪个序列；若序列无误，则该模"
+        "型不适用于此检查。未预测标志物。",
+    ),
+    "range-images-unlike": (
+        "The images do not look like those of the {patients} patients on whom the model was trained. Check which series "
+        "were exported; if they are the right ones, this model is not suitable for this examination. No marker is "
+        "predicted.",
+        "影像与模型的 {patients} 名训练患者的影像不同。请核对所导出的序列；若序列无误，则该模型不适用于此检查。未预测标志"
+        "物。",
+    ),
+    "range-relation-unlike": (
+        "{one} and {other} do not fit together as in the {patients} patients on whom the model was trained. Check "
+        "that both belong to the same examination, carry the right names and show the same position; no marker is "
+        "predicted.",
+        "{one} 与 {other} 的对应关系与模型的 {patients} 名训练患者不同。请核对两者是否属于同一次检查、名称是否正确、位置"
+        "是否一致；未预测标志物。",
+    ),
+    "range-unusual-image": (
+        "{name} looks unusual compared with the {patients} patients on whom the model was trained: its validation says "
+        "less about this patient.",
+        "与模型的 {patients} 名训练患者相比，{name} 的表现不常见：模型的验证结果对该患者的参考价值有限。",
+    ),
+    "range-unusual-images": (
+        "The images look unusual compared with the {patients} patients on whom the model was trained: its validation "
+        "says less about this patient.",
+        "与模型的 {patients} 名训练患者相比，影像的表现不常见：模型的验证结果对该患者的参考价值有限。",
+    ),
+    "range-unusual-lesion": (
+        "The lesion looks unusual compared with those of the {patients} patients on whom the model was trained (size, "
+        "place or brightness); it may not be a glioma, or the outline may be wrong.",
+        "与模型的 {patients} 名训练患者相比，病灶的大小、部位或信号不常见：可能不是胶质瘤，或轮廓有误。",
+    ),
+    "range-outside": (
+        "{measure} is {value}, outside what the {patients} training patients had ({low} to {high}): the validation of "
+        "the model says less about this patient.",
+        "{measure}为 {value}，超出 {patients} 名训练患者的范围（{low} 至 {high}）：模型的验证结果对该患者的参考价值有限。",
+    ),
+    "range-displaced": (
+        "{one} seems to be displaced by {value:.1f} mm relative to {other}; the training patients had up to "
+        "{high:.1f} mm. Check that both show the same position.",
+        "{one} 相对 {other} 似乎偏移了 {value:.1f} mm；训练患者最多为 {high:.1f} mm。请核对两者位置是否一致。",
+    ),
+    "range-brain-volume": ("The brain volume", "脑体积"),
+    "range-slice-spacing": ("The slice spacing", "层间距"),
+    "range-lesion-volume": ("The lesion volume", "病灶体积"),
+    "range-lesion-parts": ("The number of separate lesions", "相互分离的病灶数"),
     "marker-not-validated": (
         "The model has not been validated for this marker on patients outside its training data, so neither a level "
         "nor a probability is given.",

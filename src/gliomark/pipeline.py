@@ -31,6 +31,7 @@ from gliomark.inference.segmenter import Segmenter, select_sequences
 from gliomark.inference.slice_classifier import ScoredSlices, SliceClassifier, SliceFeatures
 from gliomark.io.masks.supplied_masks import SuppliedMask, find_supplied_mask
 from gliomark.isolation import ReadExecutor, run_in_this_process
+from gliomark.known_range import KnownRange, check_patient, load_known_range
 from gliomark.messages import Message, find_level_message, find_message_for_text, format_percent, message
 from gliomark.models.card import SECOND_SEGMENTATION_PART, SEGMENTATION_PART
 from gliomark.models.engine_loading import load_marker_engine, load_segmentation_engine
@@ -43,6 +44,7 @@ from gliomark.prediction import (
     MarkerPredictions,
     ModelIdentity,
     Prediction,
+    RangeCheck,
     SliceScore,
 )
 from gliomark.preprocessing import PreparationConfig, prepare
@@ -86,6 +88,8 @@ class Model:
         What computes them, see ``engines.load_network``.
     second_segmenter
         The second segmentation network, for other sequences; None if the weights file has none.
+    known_range
+        What the training patients look like; None if the weights file does not state it.
     """
 
     weights: Weights
@@ -94,6 +98,7 @@ class Model:
     device: str = "cpu"
     engine: str = "openvino"
     second_segmenter: Segmenter | None = None
+    known_range: KnownRange | None = None
 
     def __repr__(self) -> str:
         """Return one line with name, sequences, markers and device."""
@@ -293,7 +298,8 @@ def build_model(weights: Weights, device: str = "cpu", engine: str | None = None
     if card.second_segmentation is not None:
         second_segmenter = build_segmenter(weights, device, engine, SECOND_SEGMENTATION_PART)
     segmenter = build_segmenter(weights, device, engine)
-    model = Model(weights, segmenter, classifiers, device, engine, second_segmenter)
+    known_range = load_known_range(weights)
+    model = Model(weights, segmenter, classifiers, device, engine, second_segmenter, known_range)
     stack, lesion = _create_trial_slice(sequences)
     for name, classifier in classifiers.items():
         _check_trial_run(
@@ -615,7 +621,7 @@ def predict_prepared(
     results = _find_network_results(prepared, model, reader_mask)
     segmentation = results.segmentation
     areas = segmentation.mask.sum(axis=(1, 2)) * stack.pixel_area_mm2
-    warnings, marker_predictions = list(prepared.warnings), []
+    warnings, marker_predictions = [*results.known_range.findings, *prepared.warnings], []
     if model.card.is_synthetic:
         warnings.insert(0, message("model-synthetic"))
     if model.engine == BFLOAT16_ENGINE and model.device == "cpu":
@@ -629,7 +635,7 @@ def predict_prepared(
         notify(name)
         card = model.card.markers[name]
         marker_prediction = _create_empty_prediction(name, card, fusion)
-        reason = _find_withholding_reason(card, prepared, model.sequences)
+        reason = _find_withholding_reason(card, prepared, model.sequences, results.known_range)
         if reason is not None:
             marker_prediction = replace(marker_prediction, warnings=(reason,))
         elif areas.any():
@@ -659,6 +665,7 @@ def predict_prepared(
         seconds=prepared.seconds + time.perf_counter() - start_time,
         stand_ins=prepared.stand_ins,
         notes=(prepared.found.note,) if prepared.found is not None and reader_mask is None else (),
+        known_range=results.known_range,
     )
 
 
@@ -667,9 +674,10 @@ def predict_prepared(
 
 @dataclass(frozen=True, eq=False)
 class _NetworkResults:
-    """What networks computed for a prepared study and a mask; features: by classifier, added when needed."""
+    """What was computed for a prepared study and a mask; features: by classifier, added when needed."""
 
     segmentation: Segmentation
+    known_range: RangeCheck
     features: dict[SliceClassifier, SliceFeatures]
 
 
@@ -701,7 +709,9 @@ def _find_network_results(
             array.setflags(write=False)  # later predictions share them
         for other in [one for one in kept if one[:2] != key[:2] or (one[2] and mask_hash)]:
             del kept[other]
-        kept[key] = _NetworkResults(segmentation, {})
+        kept[key] = _NetworkResults(
+            segmentation, check_patient(model.known_range, stack, segmentation.mask), {}
+        )
     return kept[key]
 
 
@@ -752,9 +762,11 @@ def _create_empty_prediction(name: str, card: MarkerCard, fusion: FusionRule) ->
 
 
 def _find_withholding_reason(
-    card: MarkerCard, prepared: PreparedStudy, sequences: Sequence[MRSequence]
+    card: MarkerCard, prepared: PreparedStudy, sequences: Sequence[MRSequence], known_range: RangeCheck
 ) -> Message | None:
     """Return why neither level nor probability may be shown; None if they may. sequences: of the marker networks."""
+    if known_range.is_refused:
+        return message("marker-refused")
     for wanted, shown in prepared.stand_ins.items():
         return message("marker-on-stand-in", wanted=str(wanted), shown=str(shown))
     missing = [name for name in sequences if name not in prepared.stack.images]

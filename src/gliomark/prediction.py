@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
 from gliomark.messages import collect_message_records
 from gliomark.study import CANNOT_TELL, ClinicalData, Examination, MRSequence, Segmentation, SliceStack, Study
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
 
 SCHEMA_VERSION = 2
+RangeResult = Literal["in range", "unusual", "refused", "not checked"]
 
 
 @dataclass(frozen=True)
@@ -319,6 +320,39 @@ class ModelIdentity:
         }
 
 
+@dataclass(frozen=True)
+class RangeCheck:
+    """Whether a patient resembles those on whom the model was trained.
+
+    Attributes
+    ----------
+    result
+        "in range"; "unusual", which the findings say; "refused": no marker is predicted; "not checked": the weights
+        file has no statistics of its training patients, or other sequences were used.
+    findings
+        Messages on what is unusual or refused.
+    score
+        Distance from the training patients; 1 is the limit of refusal. None if it was not checked.
+    """
+
+    result: RangeResult = "not checked"
+    findings: tuple[str, ...] = ()
+    score: float | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether no marker may be predicted."""
+        return self.result == "refused"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry in prediction.json."""
+        return {
+            "result": self.result,
+            "findings": list(self.findings),
+            "score": to_json_number(self.score),
+        }
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """Result of one patient, including the images; ``reporting`` writes it to files.
@@ -351,6 +385,8 @@ class Prediction:
         Substitute by missing sequence.
     notes
         Notes in addition to those of the study and the stack.
+    known_range
+        Whether the patient resembles those on whom the model was trained; its findings are among the warnings.
     """
 
     patient_id: str
@@ -367,6 +403,7 @@ class Prediction:
     seconds: float
     stand_ins: Mapping[MRSequence, MRSequence] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    known_range: RangeCheck = RangeCheck()
 
     def __post_init__(self) -> None:
         """Accept any tuple of marker predictions."""
@@ -422,6 +459,7 @@ class Prediction:
                 "spacing_assumed": study.spacing_assumed,
                 "examination": _create_examination_record(study.examination),
             },
+            "known_range": self.known_range.to_dict(),
             "warnings": list(self.warnings),
             "notes": list(self.all_notes),
             "model": model.to_dict(),

@@ -355,6 +355,24 @@ def run_robustness_command(
     typer.echo(str(path))
 
 
+@app.command("unusual-inputs")
+def run_unusual_inputs_command(
+    cohort: CohortOption,
+    out: OutputFolderOption,
+    source: Annotated[
+        Path | None, typer.Option(help="Folder of the cohort's patients as read, for further sequences.")
+    ] = None,
+    other: Annotated[
+        list[Path] | None, typer.Option(help="Another cohort with the same sequences; repeatable.")
+    ] = None,
+) -> None:
+    """What a model says of wrong images, other diseases and other cohorts, five folds."""
+    from gliomark.experiments.unusual_inputs.experiment import UnusualInputsConfig, run_unusual_inputs
+
+    config = UnusualInputsConfig(cohort, source, tuple(other or ()), out, typer.echo)
+    typer.echo(str(run_unusual_inputs(config)))
+
+
 @app.command("site-recalibration")
 def run_site_recalibration_command(
     home: Annotated[Path, typer.Option(help="Predictions for patients of the model's own hospital.")],

@@ -22,6 +22,7 @@ from gliomark.evaluation.segmentation_metrics import compute_segmentation_scores
 from gliomark.experiments.result_files import create_run_record, write_result_files
 from gliomark.inference.fusion import fuse_probabilities
 from gliomark.inference.patient_calibration import calibrate_probabilities, compute_level_limits
+from gliomark.known_range import check_patient
 from gliomark.messages import message
 from gliomark.pipeline import UNDETERMINED, VALIDATED_FUSION_RULE, Model
 from gliomark.preprocessing import PreparationConfig
@@ -40,9 +41,10 @@ class CohortEvaluation:
     Attributes
     ----------
     patients
-        A row per patient: id, age, sex, lesion volumes in ml, Dice and other scores where there is a reference mask,
-        and ``<marker>`` and ``<marker>_probability``, each empty where unknown; of a calibrated model also
-        ``<marker>_raw_probability``, before calibration, and ``<marker>_level``.
+        A row per patient: id, age, sex, lesion volumes in ml, result of the check against the training patients, Dice
+        and other scores where there is a reference mask, and ``<marker>`` and ``<marker>_probability``, each empty
+        where unknown; of a calibrated model also ``<marker>_raw_probability``, before calibration, and
+        ``<marker>_level``. Patients whom the model refuses have no probability.
     markers
         Evaluation by marker, of the patients with label and probability; markers without two classes are left out.
     trained_on, without_sequences
@@ -172,11 +174,13 @@ def _predict_patient(
 ) -> dict[str, Any]:
     stack, clinical = cohort.read_stack(patient, model.sequences), cohort.get_clinical(patient)
     mask = model.segment(stack).mask
+    known_range = check_patient(model.known_range, stack, mask)
     row: dict[str, Any] = {
         "id": patient,
         "age": clinical.age,
         "sex": clinical.sex,
         "lesion_volume_ml": float(mask.sum() * stack.voxel_volume_ml),
+        "known_range": known_range.result,
         "reference_volume_ml": np.nan,
         **dict.fromkeys(LISTED_SCORES, np.nan),
     }

@@ -48,6 +48,7 @@ from gliomark.training.recipes import (
     collect_segmentation_tensors,
     create_segmentation_card,
     get_cohort_sequences,
+    learn_known_range,
     save_model,
     train_marker,
     update_inference_settings,
@@ -97,6 +98,7 @@ def run_demonstration(config: ExperimentConfig) -> None:
     say(markers.to_string(index=False))
     trained_markers = {d.name: _train_final_marker(d, cohort, folds, config.work_folder) for d in definitions}
     weights = out / f"{EXPERIMENT_NAME}.safetensors"
+    network = learn_known_range(network, cohort, network.card.training_patients)
     _save_model_file(weights, network, summary, trained_markers)
     apply_marker_validation(weights, markers, patients, folds)
     _write_run_record(out / "run_record.json", cohort, folds, weights, time.time() - started)

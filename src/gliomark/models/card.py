@@ -19,6 +19,7 @@ from gliomark.study import MRSequence
 
 # prefixes of the tensors of the segmentation networks
 SEGMENTATION_PART, SECOND_SEGMENTATION_PART = "segmentation", "second_segmentation"
+KNOWN_RANGE_PART = "known_range"  # prefix of the tensor with the statistics of the training patients
 MAX_VALUE_LENGTH = 80
 OPTIONAL_FIELDS = ("second_segmentation", "is_synthetic")  # of the model card
 OPTIONAL_MARKER_FIELDS = ("patient_calibration", "recalibrations")
@@ -31,7 +32,7 @@ def _parse_sequence_name(name: str) -> str:
 
 
 def _check_not_reserved(name: str) -> str:
-    if name in (SEGMENTATION_PART, SECOND_SEGMENTATION_PART):
+    if name in (SEGMENTATION_PART, SECOND_SEGMENTATION_PART, KNOWN_RANGE_PART):
         raise ValueError("this name is reserved")
     return name
 

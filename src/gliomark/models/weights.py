@@ -22,6 +22,7 @@ from gliomark.errors import WeightsError
 from gliomark.files import atomic_write
 from gliomark.messages import message
 from gliomark.models.card import (
+    KNOWN_RANGE_PART,
     SECOND_SEGMENTATION_PART,
     SEGMENTATION_PART,
     MarkerCard,
@@ -223,7 +224,7 @@ def _describe_arrays(arrays: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
 
 def _check_tensors(path: Path, tensors: Mapping[str, Array], card: ModelCard) -> None:
     """Raise WeightsError for a tensor that belongs to no part of the model, or is not finite."""
-    parts = {SEGMENTATION_PART, *card.markers}
+    parts = {SEGMENTATION_PART, KNOWN_RANGE_PART, *card.markers}
     if card.second_segmentation is not None:
         parts.add(SECOND_SEGMENTATION_PART)
     prior = tensors.get(PRIOR_TENSOR)

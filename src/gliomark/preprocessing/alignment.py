@@ -21,7 +21,7 @@ BLOCK_COUNT = 8
 
 
 def subsample_indices(indices: NDArray[np.int64], max_count: int) -> NDArray[np.int64]:
-    """Sample at most ``most`` indices with a fixed seed; a regular step could alias with the rows."""
+    """Sample at most ``max_count`` of indices ``(n,)``, with a fixed seed; a regular step could alias with rows."""
     if indices.size <= max_count:
         return indices
     return np.sort(np.random.default_rng(0).choice(indices, max_count, replace=False))
@@ -53,6 +53,14 @@ def measure_alignment(stack: SliceStack, name: MRSequence, reference: MRSequence
         "misalignment_mm": _estimate_misalignment_mm(detail_pair),
         "mirrored": _compute_mirror_gain(grey_pair),
     }
+
+
+def measure_displacement(stack: SliceStack, name: MRSequence, reference: MRSequence) -> float:
+    """Measure the displacement of a sequence relative to the reference, mm; 0 if the brain is too small to tell."""
+    if not stack.brain.any():
+        return 0.0
+    displacement = _estimate_misalignment_mm(_create_image_pair(stack, name, reference, uses_detail=True))
+    return 0.0 if displacement is None else displacement
 
 
 def _create_image_pair(

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from gliomark.cohort.folds import CohortFolds, TrainingFolds, check_disjoint, load_cohort_folds
+from gliomark.cohort.range_fitting import fit_cohort_range
 from gliomark.cohort.store import Cohort
 from gliomark.errors import CohortError, ConfigurationError
 from gliomark.evaluation.conservative_auc import compute_conservative_auc_interval
@@ -26,6 +27,7 @@ from gliomark.evaluation.metrics import auc, compute_youden_threshold
 from gliomark.files import check_writable, remove_leftovers
 from gliomark.inference.segmenter import SEQUENCE_RULES, select_sequences
 from gliomark.inference.slice_classifier import SliceClassifier
+from gliomark.known_range import KNOWN_RANGE_TENSOR, MIN_PATIENTS
 from gliomark.messages import message
 from gliomark.models.card import MarkerNetworkCard, SegmentationCard, TreeFeatures, check_marker_name
 from gliomark.models.entries import Recipe
@@ -269,12 +271,11 @@ def run_segmentation_training(
     card = create_segmentation_card(output_path.stem, cohort, folds, training_patients, rule, config)
     if recipe == "pretrained":
         card = update_inference_settings(card, True, MIN_COMPONENT_SHARE, INFERENCE_POOLING_FACTOR)
-    save_weights(
-        output_path,
-        card,
-        collect_segmentation_tensors(trained.network, trained.prior),
-        partial(build_segmenter, engine="torch"),
-    )
+    tensors: dict[str, ArrayLike] = {
+        **collect_segmentation_tensors(trained.network, trained.prior),
+        **create_range_tensors(cohort, training_patients),
+    }
+    save_weights(output_path, card, tensors, partial(build_segmenter, engine="torch"))
     return output_path
 
 
@@ -291,6 +292,51 @@ def prepare_output_folder(output_path: Path) -> None:
 def collect_segmentation_tensors(network: torch.nn.Module, prior: Tensor) -> dict[str, Tensor]:
     """Collect the network's weights and its FPG ``(H, W)`` under the names of a weights file."""
     return {**{f"segmentation/{k}": v for k, v in network.state_dict().items()}, "prior": prior}
+
+
+def create_range_tensors(cohort: Cohort, patients: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
+    """Create the tensor ``(n,)`` with the known range of training patients, by name; none if they are too few."""
+    LOG.info("measuring the images of the training patients")
+    known_range = fit_cohort_range(cohort, patients, get_cohort_sequences(cohort))
+    return {} if known_range is None else {KNOWN_RANGE_TENSOR: known_range.to_array()}
+
+
+def learn_known_range(weights: Weights, cohort: Cohort, patients: Sequence[str]) -> Weights:
+    """Return weights with the known range of these training patients in place of an earlier one."""
+    kept = {name: tensor for name, tensor in weights.tensors.items() if name != KNOWN_RANGE_TENSOR}
+    return replace(weights, tensors=kept | create_range_tensors(cohort, patients))
+
+
+def add_known_range(
+    weights: Weights, cohort: Cohort, output_path: Path, unsuitable: Sequence[Cohort] = ()
+) -> None:
+    """Write a weights file with the known range of its training patients; nothing else in it is changed.
+
+    Parameters
+    ----------
+    weights
+        The model.
+    cohort
+        The prepared cohort on which it was trained.
+    output_path
+        The weights file to write; may be the model's own.
+    unsuitable
+        Cohorts whose kind of patients the model must refuse, see ``fit_cohort_range``.
+
+    Raises
+    ------
+    CohortError
+        If the cohort was prepared differently, or has too few of the patients on whom the model was trained.
+    """
+    card = weights.card
+    if dict(card.preparation) != dict(cohort.metadata["settings"]):
+        raise CohortError(message("cohort-other-preparation", cohort=cohort.folder.name))
+    sequences = tuple(MRSequence(name) for name in card.sequences)
+    known_range = fit_cohort_range(cohort, card.training_patients, sequences, unsuitable=unsuitable)
+    if known_range is None:
+        raise CohortError(message("range-too-few-patients", cohort=cohort.folder.name, least=MIN_PATIENTS))
+    tensors = {**weights.tensors, KNOWN_RANGE_TENSOR: known_range.to_array()}
+    save_weights(output_path, card, tensors, partial(build_model, engine="torch"))
 
 
 def create_segmentation_card(
@@ -412,7 +458,9 @@ def run_marker_training(
         arguments = (cohort, training_folds, definition, labels, values, config, work_folder)
         marker = train_marker(*arguments)
         trained[definition.name] = (marker, create_validated_card(marker, cross_validate_marker(*arguments)))
-    save_model(output_path, weights, trained, name=output_path.stem)
+    save_model(
+        output_path, learn_known_range(weights, cohort, folds.development), trained, name=output_path.stem
+    )
     return load_weights(output_path)
 
 

@@ -1,0 +1,206 @@
+"""Compare a prepared patient with the training patients of a model: in range, unusual, or refused.
+
+Refused are images that are not what they are called, or unlike every training patient's: a probability computed from
+them means nothing. Unusual are images, heads and lesions that the validation hardly covers; the prediction is given
+with a sentence. A lesion alone never leads to refusal: the network may have outlined it wrongly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliomark.known_range.reference import WRONG_POSITION, KnownRange
+from gliomark.known_range.statistics import (
+    PatientStatistics,
+    measure_patient,
+)
+from gliomark.known_range.wrong_images import CT, INVERTED, SWAPPED, T1_LIKE, T2_LIKE, WITHOUT_CONTRAST
+from gliomark.messages import Message, message
+from gliomark.prediction import RangeCheck
+from gliomark.study import MRSequence, SliceStack
+
+# without enhancing tissue a T1C differs little from T1: a higher limit than for other kinds
+WITHOUT_CONTRAST_POSITION = 0.75
+CERTAIN_SHARE = 0.3  # an inverted image is this near to the typical ones
+SAME_IMAGE_CORRELATION = 0.99  # T1C and T2 of one patient can reach 0.95, with opposite contrast
+EXPLAINED_SHARE = (
+    0.7  # an alteration explains a refusal if the altered images have this share of the score or less
+)
+BRIGHT_FLUID = 1.0  # robust standard deviations above the brain's median
+
+
+def check_patient(known_range: KnownRange | None, stack: SliceStack, mask: NDArray[np.bool_]) -> RangeCheck:
+    """Compare a patient with the training patients.
+
+    Parameters
+    ----------
+    known_range
+        Of the model; None if the weights file has none.
+    stack
+        The prepared images ``(slice, row, column)``.
+    mask
+        The lesion, same shape; may be empty.
+
+    Returns
+    -------
+    RangeCheck
+        "not checked" also if the model's sequences are not in the stack.
+    """
+    if known_range is None or not set(known_range.sequences) <= set(map(str, stack.images)):
+        return RangeCheck()
+    sequences = [MRSequence(name) for name in known_range.sequences]
+    statistics = measure_patient(stack, mask, sequences)
+    score = compute_score(known_range, statistics)
+    if score >= 1:
+        reason = _explain_refusal(known_range, sequences, statistics)
+        return RangeCheck("refused", (reason,), score)
+    findings = tuple(list_unusual(known_range, statistics))
+    return RangeCheck("unusual" if findings else "in range", findings, score)
+
+
+def compute_score(known_range: KnownRange, statistics: PatientStatistics) -> float:
+    """Compute how unlike the training patients' the images are; 1 is the limit of refusal."""
+    ratios = [part.compute_distance(statistics.images) / part.refused for part in known_range.images.values()]
+    positions = [
+        known_range.compute_position(kind, statistics.images) / _get_wrong_limit(kind)
+        for kind in known_range.wrong
+    ]
+    return max(*ratios, *positions, statistics.similarity / _get_similarity_limit(known_range))
+
+
+def compute_unusual_score(known_range: KnownRange, statistics: PatientStatistics) -> float:
+    """Compute the distance of a patient's images and lesion; 1 is the limit from which they are unusual."""
+    ratios = [part.compute_distance(statistics.images) / part.usual for part in known_range.images.values()]
+    if statistics.lesion is not None:
+        ratios.append(known_range.lesion.compute_distance(statistics.lesion) / known_range.lesion.usual)
+    return max(ratios)
+
+
+def _get_wrong_limit(kind: str) -> float:
+    """Return the position between true images, 0, and wrong ones, 1, from which a patient is refused."""
+    return WITHOUT_CONTRAST_POSITION if kind.startswith(WITHOUT_CONTRAST) else WRONG_POSITION
+
+
+def _get_similarity_limit(known_range: KnownRange) -> float:
+    """Return the correlation from which two sequences are the same image."""
+    return max(SAME_IMAGE_CORRELATION, 0.5 * (1 + known_range.similarity))
+
+
+# ---- refused ----------------------------------------------------------------------------------------
+
+
+def _explain_refusal(
+    known_range: KnownRange,
+    sequences: Sequence[MRSequence],
+    statistics: PatientStatistics,
+) -> Message:
+    """Return the most specific reason for a refusal."""
+    one, other = sequences
+    if statistics.similarity >= _get_similarity_limit(known_range):
+        return message("range-same-image", one=str(one), other=str(other))
+    positions = {kind: known_range.compute_position(kind, statistics.images) for kind in known_range.wrong}
+    # of the kinds that are possible, the one whose typical images are nearest
+    possible = {kind: abs(at - 1) for kind, at in positions.items() if at >= _get_wrong_limit(kind)}
+    if possible:
+        kind = min(possible, key=possible.__getitem__)
+        if kind.startswith(INVERTED) and possible[kind] < CERTAIN_SHARE:
+            return describe_wrong_images(kind, sequences, known_range.patients)
+        for name, second in ((one, other), (other, one)):
+            if (
+                f"{T2_LIKE}/{name}" in possible
+                and statistics.images[_name_fluid(one, other, name, second)] > 1
+            ):
+                return message("range-fluid-bright", name=str(name))
+        return describe_wrong_images(kind, sequences, known_range.patients)
+    displacement, (_, most) = statistics.geometry["displacement_mm"], known_range.ranges["displacement_mm"]
+    if displacement > most:
+        return message("range-displaced-far", one=str(one), other=str(other), value=displacement)
+    refused = _list_parts_beyond(known_range, statistics, "refused")
+    unlike = [str(name) for name in sequences if any(part.startswith(f"{name}/") for part in refused)]
+    if len(unlike) == 1:
+        return message("range-image-unlike", name=unlike[0], patients=known_range.patients)
+    if unlike:
+        return message("range-images-unlike", patients=known_range.patients)
+    return message("range-relation-unlike", one=str(one), other=str(other), patients=known_range.patients)
+
+
+def _name_fluid(one: MRSequence, other: MRSequence, name: MRSequence, second: MRSequence) -> str:
+    """Name the statistic with a sequence's grey value where the other one is darkest, which is in fluid."""
+    return f"{one}+{other}/relation/{name} where {second} 0"
+
+
+def describe_wrong_images(kind: str, sequences: Sequence[MRSequence], patients: int) -> Message:
+    """Describe a kind of wrong images, see ``wrong_images.create_wrong_images``."""
+    one, other = map(str, sequences)
+    sort, _, name = kind.partition("/")
+    if sort == SWAPPED:
+        return message("range-swapped", one=one, other=other)
+    codes = {
+        INVERTED: "range-inverted",
+        CT: "range-computed-tomography",
+        T2_LIKE: "range-fluid-bright",
+        T1_LIKE: "range-t1-weighted",
+        WITHOUT_CONTRAST: "range-no-contrast-agent",
+    }
+    if sort in codes:
+        return message(codes[sort], name=name or f"{one} + {other}")
+    return message("range-images-unlike", patients=patients)
+
+
+def _list_parts_beyond(known_range: KnownRange, statistics: PatientStatistics, limit: str) -> list[str]:
+    """List the parts of the images whose distance reaches a limit: "usual" or "refused"."""
+    return [
+        name
+        for name, part in known_range.images.items()
+        if part.compute_distance(statistics.images) >= getattr(part, limit)
+    ]
+
+
+# ---- unusual ----------------------------------------------------------------------------------------
+
+
+def list_unusual(known_range: KnownRange, statistics: PatientStatistics) -> Iterator[Message]:
+    """Yield a message for every property that the training patients hardly cover."""
+    parts = _list_parts_beyond(known_range, statistics, "usual")
+    names = [name for name in known_range.sequences if any(part.startswith(f"{name}/") for part in parts)]
+    if len(names) == 1:
+        yield message("range-unusual-image", name=names[0], patients=known_range.patients)
+    elif parts:
+        yield message("range-unusual-images", patients=known_range.patients)
+    measures = {**statistics.geometry, **(statistics.lesion or {})}
+    for name, limits in known_range.ranges.items():
+        value = measures.get(name)
+        if value is not None and (finding := _describe_outside(name, value, limits, known_range)):
+            yield finding
+    if (
+        statistics.lesion
+        and known_range.lesion.compute_distance(statistics.lesion) >= known_range.lesion.usual
+    ):
+        yield message("range-unusual-lesion", patients=known_range.patients)
+
+
+# measures that are said with their value; the others only count in the distance of the lesion
+_MEASURES = {
+    "brain_ml": ("range-brain-volume", "{:.0f} ml"),
+    "slice_mm": ("range-slice-spacing", "{:.1f} mm"),
+    "volume_ml": ("range-lesion-volume", "{:.1f} ml"),
+    "parts": ("range-lesion-parts", "{:.0f}"),
+}
+
+
+def _describe_outside(
+    name: str, value: float, limits: tuple[float, float], known_range: KnownRange
+) -> Message | None:
+    """Describe a measure outside the range of the training patients; None if it is inside."""
+    low, high = limits
+    if name == "displacement_mm" and value > high:
+        one, other = known_range.sequences
+        return message("range-displaced", one=one, other=other, value=value, high=high)
+    if name not in _MEASURES or low <= value <= high:
+        return None
+    code, unit = _MEASURES[name]
+    shown = {key: unit.format(number) for key, number in (("value", value), ("low", low), ("high", high))}
+    return message("range-outside", measure=message(code), patients=known_range.patients, **shown)

@@ -1,0 +1,84 @@
+"""The stored reference: fitted to enough patients, read back as it was, and refused when it is damaged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.known_range.conftest import PAIR
+from tests.models.broken_weights import write_tiny
+
+from gliomark.errors import WeightsError
+from gliomark.known_range import (
+    KNOWN_RANGE_TENSOR,
+    MIN_PATIENTS,
+    KnownRange,
+    fit_known_range,
+    load_known_range,
+)
+from gliomark.models.weights import Weights, load_weights, save_weights
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
+    return load_weights(write_tiny(tmp_path_factory.mktemp("weights") / "a.safetensors"))
+
+
+def add_tensor(weights: Weights, array: np.ndarray) -> Weights:
+    return replace(weights, tensors={**weights.tensors, KNOWN_RANGE_TENSOR: array})
+
+
+def test_the_stored_reference_is_read_as_it_was(
+    known_range: KnownRange, weights: Weights, tmp_path: Path
+) -> None:
+    path = tmp_path / "with.safetensors"
+    save_weights(path, weights.card, add_tensor(weights, known_range.to_array()).tensors)
+    assert load_known_range(load_weights(path)) == known_range
+    assert load_known_range(weights) is None
+
+
+def test_few_patients_give_no_reference(cohort_statistics) -> None:
+    assert fit_known_range(cohort_statistics[: MIN_PATIENTS - 1], PAIR, {}) is None
+    without_lesion = [replace(one, lesion=None) for one in cohort_statistics[:5]]
+    assert fit_known_range(without_lesion + cohort_statistics[5:], PAIR, {}) is None
+
+
+def test_no_statistic_of_a_patient_is_stored_except_extremes(
+    known_range: KnownRange, cohort_statistics
+) -> None:
+    numbers = {round(value, 9) for part in known_range.images.values() for value in part.centre}
+    for patient in cohort_statistics:
+        own = {round(value, 9) for value in patient.images.values()}
+        assert len(own & numbers) < len(own) / 4  # a median of an odd number is one patient's
+
+
+DAMAGES = {
+    "not JSON": lambda record: b"{",
+    "unknown field": lambda record: record | {"more": 1},
+    "missing field": lambda record: {k: v for k, v in record.items() if k != "lesion"},
+    "too few patients": lambda record: record | {"patients": 3},
+    "other sequences": lambda record: record | {"sequences": ["T1C", "T2"]},
+    "a name too few": lambda record: (
+        record | {"lesion": record["lesion"] | {"names": record["lesion"]["names"][1:]}}
+    ),
+    "a spread of zero": lambda record: record | {"lesion": record["lesion"] | {"spread": [0.0] * 8}},
+    "not a covariance": lambda record: (
+        record | {"lesion": record["lesion"] | {"covariance": [[-1.0] * 8] * 8}}
+    ),
+    "refused before unusual": lambda record: record | {"lesion": record["lesion"] | {"refused": 1e-3}},
+    "a direction without weights": lambda record: (
+        record | {"wrong": {"swapped": {"weights": [1.0], "offset": 0.0}}}
+    ),
+    "a limit of zero": lambda record: record | {"lesion": record["lesion"] | {"usual": 0.0}},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_reference_is_refused(known_range: KnownRange, weights: Weights, damage: str) -> None:
+    changed = DAMAGES[damage](json.loads(json.dumps(asdict(known_range))))
+    content = changed if isinstance(changed, bytes) else json.dumps(changed).encode()
+    with pytest.raises(WeightsError, match="known_range"):
+        load_known_range(add_tensor(weights, np.frombuffer(content, np.uint8)))
