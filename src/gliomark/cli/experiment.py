@@ -363,13 +363,16 @@ def run_unusual_inputs_command(
         Path | None, typer.Option(help="Folder of the cohort's patients as read, for further sequences.")
     ] = None,
     other: Annotated[
-        list[Path] | None, typer.Option(help="Another cohort with the same sequences; repeatable.")
+        list[str] | None,
+        typer.Option(help="Another cohort with the same sequences, or COHORT=SOURCE; repeatable."),
     ] = None,
 ) -> None:
     """What a model says of wrong images, other diseases and other cohorts, five folds."""
     from gliomark.experiments.unusual_inputs.experiment import UnusualInputsConfig, run_unusual_inputs
 
-    config = UnusualInputsConfig(cohort, source, tuple(other or ()), out, typer.echo)
+    pairs = [text.partition("=") for text in other or ()]
+    others = tuple((Path(folder), Path(raw) if raw else None) for folder, _, raw in pairs)
+    config = UnusualInputsConfig(cohort, source, others, out, typer.echo)
     typer.echo(str(run_unusual_inputs(config)))
 
 

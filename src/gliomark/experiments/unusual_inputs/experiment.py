@@ -26,6 +26,7 @@ from gliomark.training.recipes import get_cohort_sequences
 
 EXPERIMENT_NAME = "unusual_inputs"
 REAL = "real"
+Unsuitable = Mapping[str, Sequence[Mapping[str, float]]]  # statistics of images by kind
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,13 @@ class UnusualInputsConfig:
     """What is measured.
 
     cohort: the prepared cohort that stands for the training cohort; source: folder of its raw patients, for further
-    sequences; others: prepared cohorts that are compared with it, and with which its patients are compared.
+    sequences; others: prepared cohorts, each with the folder of its raw patients or
+    None, that are compared with it, and with which its patients are compared.
     """
 
     cohort: Path
     source: Path | None
-    others: tuple[Path, ...]
+    others: tuple[tuple[Path, Path | None], ...]
     output_folder: Path
     notify: Callable[[str], None]
 
@@ -56,12 +58,15 @@ def run_unusual_inputs(config: UnusualInputsConfig) -> Path:
     kinds = list_kinds(sequences)
     work = config.output_folder / "work" / EXPERIMENT_NAME
     measured = measure_cohort(cohort, config.source, sequences, kinds, work, config.notify)
-    rows = _check_folds(cohort, measured, kinds)
-    for folder in config.others:
+    shown_kinds = [kind for kind in kinds if kind.name == REAL or kind.is_other_sequence]
+    others = {}
+    for folder, source in config.others:
         other = Cohort(folder)
-        others = measure_cohort(other, None, sequences, kinds[:1], work, config.notify)
-        rows += _check_other_cohort(cohort, measured, other, others)
-        rows += _check_other_cohort(other, others, cohort, measured)
+        others[other] = measure_cohort(other, source, sequences, shown_kinds, work, config.notify)
+    rows = _check_folds(cohort, measured, kinds, _collect_unsuitable(cohort, others))
+    for other, patients_of_other in others.items():
+        rows += _check_other_cohort(cohort, measured, other, patients_of_other)
+        rows += _check_other_cohort(other, patients_of_other, cohort, measured)
     patients = pd.DataFrame(rows)
     table = _summarise(patients)
     config.notify(table.to_string(index=False))
@@ -72,13 +77,17 @@ def run_unusual_inputs(config: UnusualInputsConfig) -> Path:
 
 
 def _check_folds(
-    cohort: Cohort, measured: Mapping[str, MeasuredPatient], kinds: Sequence[PatientKind]
+    cohort: Cohort,
+    measured: Mapping[str, MeasuredPatient],
+    kinds: Sequence[PatientKind],
+    unsuitable: Unsuitable,
 ) -> list[dict[str, object]]:
     """Compare every patient, real and altered, with the patients of the other folds."""
     expected = {kind.name: kind.expected for kind in kinds}
     rows = []
     for number, fold in enumerate(load_cohort_folds(cohort).folds):
-        known_range = _fit([one for patient, one in measured.items() if patient not in fold], cohort)
+        training = [one for patient, one in measured.items() if patient not in fold]
+        known_range = _fit(training, cohort, unsuitable)
         for patient in (p for p in fold if p in measured):
             for kind, statistics in measured[patient].kinds.items():
                 labels = {"kind": kind, "expected": expected[kind], "fold": number + 1, "patient": patient}
@@ -96,18 +105,38 @@ def _check_other_cohort(
     training = [one for patient, one in trained.items() if patient not in tested]
     if len(training) < MIN_PATIENTS:  # a small cohort is only tested
         return []
-    known_range = _fit(training, trained_cohort)
-    kind = f"{tested_cohort.folder.name}, by the model of {trained_cohort.folder.name}"
-    is_other = trained_cohort.is_synthetic != tested_cohort.is_synthetic
-    labels = {"kind": kind, "expected": "refused" if is_other else "in range", "fold": 0}
-    return [
-        {**labels, "patient": patient, **_check(known_range, one.kinds[REAL])}
-        for patient, one in tested.items()
-    ]
+    names = f"{tested_cohort.folder.name}, by the model of {trained_cohort.folder.name}"
+    is_unsuitable = trained_cohort.is_synthetic != tested_cohort.is_synthetic
+    rows = []
+    for number in range(2):  # the model is shown one half of unsuitable patients and tested on the other
+        half = {patient: one for patient, one in tested.items() if list(tested).index(patient) % 2 == number}
+        shown = {p: one for p, one in tested.items() if p not in half} if is_unsuitable else {}
+        unsuitable = _collect_unsuitable(trained_cohort, {tested_cohort: shown})
+        known_range = _fit(training, trained_cohort, unsuitable)
+        for patient, one in half.items():
+            for kind, statistics in one.kinds.items():
+                if kind == REAL:
+                    labels = {"kind": names, "expected": "refused" if is_unsuitable else "in range"}
+                elif " shown as " in kind and not is_unsuitable:
+                    labels = {"kind": f"{kind}: {names}", "expected": "refused"}
+                else:
+                    continue
+                rows.append({**labels, "fold": 0, "patient": patient, **_check(known_range, statistics)})
+    return rows
 
 
-def _fit(patients: Sequence[MeasuredPatient], cohort: Cohort) -> KnownRange:
+def _collect_unsuitable(cohort: Cohort, others: Mapping[Cohort, Mapping[str, MeasuredPatient]]) -> Unsuitable:
+    """Collect the images of cohorts of another kind, synthetic for a real cohort and the other way round."""
+    return {
+        f"cohort/{other.folder.name}": [one.kinds[REAL].images for one in patients.values()]
+        for other, patients in others.items()
+        if other.is_synthetic != cohort.is_synthetic and patients
+    }
+
+
+def _fit(patients: Sequence[MeasuredPatient], cohort: Cohort, unsuitable: Unsuitable) -> KnownRange:
     wrong = {name: [one.wrong[name] for one in patients] for name in patients[0].wrong}
+    wrong |= unsuitable
     known_range = fit_known_range([one.kinds[REAL] for one in patients], get_cohort_sequences(cohort), wrong)
     if known_range is None:
         raise CohortError(f"{cohort.folder} has too few patients with both sequences and a lesion mask.")

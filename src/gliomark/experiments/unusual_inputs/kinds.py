@@ -36,13 +36,14 @@ class PatientKind:
 
     expected: what the check should say; create: from a prepared patient, the images of all sequences on its grid, and
     a random generator to the altered patient, or None if a sequence is missing; changes_geometry: whether the size of
-    the head or the position of a sequence changes.
+    the head or the position of a sequence changes; is_other_sequence: whether another sequence of the patient is shown.
     """
 
     name: str
     expected: Expected
     create: Callable[[SliceStack, ImagesBySequence, np.random.Generator], SliceStack | None]
     changes_geometry: bool = False
+    is_other_sequence: bool = False
 
 
 def list_kinds(sequences: tuple[MRSequence, ...]) -> list[PatientKind]:
@@ -50,7 +51,9 @@ def list_kinds(sequences: tuple[MRSequence, ...]) -> list[PatientKind]:
     one, other = sequences
     kinds = [PatientKind("real", "in range", lambda stack, *_: stack)]
     kinds += [
-        PatientKind(f"{shown} shown as {name}", "refused", partial(_show_as, shown=shown, name=name))
+        PatientKind(
+            f"{shown} shown as {name}", "refused", partial(_show_as, shown=shown, name=name), False, True
+        )
         for name in sequences
         for shown in MRSequence
         if shown not in sequences
