@@ -1477,13 +1477,13 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "是否一致；未预测标志物。",
     ),
     "range-unusual-image": (
-        "{name} looks unusual compared with the {patients} patients on whom the model was trained: its validation says "
-        "less about this patient.",
+        "{name} looks unusual compared with the {patients} patients on whom the model was trained: its measured "
+        "accuracy may not apply to this patient.",
         "与模型的 {patients} 名训练患者相比，{name} 的表现不常见：模型的验证结果对该患者的参考价值有限。",
     ),
     "range-unusual-images": (
-        "The images look unusual compared with the {patients} patients on whom the model was trained: its validation "
-        "says less about this patient.",
+        "The images look unusual compared with the {patients} patients on whom the model was trained: its measured "
+        "accuracy may not apply to this patient.",
         "与模型的 {patients} 名训练患者相比，影像的表现不常见：模型的验证结果对该患者的参考价值有限。",
     ),
     "range-unusual-lesion": (
@@ -1492,8 +1492,8 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "与模型的 {patients} 名训练患者相比，病灶的大小、部位或信号不常见：可能不是胶质瘤，或轮廓有误。",
     ),
     "range-outside": (
-        "{measure} is {value}, outside what the {patients} training patients had ({low} to {high}): the validation of "
-        "the model says less about this patient.",
+        "{measure} is {value}, outside what the {patients} training patients had ({low} to {high}): the measured "
+        "accuracy of the model may not apply to this patient.",
         "{measure}为 {value}，超出 {patients} 名训练患者的范围（{low} 至 {high}）：模型的验证结果对该患者的参考价值有限。",
     ),
     "range-displaced": (

@@ -13,7 +13,7 @@ from gliomark.preprocessing.intensity import normalise_z_score
 from gliomark.study import MRSequence, SliceStack
 
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
-SLICES = 6
+SLICES = 4
 # grey values: fluid, grey matter, white matter, vessel, lesion
 SIGNALS = {
     "T1": (20, 60, 90, 15, 50),
@@ -67,7 +67,7 @@ def cohort_statistics(training_stacks: list[SliceStack]) -> list[PatientStatisti
 @pytest.fixture(scope="session")
 def known_range(cohort_statistics: list[PatientStatistics], training_stacks: list[SliceStack]) -> KnownRange:
     wrong: dict[str, list[dict[str, float]]] = {}
-    for stack in training_stacks[::2]:
+    for stack in training_stacks[::3]:
         for kind, altered in create_wrong_images(stack, PAIR):
             wrong.setdefault(kind, []).append(measure_images(altered, PAIR))
     fitted = fit_known_range(cohort_statistics, PAIR, wrong)

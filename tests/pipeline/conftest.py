@@ -89,12 +89,12 @@ def run_command(
     """Return command("predict", folder, "--out", out), which runs the command line in this process."""
     monkeypatch.setattr("gliomark.isolation.ReaderPool", lambda *_: reader_pool)
 
-    def run_with_arguments(*arguments: object) -> CommandResult:
+    def run_with_arguments(*arguments: object, command: Callable[[], None] = cli.run) -> CommandResult:
         monkeypatch.setattr(sys, "argv", ["gliomark", *map(str, arguments)])
         capfd.readouterr()
         status: object = 0
         try:
-            cli.run()
+            command()
         except SystemExit as end:
             status = end.code
         captured = capfd.readouterr()

@@ -360,19 +360,22 @@ def run_unusual_inputs_command(
     cohort: CohortOption,
     out: OutputFolderOption,
     source: Annotated[
-        Path | None, typer.Option(help="Folder of the cohort's patients as read, for further sequences.")
+        Path | None, typer.Option(help="Folder of the cohort's original patients, for further sequences.")
     ] = None,
     other: Annotated[
         list[str] | None,
         typer.Option(help="Another cohort with the same sequences, or COHORT=SOURCE; repeatable."),
     ] = None,
+    altered: Annotated[
+        int | None, typer.Option(min=1, help="Number of patients to alter into every kind; default: all.")
+    ] = None,
 ) -> None:
-    """What a model says of wrong images, other diseases and other cohorts, five folds."""
+    """What a model says of wrong images, other diseases and other cohorts, in five folds."""
     from gliomark.experiments.unusual_inputs.experiment import UnusualInputsConfig, run_unusual_inputs
 
     pairs = [text.partition("=") for text in other or ()]
     others = tuple((Path(folder), Path(raw) if raw else None) for folder, _, raw in pairs)
-    config = UnusualInputsConfig(cohort, source, others, out, typer.echo)
+    config = UnusualInputsConfig(cohort, source, others, altered, out, typer.echo)
     typer.echo(str(run_unusual_inputs(config)))
 
 

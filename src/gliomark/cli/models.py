@@ -97,18 +97,13 @@ def learn_range_command(
     model: ModelArgument,
     cohort: Annotated[Path, typer.Option(help="The prepared cohort on which the model was trained.")],
     out: Annotated[Path, typer.Option(help="The weights file to write; a signature does not apply to it.")],
-    refuse: Annotated[
-        list[Path] | None,
-        typer.Option(help="Cohort whose kind of patients is to be refused, such as phantoms; repeatable."),
-    ] = None,
 ) -> None:
-    """Add to a weights file what its training patients look like, so that others are refused; without training."""
+    """Add to a weights file what its training patients look like, so that other images are refused."""
     from gliomark.cohort.store import Cohort
     from gliomark.pipeline import load_weights_by_name
     from gliomark.training.recipes import add_known_range
 
-    unsuitable = [Cohort(folder) for folder in refuse or ()]
-    add_known_range(load_weights_by_name(model), Cohort(cohort), out, unsuitable)
+    add_known_range(load_weights_by_name(model), Cohort(cohort), out)
     typer.echo(str(out))
 
 

@@ -8,7 +8,7 @@ from gliomark.cohort.store import Cohort, ProgressCallback, ignore_progress, ite
 from gliomark.known_range import KnownRange, PatientStatistics, fit_known_range, measure_patient
 from gliomark.known_range.statistics import Statistics, measure_images
 from gliomark.known_range.wrong_images import create_wrong_images
-from gliomark.study import MRSequence
+from gliomark.study import MRSequence, SliceStack
 
 
 def fit_cohort_range(
@@ -16,7 +16,6 @@ def fit_cohort_range(
     patients: Sequence[str],
     sequences: Sequence[MRSequence],
     report_progress: ProgressCallback = ignore_progress,
-    unsuitable: Sequence[Cohort] = (),
 ) -> KnownRange | None:
     """Fit the known range to patients of a cohort who have the sequences and a lesion mask.
 
@@ -33,8 +32,6 @@ def fit_cohort_range(
         The model's pair, the reference last.
     report_progress
         Called before every patient, see ``cohort.store``.
-    unsuitable
-        Cohorts with the same sequences whose kind of patients the model must refuse, such as phantoms.
 
     Returns
     -------
@@ -49,10 +46,18 @@ def fit_cohort_range(
             continue
         stack = cohort.read_stack(patient, sequences)
         if stack.lesion is not None and stack.lesion.any():
-            measured.append(measure_patient(stack, stack.lesion, sequences))
-            for kind, altered in create_wrong_images(stack, sequences):
-                wrong.setdefault(kind, []).append(measure_images(altered, sequences))
-    for other in unsuitable:
-        kind = f"cohort/{other.folder.name}"
-        wrong[kind] = [measure_images(other.read_stack(p, sequences), sequences) for p in other.patient_ids]
+            statistics, wrong_of_patient = measure_training_patient(stack, sequences)
+            measured.append(statistics)
+            for kind, one in wrong_of_patient.items():
+                wrong.setdefault(kind, []).append(one)
     return fit_known_range(measured, sequences, wrong)
+
+
+def measure_training_patient(
+    stack: SliceStack, sequences: Sequence[MRSequence]
+) -> tuple[PatientStatistics, dict[str, Statistics]]:
+    """Measure a patient as it is, and the wrong images made of it by kind; the lesion is the reader's."""
+    wrong = {
+        kind: measure_images(altered, sequences) for kind, altered in create_wrong_images(stack, sequences)
+    }
+    return measure_patient(stack, stack.reader_mask, sequences), wrong

@@ -188,10 +188,11 @@ def _predict_patient(
         scores = asdict(compute_segmentation_scores(stack.lesion, mask, stack.brain, stack.spacing_mm))
         row["reference_volume_ml"] = float(stack.lesion.sum() * stack.voxel_volume_ml)
         row |= {name: scores[name] for name in LISTED_SCORES}
+    scored_mask = np.zeros_like(mask) if known_range.is_refused else mask  # refused: no probability
     for name, definition in definitions.items():
         value = clinical.columns.get(definition.column, "")
         row[name] = int(float(value) >= definition.threshold) if value else np.nan
-        row |= score_marker(model, name, stack, mask, clinical)
+        row |= score_marker(model, name, stack, scored_mask, clinical)
     return row
 
 

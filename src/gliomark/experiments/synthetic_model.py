@@ -37,6 +37,7 @@ from gliomark.training.recipes import (
     collect_segmentation_tensors,
     create_segmentation_card,
     get_cohort_sequences,
+    learn_known_range,
     read_labels_and_values,
     save_model,
     train_marker,
@@ -120,7 +121,8 @@ def run_synthetic_model(
         notify(table.to_string(index=False))
         tables.append(table)
         patient_tables.append(evaluation.patients.assign(training_patients=len(selection.patients)))
-    _write_shipped_weights(load_weights(path), table, evaluation.patients, output_folder / WEIGHTS_NAME)
+    weights = learn_known_range(load_weights(path), cohort, selections[-1].patients)
+    _write_shipped_weights(weights, table, evaluation.patients, output_folder / WEIGHTS_NAME)
     record = create_run_record(
         EXPERIMENT_NAME,
         cohort=cohort.metadata["synthetic"],

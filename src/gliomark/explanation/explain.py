@@ -94,7 +94,8 @@ def explain_patient(
     predicted_markers = [marker for marker in prediction.markers if marker.probability is not None]
     if not predicted_markers:
         titles = ", ".join(marker.title for marker in prediction.markers)
-        reasons = dict.fromkeys(marker.warnings[0] for marker in prediction.markers if marker.warnings)
+        reasons = prediction.known_range.findings if prediction.known_range.is_refused else ()
+        reasons = reasons or dict.fromkeys(m.warnings[0] for m in prediction.markers if m.warnings)
         raise InputError(
             message("no-probability-to-explain", folder=folder, titles=titles, reason=" ".join(reasons))
         )

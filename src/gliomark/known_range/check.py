@@ -13,10 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomark.known_range.reference import WRONG_POSITION, KnownRange
-from gliomark.known_range.statistics import (
-    PatientStatistics,
-    measure_patient,
-)
+from gliomark.known_range.statistics import PatientStatistics, measure_patient
 from gliomark.known_range.wrong_images import CT, INVERTED, SWAPPED, T1_LIKE, T2_LIKE, WITHOUT_CONTRAST
 from gliomark.messages import Message, message
 from gliomark.prediction import RangeCheck
@@ -26,10 +23,6 @@ from gliomark.study import MRSequence, SliceStack
 WITHOUT_CONTRAST_POSITION = 0.75
 CERTAIN_SHARE = 0.3  # an inverted image is this near to the typical ones
 SAME_IMAGE_CORRELATION = 0.99  # T1C and T2 of one patient can reach 0.95, with opposite contrast
-EXPLAINED_SHARE = (
-    0.7  # an alteration explains a refusal if the altered images have this share of the score or less
-)
-BRIGHT_FLUID = 1.0  # robust standard deviations above the brain's median
 
 
 def check_patient(known_range: KnownRange | None, stack: SliceStack, mask: NDArray[np.bool_]) -> RangeCheck:

@@ -25,9 +25,8 @@ from gliomark.study import MRSequence
 KNOWN_RANGE_TENSOR = f"{KNOWN_RANGE_PART}/reference"
 
 MIN_PATIENTS = 20  # with fewer, limits from left-out patients mean little
-# shares of left-out training patients up to which a distance is usual; the limit of refusal is extrapolated, see _fit
-USUAL_SHARE = 0.98
-REFUSAL_DEVIATIONS = 4.0  # robust standard deviations of the log distance
+# limits of the log distance of left-out training patients, in robust standard deviations above the median
+UNUSUAL_DEVIATIONS, REFUSAL_DEVIATIONS = 2.5, 4.0
 SMALLEST_SPREAD = 0.1  # of a statistic: a cohort more uniform than this is no reason to refuse others
 WINSOR_DEVIATIONS = 3.0  # statistics of training patients are limited to this for the covariance
 MAX_DEVIATIONS = 10.0  # of a patient's statistics: one that failed does not decide alone
@@ -246,8 +245,8 @@ def _to_columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
 def _fit(rows: Sequence[Mapping[str, float]]) -> StatisticsReference:
     """Fit the distribution; the limits come from the distance of every patient to the others.
 
-    The log of the distance is close to normal. The limit of refusal is extrapolated from its median and robust
-    standard deviation, so that one damaged training patient does not move it.
+    The log of the distance is close to normal. The limits are extrapolated from its median and robust standard
+    deviation, so that one damaged training patient does not move them.
     """
     names = tuple(rows[0])
     table = np.array([[row[name] for name in names] for row in rows])
@@ -255,11 +254,9 @@ def _fit(rows: Sequence[Mapping[str, float]]) -> StatisticsReference:
     for index in range(len(table)):
         others = StatisticsReference(*_fit_distribution(names, np.delete(table, index, axis=0)), 1.0, 1.0)
         left_out.append(others.compute_distance(rows[index]))
-    logs = np.log(left_out)
-    usual = float(np.quantile(left_out, USUAL_SHARE, method="higher"))
-    centre, spread = _compute_robust_scale(logs[:, None])
-    refused = float(np.exp(centre[0] + REFUSAL_DEVIATIONS * spread[0]))
-    return StatisticsReference(*_fit_distribution(names, table), usual, max(usual, refused))
+    (centre,), (spread,) = _compute_robust_scale(np.log(left_out)[:, None])
+    usual, refused = (float(np.exp(centre + n * spread)) for n in (UNUSUAL_DEVIATIONS, REFUSAL_DEVIATIONS))
+    return StatisticsReference(*_fit_distribution(names, table), usual, refused)
 
 
 def _fit_distribution(

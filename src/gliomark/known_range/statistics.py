@@ -21,16 +21,8 @@ Statistics = dict[str, float]
 
 QUANTILES = (2, 10, 25, 90, 98)  # per cent, of the grey values
 DEPTHS_MM = (0, 3, 7, 12, 20, 30)  # lower ends of shells below the brain's surface
-RANK_EDGES = (
-    0.0,
-    0.05,
-    0.15,
-    0.35,
-    0.65,
-    0.85,
-    0.95,
-    1.0,
-)  # of classes of tissue by the rank of their grey value
+# limits of classes of tissue, by the rank of their grey value
+RANK_EDGES = (0.0, 0.05, 0.15, 0.35, 0.65, 0.85, 0.95, 1.0)
 TISSUE_SIGMA = 1.5  # pixels; smooths noise away, so that grey values are those of tissues
 DETAIL_SIGMA, COARSE_SIGMA = 1.0, 2.0  # pixels; what is finer is detail: vessels, edges and noise
 FLUID_SHARE = 5  # per cent of the brain, the darkest

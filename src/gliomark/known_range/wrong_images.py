@@ -16,14 +16,8 @@ from scipy import ndimage
 from gliomark.preprocessing.intensity import normalise_z_score
 from gliomark.study import MRSequence, SliceStack
 
-SWAPPED, INVERTED, CT, T2_LIKE, T1_LIKE, WITHOUT_CONTRAST = (
-    "swapped",
-    "inverted",
-    "computed tomography",
-    "bright fluid",
-    "T1-weighted",
-    "no contrast agent",
-)
+SWAPPED, INVERTED, CT = "swapped", "inverted", "computed tomography"
+T2_LIKE, T1_LIKE, WITHOUT_CONTRAST = "bright fluid", "T1-weighted", "no contrast agent"
 # Hounsfield units of fluid, of the edge of fluid, of grey and of white matter, and of their noise
 CT_UNITS, CT_NOISE = (5.0, 30.0, 37.0, 28.0), 4.0
 

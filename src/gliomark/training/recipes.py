@@ -271,11 +271,12 @@ def run_segmentation_training(
     card = create_segmentation_card(output_path.stem, cohort, folds, training_patients, rule, config)
     if recipe == "pretrained":
         card = update_inference_settings(card, True, MIN_COMPONENT_SHARE, INFERENCE_POOLING_FACTOR)
-    tensors: dict[str, ArrayLike] = {
-        **collect_segmentation_tensors(trained.network, trained.prior),
-        **create_range_tensors(cohort, training_patients),
-    }
-    save_weights(output_path, card, tensors, partial(build_segmenter, engine="torch"))
+    save_weights(
+        output_path,
+        card,
+        collect_segmentation_tensors(trained.network, trained.prior),
+        partial(build_segmenter, engine="torch"),
+    )
     return output_path
 
 
@@ -294,23 +295,22 @@ def collect_segmentation_tensors(network: torch.nn.Module, prior: Tensor) -> dic
     return {**{f"segmentation/{k}": v for k, v in network.state_dict().items()}, "prior": prior}
 
 
-def create_range_tensors(cohort: Cohort, patients: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
-    """Create the tensor ``(n,)`` with the known range of training patients, by name; none if they are too few."""
-    LOG.info("measuring the images of the training patients")
-    known_range = fit_cohort_range(cohort, patients, get_cohort_sequences(cohort))
-    return {} if known_range is None else {KNOWN_RANGE_TENSOR: known_range.to_array()}
-
-
 def learn_known_range(weights: Weights, cohort: Cohort, patients: Sequence[str]) -> Weights:
-    """Return weights with the known range of these training patients in place of an earlier one."""
-    kept = {name: tensor for name, tensor in weights.tensors.items() if name != KNOWN_RANGE_TENSOR}
-    return replace(weights, tensors=kept | create_range_tensors(cohort, patients))
+    """Return weights that state what these training patients look like, see ``known_range``.
+
+    Without it if fewer than ``known_range.MIN_PATIENTS`` of them have both sequences and a lesion mask.
+    """
+    LOG.info("measuring the images of the training patients")
+    sequences = [MRSequence(name) for name in weights.card.sequences]
+    known_range = fit_cohort_range(cohort, patients, sequences)
+    tensors = {name: tensor for name, tensor in weights.tensors.items() if name != KNOWN_RANGE_TENSOR}
+    if known_range is not None:
+        tensors[KNOWN_RANGE_TENSOR] = known_range.to_array()
+    return replace(weights, tensors=tensors)
 
 
-def add_known_range(
-    weights: Weights, cohort: Cohort, output_path: Path, unsuitable: Sequence[Cohort] = ()
-) -> None:
-    """Write a weights file with the known range of its training patients; nothing else in it is changed.
+def add_known_range(weights: Weights, cohort: Cohort, output_path: Path) -> None:
+    """Write a weights file with what its training patients look like; nothing else in it is changed.
 
     Parameters
     ----------
@@ -320,8 +320,6 @@ def add_known_range(
         The prepared cohort on which it was trained.
     output_path
         The weights file to write; may be the model's own.
-    unsuitable
-        Cohorts whose kind of patients the model must refuse, see ``fit_cohort_range``.
 
     Raises
     ------
@@ -331,12 +329,10 @@ def add_known_range(
     card = weights.card
     if dict(card.preparation) != dict(cohort.metadata["settings"]):
         raise CohortError(message("cohort-other-preparation", cohort=cohort.folder.name))
-    sequences = tuple(MRSequence(name) for name in card.sequences)
-    known_range = fit_cohort_range(cohort, card.training_patients, sequences, unsuitable=unsuitable)
-    if known_range is None:
+    learned = learn_known_range(weights, cohort, card.training_patients)
+    if KNOWN_RANGE_TENSOR not in learned.tensors:
         raise CohortError(message("range-too-few-patients", cohort=cohort.folder.name, least=MIN_PATIENTS))
-    tensors = {**weights.tensors, KNOWN_RANGE_TENSOR: known_range.to_array()}
-    save_weights(output_path, card, tensors, partial(build_model, engine="torch"))
+    save_weights(output_path, card, learned.tensors, partial(build_model, engine="torch"))
 
 
 def create_segmentation_card(
@@ -458,9 +454,8 @@ def run_marker_training(
         arguments = (cohort, training_folds, definition, labels, values, config, work_folder)
         marker = train_marker(*arguments)
         trained[definition.name] = (marker, create_validated_card(marker, cross_validate_marker(*arguments)))
-    save_model(
-        output_path, learn_known_range(weights, cohort, folds.development), trained, name=output_path.stem
-    )
+    weights = learn_known_range(weights, cohort, folds.development)
+    save_model(output_path, weights, trained, name=output_path.stem)
     return load_weights(output_path)
 
 

@@ -19,30 +19,53 @@ from gliomark.cohort.store import Cohort
 from gliomark.errors import CohortError
 from gliomark.experiments.result_files import create_run_record, write_result_files
 from gliomark.experiments.unusual_inputs.kinds import PatientKind, list_kinds
-from gliomark.experiments.unusual_inputs.measurements import MeasuredPatient, measure_cohort
+from gliomark.experiments.unusual_inputs.measurements import (
+    CohortSource,
+    RealPatient,
+    StatisticsByKind,
+    measure_altered_patients,
+    measure_real_patients,
+)
 from gliomark.known_range import MIN_PATIENTS, KnownRange, PatientStatistics, fit_known_range
 from gliomark.known_range.check import compute_score, compute_unusual_score, list_unusual
 from gliomark.training.recipes import get_cohort_sequences
 
 EXPERIMENT_NAME = "unusual_inputs"
 REAL = "real"
-Unsuitable = Mapping[str, Sequence[Mapping[str, float]]]  # statistics of images by kind
 
 
 @dataclass(frozen=True)
 class UnusualInputsConfig:
     """What is measured.
 
-    cohort: the prepared cohort that stands for the training cohort; source: folder of its raw patients, for further
-    sequences; others: prepared cohorts, each with the folder of its raw patients or
-    None, that are compared with it, and with which its patients are compared.
+    Attributes
+    ----------
+    cohort
+        The prepared cohort that stands for the training cohort.
+    source
+        Folder of its raw patients, from which further sequences are read; None for none.
+    others
+        Prepared cohorts, each with the folder of its raw patients or None, that are compared with the first one.
+    altered
+        Number of patients that are altered into every kind, chosen at random; None for all.
+    output_folder
+        Folder of the tables, and of the statistics of every patient under ``work``.
+    notify
+        Called with every line of progress, and with the table.
     """
 
     cohort: Path
     source: Path | None
     others: tuple[tuple[Path, Path | None], ...]
+    altered: int | None
     output_folder: Path
     notify: Callable[[str], None]
+
+    def locate(self, folder: Path, raw_folder: Path | None) -> CohortSource:
+        """Return a prepared cohort and the places of its files."""
+        return CohortSource(
+            Cohort(folder), raw_folder, self.output_folder / "work" / EXPERIMENT_NAME, self.notify
+        )
 
 
 def run_unusual_inputs(config: UnusualInputsConfig) -> Path:
@@ -53,24 +76,30 @@ def run_unusual_inputs(config: UnusualInputsConfig) -> Path:
     CohortError
         If a cohort has too few patients, or other sequences.
     """
-    cohort = Cohort(config.cohort)
-    sequences = get_cohort_sequences(cohort)
+    source = config.locate(config.cohort, config.source)
+    cohort, sequences = source.cohort, get_cohort_sequences(source.cohort)
+    real = measure_real_patients(source, sequences)
     kinds = list_kinds(sequences)
-    work = config.output_folder / "work" / EXPERIMENT_NAME
-    measured = measure_cohort(cohort, config.source, sequences, kinds, work, config.notify)
-    shown_kinds = [kind for kind in kinds if kind.name == REAL or kind.is_other_sequence]
-    others = {}
-    for folder, source in config.others:
-        other = Cohort(folder)
-        others[other] = measure_cohort(other, source, sequences, shown_kinds, work, config.notify)
-    rows = _check_folds(cohort, measured, kinds, _collect_unsuitable(cohort, others))
-    for other, patients_of_other in others.items():
-        rows += _check_other_cohort(cohort, measured, other, patients_of_other)
-        rows += _check_other_cohort(other, patients_of_other, cohort, measured)
+    chosen = np.random.default_rng(0).permutation(sorted(real)).tolist()[: config.altered]
+    altered = measure_altered_patients(source, chosen, sequences, kinds)
+    rows = _check_folds(cohort, real, altered, kinds)
+    # kinds that need a sequence which the first cohort lacks are made of the others
+    made = {name for by_kind in altered.values() for name in by_kind}
+    further_kinds = [kind for kind in kinds if kind.name not in made]
+    for folder, raw_folder in config.others:
+        other = config.locate(folder, raw_folder)
+        real_of_other = measure_real_patients(other, sequences)
+        rows += _check_other_cohort(cohort, real, other.cohort, _as_kinds(real_of_other))
+        rows += _check_other_cohort(other.cohort, real_of_other, cohort, _as_kinds(real))
+        if raw_folder is not None:
+            altered_of_other = measure_altered_patients(other, list(real_of_other), sequences, further_kinds)
+            rows += _check_other_cohort(cohort, real, other.cohort, altered_of_other)
     patients = pd.DataFrame(rows)
     table = _summarise(patients)
     config.notify(table.to_string(index=False))
-    record = create_run_record(EXPERIMENT_NAME, cohort=cohort.folder.name, patients=len(measured))
+    record = create_run_record(
+        EXPERIMENT_NAME, cohort=cohort.folder.name, patients=len(real), altered_patients=len(altered)
+    )
     return write_result_files(
         config.output_folder, EXPERIMENT_NAME, {"": table, "_patients": patients}, record
     )
@@ -78,66 +107,55 @@ def run_unusual_inputs(config: UnusualInputsConfig) -> Path:
 
 def _check_folds(
     cohort: Cohort,
-    measured: Mapping[str, MeasuredPatient],
+    real: Mapping[str, RealPatient],
+    altered: Mapping[str, StatisticsByKind],
     kinds: Sequence[PatientKind],
-    unsuitable: Unsuitable,
 ) -> list[dict[str, object]]:
     """Compare every patient, real and altered, with the patients of the other folds."""
-    expected = {kind.name: kind.expected for kind in kinds}
+    expected = {REAL: "in range"} | {kind.name: kind.expected for kind in kinds}
     rows = []
-    for number, fold in enumerate(load_cohort_folds(cohort).folds):
-        training = [one for patient, one in measured.items() if patient not in fold]
-        known_range = _fit(training, cohort, unsuitable)
-        for patient in (p for p in fold if p in measured):
-            for kind, statistics in measured[patient].kinds.items():
-                labels = {"kind": kind, "expected": expected[kind], "fold": number + 1, "patient": patient}
+    for number, fold in enumerate(load_cohort_folds(cohort).folds, start=1):
+        known_range = _fit([one for patient, one in real.items() if patient not in fold], cohort)
+        for patient in (p for p in fold if p in real):
+            for kind, statistics in {REAL: real[patient].statistics, **altered.get(patient, {})}.items():
+                labels = {"kind": kind, "expected": expected[kind], "fold": number, "patient": patient}
                 rows.append({**labels, **_check(known_range, statistics)})
     return rows
 
 
 def _check_other_cohort(
     trained_cohort: Cohort,
-    trained: Mapping[str, MeasuredPatient],
+    trained: Mapping[str, RealPatient],
     tested_cohort: Cohort,
-    tested: Mapping[str, MeasuredPatient],
+    tested: Mapping[str, StatisticsByKind],
 ) -> list[dict[str, object]]:
     """Compare the patients of a cohort with those of another one; the same patient is left out of the training."""
     training = [one for patient, one in trained.items() if patient not in tested]
     if len(training) < MIN_PATIENTS:  # a small cohort is only tested
         return []
-    names = f"{tested_cohort.folder.name}, by the model of {trained_cohort.folder.name}"
-    is_unsuitable = trained_cohort.is_synthetic != tested_cohort.is_synthetic
-    rows = []
-    for number in range(2):  # the model is shown one half of unsuitable patients and tested on the other
-        half = {patient: one for patient, one in tested.items() if list(tested).index(patient) % 2 == number}
-        shown = {p: one for p, one in tested.items() if p not in half} if is_unsuitable else {}
-        unsuitable = _collect_unsuitable(trained_cohort, {tested_cohort: shown})
-        known_range = _fit(training, trained_cohort, unsuitable)
-        for patient, one in half.items():
-            for kind, statistics in one.kinds.items():
-                if kind == REAL:
-                    labels = {"kind": names, "expected": "refused" if is_unsuitable else "in range"}
-                elif " shown as " in kind and not is_unsuitable:
-                    labels = {"kind": f"{kind}: {names}", "expected": "refused"}
-                else:
-                    continue
-                rows.append({**labels, "fold": 0, "patient": patient, **_check(known_range, statistics)})
-    return rows
+    known_range = _fit(training, trained_cohort)
+    names = f"{tested_cohort.folder.name} by the model of {trained_cohort.folder.name}"
+    expected = "unusual" if trained_cohort.is_synthetic != tested_cohort.is_synthetic else "in range"
+    return [
+        {
+            "kind": names if kind == REAL else f"{kind}: {names}",
+            "expected": expected if kind == REAL else "refused",
+            "fold": 0,
+            "patient": patient,
+            **_check(known_range, statistics),
+        }
+        for patient, by_kind in tested.items()
+        for kind, statistics in by_kind.items()
+    ]
 
 
-def _collect_unsuitable(cohort: Cohort, others: Mapping[Cohort, Mapping[str, MeasuredPatient]]) -> Unsuitable:
-    """Collect the images of cohorts of another kind, synthetic for a real cohort and the other way round."""
-    return {
-        f"cohort/{other.folder.name}": [one.kinds[REAL].images for one in patients.values()]
-        for other, patients in others.items()
-        if other.is_synthetic != cohort.is_synthetic and patients
-    }
+def _as_kinds(real: Mapping[str, RealPatient]) -> dict[str, StatisticsByKind]:
+    return {patient: {REAL: one.statistics} for patient, one in real.items()}
 
 
-def _fit(patients: Sequence[MeasuredPatient], cohort: Cohort, unsuitable: Unsuitable) -> KnownRange:
+def _fit(patients: Sequence[RealPatient], cohort: Cohort) -> KnownRange:
     wrong = {name: [one.wrong[name] for one in patients] for name in patients[0].wrong}
-    wrong |= unsuitable
-    known_range = fit_known_range([one.kinds[REAL] for one in patients], get_cohort_sequences(cohort), wrong)
+    known_range = fit_known_range([one.statistics for one in patients], get_cohort_sequences(cohort), wrong)
     if known_range is None:
         raise CohortError(f"{cohort.folder} has too few patients with both sequences and a lesion mask.")
     return known_range

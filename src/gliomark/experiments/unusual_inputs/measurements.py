@@ -1,4 +1,4 @@
-"""Measure every patient of a cohort as each kind, once; later calls read the stored statistics."""
+"""Measure the patients of a cohort as they are and as every kind, once; later calls read the stored statistics."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from gliomark.cohort.range_fitting import measure_training_patient
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.experiments.unusual_inputs import alterations
 from gliomark.experiments.unusual_inputs.kinds import PatientKind
@@ -20,12 +23,12 @@ from gliomark.io import read_study
 from gliomark.known_range import statistics, wrong_images
 from gliomark.known_range.statistics import (
     PatientStatistics,
+    Statistics,
     measure_geometry,
     measure_images,
     measure_lesion,
     measure_similarity,
 )
-from gliomark.known_range.wrong_images import create_wrong_images
 from gliomark.preprocessing.intensity import normalise_z_score
 from gliomark.preprocessing.registration import register_rigidly
 from gliomark.preprocessing.resampling import reorient_to_axial, resample
@@ -35,62 +38,61 @@ StatisticsByKind = dict[str, PatientStatistics]
 
 
 @dataclass(frozen=True)
-class MeasuredPatient:
-    """A patient as every kind, and as the wrong images from which a model learns, by kind."""
+class RealPatient:
+    """Statistics of a patient as it is, and of the wrong images made of it from which a model learns, by kind."""
 
-    kinds: StatisticsByKind
-    wrong: Mapping[str, Mapping[str, float]]
+    statistics: PatientStatistics
+    wrong: Mapping[str, Statistics]
 
 
-def measure_cohort(
-    cohort: Cohort,
-    source_folder: Path | None,
+@dataclass(frozen=True)
+class CohortSource:
+    """A prepared cohort, the folder of its raw patients or None, and the folder in which statistics are stored."""
+
+    cohort: Cohort
+    raw_folder: Path | None
+    work_folder: Path
+    notify: Callable[[str], None]
+
+
+def measure_real_patients(source: CohortSource, sequences: tuple[MRSequence, ...]) -> dict[str, RealPatient]:
+    """Measure all patients of a cohort who have the sequences."""
+    cohort, real = source.cohort, {}
+    for patient in cohort.patient_ids:
+        if set(sequences) <= set(cohort.get_sequences(patient)):
+            measure = partial(_measure_real_patient, cohort, patient, sequences)
+            stored = _load_or_measure(source, f"{patient}.json", "", measure)
+            real[patient] = RealPatient(PatientStatistics(**stored["real"]), stored["wrong"])
+    return real
+
+
+def measure_altered_patients(
+    source: CohortSource,
+    patients: Sequence[str],
     sequences: tuple[MRSequence, ...],
     kinds: Sequence[PatientKind],
-    work_folder: Path,
-    notify: Callable[[str], None],
-) -> dict[str, MeasuredPatient]:
-    """Measure all patients of a cohort who have the sequences.
+) -> dict[str, StatisticsByKind]:
+    """Measure patients of a cohort as every kind that can be made of them."""
+    altered = {}
+    for patient in patients:
+        measure = partial(_measure_altered_patient, source, patient, sequences, kinds)
+        names = ", ".join(kind.name for kind in kinds)
+        stored = _load_or_measure(source, f"{patient}_altered.json", names, measure)
+        altered[patient] = {name: PatientStatistics(**one) for name, one in stored.items()}
+    return altered
 
-    Parameters
-    ----------
-    cohort
-        The prepared cohort.
-    source_folder
-        Folder of the cohort's source, a subfolder per patient id, from which further sequences are read; None for none.
-    sequences
-        The pair of sequences, the reference last.
-    kinds
-        The kinds.
-    work_folder
-        Folder of the stored statistics.
-    notify
-        Called with a message per measured patient.
-    """
-    measured = {}
-    for patient in cohort.patient_ids:
-        if not set(sequences) <= set(cohort.get_sequences(patient)):
-            continue
-        path = work_folder / cohort.folder.name / f"{patient}.json"
-        key = _create_key(kinds)
-        stored = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        if stored.get("key") != key:
-            stack = cohort.read_stack(patient, sequences)
-            by_kind = measure_kinds(stack, _read_further(stack, source_folder), sequences, kinds)
-            wrong = {
-                name: measure_images(altered, sequences)
-                for name, altered in create_wrong_images(stack, sequences)
-            }
-            stored = {
-                "key": key,
-                "kinds": {name: asdict(one) for name, one in by_kind.items()},
-                "wrong": wrong,
-            }
-            write_json(path, stored)
-            notify(f"{cohort.folder.name}, {patient}: {len(by_kind)} kinds measured")
-        by_kind = {name: PatientStatistics(**one) for name, one in stored["kinds"].items()}
-        measured[patient] = MeasuredPatient(by_kind, stored["wrong"])
-    return measured
+
+def _measure_real_patient(cohort: Cohort, patient: str, sequences: tuple[MRSequence, ...]) -> dict[str, Any]:
+    statistics, wrong = measure_training_patient(cohort.read_stack(patient, sequences), sequences)
+    return {"real": asdict(statistics), "wrong": wrong}
+
+
+def _measure_altered_patient(
+    source: CohortSource, patient: str, sequences: tuple[MRSequence, ...], kinds: Sequence[PatientKind]
+) -> dict[str, Any]:
+    stack = source.cohort.read_stack(patient, sequences)
+    by_kind = measure_kinds(stack, _read_further(stack, source.raw_folder), sequences, kinds)
+    return {name: asdict(one) for name, one in by_kind.items()}
 
 
 def measure_kinds(
@@ -99,15 +101,15 @@ def measure_kinds(
     sequences: tuple[MRSequence, ...],
     kinds: Sequence[PatientKind],
 ) -> StatisticsByKind:
-    """Measure a patient as every kind that can be made of it; further: images ``(slice, row, column)`` of
-    other sequences on its grid.
+    """Measure a patient as every kind that can be made of it.
 
-    The lesion is the one that was drawn by a reader, or that the alteration drew.
+    further: images ``(slice, row, column)`` of other sequences on its grid. The lesion is the one that was drawn by a
+    reader, or that the alteration drew.
     """
     ordered = replace(stack, images={name: stack.images[name] for name in sequences})
     measured: StatisticsByKind = {}
     geometry = measure_geometry(ordered, sequences)
-    for number, kind in enumerate(kinds):
+    for number, kind in enumerate(kinds, start=1):
         seed = int.from_bytes(hashlib.sha256(stack.patient_id.encode()).digest()[:4]) + number
         altered = kind.create(ordered, {**further, **stack.images}, np.random.default_rng(seed))
         if altered is not None:
@@ -119,6 +121,21 @@ def measure_kinds(
                 similarity=measure_similarity(altered, sequences),
             )
     return measured
+
+
+def _load_or_measure(
+    source: CohortSource, file_name: str, options: str, measure: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the stored statistics of a patient if they were measured by the same code; else measure them."""
+    path = source.work_folder / source.cohort.folder.name / file_name
+    code = [inspect.getsource(module) for module in (statistics, wrong_images, alterations)]
+    key = hashlib.sha256(json.dumps([options, *code]).encode()).hexdigest()
+    stored = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    if stored.get("key") != key:
+        stored = {"key": key, "statistics": measure()}
+        write_json(path, stored)
+        source.notify(f"{source.cohort.folder.name}: {path.stem} measured")
+    return dict(stored["statistics"])
 
 
 def _read_further(stack: SliceStack, source_folder: Path | None) -> dict[MRSequence, NDArray[np.float32]]:
@@ -147,9 +164,3 @@ def _create_grid(stack: SliceStack) -> sitk.Image:
     grid.SetOrigin(stack.affine[:3, 3].tolist())
     grid.SetDirection((stack.affine[:3, :3] / spacing).ravel().tolist())
     return grid
-
-
-def _create_key(kinds: Sequence[PatientKind]) -> str:
-    """Return a hash of what the statistics depend on."""
-    sources = [inspect.getsource(module) for module in (statistics, wrong_images, alterations)]
-    return hashlib.sha256(json.dumps([*(kind.name for kind in kinds), *sources]).encode()).hexdigest()
