@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from tests.known_range.conftest import PAIR, draw_head
 
-from gliomark.experiments.unusual_inputs import alterations
 from gliomark.experiments.unusual_inputs.experiment import _summarise
 from gliomark.experiments.unusual_inputs.kinds import list_kinds
 from gliomark.known_range.statistics import measure_lesion
@@ -70,13 +69,6 @@ def test_an_altered_patient_is_what_it_is_called(stack: SliceStack, name: str) -
 def test_a_kind_without_its_sequence_is_left_out(stack: SliceStack) -> None:
     kind = next(kind for kind in list_kinds(PAIR) if kind.name == "T2 shown as FLAIR")
     assert kind.create(stack, stack.images, np.random.default_rng(0)) is None
-
-
-def test_motion_leaves_ghosts(stack: SliceStack) -> None:
-    moved = alterations.add_ghosts(stack, T1C, 1.0)
-    difference = (moved.images[T1C] - stack.images[T1C])[stack.brain]
-    assert 0.1 < difference.std() < 1.0
-    assert np.array_equal(moved.images[FLAIR], stack.images[FLAIR])
 
 
 def test_the_table_has_shares_and_auroc() -> None:

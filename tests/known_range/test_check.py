@@ -35,10 +35,7 @@ REFUSED = {
     "T1C inverted": (lambda s: wrong_images.invert(s, T1C), "range-inverted"),
     "FLAIR inverted": (lambda s: wrong_images.invert(s, FLAIR), "range-inverted"),
     "T2 as FLAIR": (show_as("T2", FLAIR), "range-fluid-bright"),
-    "T2 as T1C": (
-        show_as("T2", T1C),
-        "range-inverted",
-    ),  # the drawn T2 is the negative of T1; the message names both
+    "T2 as T1C": (show_as("T2", T1C), "range-fluid-bright"),
     "T1 as T1C": (show_as("T1", T1C), "range-no-contrast-agent"),
     "CT as T1C": (
         lambda s: wrong_images.simulate_ct(s, (T1C,), seed=1),

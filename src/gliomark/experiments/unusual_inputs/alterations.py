@@ -39,28 +39,6 @@ def shift(stack: SliceStack, name: MRSequence, row_mm: float, column_mm: float) 
     return replace_image(stack, name, moved)
 
 
-def rotate(stack: SliceStack, name: MRSequence, degrees: float) -> SliceStack:
-    """Rotate a sequence in the plane about the centre of the grid."""
-    turned = ndimage.rotate(stack.images[name], degrees, axes=(1, 2), reshape=False, order=1, mode="nearest")
-    return replace_image(stack, name, turned)
-
-
-def add_ghosts(stack: SliceStack, name: MRSequence, strength: float) -> SliceStack:
-    """Add ghosts of the head along the rows, as by motion between the lines of k-space.
-
-    Every second line, and every third, is acquired with the head displaced by 3 mm: ghosts at a half and at a third of
-    the field of view. strength: share of the displaced lines' signal, 0 to 1.
-    """
-    image = np.where(stack.brain, stack.images[name] - stack.images[name].min(), 0.0)
-    spectrum = np.fft.fft(image, axis=1)
-    line = np.fft.fftfreq(image.shape[1])
-    displaced = spectrum * np.exp(-2j * np.pi * 3.0 * line)[:, None]
-    lines = np.arange(image.shape[1])
-    is_displaced = ((lines % 2 == 0) | (lines % 3 == 0))[:, None]
-    mixed = np.where(is_displaced, (1 - strength) * spectrum + strength * displaced, spectrum)
-    return replace_image(stack, name, np.abs(np.fft.ifft(mixed, axis=1)).astype(np.float32))
-
-
 def scale_head(stack: SliceStack, factor: float) -> SliceStack:
     """Scale the head, to that of a child: images, masks and slice spacing."""
     centre = (np.array(stack.brain.shape[1:]) - 1) / 2.0
@@ -145,26 +123,6 @@ def resect_lesion(stack: SliceStack) -> SliceStack:
     for name, image in stack.images.items():
         fluid = {"T2": 3.0}.get(name, float(np.percentile(image[stack.brain], 2)))
         images[name] = (1 - core) * image + core * fluid
-    return replace_images(stack, images)
-
-
-def change_contrast(stack: SliceStack, gamma: float) -> SliceStack:
-    """Raise all grey values, scaled to 0 to 1, to a power: another contrast setting."""
-    images = {}
-    for name, image in stack.images.items():
-        low, high = image[stack.brain].min(), image[stack.brain].max()
-        images[name] = np.clip((image - low) / (high - low), 0, 1) ** gamma
-    return replace_images(stack, images)
-
-
-def add_bias_field(stack: SliceStack, strength: float, random_generator: np.random.Generator) -> SliceStack:
-    """Multiply every sequence by a smooth field of 1 - strength to 1 + strength, as of a surface coil."""
-    images = {}
-    for name, image in stack.images.items():
-        grid = np.indices(image.shape[1:]) / np.array(image.shape[1:])[:, None, None] - 0.5
-        angle = random_generator.uniform(0, 2 * np.pi)
-        field = 1 + 2 * strength * (np.cos(angle) * grid[0] + np.sin(angle) * grid[1])
-        images[name] = (image - image[stack.brain].min()) * field.astype(np.float32)
     return replace_images(stack, images)
 
 

@@ -11,14 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomark.experiments.unusual_inputs.alterations import (
-    add_bias_field,
-    add_ghosts,
     add_meningioma,
     add_metastases,
-    change_contrast,
     remove_lesion,
     resect_lesion,
-    rotate,
     scale_head,
     shift,
     show_twice,
@@ -68,7 +64,7 @@ def list_kinds(sequences: tuple[MRSequence, ...]) -> list[PatientKind]:
     kinds.append(
         PatientKind("CT shown as both", "refused", lambda stack, *_: simulate_ct(stack, sequences, seed=1))
     )
-    return [*kinds, *_list_unusual_kinds(one, other), *_list_harmless_kinds()]
+    return [*kinds, *_list_unusual_kinds(one, other)]
 
 
 def _list_unusual_kinds(one: MRSequence, other: MRSequence) -> list[PatientKind]:
@@ -76,23 +72,11 @@ def _list_unusual_kinds(one: MRSequence, other: MRSequence) -> list[PatientKind]
     return [
         PatientKind(f"{one} displaced by 5 mm", "unusual", lambda s, *_: shift(s, one, 3, 4), True),
         PatientKind(f"{one} displaced by 10 mm", "refused", lambda s, *_: shift(s, one, 6, 8), True),
-        PatientKind(f"{one} rotated by 10 degrees", "unusual", lambda s, *_: rotate(s, one, 10), True),
-        PatientKind(f"motion in {one}", "unusual", lambda s, *_: add_ghosts(s, one, 1.0)),
-        PatientKind(f"motion in {other}", "unusual", lambda s, *_: add_ghosts(s, other, 1.0)),
         PatientKind("child's head", "unusual", lambda s, *_: scale_head(s, 0.8), True),
         PatientKind("no lesion", "unusual", lambda s, *_: remove_lesion(s)),
         PatientKind("metastases", "unusual", lambda s, _, rng: add_metastases(s, rng)),
         PatientKind("meningioma", "unusual", lambda s, _, rng: add_meningioma(s, rng)),
         PatientKind("resection cavity", "unusual", lambda s, *_: resect_lesion(s)),
-    ]
-
-
-def _list_harmless_kinds() -> list[PatientKind]:
-    """List changes as between scanners, which should not lead to refusal."""
-    return [
-        PatientKind("contrast, gamma 0.7", "in range", lambda s, *_: change_contrast(s, 0.7)),
-        PatientKind("contrast, gamma 1.4", "in range", lambda s, *_: change_contrast(s, 1.4)),
-        PatientKind("bias field of 30 %", "in range", lambda s, _, rng: add_bias_field(s, 0.3, rng)),
     ]
 
 

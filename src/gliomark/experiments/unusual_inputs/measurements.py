@@ -109,8 +109,8 @@ def measure_kinds(
     ordered = replace(stack, images={name: stack.images[name] for name in sequences})
     measured: StatisticsByKind = {}
     geometry = measure_geometry(ordered, sequences)
-    for number, kind in enumerate(kinds, start=1):
-        seed = int.from_bytes(hashlib.sha256(stack.patient_id.encode()).digest()[:4]) + number
+    seed = int.from_bytes(hashlib.sha256(stack.patient_id.encode()).digest()[:4])
+    for kind in kinds:
         altered = kind.create(ordered, {**further, **stack.images}, np.random.default_rng(seed))
         if altered is not None:
             has_lesion = altered.lesion is not None and altered.lesion.any()
