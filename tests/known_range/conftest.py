@@ -67,7 +67,7 @@ def cohort_statistics(training_stacks: list[SliceStack]) -> list[PatientStatisti
 @pytest.fixture(scope="session")
 def known_range(cohort_statistics: list[PatientStatistics], training_stacks: list[SliceStack]) -> KnownRange:
     wrong: dict[str, list[dict[str, float]]] = {}
-    for stack in training_stacks[::3]:
+    for stack in training_stacks[::2]:
         for kind, altered in create_wrong_images(stack, PAIR):
             wrong.setdefault(kind, []).append(measure_images(altered, PAIR))
     fitted = fit_known_range(cohort_statistics, PAIR, wrong)

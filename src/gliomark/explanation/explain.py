@@ -94,8 +94,9 @@ def explain_patient(
     predicted_markers = [marker for marker in prediction.markers if marker.probability is not None]
     if not predicted_markers:
         titles = ", ".join(marker.title for marker in prediction.markers)
-        reasons = prediction.known_range.findings if prediction.known_range.is_refused else ()
-        reasons = reasons or dict.fromkeys(m.warnings[0] for m in prediction.markers if m.warnings)
+        reasons = list(dict.fromkeys(marker.warnings[0] for marker in prediction.markers if marker.warnings))
+        if prediction.known_range.is_refused:
+            reasons = list(prediction.known_range.findings)
         raise InputError(
             message("no-probability-to-explain", folder=folder, titles=titles, reason=" ".join(reasons))
         )

@@ -27,11 +27,12 @@ KNOWN_RANGE_TENSOR = f"{KNOWN_RANGE_PART}/reference"
 MIN_PATIENTS = 20  # with fewer, limits from left-out patients mean little
 # limits of the log distance of left-out training patients, in robust standard deviations above the median
 UNUSUAL_DEVIATIONS, REFUSAL_DEVIATIONS = 2.5, 4.0
+USUAL_SHARE = 0.98  # of the left-out training patients, at least, are not unusual
 SMALLEST_SPREAD = 0.1  # of a statistic: a cohort more uniform than this is no reason to refuse others
 WINSOR_DEVIATIONS = 3.0  # statistics of training patients are limited to this for the covariance
 MAX_DEVIATIONS = 10.0  # of a patient's statistics: one that failed does not decide alone
 WRONG_DEVIATIONS = 6.0  # limit of the statistics for the direction from true to wrong images
-WRONG_POSITION = 0.6  # between true images, 0, and wrong ones, 1
+WRONG_POSITION = 0.5  # between true images, 0, and wrong ones, 1: the middle
 
 Numbers = Annotated[tuple[float, ...], Field(min_length=1, max_length=500)]
 FloatArray = NDArray[np.float64]
@@ -245,8 +246,8 @@ def _to_columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
 def _fit(rows: Sequence[Mapping[str, float]]) -> StatisticsReference:
     """Fit the distribution; the limits come from the distance of every patient to the others.
 
-    The log of the distance is close to normal. The limits are extrapolated from its median and robust standard
-    deviation, so that one damaged training patient does not move them.
+    The log of the distance is close to normal, for lesions with more large values. The limits are extrapolated from its
+    median and robust standard deviation, so that one damaged training patient does not move them.
     """
     names = tuple(rows[0])
     table = np.array([[row[name] for name in names] for row in rows])
@@ -256,7 +257,8 @@ def _fit(rows: Sequence[Mapping[str, float]]) -> StatisticsReference:
         left_out.append(others.compute_distance(rows[index]))
     (centre,), (spread,) = _compute_robust_scale(np.log(left_out)[:, None])
     usual, refused = (float(np.exp(centre + n * spread)) for n in (UNUSUAL_DEVIATIONS, REFUSAL_DEVIATIONS))
-    return StatisticsReference(*_fit_distribution(names, table), usual, refused)
+    usual = max(usual, float(np.quantile(left_out, USUAL_SHARE)))
+    return StatisticsReference(*_fit_distribution(names, table), usual, max(usual, refused))
 
 
 def _fit_distribution(
