@@ -134,7 +134,7 @@ def _check_other_cohort(
     if len(training) < MIN_PATIENTS:  # a small cohort is only tested
         return []
     known_range = _fit(training, trained_cohort)
-    names = f"{tested_cohort.folder.name} by the model of {trained_cohort.folder.name}"
+    names = f"{tested_cohort.folder.name} compared with {trained_cohort.folder.name}"
     expected = "unusual" if trained_cohort.is_synthetic != tested_cohort.is_synthetic else "in range"
     return [
         {
