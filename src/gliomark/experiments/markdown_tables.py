@@ -12,6 +12,7 @@ from gliomark.errors import ConfigurationError
 from gliomark.experiments.markers.cascade import CASCADE_STAGE
 from gliomark.experiments.markers.markdown_tables import MARKER_TITLES, format_marker_results
 from gliomark.experiments.speed_tables import format_speed_results
+from gliomark.experiments.unusual_inputs.markdown_table import format_unusual_inputs
 from gliomark.files import atomic_write
 
 RESULTS_BEGIN, RESULTS_END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -325,6 +326,7 @@ DOCUMENT_FORMATTERS = {
     "docs/how-to/cohort.md": format_cohort_results,
     "docs/explanation/segmentation.md": format_segmentation_results,
     "docs/explanation/markers.md": format_marker_results,
+    "docs/explanation/known-range.md": format_unusual_inputs,
     "docs/how-to/server.md": format_server_results,
     "docs/how-to/client.md": format_client_results,
     "docs/reference/speed.md": format_speed_results,
