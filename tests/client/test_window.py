@@ -480,7 +480,7 @@ def test_an_earlier_patient_is_reopened_with_the_corrected_outline(
         return dialog.result()
 
     monkeypatch.setattr(StudyListDialog, "exec", choose)
-    window.input_panel.age_field.setText("20")  # of nobody
+    window.input_panel.age_field.setText("20")  # replaced by the study
     window.input_panel.studies_button.click()
     wait_until(lambda: is_idle(window) and window.session.state.job is not None)
     assert window.session.state.job["id"] == session.state.job["id"]
@@ -542,7 +542,7 @@ def test_a_study_is_removed_only_after_a_question(
     wait_until(lambda: is_idle(connected_window))
     assert other_dialog.error_label.isVisibleTo(other_dialog) and other_dialog.error_label.text()
     connected_window.session.dismiss_error()
-    dialog.search_field.setText("nobody")
+    dialog.search_field.setText("no such id")
     wait_until(lambda: is_idle(window))
     assert dialog.table.topLevelItemCount() == 0 and not dialog.message_label.isVisibleTo(dialog)
     assert not dialog.open_button.isEnabled() and not dialog.remove_button.isEnabled()

@@ -200,7 +200,7 @@ def test_a_level_is_reported_only_if_validation_is_better_than_chance(weights_fi
 
 
 @pytest.mark.parametrize("is_test_set", [False, True])
-def test_how_the_auc_was_measured_is_kept_and_said(weights_file: Path, is_test_set: bool) -> None:
+def test_the_kind_of_validation_is_kept_and_stated(weights_file: Path, is_test_set: bool) -> None:
     validation = replace(MEASURED, is_test_set=is_test_set)
     save_weights(
         weights_file,
