@@ -34,7 +34,7 @@ from gliomark.messages import describe_level, format_percent
 # not translated into Chinese: names, units, file formats, the button for English
 NAMES = re.compile(
     r"gliomark|English|mask|T1C|T1c|T1|FLAIR|IDH\d?|Grad-CAM|AUC|TCGA-LGG|xlsx|csv|id|age|sex|HTML|PDF|DICOM|zip"
-    r"|NIfTI|SEG|RTSTRUCT|clinical|https?://\S+|demonstration|[0-9a-f]{12}|W|L|R|mm|ml|UTF-8|GB18030"
+    r"|NIfTI|SEG|RTSTRUCT|clinical|https?://\S+|demonstration|[0-9a-f]{12}|W|L|R|mm|ml|UTF-8|GB18030|Ctrl"
 )
 
 
@@ -597,9 +597,9 @@ def test_a_report_that_cannot_be_saved_is_reported(
 
 
 def list_texts(window: QWidget) -> list[str]:
-    """List all texts, tool tips and accessible names of a window."""
+    """List all texts, tool tips and accessible names of a window, without those of its dialogs."""
     found = []
-    for part in window.findChildren(QWidget):
+    for part in (one for one in window.findChildren(QWidget) if one.window() is window):
         if isinstance(part, QLabel | QAbstractButton | QLineEdit):
             found += [part.text(), getattr(part, "placeholderText", str)()]
         found += [part.toolTip(), part.accessibleName()]
