@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.known_range.conftest import PAIR
-from tests.models.broken_weights import write_tiny
 
-from gliomark.errors import WeightsError
+from gliomark.cohort.store import Cohort
+from gliomark.errors import CohortError, WeightsError
 from gliomark.known_range import (
     KNOWN_RANGE_TENSOR,
     MIN_PATIENTS,
@@ -19,25 +19,39 @@ from gliomark.known_range import (
     fit_known_range,
     load_known_range,
 )
-from gliomark.models.weights import Weights, load_weights, save_weights
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
-    return load_weights(write_tiny(tmp_path_factory.mktemp("weights") / "a.safetensors"))
+from gliomark.models.weights import Weights
+from gliomark.training.recipes import add_known_range, learn_known_range
 
 
 def add_tensor(weights: Weights, array: np.ndarray) -> Weights:
     return replace(weights, tensors={**weights.tensors, KNOWN_RANGE_TENSOR: array})
 
 
-def test_the_stored_reference_is_read_as_it_was(
-    known_range: KnownRange, weights: Weights, tmp_path: Path
+def test_a_range_is_learnt_from_the_training_patients_and_nothing_else_changes(
+    known_range: KnownRange, weights: Weights, learned_weights: Weights
 ) -> None:
-    path = tmp_path / "with.safetensors"
-    save_weights(path, weights.card, add_tensor(weights, known_range.to_array()).tensors)
-    assert load_known_range(load_weights(path)) == known_range
+    assert known_range.patients == 24
+    assert set(known_range.wrong) >= {"swapped", "inverted/T1C", "inverted/FLAIR", "computed tomography"}
+    assert learned_weights.card == weights.card
+    kept = {name: t for name, t in learned_weights.tensors.items() if name != KNOWN_RANGE_TENSOR}
+    assert kept.keys() == weights.tensors.keys()
+    assert all(np.array_equal(tensor, weights.tensors[name]) for name, tensor in kept.items())
     assert load_known_range(weights) is None
+
+
+def test_a_cohort_that_does_not_fit_gives_a_sentence_and_no_file(
+    weights: Weights, cohort: Cohort, tmp_path: Path
+) -> None:
+    few = replace(weights, card=replace(weights.card, training_patients=cohort.patient_ids[:19]))
+    other = replace(
+        weights, card=replace(weights.card, preparation=dict(weights.card.preparation) | {"step_mm": 3.0})
+    )
+    assert KNOWN_RANGE_TENSOR not in learn_known_range(few, cohort, few.card.training_patients).tensors
+    for model, code in ((few, "range-too-few-patients"), (other, "cohort-other-preparation")):
+        with pytest.raises(CohortError) as caught:
+            add_known_range(model, cohort, tmp_path / "with.safetensors")
+        assert caught.value.message.code == code
+    assert not list(tmp_path.iterdir())
 
 
 def test_few_patients_give_no_reference(cohort_statistics) -> None:
