@@ -16,7 +16,7 @@ from gliomark.models.comparison.unet import UNetSettings
 from gliomark.models.published.kinet import KiNetSettings, KiNetSize
 from gliomark.models.published.mignet import MIGNetSettings
 from gliomark.models.published.swin_unet import SwinSize
-from gliomark.training import checkpoints
+from gliomark.training import checkpoints, markers
 from gliomark.training.augmentation import GENTLE_AUGMENTATION
 from gliomark.training.checkpoints import (
     LAST_CHECKPOINT_NAME,
@@ -148,6 +148,17 @@ def test_a_resumed_training_gives_the_same_weights(
     torch.manual_seed(99)  # another process starts with another generator state
     assert hash_weights(train(KINDS[name], tmp_path)) == expected
     assert not list(tmp_path.rglob(".gliomark-*")) and not list(tmp_path.rglob("*-v1*"))
+
+
+def test_a_finished_marker_network_is_loaded_without_training(
+    get_uninterrupted_hash, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name, kind = next((n, k) for n, k in KINDS.items() if isinstance(k, MarkerTrainingConfig))
+    assert checkpoints.load_finished_state(tmp_path, kind.epochs) is None
+    train(kind, tmp_path)
+    assert checkpoints.load_finished_state(tmp_path, kind.epochs + 1) is None
+    monkeypatch.setattr(markers, "create_trainer", lambda *_, **__: pytest.fail("trained again"))
+    assert hash_weights(train(kind, tmp_path)) == get_uninterrupted_hash(name)
 
 
 @pytest.mark.parametrize("moment", ["before the last is moved", "before it is replaced", "after it"])

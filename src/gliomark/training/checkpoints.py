@@ -85,6 +85,17 @@ def find_last_checkpoint(work_folder: Path) -> Path | None:
     )
 
 
+def load_finished_state(work_folder: Path, epochs: int) -> dict[str, Any] | None:
+    """Load the state of a module that was trained for all its epochs; None if the training is not finished."""
+    path = find_last_checkpoint(work_folder)
+    if path is None:
+        return None
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    state: dict[str, Any] = checkpoint["state_dict"]
+    # the epochs are counted from 0
+    return state if checkpoint["epoch"] + 1 >= epochs else None
+
+
 def has_checkpoint(work_folder: Path) -> bool:
     """Whether the work folder contains a checkpoint, complete or damaged."""
     return (work_folder / LAST_CHECKPOINT_NAME).exists() or (work_folder / PREVIOUS_CHECKPOINT_NAME).exists()

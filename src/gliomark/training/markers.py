@@ -42,6 +42,7 @@ from gliomark.training.checkpoints import (
     LAST_CHECKPOINT_NAME,
     find_last_checkpoint,
     is_checkpoint_complete,
+    load_finished_state,
     serialise_checkpoint,
 )
 from gliomark.training.losses import LearntBMSLoss, build_marker_loss
@@ -366,6 +367,10 @@ def _fit_network(
         return _fit_linear_probe(
             module.network, slice_dataset, config.augmentation.crop, work_folder / LAST_CHECKPOINT_NAME
         )
+    if layout.count == 1 and (state := load_finished_state(work_folder, config.epochs)) is not None:
+        # a study needs every network several times
+        module.load_state_dict(state)
+        return module.network.eval()
     synchronise_batch_norm(module.network)
     trainer = create_trainer(config.epochs, work_folder, [], config.seed, layout=layout)
     sampler = ClassBalancedSampler(slice_dataset, config.slices_per_patient, config.seed)
