@@ -462,10 +462,26 @@ def run_marker_training(
 def read_labels_and_values(
     cohort: Cohort, definition: MarkerDefinition
 ) -> tuple[dict[str, int], dict[str, float]]:
-    """Read a marker's labels, and the numbers from which they are derived, by patient. Raises CohortError."""
+    """Read a marker's labels, and the numbers from which they are derived, by patient.
+
+    Patients without a lesion mask are left out, because networks are trained on the slices with lesion.
+
+    Raises
+    ------
+    CohortError
+        If the cohort has no such column, or no patients of both classes with a mask.
+    """
     sequences = get_cohort_sequences(cohort)
     labels = read_marker_labels(cohort, definition.column, definition.threshold, sequences)
-    return labels, read_marker_values(cohort, definition.column, sequences)
+    values = read_marker_values(cohort, definition.column, sequences)
+    with_mask = [patient for patient in labels if cohort.has_mask(patient)]
+    if len({labels[patient] for patient in with_mask}) < 2:
+        raise CohortError(
+            message(
+                "marker-without-masks", marker=definition.title, labelled=len(labels), drawn=len(with_mask)
+            )
+        )
+    return {p: labels[p] for p in with_mask}, {p: values[p] for p in with_mask}
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,6 @@ from gliomark.training.markers import (
     LesionSliceDataset,
     MarkerTrainingConfig,
     load_lesion_slice_dataset,
-    read_marker_labels,
-    read_marker_values,
     train_marker_network,
 )
 from gliomark.training.recipes import (
@@ -49,6 +47,7 @@ from gliomark.training.recipes import (
     TrainedMarker,
     build_network_folder,
     get_cohort_sequences,
+    read_labels_and_values,
     train_marker,
 )
 from gliomark.training.stacking import PatientVectors, compute_held_out_vectors
@@ -67,9 +66,7 @@ def load_cascade_labels(
 
     permutation_seed: seed for permuting labels and values among patients; 0 leaves them unchanged.
     """
-    sequences = get_cohort_sequences(cohort)
-    labels = read_marker_labels(cohort, definition.column, definition.threshold, sequences)
-    values = read_marker_values(cohort, definition.column, sequences)
+    labels, values = read_labels_and_values(cohort, definition)
     if not permutation_seed:
         return labels, values
     patients = list(labels)
