@@ -2007,6 +2007,81 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "parameter, and an R2 above 0 and below its maximum.",
         "无法按 {parameters} 个参数和 R2 = {r2:.3g} 计算样本量：参数至少为 1 个，R2 须大于 0 且小于其最大值。",
     ),
+    "study-card-auc": (
+        "AUC {auc:.2f} (conservative 95 % interval {low:.2f} to {high:.2f}) of the same procedure on {patients} patients in five "
+        "folds ({positives} positive), each never trained on, calibrated without the fold, lesions outlined by the network, "
+        "mean of the slices around the largest lesion; the final model is refitted on all of them",
+        "同一流程在 {patients} 例患者上五折交叉验证的 AUC 为 {auc:.2f}（保守 95 % 区间 {low:.2f} 至 {high:.2f}；阳性 {positives} "
+        "例），每例均未参与训练，校准不使用该折，病灶由网络勾画，取病灶最大处附近层面的均值；最终模型在全部患者上重新拟合",
+    ),
+    "study-card-dice": (
+        "mean Dice {dice:.2f} (95 % interval {low:.2f} to {high:.2f}) of the same procedure on {patients} patients in five folds, "
+        "each never trained on; the final network is refitted on all of them",
+        "同一流程在 {patients} 例患者上五折交叉验证的平均 Dice 为 {dice:.2f}（95 % 区间 {low:.2f} 至 {high:.2f}），每例均未参与"
+        "训练；最终网络在全部患者上重新拟合",
+    ),
+    "study-card-unmeasured": (
+        "not measured: the patients in whom a lesion was outlined are of one class",
+        "未测量：勾画出病灶的患者只有一类",
+    ),
+    "study-claim-unmeasured": (
+        "{marker}: nothing may be claimed, and nothing was measured. With {patients} patients ({positives} positive), both "
+        "classes do not remain when three folds are left out, as nested cross-validation needs.",
+        "{marker}：不能作出任何结论，也未进行测量。仅有 {patients} 例患者（阳性 {positives} 例），去掉三折后无法同时保留两类患者，"
+        "而嵌套交叉验证需要如此。",
+    ),
+    "study-claim-no-result": (
+        "{marker}: nothing may be claimed. The patients in whom a lesion was outlined are of one class only.",
+        "{marker}：不能作出任何结论。勾画出病灶的患者只有一类。",
+    ),
+    "study-claim-nothing": (
+        "{marker}: nothing may be claimed. {patients} patients ({positives} positive) are too few: a calibration needs at least "
+        "{fewest}, and {each} of either class, and even a regression with {few} candidate parameters needs {needed} (Riley et "
+        "al. 2020). The numbers below describe these patients only; they may help to plan a larger study.",
+        "{marker}：不能作出任何结论。{patients} 例患者（阳性 {positives} 例）过少：校准至少需要 {fewest} 例，且每类至少 {each} 例；"
+        "含 {few} 个候选参数的回归模型也需要 {needed} 例（Riley 等，2020）。以下数值仅描述这些患者，可用于规划更大的研究。",
+    ),
+    "study-claim-chance": (
+        "{marker}: nothing may be claimed. The 95 % interval of the AUC, {low:.2f} to {high:.2f}, includes 0.5: the model was "
+        "not shown to be better than chance.",
+        "{marker}：不能作出任何结论。AUC 的 95 % 区间为 {low:.2f} 至 {high:.2f}，包含 0.5：未能证明该模型优于随机。",
+    ),
+    "study-claim-ranking": (
+        "{marker}: it may be claimed that the images of such patients carry information on the marker (AUC {auc:.2f}, 95 % "
+        "interval {low:.2f} to {high:.2f}, out of fold). It may not be claimed that the probability of a single patient is "
+        "reliable: {patients} patients are fewer than the {needed_few} that a regression with {few} candidate parameters needs "
+        "(one with {many}: {needed_many}; Riley et al. 2020), and a network needs more.",
+        "{marker}：可以认为此类患者的影像含有该标志物的信息（AUC {auc:.2f}，95 % 区间 {low:.2f} 至 {high:.2f}，折外预测）。但不能"
+        "认为单个患者的概率可靠：{patients} 例患者少于含 {few} 个候选参数的回归模型所需的 {needed_few} 例（含 {many} 个参数的需要 "
+        "{needed_many} 例；Riley 等，2020），而神经网络需要更多。",
+    ),
+    "study-claim-internal": (
+        "{marker}: it may be claimed that the procedure ranks and calibrates patients of this cohort as stated below (AUC "
+        "{auc:.2f}, 95 % interval {low:.2f} to {high:.2f}, out of fold). {patients} patients are enough for a regression with "
+        "{few} candidate parameters ({needed_few}; with {many}: {needed_many}; Riley et al. 2020); a network needs more.",
+        "{marker}：可以认为该方法对本队列患者的排序与校准如下文所述（AUC {auc:.2f}，95 % 区间 {low:.2f} 至 {high:.2f}，折外预测）。"
+        "{patients} 例患者足以建立含 {few} 个候选参数的回归模型（需要 {needed_few} 例；含 {many} 个参数的需要 {needed_many} 例；"
+        "Riley 等，2020）；神经网络需要更多。",
+    ),
+    "study-claim-elsewhere": (
+        "It may not be claimed that the model works in other hospitals or on other scanners: all patients are of this cohort. "
+        "That takes an external cohort with at least {count} patients of either class.",
+        "不能认为该模型适用于其他医院或其他扫描仪：所有患者均来自本队列。这需要外部队列，且两类患者各至少 {count} 例。",
+    ),
+    "study-claim-baseline": (
+        "It may not be claimed that the images add to {baseline}: the difference of the AUCs is {difference:.2f} (95 % interval "
+        "{low:.2f} to {high:.2f}).",
+        "不能认为影像在{baseline}之外提供了更多信息：两个 AUC 之差为 {difference:.2f}（95 % 区间 {low:.2f} 至 {high:.2f}）。",
+    ),
+    "study-choices": (
+        "A study needs at least one marker and one recipe, each given once; given: {names}.",
+        "一项研究至少需要一个标志物和一个训练方案，且每个只给出一次；现给出：{names}。",
+    ),
+    "study-fold-too-few": (
+        "{marker}: without fold {fold}, too few patients with a drawn lesion remain for the inner folds; draw more lesions, "
+        "or add patients.",
+        "{marker}：去掉第 {fold} 折后，已勾画病灶的患者过少，无法进行内层交叉验证；请勾画更多病灶，或增加患者。",
+    ),
     "study-leak": (
         "{count} pairs of patients in different folds are probably one person: {pairs}. Keep one id of each person "
         "(reject the others in qc.csv); if they are known to be different persons, add --different-persons {option}.",
@@ -2020,6 +2095,14 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "study-pair-same-scan": (
         "{first} and {second} hold different slices of what appears to be one scan",
         "{first} 与 {second} 似乎是同一次扫描的不同层面",
+    ),
+    "study-plan-step": (
+        "{name}: {count} trainings, about {hours:.1f} h",
+        "{name}：{count} 次训练，约 {hours:.1f} 小时",
+    ),
+    "study-plan-total": (
+        "In all {count} trainings, about {hours:.1f} h on this machine without --workers. Nothing was written.",
+        "共 {count} 次训练，在本机上（不使用 --workers）约需 {hours:.1f} 小时。未写入任何文件。",
     ),
     "study-sample-size": (
         "{marker}: {patients} patients, {positives} positive. A regression with {few} candidate parameters needs at "
@@ -2035,9 +2118,9 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "study-too-few": (
         "{marker}: {patients} patients, {positives} positive, are too few for nested cross-validation: both classes must "
-        "remain when any two folds are left out. A regression with {few} candidate parameters needs at least "
+        "remain when any three folds are left out. A regression with {few} candidate parameters needs at least "
         "{needed_few} patients, one with {many} at least {needed_many} (Riley et al. 2020).",
-        "{marker}：{patients} 例患者（阳性 {positives} 例），不足以进行嵌套交叉验证：去掉任意两折后须仍有两类患者。含 "
+        "{marker}：{patients} 例患者（阳性 {positives} 例），不足以进行嵌套交叉验证：去掉任意三折后须仍有两类患者。含 "
         "{few} 个候选参数的回归模型至少需要 {needed_few} 例，含 {many} 个参数的至少需要 {needed_many} 例（Riley 等，2020）。",
     ),
     "site-too-few": (
@@ -2180,6 +2263,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{marker}: {patients} patients with a label and all sequences are too few for training; add patients to the "
         "cohort.",
         "{marker}：有标签且序列齐全的患者仅 {patients} 例，不足以训练；请在队列中增加患者。",
+    ),
+    "marker-without-masks": (
+        "{marker}: {drawn} of {labelled} labelled patients have a lesion mask, and they are of one class only; draw the "
+        "lesions of patients of both classes.",
+        "{marker}：{labelled} 例有标签的患者中仅 {drawn} 例有病灶掩膜，且只有一类；请勾画两类患者的病灶。",
     ),
     "marker-no-lesions": (
         "Too few patients have a lesion mask for training ({fitted} for fitting, {stopping} for early stopping): "

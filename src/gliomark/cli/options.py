@@ -72,6 +72,14 @@ class ModelExportFormat(StrEnum):
     torchscript = "torchscript"
 
 
+class RecipeChoice(StrEnum):
+    """Values of a repeatable --recipe."""
+
+    published = "published"
+    small = "small"
+    pretrained = "pretrained"
+
+
 class Preset(StrEnum):
     """Values of --preset."""
 

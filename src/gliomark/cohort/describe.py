@@ -326,7 +326,7 @@ def _summarise_series(patients: Sequence[PatientSummary], sequence: str) -> list
         _get_series_record(person, sequence) for person in patients if sequence in person.record["sequences"]
     ]
     section, of = f"series {sequence}", len(found)
-    scanners = Counter(_format_scanner(series) for series in found)
+    scanners = Counter(format_scanner(series) for series in found)
     matrices = Counter(_format_matrix(series) for series in found)
     lines = [SummaryLine(section, "scanner", name, n, of) for name, n in scanners.most_common()]
     lines += [SummaryLine(section, "matrix", name, n, of) for name, n in matrices.most_common()]
@@ -343,7 +343,8 @@ def _get_series_record(person: PatientSummary, sequence: str) -> Mapping[str, An
     return (person.record.get("series") or {}).get(sequence) or {}
 
 
-def _format_scanner(series: Mapping[str, Any]) -> str:
+def format_scanner(series: Mapping[str, Any]) -> str:
+    """Format manufacturer, model and field strength of a series' record; "not stated" if nothing is known."""
     maker, model, field = (series.get(name) for name in SCANNER_FIELDS)
     words = [str(word) for word in (maker, model) if word] + ([f"{field:g} T"] if field else [])
     return " ".join(words) or "not stated"

@@ -304,7 +304,7 @@ def _compute_operating_points(
     thresholds: Mapping[str, tuple[str, float]], predictions: PredictionTable
 ) -> tuple[OperatingPoint, ...]:
     return tuple(
-        _compute_operating_point(name, chosen_on, threshold, predictions.labels, predictions.probabilities)
+        compute_operating_point(name, chosen_on, threshold, predictions.labels, predictions.probabilities)
         for name, (chosen_on, threshold) in thresholds.items()
     )
 
@@ -321,9 +321,14 @@ def find_threshold_at_sensitivity(
     return float(positive_probabilities[allowed_misses])
 
 
-def _compute_operating_point(
-    name: str, chosen_on: str, threshold: float, label: NDArray[Any], probability: NDArray[Any]
+def compute_operating_point(
+    name: str, chosen_on: str, threshold: ArrayLike, label: NDArray[Any], probability: NDArray[Any]
 ) -> OperatingPoint:
+    """Compute the performance at a threshold.
+
+    label, probability ``(n,)``; threshold: one for all patients, or ``(n,)``, such as that of each patient's fold, of
+    which the mean is stated.
+    """
     is_predicted_positive, is_positive = probability >= threshold, label == 1
     true_positives, true_negatives = (
         int((is_predicted_positive & is_positive).sum()),
@@ -332,13 +337,13 @@ def _compute_operating_point(
     return OperatingPoint(
         name,
         chosen_on,
-        threshold,
+        float(np.mean(np.asarray(threshold, float))),
         sensitivity=compute_proportion(true_positives, int(is_positive.sum())),
         specificity=compute_proportion(true_negatives, int((~is_positive).sum())),
         ppv=compute_proportion(true_positives, int(is_predicted_positive.sum())),
         npv=compute_proportion(true_negatives, int((~is_predicted_positive).sum())),
         accuracy=compute_proportion(true_positives + true_negatives, len(is_positive)),
-        kappa=compute_threshold_metrics(label, probability, threshold)["kappa"],
+        kappa=compute_threshold_metrics(label, probability, np.asarray(threshold))["kappa"],
     )
 
 

@@ -41,7 +41,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     Probabilities and thresholds are written with all digits: rounding could create ties and change an AUC computed
     from the file.
     """
-    for name in table.columns.intersection(["probability", "threshold"]):
+    for name in table.columns.intersection(["probability", "raw_probability", "threshold"]):
         table = table.assign(**{name: table[name].map(repr)})
     if "wilcoxon_p" in table:
         table = table.assign(wilcoxon_p=table["wilcoxon_p"].map(lambda p: "" if np.isnan(p) else f"{p:.3g}"))

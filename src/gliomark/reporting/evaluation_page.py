@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment
 from markupsafe import Markup
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
@@ -33,29 +34,9 @@ def write_evaluation(evaluation: Evaluation, out: Path, shares: Mapping[str, Int
 
     shares: further proportions with their intervals, by name, that the page lists.
     """
-    label, probability = evaluation.predictions.labels, evaluation.predictions.probabilities
-    tables: dict[str, list[dict[str, Any]]] = {
-        "figures": [
-            _flatten_row(evaluation.overall_statistics),
-            *map(_flatten_row, evaluation.site_statistics),
-        ],
-        "operating_points": [_flatten_row(point) for point in evaluation.operating_points],
-        "calibration": [asdict(group) for group in evaluation.calibration_bins],
-        "decision_curve": _compute_decision_curve_rows(label, probability),
-    }
-    if evaluation.comparison is not None:
-        tables["comparison"] = [_flatten_row(evaluation.comparison)]
-    environment = create_template_environment(
-        {"interval": _format_interval, "cell": _format_interval_cell, "number": _format_number}
-    )
-    plots = [
-        ("ROC curve", render_inline_svg(lambda axes: _draw_roc(axes, evaluation))),
-        ("Calibration", render_inline_svg(lambda axes: _draw_calibration(axes, evaluation.calibration_bins))),
-        (
-            "Decision curve",
-            render_inline_svg(lambda axes: _draw_decision_curve(axes, tables["decision_curve"])),
-        ),
-    ]
+    tables = _create_tables(evaluation)
+    environment = create_evaluation_environment()
+    plots = render_evaluation_plots(evaluation)
     page = environment.get_template("evaluation.html.j2").render(
         evaluation=evaluation, plots=plots, shares=shares or {}
     )
@@ -66,12 +47,47 @@ def write_evaluation(evaluation: Evaluation, out: Path, shares: Mapping[str, Int
     return atomic_write(out / "evaluation.html", page)
 
 
-def _flatten_row(row: Any) -> dict[str, Any]:
+def create_evaluation_environment() -> Environment:
+    """Create the template environment of this page and of others that include its tables."""
+    return create_template_environment(
+        {"interval": _format_interval, "cell": _format_interval_cell, "number": _format_number}
+    )
+
+
+def render_evaluation_plots(evaluation: Evaluation) -> list[tuple[str, Markup]]:
+    """Draw ROC curve, calibration and decision curve, each as caption and SVG."""
+    predictions = evaluation.predictions
+    curve = _compute_decision_curve_rows(predictions.labels, predictions.probabilities)
+    return [
+        ("ROC curve", render_inline_svg(lambda axes: _draw_roc(axes, evaluation))),
+        ("Calibration", render_inline_svg(lambda axes: _draw_calibration(axes, evaluation.calibration_bins))),
+        ("Decision curve", render_inline_svg(lambda axes: _draw_decision_curve(axes, curve))),
+    ]
+
+
+def _create_tables(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
+    """Create the rows of the csv tables by file name."""
+    label, probability = evaluation.predictions.labels, evaluation.predictions.probabilities
+    tables: dict[str, list[dict[str, Any]]] = {
+        "figures": [
+            flatten_row(evaluation.overall_statistics),
+            *map(flatten_row, evaluation.site_statistics),
+        ],
+        "operating_points": [flatten_row(point) for point in evaluation.operating_points],
+        "calibration": [asdict(group) for group in evaluation.calibration_bins],
+        "decision_curve": _compute_decision_curve_rows(label, probability),
+    }
+    if evaluation.comparison is not None:
+        tables["comparison"] = [flatten_row(evaluation.comparison)]
+    return tables
+
+
+def flatten_row(row: Any) -> dict[str, Any]:
     """Convert a dataclass to one table row; an interval becomes three columns."""
     cells: dict[str, Any] = {}
     for name, value in vars(row).items():
         if isinstance(value, DeLongTestResult | Recalibration):
-            cells |= _flatten_row(value)
+            cells |= flatten_row(value)
         elif isinstance(value, Interval):
             cells |= {name: value.value, f"{name}_low_95": value.lower, f"{name}_high_95": value.upper}
         else:

@@ -6,7 +6,7 @@ A finished fold is a record and a weights file under ``OUT/work/segmentation/<ru
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -127,14 +127,27 @@ class SegmentationFold:
     waiting_share: float = 0.0
 
 
+def split_patients_of_fold(cohort: Cohort, job: FoldJob) -> FoldSplit:
+    """Split the patients with a mask: those of the fold are tested."""
+    return split_fold(load_cohort_folds(cohort), job.fold_index, list_patients_with_mask(cohort), SPLIT_SEED)
+
+
+def split_training_part(cohort: Cohort, job: FoldJob) -> FoldSplit:
+    """Split the training part of a fold alone: its validation patients are tested, and nobody stops the training."""
+    split = split_patients_of_fold(cohort, job)
+    return FoldSplit(split.training, (), split.validation)
+
+
 @dataclass(frozen=True)
 class SegmentationProcedure:
     """Training and evaluation of segmentation networks, fold by fold.
 
-    first_cohort_runs: names of the runs that are tested on the first cohort alone, as in the tables of one cohort.
+    first_cohort_runs: names of the runs that are tested on the first cohort alone, as in the tables of one cohort;
+    split_patients: who is trained on and who is tested in a job.
     """
 
     first_cohort_runs: tuple[str, ...] = ()
+    split_patients: Callable[[Cohort, FoldJob], FoldSplit] = split_patients_of_fold
 
     def list_jobs(
         self, runs: Sequence[SegmentationRun], fold_count: int, config: ExperimentConfig
@@ -167,7 +180,7 @@ class SegmentationProcedure:
         return {
             "trial": to_run_record(job.run),
             "fold": job.fold_index + 1,
-            "splits": [asdict(_split_fold(cohort, job)) for cohort in cohorts],
+            "splits": [asdict(self.split_patients(cohort, job)) for cohort in cohorts],
             "arrays": [cohort.hash_arrays(p) for cohort, p in zip(cohorts, patients_by_cohort, strict=True)],
             "grades": [
                 [get_high_grade_label(cohort.get_clinical(patient)) for patient in p]
@@ -186,7 +199,7 @@ class SegmentationProcedure:
         """
         run = job.run
         cohorts = [Cohort(folder) for folder in job.cohort_folders]
-        splits = [_split_fold(cohort, job) for cohort in cohorts]
+        splits = [self.split_patients(cohort, job) for cohort in cohorts]
         facts: dict[str, Any] = {}
         if run.weights_of is None:
             if not get_weights_path(job, run.name).exists():
@@ -251,10 +264,6 @@ def get_weights_path(job: FoldJob, run_name: str | None = None) -> Path:
 def to_run_record(run: SegmentationRun) -> dict[str, Any]:
     """Convert a run to the form by which its finished folds are recognised."""
     return {**asdict(run), "training": to_config_record(run.training)}
-
-
-def _split_fold(cohort: Cohort, job: FoldJob) -> FoldSplit:
-    return split_fold(load_cohort_folds(cohort), job.fold_index, list_patients_with_mask(cohort), SPLIT_SEED)
 
 
 def list_patients_with_mask(cohort: Cohort) -> list[str]:

@@ -12,7 +12,7 @@ from gliomark.cohort.duplicate_patients import (
     read_fingerprints,
     select_pairs_across,
 )
-from gliomark.cohort.folds import CohortFolds, TrainingFolds, folds_excluding, load_cohort_folds
+from gliomark.cohort.folds import FOLD_COUNT, CohortFolds, folds_excluding, load_cohort_folds
 from gliomark.cohort.store import Cohort, ProgressCallback, ignore_progress
 from gliomark.errors import CohortError
 from gliomark.evaluation.sample_size import SampleSize, compute_sample_size
@@ -43,7 +43,7 @@ class MarkerCounts:
     patients, positives
         Number of patients with a label and all sequences, and of positive ones.
     can_be_studied
-        Whether both classes remain when any two folds are left out, as nested cross-validation needs.
+        Whether both classes remain when any three folds are left out, as the calibration without the test fold needs.
     sample_sizes
         Patients needed, by number of candidate parameters.
     """
@@ -95,8 +95,8 @@ def count_marker_patients(cohort: Cohort, definition: MarkerDefinition, folds: C
     labels, _ = read_labels_and_values(cohort, definition)
     positives = sum(labels.values())
     sizes = tuple(compute_sample_size(positives / len(labels), count) for count in PARAMETER_COUNTS)
-    training_folds: TrainingFolds = folds_excluding(folds, None).restrict_to(labels)
-    is_enough = len(training_folds.folds) == len(folds.folds) and can_cross_validate(training_folds, labels)
+    training_parts = [folds_excluding(folds, number).restrict_to(labels) for number in range(FOLD_COUNT)]
+    is_enough = all(can_cross_validate(part, labels) for part in training_parts)
     return MarkerCounts(definition, len(labels), positives, is_enough, sizes)
 
 
