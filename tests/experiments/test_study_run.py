@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +45,12 @@ from gliomark.models.published.kinet import KiNetSettings, KiNetSize
 from gliomark.models.published.mignet import MIGNetSettings
 from gliomark.models.published.swin_unet import SwinSize
 from gliomark.models.weights import load_weights, save_weights
+from gliomark.training import recipes
 from gliomark.training.augmentation import GENTLE_AUGMENTATION
 from gliomark.training.markers import MarkerTrainingConfig, MarkerTrainingModule
 from gliomark.training.recipes import MARKER_DEFINITIONS, read_labels_and_values
 from gliomark.training.segmentation import SegmentationTrainingConfig
+from gliomark.training.stacking import StackingConfig
 
 __all__ = ["spy"]
 
@@ -61,6 +65,7 @@ TINY = StudyRecipe(
             GENTLE_AUGMENTATION,
             pool=4,
             rate=1e-3,
+            batch=4,
             epochs=1,
             slices_per_patient=1,
         ),
@@ -70,6 +75,7 @@ TINY = StudyRecipe(
         KiNetSettings(size=KiNetSize(stem=8, widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), pool=4)),
         GENTLE_AUGMENTATION,
         rate=1e-3,
+        batch=4,
         epochs=1,
         slices_per_patient=1,
     ),
@@ -84,6 +90,14 @@ def write_cohort(folder: Path) -> Path:
     (folder / "MetaMS.csv").write_text("\n".join(rows) + "\n", "utf-8")
     write_json(folder / "cohort.json", {"schema_version": 1, "sequences": list(PAIR), "settings": {"k": 20}})
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def use_small_leaves() -> Iterator[None]:
+    """Let trees divide the few slices, so that predictions depend on networks and patients."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipes, "StackingConfig", partial(StackingConfig, min_leaf_rows=2))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +131,7 @@ def score_fold(config: StudyConfig, cohort_folder: Path, index: int) -> FoldScor
 # ---- predictions and model ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_patient_is_predicted_once_by_the_fold_that_excludes_him(
     study: Path, cohort_folder: Path
 ) -> None:
@@ -125,6 +140,7 @@ def test_every_patient_is_predicted_once_by_the_fold_that_excludes_him(
     labels, _ = read_labels_and_values(Cohort(cohort_folder), IDH)
     assert dict(zip(table["id"], table["label"], strict=True)) == labels and len(table) == PATIENTS
     assert all(row.id in folds[row.fold - 1] for row in table.itertuples())
+    assert table["raw_probability"].nunique() > FOLD_COUNT, "the trees have no split"
     # twelve patients are too few for a calibration: the probabilities are those of the model, rounded
     assert set(table["calibration"]) == {"none"}
     assert np.allclose(table["probability"], table["raw_probability"], atol=1e-6)
@@ -132,6 +148,7 @@ def test_every_patient_is_predicted_once_by_the_fold_that_excludes_him(
     assert len(read_predictions(study / "predictions.csv", columns).ids) == PATIENTS
 
 
+@pytest.mark.slow
 def test_the_model_is_trained_on_all_and_keeps_the_calibration_of_the_folds(study: Path) -> None:
     card, table = load_weights(study / "model.safetensors").card, pd.read_csv(study / "predictions.csv")
     assert len(card.training_patients) == PATIENTS
@@ -153,6 +170,7 @@ def test_the_model_is_trained_on_all_and_keeps_the_calibration_of_the_folds(stud
 # ---- leaks -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("study")
 def test_no_test_patient_influences_the_scores_of_his_fold(
     config: StudyConfig, cohort_copy: Path, spy: Spy
@@ -172,6 +190,7 @@ def test_no_test_patient_influences_the_scores_of_his_fold(
     assert replace(found, patients=tuple(turned)) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("study")
 def test_outlines_by_a_network_that_was_trained_on_a_test_patient_are_refused(
     config: StudyConfig, tmp_path: Path
@@ -199,10 +218,11 @@ def test_recipes_are_compared_on_training_patients_only(cohort_folder: Path, tmp
 # ---- interruption ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_killed_study_continues_with_the_same_result(
     study: Path, config: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if killed in the third of several marker networks, then again after a fold was scored."""
+    """As if killed in the third step of several marker networks, then again after a fold was scored."""
     shutil.copytree(study / "work", tmp_path / "work")
     for folder in sorted((tmp_path / "work" / "cascade" / "idh").iterdir())[:5]:
         shutil.rmtree(folder)
@@ -252,6 +272,7 @@ def test_a_dry_run_states_the_trainings_and_writes_nothing(cohort_copy: Path, tm
 # ---- report ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_with_twelve_patients_the_report_claims_nothing(study: Path) -> None:
     page = (study / "report.html").read_text("utf-8")
     assert f"IDH: nothing may be claimed. {PATIENTS} patients (6 positive)" in page
@@ -327,8 +348,8 @@ def test_a_marker_that_cannot_be_studied_claims_nothing() -> None:
     ],
 )
 def test_the_best_of_the_inner_folds_is_chosen(scores, by_fold: str, final: str) -> None:
-    recipes = [TINY, replace(TINY, name="b")][: max(1, len(scores))]
-    choice = choose_recipes(recipes, scores)
+    compared = [TINY, replace(TINY, name="b")][: max(1, len(scores))]
+    choice = choose_recipes(compared, scores)
     assert " ".join(recipe.name for recipe in choice.by_fold) == by_fold
     assert choice.final.name == final
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -459,6 +460,15 @@ def run_marker_training(
     return load_weights(output_path)
 
 
+@functools.lru_cache(maxsize=8)
+def _find_patients_with_mask(cohort: Cohort, arrays: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    """Find the patients with a lesion mask; remembered, because a slice of each is read.
+
+    arrays: patients, each with the hash of its arrays.
+    """
+    return tuple(patient for patient, _ in arrays if cohort.has_mask(patient))
+
+
 def read_labels_and_values(
     cohort: Cohort, definition: MarkerDefinition
 ) -> tuple[dict[str, int], dict[str, float]]:
@@ -474,7 +484,8 @@ def read_labels_and_values(
     sequences = get_cohort_sequences(cohort)
     labels = read_marker_labels(cohort, definition.column, definition.threshold, sequences)
     values = read_marker_values(cohort, definition.column, sequences)
-    with_mask = [patient for patient in labels if cohort.has_mask(patient)]
+    arrays = tuple((p, cohort.read_patient_record(p).get("arrays_sha256", "")) for p in labels)
+    with_mask = _find_patients_with_mask(cohort, arrays)
     if len({labels[patient] for patient in with_mask}) < 2:
         raise CohortError(
             message(
