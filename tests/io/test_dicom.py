@@ -18,16 +18,24 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.fileset import FileSet
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    UID,
     EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     MRImageStorage,
+    RLELossless,
     generate_uid,
 )
+from tests.io.transfer_syntaxes import TOLERANCE_BY_SYNTAX, recode_pixels
 
 from gliomark.errors import GliomarkError
 from gliomark.io import find_patients, read_study
 from gliomark.io.dicom import (
+    DECODABLE_TRANSFER_SYNTAXES,
     DicomSeries,
     choose_series,
     describe_contrast_ambiguity,
@@ -37,6 +45,7 @@ from gliomark.io.dicom import (
     read_instance,
     read_series,
 )
+from gliomark.io.dicom.pixel_hashes import hash_image_or_file
 from gliomark.io.dicom.series_recognition import recognise_series_from_header
 from gliomark.study import MRSequence
 
@@ -663,44 +672,37 @@ def test_series_fields_are_read_from_headers(tmp_path: Path):
 # ---- encodings --------------------------------------------------------------------------------------
 
 
-def recode_pixels(file: Path, coding: str) -> None:
-    """Re-encode the pixels of a file in another transfer syntax."""
-    dataset = pydicom.dcmread(file)
-    if coding in ("RLELossless", "JPEGLSLossless"):
-        dataset.compress(getattr(pydicom.uid, coding), generate_instance_uid=False)
-        dataset.save_as(file)
-        return
-    gdcm = pytest.importorskip("gdcm")
-    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
-    reader.SetFileName(str(file))
-    assert reader.Read()
-    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, coding)))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer.SetFileName(f"{file}.coded")
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
-    coded = pydicom.dcmread(f"{file}.coded")  # only the pixels are used: the encoder changes other attributes
-    dataset.PixelData, dataset["PixelData"].VR = coded.PixelData, "OB"
-    dataset["PixelData"].is_undefined_length = True
-    dataset.file_meta.TransferSyntaxUID = coded.file_meta.TransferSyntaxUID
-    dataset.save_as(file)
-    Path(f"{file}.coded").unlink()
+def test_every_decodable_transfer_syntax_is_tested():
+    assert set(TOLERANCE_BY_SYNTAX) == set(DECODABLE_TRANSFER_SYNTAXES)
 
 
-CODINGS = ("RLELossless", "JPEGLSLossless", "JPEG2000Lossless", "JPEGLosslessProcess14_1")
-
-
-@pytest.mark.parametrize("codings", [*((coding,) for coding in CODINGS), (*CODINGS, "")])
-def test_compressed_and_mixed_transfer_syntaxes(tmp_path: Path, codings: tuple[str, ...]):
-    files = write_series(tmp_path, RescaleSlope=2, RescaleIntercept=1, **T2)
-    for number, file in enumerate(files):
-        if coding := codings[number % len(codings)]:
-            recode_pixels(file, coding)
-    assert len({pydicom.dcmread(file).file_meta.TransferSyntaxUID for file in files}) == len(codings)
+@pytest.mark.parametrize("syntax", TOLERANCE_BY_SYNTAX, ids=lambda syntax: syntax.keyword)
+def test_every_transfer_syntax_is_decoded(tmp_path: Path, syntax: UID):
+    for file in write_series(tmp_path, RescaleSlope=2, RescaleIntercept=1, **T2):
+        recode_pixels(file, syntax)
+    planes = [draw_plane(number) for number in range(6)]
+    if syntax == JPEGBaseline8Bit:
+        planes = [plane.astype(np.uint8) for plane in planes]
     image = read_study(tmp_path).series[MRSequence.T2].image
-    np.testing.assert_array_equal(image, np.stack([draw_plane(number) * 2.0 + 1 for number in range(6)]))
+    tolerance = 2 * TOLERANCE_BY_SYNTAX[syntax]
+    np.testing.assert_allclose(image, np.stack(planes) * 2.0 + 1, atol=tolerance, rtol=0)
+    hashes = {hash_image_or_file(file) for file in tmp_path.iterdir()}
+    assert len(hashes) == 2, "the block and the five equal planes: hashed by their pixels"
+
+
+def test_a_series_in_several_transfer_syntaxes(tmp_path: Path):
+    syntaxes = (
+        RLELossless,
+        JPEGLSLossless,
+        JPEG2000Lossless,
+        JPEGLosslessSV1,
+        ExplicitVRLittleEndian,
+        HTJ2KLossless,
+    )
+    for file, syntax in zip(write_series(tmp_path, **T2), syntaxes, strict=True):
+        recode_pixels(file, syntax)
+    image = read_study(tmp_path).series[MRSequence.T2].image
+    np.testing.assert_array_equal(image, np.stack([draw_plane(number) for number in range(6)]))
 
 
 def test_jpeg_baseline_of_eight_bits(tmp_path: Path):

@@ -1,5 +1,6 @@
 """Read one patient's DICOM folder: ``reader`` is the entry, the other modules are its steps."""
 
+from gliomark.io.dicom.dataset_reader import DECODABLE_TRANSFER_SYNTAXES, read_header_start
 from gliomark.io.dicom.examination_choice import choose_examination_series
 from gliomark.io.dicom.instances import (
     Instance,
@@ -17,6 +18,7 @@ from gliomark.io.dicom.unreadable_files import drop_incomplete_series, find_dest
 from gliomark.io.dicom.volume import read_series
 
 __all__ = [
+    "DECODABLE_TRANSFER_SYNTAXES",
     "DicomSeries",
     "Instance",
     "choose_examination_series",
@@ -33,6 +35,7 @@ __all__ = [
     "is_frame_count_plausible",
     "is_one_patient",
     "read_dicom",
+    "read_header_start",
     "read_headers",
     "read_instance",
     "read_series",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from gliomark.io.dicom.dataset_reader import read_dataset
+from gliomark.io.dicom.dataset_reader import label_as_jpeg_2000, read_dataset
 from gliomark.io.dicom.instances import DAMAGED_FILE_ERRORS, is_frame_count_plausible
 
 
@@ -34,6 +34,7 @@ def _read_pixels(file: Path, *, always_decodes: bool) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         dataset = read_dataset(file)
+        label_as_jpeg_2000(dataset)
         if not is_frame_count_plausible(dataset, file.stat().st_size):
             raise ValueError("the stated frames do not fit the file")
         syntax = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")

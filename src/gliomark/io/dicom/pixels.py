@@ -21,7 +21,7 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from gliomark.errors import GliomarkError, InputError
-from gliomark.io.dicom.dataset_reader import InflatedSizeError, read_dataset
+from gliomark.io.dicom.dataset_reader import InflatedSizeError, label_as_jpeg_2000, read_dataset
 from gliomark.io.dicom.header_metadata import get_text, parse_number
 from gliomark.io.dicom.instances import (
     DAMAGED_FILE_ERRORS,
@@ -344,6 +344,7 @@ def _read_pixel_dataset(file: Path) -> Dataset:
             warnings.simplefilter("ignore")
             dataset = read_dataset(file)
             _set_transfer_syntax(dataset)
+            label_as_jpeg_2000(dataset)
             if not is_frame_count_plausible(
                 dataset, len(dataset.get("PixelData") or b"") or file.stat().st_size
             ):
