@@ -2604,6 +2604,105 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "--dicom-out.",
         "{folder} 中的序列分布在 {count} 个多帧文件中，DICOM 结果无法引用；请去掉 --dicom-out。",
     ),
+    # ---- fetching from a PACS ---------------------------------------------------------------------------
+    "pacs-query-empty": (
+        "It is not stated which study to fetch; give --accession, --patient-id or --study-uid.",
+        "未说明要获取哪个检查；请给出 --accession、--patient-id 或 --study-uid。",
+    ),
+    "pacs-query-wildcard": (
+        "'{value}' contains *, ?, a backslash or a control character, with which other patients would be found; "
+        "write the number or id in full.",
+        "“{value}”含有 *、?、反斜杠或控制字符，会查到其他患者；请写出完整的号码。",
+    ),
+    "pacs-query-uid": (
+        "'{value}' is not a StudyInstanceUID: it has only digits and dots and at most 64 characters.",
+        "“{value}”不是 StudyInstanceUID：应只含数字和点，最多 64 个字符。",
+    ),
+    "pacs-several-studies": (
+        "{count} studies fit, so nothing was fetched; choose one with --study-uid.",
+        "有 {count} 个检查符合，未获取任何内容；请用 --study-uid 指定其中一个。",
+    ),
+    "pacs-nothing-found": (
+        "{pacs} has no study that fits; check the number and whether this PACS archives the study.",
+        "{pacs} 中没有符合的检查；请核对号码，并确认该检查存于此 PACS。",
+    ),
+    "pacs-no-mr-images": (
+        "The study in {pacs} has {count} series, but none with MR images that gliomark reads; choose another study.",
+        "{pacs} 中该检查有 {count} 个序列，但没有 gliomark 可读取的 MR 图像；请选择其他检查。",
+    ),
+    "pacs-folder-taken": (
+        "{folder} exists and is not an empty folder; choose another --out, so that examinations are not mixed.",
+        "{folder} 已存在且不是空文件夹；请另选 --out，以免混入其他检查。",
+    ),
+    "pacs-incomplete": (
+        "{pacs} sent {received} of {announced} images of series {series}, so nothing was kept; try again, and if it "
+        "repeats, ask the administrator of the PACS.",
+        "{pacs} 的序列 {series} 共 {announced} 幅图像，仅收到 {received} 幅，未保留任何内容；请重试，若再次出现请联系 "
+        "PACS 管理员。",
+    ),
+    "pacs-unreachable": (
+        "{pacs} is not reachable ({reason}); check host, port and firewall.",
+        "无法连接 {pacs}（{reason}）；请检查主机、端口和防火墙。",
+    ),
+    "pacs-rejected": (
+        "{pacs} rejected the association of {title} ({reason}); check the AE title of the PACS, and have the calling "
+        "AE title registered there (--ae-title).",
+        "{pacs} 拒绝了 {title} 的连接（{reason}）；请核对 PACS 的 AE 标题，并在 PACS 中登记本机的 AE 标题"
+        "（--ae-title）。",
+    ),
+    "pacs-connection-lost": (
+        "{pacs} ended the association of {title} without an answer; it may not permit query and retrieve for this AE "
+        "title: have it registered there, or try again.",
+        "{pacs} 未应答即结束了 {title} 的连接；可能未对该 AE 标题开放查询与获取权限：请在 PACS 中登记，或重试。",
+    ),
+    "pacs-refused": (
+        "{pacs} refused the request of {title} (status {status}); its administrator must permit query and retrieve "
+        "for this AE title.",
+        "{pacs} 拒绝了 {title} 的请求（状态 {status}）；需由 PACS 管理员为该 AE 标题开放查询与获取权限。",
+    ),
+    "pacs-no-get": (
+        "{pacs} does not support C-GET; have {title} registered there with this machine and a port, and give that port "
+        "with --receive-port.",
+        "{pacs} 不支持 C-GET；请在 PACS 中登记 {title}（本机地址和端口），并用 --receive-port 给出该端口。",
+    ),
+    "pacs-destination-unknown": (
+        "{pacs} does not know the destination {title}; have it registered there with this machine and port {port}.",
+        "{pacs} 不认识目标 {title}；请在 PACS 中登记该 AE 标题、本机地址和端口 {port}。",
+    ),
+    "pacs-receive-port": (
+        "The port {port} cannot be opened ({reason}); choose another --receive-port.",
+        "无法打开端口 {port}（{reason}）；请用 --receive-port 另选一个。",
+    ),
+    "pacs-password-in-address": (
+        "The address of {pacs} contains a user name; give it with --user, and the password in the environment variable "
+        "GLIOMARK_PACS_PASSWORD or at the prompt.",
+        "{pacs} 的地址中含有用户名；请用 --user 给出用户名，密码用环境变量 GLIOMARK_PACS_PASSWORD 或按提示输入。",
+    ),
+    "pacs-unencrypted": (
+        "The token or password would be sent to {pacs} unencrypted; use the https address.",
+        "令牌或密码将以明文发送到 {pacs}；请使用 https 地址。",
+    ),
+    "pacs-unauthorised": (
+        "{pacs} requires a valid token or password (status {status}); set GLIOMARK_PACS_TOKEN, or give --user.",
+        "{pacs} 需要有效的令牌或密码（状态 {status}）；请设置 GLIOMARK_PACS_TOKEN，或使用 --user。",
+    ),
+    "pacs-certificate": (
+        "The certificate of {pacs} cannot be verified; give the file of your hospital's certificate authority in the "
+        "environment variable REQUESTS_CA_BUNDLE.",
+        "无法验证 {pacs} 的证书；请用环境变量 REQUESTS_CA_BUNDLE 给出医院证书颁发机构的文件。",
+    ),
+    "pacs-tls": (
+        "An encrypted connection to {pacs} is not possible; check whether this port uses https.",
+        "无法与 {pacs} 建立加密连接；请检查该端口是否使用 https。",
+    ),
+    "pacs-no-dicomweb": (
+        "{pacs} does not answer as a DICOMweb service ({reason}); check the path of the address.",
+        "{pacs} 的应答不符合 DICOMweb（{reason}）；请检查地址中的路径。",
+    ),
+    "pacs-web-status": (
+        "{pacs} could not answer (status {status}); try again later, or ask its administrator.",
+        "{pacs} 无法应答（状态 {status}）；请稍后重试，或联系管理员。",
+    ),
     # ---- uploads and server -----------------------------------------------------------------------------
     "server-unforeseen": (
         "Internal server error; inform the administrator.",
@@ -2891,8 +2990,9 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} 中没有 gliomark.db：请用 --data 指定服务器的数据文件夹，或用 --database 指定其数据库。",
     ),
     "destination-unfit": (
-        "'{text}' is not a valid destination; write AET@host:port or http(s)://host/dicom-web.",
-        "“{text}”不是有效的发送目标；请写成 AET@主机:端口 或 http(s)://主机/dicom-web。",
+        "'{text}' is not the address of a PACS or another DICOM node; write AET@host:port or "
+        "http(s)://host/dicom-web.",
+        "“{text}”不是有效的 PACS 或 DICOM 节点地址；请写成 AET@主机:端口 或 http(s)://主机/dicom-web。",
     ),
     "title-unfit": (
         "'{title}' is not a valid AE title; use 1 to 16 letters, digits or other characters except the backslash.",

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from gliomark import cli
 
 COMMANDS = {
-    "": "predict explain serve client evaluate cohort train experiment token audit models site",
+    "": "predict explain fetch serve client evaluate cohort train experiment token audit models site",
     "cohort": "build check describe export anonymise phantom",
     "train": "segmentation markers",
     "experiment": "demonstration table-2-3 table-3-1 table-3-2 table-3-3 segmentation-extensions table-4-2 table-4-3 "

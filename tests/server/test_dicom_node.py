@@ -3,46 +3,51 @@ Orthanc."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import socket
-import subprocess
 import threading
 import time
+import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import highdicom
-import httpx
 import numpy as np
 import pytest
 from dicomweb_client.api import DICOMwebClient
 from pydicom import Dataset, dcmread
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    MRImageStorage,
+    generate_uid,
+)
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification
 from scipy.spatial import cKDTree
 from sqlalchemy import select
+from tests.io.test_dicom import T2, draw_plane, write_series
+from tests.io.transfer_syntaxes import TOLERANCE_BY_SYNTAX, recode_pixels
+from tests.orthanc import Orthanc, find_free_port, run_orthanc
 from tests.pipeline.conftest import drop_mask, write_dicom
 from tests.server.conftest import LiveClient, create_test_database, run_server
 
 from gliomark.errors import GliomarkError
+from gliomark.io import read_study
 from gliomark.io.dicom import find_dicom_files
 from gliomark.reporting.mask_resampling import resample_mask_to_source_images, select_reference_sequence
 from gliomark.server import dicom_node
 from gliomark.server.database import DeliveryRow, JobRow
-from gliomark.server.destinations import parse_destination
 from gliomark.server.dicom_node import DicomNode, DicomNodeConfig
 from gliomark.server.run import ServerConfig, create_server
 from gliomark.server.study_import import create_prediction_request, read_age
+from gliomark.study import MRSequence
 
 KINDS = {"SEG": "1.2.840.10008.5.1.4.1.1.66.4", "DOC": "1.2.840.10008.5.1.4.1.1.104.1"}
-ORTHANC = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
-PLUGINS = Path("/usr/share/orthanc/plugins")
 
 
 @dataclass
@@ -260,6 +265,58 @@ def test_a_study_is_incomplete_while_its_sender_is_connected(node, client, archi
     assert len(kept) == len(images)
 
 
+@pytest.fixture(scope="module")
+def idle_node(tmp_path_factory, tiny_weights) -> Iterator[DicomNode]:
+    """A node that receives and predicts nothing: its server has no worker."""
+    server = create_server(
+        ServerConfig(
+            tmp_path_factory.mktemp("idle"),
+            database_url=create_test_database(),
+            model_files={"tiny": str(tiny_weights)},
+        )
+    )
+    one = DicomNode(server, DicomNodeConfig(find_free_port()))
+    one.start()
+    yield one
+    one.stop()
+
+
+@pytest.mark.parametrize("syntax", TOLERANCE_BY_SYNTAX, ids=lambda syntax: syntax.keyword)
+def test_every_accepted_transfer_syntax_is_stored_and_decoded(idle_node, tmp_path, syntax: UID) -> None:
+    for file in write_series(tmp_path / "sent", StudyInstanceUID=generate_uid(), **T2):
+        recode_pixels(file, syntax)
+    before = set(idle_node.incoming_folder.glob("*"))
+    association = associate(idle_node.port, "MRI", [syntax])
+    for file in (tmp_path / "sent").iterdir():
+        assert association.send_c_store(dcmread(file)).Status == 0
+    association.release()
+    (folder,) = set(idle_node.incoming_folder.glob("*")) - before
+    assert {dcmread(file).file_meta.TransferSyntaxUID for file in folder.iterdir()} == {syntax}
+    planes = np.stack([draw_plane(number) for number in range(6)])
+    if syntax == JPEGBaseline8Bit:
+        planes = planes.astype(np.uint8)
+    image = read_study(folder).series[MRSequence.T2].image
+    np.testing.assert_allclose(image, planes, atol=TOLERANCE_BY_SYNTAX[syntax], rtol=0)
+
+
+@pytest.mark.parametrize("content", [b"no deflated data", zlib.compress(bytes(1 << 26))[2:-4]], ids=len)
+def test_the_start_of_a_deflated_object_is_inflated_within_limits(tmp_path, content: bytes) -> None:
+    """64 MB of zeros in 64 kB are not inflated as a whole; what is no deflated data is a ValueError."""
+    (file,) = write_series(tmp_path, (0,), **T2)
+    recode_pixels(file, DeflatedExplicitVRLittleEndian)
+    assert dicom_node.read_image_header(file)[0].Rows == 12
+    meta_length = dcmread(file).file_meta.FileMetaInformationGroupLength
+    file.write_bytes(file.read_bytes()[: 128 + 4 + 12 + meta_length] + content)
+    tracemalloc.start()
+    try:
+        header, _ = dicom_node.read_image_header(file)
+        assert "StudyInstanceUID" not in header
+    except ValueError:
+        assert content == b"no deflated data"
+    assert tracemalloc.get_traced_memory()[1] < 10 * dicom_node.MAX_HEADER_BYTES
+    tracemalloc.stop()
+
+
 def test_an_unlisted_sender_is_refused(node) -> None:
     assert not associate(node.port, "STRANGER").is_established
 
@@ -304,23 +361,6 @@ def test_an_object_that_declares_more_than_it_contains_is_not_kept(
     assert not list(node.incoming_folder.rglob("*.dcm"))
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "ARCHIVE",
-        "ARCHIVE@host",
-        "中文@host:104",
-        "A\\B@host:104",
-        "A@h:99999",
-        "ftp://x",
-        "a much too long title@h:1",
-    ],
-)
-def test_an_invalid_destination_is_refused(text) -> None:
-    with pytest.raises(GliomarkError, match="not a valid destination"):
-        parse_destination(text)
-
-
 def test_a_node_open_to_the_network_requires_allowed_senders(client) -> None:
     with pytest.raises(GliomarkError, match="--dicom-peer"):
         DicomNode(client.server, DicomNodeConfig(0, host="0.0.0.0")).start()  # noqa: S104
@@ -349,53 +389,9 @@ def test_age(tags, age) -> None:
 # ---- Orthanc ------------------------------------------------------------------------------------------------
 
 
-def find_free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-@contextmanager
-def run_orthanc(folder: Path) -> Iterator[dict]:
-    """Debian's Orthanc with its DICOMweb plugin, on free ports."""
-    ports = {"dicom": find_free_port(), "http": find_free_port()}
-    settings = {
-        "Name": "archive",
-        "StorageDirectory": str(folder / "orthanc"),
-        "IndexDirectory": str(folder / "orthanc"),
-        "Plugins": [str(PLUGINS)],
-        "DicomAet": "ARCHIVE",
-        "DicomPort": ports["dicom"],
-        "HttpPort": ports["http"],
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
-        "DicomAlwaysAllowStore": True,
-        "DicomCheckCalledAet": False,
-        "UnknownSopClassAccepted": True,
-        "DicomWeb": {"Enable": True},
-    }
-    folder.mkdir()
-    (folder / "orthanc.json").write_text(json.dumps(settings), "utf-8")
-    process = subprocess.Popen(
-        [ORTHANC, str(folder / "orthanc.json")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    base = f"http://127.0.0.1:{ports['http']}"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{base}/system").status_code == 200:
-                break
-        except httpx.TransportError:
-            time.sleep(0.1)
-    yield {"dicom": ports["dicom"], "web": f"{base}/dicom-web"}
-    process.terminate()
-    process.wait()
-
-
 @pytest.fixture
-def orthanc_archives(tmp_path) -> Iterator[tuple[dict, dict]]:
+def orthanc_archives(tmp_path) -> Iterator[tuple[Orthanc, Orthanc]]:
     """Two archives, for the two ways to send."""
-    if ORTHANC is None or not list(PLUGINS.glob("libOrthancDicomWeb*")):
-        pytest.skip("Orthanc with DICOMweb is not installed (apt install orthanc orthanc-dicomweb)")
     with run_orthanc(tmp_path / "stored") as stored, run_orthanc(tmp_path / "stowed") as stowed:
         yield stored, stowed
 
@@ -415,12 +411,12 @@ def test_orthanc_receives_the_results(orthanc_archives, client, shared) -> None:
     archives."""
     patient = shared / "patients" / "ReMIND-022-dicom"
     stored, stowed = orthanc_archives
-    destinations = (f"ARCHIVE@127.0.0.1:{stored['dicom']}", stowed["web"])
+    destinations = (f"ARCHIVE@127.0.0.1:{stored.dicom_port}", stowed.web)
     one = DicomNode(client.server, DicomNodeConfig(0, destinations=destinations, quiet_period_s=15.0))
     one.start()
     push(one.port, patient)
     study = str(dcmread(next(iter(find_dicom_files(patient))), stop_before_pixels=True).StudyInstanceUID)
-    archives = [DICOMwebClient(each["web"]) for each in orthanc_archives]
+    archives = [DICOMwebClient(each.web) for each in orthanc_archives]
     held = [find_results(archive, study) for archive in archives]
     one.stop()
     job = client.get("/api/predictions").json()[0]
@@ -446,3 +442,53 @@ def test_sexes_in_headers(tmp_path, pushed, stated: str, sex: int | None) -> Non
     one.save_as(tmp_path / "one.dcm")
     request = create_prediction_request(tmp_path)
     assert request["sex"] == sex and request["without_clinical"] is (sex is None)
+
+
+@pytest.mark.slow
+def test_orthanc_sends_stable_studies_but_no_results(tmp_path, tiny_weights) -> None:
+    """The script in integrations/orthanc sends MR images to the node, repeats a transfer that failed, and sends again
+    only if the MR images changed."""
+    script = Path(__file__).parents[2] / "integrations" / "orthanc" / "gliomark.lua"
+    port = find_free_port()
+    server = create_server(
+        ServerConfig(
+            tmp_path / "node", database_url=create_test_database(), model_files={"tiny": str(tiny_weights)}
+        )
+    )
+    one = DicomNode(server, DicomNodeConfig(port, allowed_ae_titles=("ARCHIVE",), quiet_period_s=600.0))
+    first, later = write_series(tmp_path / "first", **T2), write_series(tmp_path / "later", **T2)
+    results = [
+        write_series(tmp_path / name, (0,), Manufacturer="gliomark", Modality=name)
+        for name in ("SEG", "SR", "MR")
+    ]
+    modalities = {"gliomark": ["GLIOMARK", "127.0.0.1", port]}
+    with run_orthanc(
+        tmp_path / "archive", LuaScripts=[str(script)], StableAge=1, DicomModalities=modalities
+    ) as orthanc:
+        orthanc.store(tmp_path / "first")
+        wait_until(lambda: orthanc.get_job_states() == ["Failure"])  # the node does not listen yet
+        one.start()
+        for (file,) in results:
+            orthanc.store(file)
+        wait_until(lambda: orthanc.get_job_states() == ["Failure", "Success"])
+        (folder,) = one.incoming_folder.iterdir()
+        assert read_image_uids(folder.iterdir()) == read_image_uids(first), "no result of gliomark"
+        (result,) = write_series(tmp_path / "again", (0,), Manufacturer="gliomark", Modality="SEG")
+        orthanc.store(result)
+        wait_until(lambda: orthanc.count_stable_studies() == 3)
+        assert orthanc.get_job_states() == ["Failure", "Success"], "a result is no reason to send"
+        orthanc.store(tmp_path / "later")
+        wait_until(lambda: orthanc.get_job_states() == ["Failure", "Success", "Success"])
+        assert read_image_uids(folder.iterdir()) == read_image_uids([*first, *later])
+        one.stop()
+
+
+def read_image_uids(files: Iterable[Path]) -> set[str]:
+    return {str(dcmread(file, stop_before_pixels=True).SOPInstanceUID) for file in files}
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

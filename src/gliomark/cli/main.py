@@ -12,6 +12,7 @@ import typer
 from gliomark.cli import audit, bids_app, cohort, experiment, models, site, study, token, train
 from gliomark.cli.client import client
 from gliomark.cli.evaluate import evaluate
+from gliomark.cli.fetch import fetch
 from gliomark.cli.options import VersionOption
 from gliomark.cli.predict import explain, predict
 from gliomark.cli.server import serve
@@ -23,9 +24,12 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_mar
 EXTRA_BY_MODULE = {
     "PySide6": "client",
     "dask": "cohort",
+    "dicomweb_client": "pacs",
     "distributed": "cohort",
     "fastapi": "server",
     "monai": "explain",
+    "pynetdicom": "pacs",
+    "requests": "pacs",
     "sqlalchemy": "server",
     "torch": "explain",
     "uvicorn": "server",
@@ -55,7 +59,7 @@ def main(
     """Segment glioma on preoperative MRI and predict molecular markers. Research use only, not a medical device."""
 
 
-for _command in (predict, explain, serve, client, evaluate):
+for _command in (predict, explain, fetch, serve, client, evaluate):
     app.command()(_command)
 for _group, _name in (
     (cohort.app, "cohort"),

@@ -166,9 +166,9 @@ RowFilterOption = Annotated[
 ModelArgument = Annotated[str, typer.Argument(help="Name of a shipped model, or a weights file.")]
 
 
-def ask_password(prompt: str, confirm: bool = False) -> str:
-    """Return the password from the environment variable GLIOMARK_KEY_PASSWORD, otherwise prompt for it."""
-    password_from_environment = os.environ.get("GLIOMARK_KEY_PASSWORD")
+def ask_password(prompt: str, confirm: bool = False, variable: str = "GLIOMARK_KEY_PASSWORD") -> str:
+    """Return the password from an environment variable, otherwise prompt for it."""
+    password_from_environment = os.environ.get(variable)
     return (
         password_from_environment
         if password_from_environment

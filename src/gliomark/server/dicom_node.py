@@ -14,12 +14,10 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.filereader import read_partial
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
@@ -27,9 +25,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gliomark.errors import DATA_ERRORS, ConfigurationError, GliomarkError
 from gliomark.files import has_free_space, is_disk_full_error
-from gliomark.io.dicom import is_frame_count_plausible
+from gliomark.io.dicom import (
+    DECODABLE_TRANSFER_SYNTAXES,
+    is_frame_count_plausible,
+    read_header_start,
+)
 from gliomark.isolation import ReaderProcessError
 from gliomark.messages import message
+from gliomark.pacs import check_ae_title, is_loopback, parse_address
 from gliomark.reporting import Language
 from gliomark.server.associations import AssociationLimits, BoundedAssociationServer, BoundedDimseProvider
 from gliomark.server.audit_writer import Refusal
@@ -37,26 +40,15 @@ from gliomark.server.database import DeliveryRow, JobRow
 from gliomark.server.dependencies import FollowUp, Server
 from gliomark.server.destinations import (
     STATUS_SUCCESS,
-    UNCOMPRESSED_TRANSFER_SYNTAXES,
-    check_ae_title,
     get_destination_name,
-    parse_destination,
     send_results,
 )
 from gliomark.server.dicom_results import load_or_create_dicom_results
-from gliomark.server.security import is_loopback
 from gliomark.server.study_import import create_prediction_request
 from gliomark.server.study_store import write_file
 
 LOG = logging.getLogger("gliomark.server.dicom")
 STATUS_OUT_OF_RESOURCES, STATUS_CANNOT_UNDERSTAND = 0xA700, 0xC000
-SUPPORTED_TRANSFER_SYNTAXES = (
-    *UNCOMPRESSED_TRANSFER_SYNTAXES,
-    "1.2.840.10008.1.2.4.70",  # JPEG lossless
-    "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
-    "1.2.840.10008.1.2.4.90",  # JPEG 2000 lossless
-    "1.2.840.10008.1.2.5",  # RLE lossless
-)
 DICOM_NODE_CALLER = "DICOM node"
 MAX_DELIVERY_ATTEMPTS, FIRST_RETRY_PAUSE_S, MAX_RETRY_PAUSE_S = 30, 5.0, 3600.0  # in total about a day
 DELIVERY_LEASE_S = 600.0
@@ -151,7 +143,7 @@ class DicomNode:
     def __init__(self, server: Server, config: DicomNodeConfig) -> None:
         self.server, self.config = server, config
         for text in config.destinations:
-            parse_destination(text)
+            parse_address(text)
         for title in (config.ae_title, *config.allowed_ae_titles):
             check_ae_title(title)
         self.incoming_folder = server.store.data_folder / "incoming"
@@ -175,7 +167,7 @@ class DicomNode:
         entity.require_calling_aet = list(self.config.allowed_ae_titles)
         entity.add_supported_context(Verification)
         for context in AllStoragePresentationContexts:
-            entity.add_supported_context(str(context.abstract_syntax), list(SUPPORTED_TRANSFER_SYNTAXES))
+            entity.add_supported_context(str(context.abstract_syntax), list(DECODABLE_TRANSFER_SYNTAXES))
         limits = self.config.association_limits
         entity.maximum_associations = (
             2 * limits.max_associations
@@ -425,7 +417,7 @@ class DicomNode:
             results = load_or_create_dicom_results(
                 self.server.store, job, self.config.language, self.server.reader_pool
             )
-            return send_results(list(results.values()), parse_destination(destination), self.config.ae_title)
+            return send_results(list(results.values()), parse_address(destination), self.config.ae_title)
         except GliomarkError as error:
             return str(error)
         except Exception as error:  # one archive must not block deliveries to the others
@@ -448,17 +440,14 @@ def _add_folder_images(folder: Path, pending_study: PendingStudy) -> PendingStud
 def read_image_header(file: Path) -> tuple[Dataset, int]:
     """Read the header of an image, up to the image attributes.
 
-    Only the first MiB is read, so that an oversized header cannot occupy the reader.
+    Only the first MiB is read, and inflated if it is deflated, so that an oversized header cannot occupy the reader.
 
     Returns
     -------
     tuple[Dataset, int]
         The header, and the number of bytes after it. Errors of pydicom are passed on.
     """
-    with file.open("rb") as image_file:
-        start = BytesIO(image_file.read(MAX_HEADER_BYTES))
-    header = read_partial(start, stop_when=lambda tag, *_: tag.group > LAST_HEADER_GROUP)
-    return header, file.stat().st_size - start.tell()
+    return read_header_start(file, MAX_HEADER_BYTES, lambda tag, *_: tag.group > LAST_HEADER_GROUP)
 
 
 def _hash_uid(uid: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,6 +11,7 @@ from fastapi import HTTPException, Request
 
 from gliomark.errors import ConfigurationError
 from gliomark.messages import message
+from gliomark.pacs import is_loopback
 from gliomark.server.database import Caller, Database, hash_token
 
 
@@ -34,16 +34,6 @@ class ServerAddress:
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the server."""
         return is_loopback(self.host)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is reachable only from this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_address(address: ServerAddress, database: Database, startup_token: str | None) -> None:
