@@ -14,8 +14,8 @@ def format_unusual_inputs(results_folder: Path) -> str:
     record = json.loads((results_folder / "unusual_inputs_run_record.json").read_text("utf-8"))
     lines = [
         f"{record['patients']} patients of {record['cohort']} with both sequences, in five folds; "
-        f"{record['altered_patients']} of them, chosen at random, were altered. AUROC: of the distance, against the "
-        "unaltered patients.",
+        f"{record['altered_patients']} of them, chosen at random, were altered. AUROC: of the distance, against "
+        "`real`, the unaltered patients.",
         "",
         "| patients | should be | number | refused | unusual | in range | AUROC |",
         "|---|---|---|---|---|---|---|",
