@@ -1,4 +1,4 @@
-# make demo            predict a synthetic patient
+# make demo            predict Ki-67 and IDH of a synthetic patient, and print the true values
 # make test            run the tests
 # make check           lint, types, imports, tests
 # make docs            build the documentation site into build/site
@@ -69,8 +69,9 @@ install-extras: .venv/installed-extras
 
 demo: .venv/installed
 	rm -rf demo/patients demo/results
-	$(BIN)/gliomark cohort phantom --out demo/patients --seed 7
-	$(BIN)/gliomark predict demo/patients/pictures --clinical demo/patients/clinical.csv --out demo/results
+	$(BIN)/gliomark cohort phantom --out demo/patients --seed 2023
+	$(BIN)/gliomark predict demo/patients/pictures --model synthetic --clinical demo/patients/clinical.csv --out demo/results
+	$(BIN)/python scripts/show_truth.py demo/patients demo/results
 	@for report in demo/results/*/report.html; do \
 		test -f "$$report" && echo "Report: $$PWD/$$report" || exit 1; done
 

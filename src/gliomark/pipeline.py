@@ -709,9 +709,13 @@ def _find_network_results(
             array.setflags(write=False)  # later predictions share them
         for other in [one for one in kept if one[:2] != key[:2] or (one[2] and mask_hash)]:
             del kept[other]
-        kept[key] = _NetworkResults(
-            segmentation, check_patient(model.known_range, stack, segmentation.mask), {}
+        known_range = check_patient(
+            model.known_range,
+            stack,
+            segmentation.mask,
+            is_spacing_assumed=prepared.study.spacing_assumed,
         )
+        kept[key] = _NetworkResults(segmentation, known_range, {})
     return kept[key]
 
 

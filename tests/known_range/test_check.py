@@ -79,6 +79,15 @@ def test_an_unusual_head_gives_a_message(known_range: KnownRange, kind: str) -> 
     assert any(words in finding for finding in check.findings), (check.result, check.findings)
 
 
+@pytest.mark.parametrize("kind", ["a child's head", "thick slices"])
+def test_an_assumed_spacing_is_not_compared(known_range: KnownRange, kind: str) -> None:
+    """The pixel size and slice spacing of pictures are unknown, and so are volumes."""
+    alter, words = UNUSUAL[kind]
+    stack = alter(draw_head(102))
+    check = check_patient(known_range, stack, stack.reader_mask, is_spacing_assumed=True)
+    assert not any(words in finding or " ml" in finding for finding in check.findings), check.findings
+
+
 LESIONS = {
     "several": (
         lambda s: draw_spheres(s, [(-40, -30), (40, 30), (-40, 30), (40, -30)], 10),

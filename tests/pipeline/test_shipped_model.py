@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from gliomark.experiments.demonstration import apply_marker_validation
 from gliomark.models.card import OPTIONAL_FIELDS
 from gliomark.models.weights import ModelCard, load_weights, save_weights
 from gliomark.phantom import create_phantom, write_pictures
+from gliomark.phantom.patient import PhantomSettings, create_patient_id
 from gliomark.pipeline import (
     SHIPPED_MODELS,
     Model,
@@ -232,3 +234,25 @@ def test_a_result_in_bfloat16_says_so(volume_folder: Path, engine: str, is_state
     prepared = prepare_study(read_study(volume_folder), model)
     prediction = predict_prepared(prepared, ClinicalData(prepared.study.patient_id, 40.0, 1), model)
     assert any("bfloat16" in warning for warning in prediction.warnings) is is_stated
+
+
+def test_the_patient_of_make_demo_was_not_trained_on() -> None:
+    makefile = (RESULTS.parent / "Makefile").read_text("utf-8")
+    (seed,) = re.findall(r"cohort phantom --out demo/patients --seed (\d+)", makefile)
+    card = load_weights_by_name("synthetic").card
+    assert card.is_synthetic and len(card.training_patients) >= 100
+    assert create_patient_id(int(seed), PhantomSettings()) not in card.training_patients
+
+
+def test_the_synthetic_card_states_the_committed_results() -> None:
+    card = load_weights_by_name("synthetic").card
+    table = pd.read_csv(RESULTS / "synthetic_model.csv").set_index("training_patients")
+    rows = table.loc[len(card.training_patients)].set_index("marker")
+    assert set(card.markers) == set(rows.index) == {"ki67", "idh"}
+    for name, marker in card.markers.items():
+        row, v = rows.loc[name], marker.validation
+        assert (v.auc, v.low, v.high) == pytest.approx((row.auc, row.low_95, row.high_95))
+        assert (v.patients, v.positives) == (row.with_lesion, row.positive)
+        assert f"Dice {row.dice:.2f}" in card.segmentation_performance
+    record = json.loads((RESULTS / "synthetic_model_run_record.json").read_text("utf-8"))
+    assert record["weights_sha256"] == load_weights_by_name("synthetic").sha256

@@ -320,11 +320,30 @@ def format_client_results(results_folder: Path) -> str:
     )
 
 
+def format_synthetic_model(results_folder: Path) -> str:
+    """Format the learning curve of the synthetic model; ``synthetic_model.csv`` has all columns."""
+    table = pd.read_csv(results_folder / "synthetic_model.csv")
+    lines = [
+        "| training patients | test patients | Dice (95 % interval) | marker | AUC (95 % interval) | best achievable "
+        "| below it |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in table.itertuples():
+        dice = f"{r.dice:.3f} ({r.dice_low_95:.3f} to {r.dice_high_95:.3f})"
+        area = f"{r.auc:.2f} ({r.low_95:.2f} to {r.high_95:.2f})"
+        lines.append(
+            f"| {r.training_patients} | {r.test_patients} | {dice} | {MARKER_TITLES[r.marker]} | {area} "
+            f"| {r.ceiling:.2f} | {r.below_ceiling:.2f} |"
+        )
+    return "\n".join(lines)
+
+
 DOCUMENT_FORMATTERS = {
     "README.md": format_main_results,
     "MODEL_CARD.md": format_main_results,
     "docs/how-to/cohort.md": format_cohort_results,
     "docs/explanation/segmentation.md": format_segmentation_results,
+    "docs/explanation/synthetic-model.md": format_synthetic_model,
     "docs/explanation/markers.md": format_marker_results,
     "docs/explanation/known-range.md": format_unusual_inputs,
     "docs/how-to/server.md": format_server_results,

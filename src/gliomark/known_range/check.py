@@ -7,7 +7,7 @@ with a sentence. A lesion alone never leads to refusal: the network may have out
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,18 @@ from gliomark.study import MRSequence, SliceStack
 
 # without enhancing tissue a T1C differs little from T1: a higher limit than for other kinds
 WITHOUT_CONTRAST_POSITION = 0.75
+SPACING_MEASURES = frozenset({"brain_ml", "slice_mm", "volume_ml"})
 CERTAIN_SHARE = 0.3  # an inverted image is this near to the typical ones
 SAME_IMAGE_CORRELATION = 0.99  # T1C and T2 of one patient can reach 0.95, with opposite contrast
 
 
-def check_patient(known_range: KnownRange | None, stack: SliceStack, mask: NDArray[np.bool_]) -> RangeCheck:
+def check_patient(
+    known_range: KnownRange | None,
+    stack: SliceStack,
+    mask: NDArray[np.bool_],
+    *,
+    is_spacing_assumed: bool = False,
+) -> RangeCheck:
     """Compare a patient with the training patients.
 
     Parameters
@@ -36,6 +43,9 @@ def check_patient(known_range: KnownRange | None, stack: SliceStack, mask: NDArr
         The prepared images ``(slice, row, column)``.
     mask
         The lesion, same shape; may be empty.
+    is_spacing_assumed
+        Whether the images, such as pictures, do not state their pixel size and slice spacing: volumes and spacing are
+        not compared then.
 
     Returns
     -------
@@ -50,7 +60,8 @@ def check_patient(known_range: KnownRange | None, stack: SliceStack, mask: NDArr
     if score >= 1:
         reason = _explain_refusal(known_range, sequences, statistics)
         return RangeCheck("refused", (reason,), score)
-    findings = tuple(list_unusual(known_range, statistics))
+    skipped = SPACING_MEASURES if is_spacing_assumed else frozenset[str]()
+    findings = tuple(list_unusual(known_range, statistics, skipped))
     return RangeCheck("unusual" if findings else "in range", findings, score)
 
 
@@ -155,8 +166,10 @@ def _list_parts_beyond(known_range: KnownRange, statistics: PatientStatistics, l
 # ---- unusual ----------------------------------------------------------------------------------------
 
 
-def list_unusual(known_range: KnownRange, statistics: PatientStatistics) -> Iterator[Message]:
-    """Yield a message for every property that the training patients hardly cover."""
+def list_unusual(
+    known_range: KnownRange, statistics: PatientStatistics, skipped: Collection[str] = ()
+) -> Iterator[Message]:
+    """Yield a message for every property that the training patients hardly cover. skipped: names of measures."""
     parts = _list_parts_beyond(known_range, statistics, "usual")
     names = [name for name in known_range.sequences if any(part.startswith(f"{name}/") for part in parts)]
     if len(names) == 1:
@@ -165,7 +178,7 @@ def list_unusual(known_range: KnownRange, statistics: PatientStatistics) -> Iter
         yield message("range-unusual-images", patients=known_range.patients)
     measures = {**statistics.geometry, **(statistics.lesion or {})}
     for name, limits in known_range.ranges.items():
-        value = measures.get(name)
+        value = None if name in skipped else measures.get(name)
         if value is not None and (finding := _describe_outside(name, value, limits, known_range)):
             yield finding
     if (

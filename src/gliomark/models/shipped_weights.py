@@ -11,7 +11,7 @@ from pathlib import Path
 from gliomark.errors import WeightsError
 from gliomark.messages import message
 
-SHIPPED_MODELS = {"demo": "demonstration.safetensors"}
+SHIPPED_MODELS = {"demo": "demonstration.safetensors", "synthetic": "synthetic.safetensors"}
 
 
 @contextmanager

@@ -133,7 +133,7 @@ def split_patients_of_fold(cohort: Cohort, job: FoldJob) -> FoldSplit:
 
 
 def split_training_part(cohort: Cohort, job: FoldJob) -> FoldSplit:
-    """Split the training part of a fold alone: its validation patients are tested, and nobody stops the training."""
+    """Split the training part of a fold alone: its validation patients are tested, none of them stops the training."""
     split = split_patients_of_fold(cohort, job)
     return FoldSplit(split.training, (), split.validation)
 
