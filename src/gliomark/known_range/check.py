@@ -22,6 +22,7 @@ from gliomark.study import MRSequence, SliceStack
 # without enhancing tissue a T1C differs little from T1: a higher limit than for other kinds
 WITHOUT_CONTRAST_POSITION = 0.75
 SPACING_MEASURES = frozenset({"brain_ml", "slice_mm", "volume_ml"})
+FAR_DISTANCE = 4.0  # images of another kind altogether, such as real ones to a model of drawn patients
 CERTAIN_SHARE = 0.3  # an inverted image is this near to the typical ones
 SAME_IMAGE_CORRELATION = 0.99  # T1C and T2 of one patient can reach 0.95, with opposite contrast
 
@@ -67,12 +68,15 @@ def check_patient(
 
 def compute_score(known_range: KnownRange, statistics: PatientStatistics) -> float:
     """Compute how unlike the training patients' the images are; 1 is the limit of refusal."""
-    ratios = [part.compute_distance(statistics.images) / part.refused for part in known_range.images.values()]
     positions = [
         known_range.compute_position(kind, statistics.images) / _get_wrong_limit(kind)
         for kind in known_range.wrong
     ]
-    return max(*ratios, *positions, statistics.similarity / _get_similarity_limit(known_range))
+    return max(
+        _compute_farthest(known_range, statistics),
+        *positions,
+        statistics.similarity / _get_similarity_limit(known_range),
+    )
 
 
 def compute_unusual_score(known_range: KnownRange, statistics: PatientStatistics) -> float:
@@ -108,6 +112,13 @@ def _explain_refusal(
     positions = {kind: known_range.compute_position(kind, statistics.images) for kind in known_range.wrong}
     # of the kinds that are possible, the one whose typical images are nearest
     possible = {kind: abs(at - 1) for kind, at in positions.items() if at >= _get_wrong_limit(kind)}
+    refused = _list_parts_beyond(known_range, statistics, "refused")
+    unlike = [str(name) for name in sequences if any(part.startswith(f"{name}/") for part in refused)]
+    if len(unlike) == len(sequences) and _compute_farthest(known_range, statistics) >= FAR_DISTANCE:
+        # one wrong sequence does not make the other one strange
+        possible = {kind: at for kind, at in possible.items() if "/" not in kind}
+        if not possible:
+            return message("range-images-unlike", patients=known_range.patients)
     if possible:
         kind = min(possible, key=possible.__getitem__)
         if kind.startswith(INVERTED) and possible[kind] < CERTAIN_SHARE:
@@ -122,13 +133,18 @@ def _explain_refusal(
     displacement, (_, most) = statistics.geometry["displacement_mm"], known_range.ranges["displacement_mm"]
     if displacement > most:
         return message("range-displaced-far", one=str(one), other=str(other), value=displacement)
-    refused = _list_parts_beyond(known_range, statistics, "refused")
-    unlike = [str(name) for name in sequences if any(part.startswith(f"{name}/") for part in refused)]
     if len(unlike) == 1:
         return message("range-image-unlike", name=unlike[0], patients=known_range.patients)
     if unlike:
         return message("range-images-unlike", patients=known_range.patients)
     return message("range-relation-unlike", one=str(one), other=str(other), patients=known_range.patients)
+
+
+def _compute_farthest(known_range: KnownRange, statistics: PatientStatistics) -> float:
+    """Compute the distance of the farthest part of the images; 1 is the limit of refusal."""
+    return max(
+        part.compute_distance(statistics.images) / part.refused for part in known_range.images.values()
+    )
 
 
 def _name_fluid(one: MRSequence, other: MRSequence, name: MRSequence, second: MRSequence) -> str:
