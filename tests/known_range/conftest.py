@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from scipy import ndimage
 from tests.models.broken_weights import write_tiny
 
 from gliomark.cohort.store import Cohort, write_json, write_patient
-from gliomark.known_range import KnownRange, PatientStatistics, load_known_range, measure_patient
+from gliomark.known_range import KnownRange, PatientStatistics, fit_known_range, measure_patient
+from gliomark.known_range.statistics import measure_images
+from gliomark.known_range.wrong_images import create_wrong_images
 from gliomark.models.weights import Weights, load_weights
 from gliomark.preprocessing.intensity import normalise_z_score
 from gliomark.study import MRSequence, SliceStack
-from gliomark.training.recipes import add_known_range
 
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
-SLICES = 3
+SLICES = 4
 # grey values: fluid, grey matter, white matter, vessel, lesion
 SIGNALS = {
     "T1": (20, 60, 90, 15, 50),
@@ -58,15 +57,35 @@ def draw_head(seed: int, names: tuple[str, ...] = PAIR, scale: float = 1.0) -> S
 
 
 @pytest.fixture(scope="session")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    """Training patients P0 to P23, as a prepared cohort."""
+def training_stacks() -> list[SliceStack]:
+    """Training patients, seeds 0 to 23."""
+    return [draw_head(seed) for seed in range(24)]
+
+
+@pytest.fixture(scope="session")
+def cohort_statistics(training_stacks: list[SliceStack]) -> list[PatientStatistics]:
+    return [measure_patient(stack, stack.reader_mask, PAIR) for stack in training_stacks]
+
+
+@pytest.fixture(scope="session")
+def known_range(cohort_statistics: list[PatientStatistics], training_stacks: list[SliceStack]) -> KnownRange:
+    wrong: dict[str, list[dict[str, float]]] = {}
+    for stack in training_stacks[::2]:
+        for kind, altered in create_wrong_images(stack, PAIR):
+            wrong.setdefault(kind, []).append(measure_images(altered, PAIR))
+    fitted = fit_known_range(cohort_statistics, PAIR, wrong)
+    assert fitted is not None
+    return fitted
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory, training_stacks: list[SliceStack]) -> Cohort:
+    """The training patients as a prepared cohort."""
     folder = tmp_path_factory.mktemp("cohort") / "drawn"
-    rows = ["id,age,sex"]
-    for seed in range(24):
-        stack = draw_head(seed)
+    for stack in training_stacks:
         write_patient(folder, stack)
-        rows.append(f"{stack.patient_id},50,0")
-    (folder / "MetaMS.csv").write_text("\n".join(rows) + "\n", "utf-8")
+    rows = [f"{stack.patient_id},50,0" for stack in training_stacks]
+    (folder / "MetaMS.csv").write_text("\n".join(["id,age,sex", *rows]) + "\n", "utf-8")
     settings = {"k": 20, "size": 240, "pixel_mm": 1.0, "step_mm": 2.0}
     metadata = {"schema_version": 1, "sequences": ["T1C", "FLAIR"], "settings": settings}
     write_json(folder / "cohort.json", metadata)
@@ -74,27 +93,6 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 
 
 @pytest.fixture(scope="session")
-def cohort_statistics(cohort: Cohort) -> list[PatientStatistics]:
-    stacks = [cohort.read_stack(patient, PAIR) for patient in cohort.patient_ids]
-    return [measure_patient(stack, stack.reader_mask, PAIR) for stack in stacks]
-
-
-@pytest.fixture(scope="session")
-def weights(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Weights:
-    """A tiny model that was trained on the cohort, without the range of its patients."""
-    weights = load_weights(write_tiny(tmp_path_factory.mktemp("weights") / "a.safetensors"))
-    return replace(weights, card=replace(weights.card, training_patients=cohort.patient_ids))
-
-
-@pytest.fixture(scope="session")
-def learned_weights(weights: Weights, cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Weights:
-    path = tmp_path_factory.mktemp("learned") / "with.safetensors"
-    add_known_range(weights, cohort, path)
-    return load_weights(path)
-
-
-@pytest.fixture(scope="session")
-def known_range(learned_weights: Weights) -> KnownRange:
-    known_range = load_known_range(learned_weights)
-    assert known_range is not None
-    return known_range
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
+    """A tiny model without a range."""
+    return load_weights(write_tiny(tmp_path_factory.mktemp("weights") / "a.safetensors"))

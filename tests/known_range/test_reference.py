@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,34 +20,51 @@ from gliomark.known_range import (
     fit_known_range,
     load_known_range,
 )
-from gliomark.models.weights import Weights
-from gliomark.training.recipes import add_known_range, learn_known_range
+from gliomark.models.weights import Weights, load_weights, save_weights
+from gliomark.training.recipes import add_known_range
 
 
 def add_tensor(weights: Weights, array: np.ndarray) -> Weights:
     return replace(weights, tensors={**weights.tensors, KNOWN_RANGE_TENSOR: array})
 
 
-def test_a_range_is_learnt_from_the_training_patients_and_nothing_else_changes(
-    known_range: KnownRange, weights: Weights, learned_weights: Weights
+def test_the_stored_reference_is_read_as_it_was(
+    known_range: KnownRange, weights: Weights, tmp_path: Path
 ) -> None:
-    assert known_range.patients == 24
+    path = tmp_path / "with.safetensors"
+    save_weights(path, weights.card, add_tensor(weights, known_range.to_array()).tensors)
+    assert load_known_range(load_weights(path)) == known_range
+    assert load_known_range(weights) is None
+
+
+def set_training_patients(weights: Weights, patients: Sequence[str], **fields: object) -> Weights:
+    return replace(weights, card=replace(weights.card, training_patients=tuple(patients), **fields))
+
+
+@pytest.mark.slow
+def test_a_range_is_learnt_from_the_training_patients_and_nothing_else_changes(
+    weights: Weights, cohort: Cohort, cohort_statistics, tmp_path: Path
+) -> None:
+    trained, path = set_training_patients(weights, cohort.patient_ids), tmp_path / "with.safetensors"
+    add_known_range(trained, cohort, path)
+    learned = load_weights(path)
+    known_range = load_known_range(learned)
+    assert known_range is not None and known_range.patients == 24
     assert set(known_range.wrong) >= {"swapped", "inverted/T1C", "inverted/FLAIR", "computed tomography"}
-    assert learned_weights.card == weights.card
-    kept = {name: t for name, t in learned_weights.tensors.items() if name != KNOWN_RANGE_TENSOR}
+    volumes = [patient.geometry["brain_ml"] for patient in cohort_statistics]
+    assert known_range.ranges["brain_ml"] == pytest.approx((min(volumes), max(volumes)), rel=1e-3)
+    assert learned.card == trained.card
+    kept = {name: t for name, t in learned.tensors.items() if name != KNOWN_RANGE_TENSOR}
     assert kept.keys() == weights.tensors.keys()
     assert all(np.array_equal(tensor, weights.tensors[name]) for name, tensor in kept.items())
-    assert load_known_range(weights) is None
 
 
 def test_a_cohort_that_does_not_fit_gives_a_sentence_and_no_file(
     weights: Weights, cohort: Cohort, tmp_path: Path
 ) -> None:
-    few = replace(weights, card=replace(weights.card, training_patients=cohort.patient_ids[:19]))
-    other = replace(
-        weights, card=replace(weights.card, preparation=dict(weights.card.preparation) | {"step_mm": 3.0})
-    )
-    assert KNOWN_RANGE_TENSOR not in learn_known_range(few, cohort, few.card.training_patients).tensors
+    few = set_training_patients(weights, cohort.patient_ids[:2])
+    other_steps = dict(weights.card.preparation) | {"step_mm": 3.0}
+    other = set_training_patients(weights, cohort.patient_ids, preparation=other_steps)
     for model, code in ((few, "range-too-few-patients"), (other, "cohort-other-preparation")):
         with pytest.raises(CohortError) as caught:
             add_known_range(model, cohort, tmp_path / "with.safetensors")
