@@ -94,9 +94,9 @@ class InputPanel(QWidget):
 
     def _create_patient_step(self) -> StepCard:
         self.choose_folder_button = create_button(self.ask_for_folder, icon_name="folder")
-        self.recent_button = create_button(lambda: None, icon_name="recent")
+        self.recent_button = create_button(lambda: None, "icon", "recent")
         self.recent_button.setMenu(QMenu(self.recent_button))
-        self.studies_button = create_button(self.studies_requested.emit, icon_name="patients")
+        self.studies_button = create_button(self.studies_requested.emit, "icon", "patients")
         self.model_box = QComboBox()
         self.model_box.activated.connect(lambda _: self._reopen_folder())
         self.patient_label = create_label("level")

@@ -24,7 +24,7 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QGestureEvent, QPinchGesture, QSizePolicy, QWidget
 
 from gliomark.client.mask_editor import Mask, compute_contour
-from gliomark.client.theme import BLACK, MUTED_TEXT, SEGMENTATION_COLOUR, TEXT
+from gliomark.client.theme import BLACK, MUTED_TEXT, SECONDARY_TEXT, SEGMENTATION_COLOUR, TEXT
 
 DrawingTool = Literal["none", "brush", "eraser"]
 SCALE_BAR_LENGTHS_MM = (20, 10, 5, 2, 1)
@@ -280,8 +280,8 @@ class SliceView(QWidget):
         outline = QPainterPath()
         outline.addText(QPointF(x, y), font, text)
         # a dark border keeps the text readable on bright tissue
-        painter.strokePath(outline, QPen(BLACK, 3))
-        painter.fillPath(outline, TEXT if is_bold else MUTED_TEXT)
+        painter.strokePath(outline, QPen(BLACK, 2))
+        painter.fillPath(outline, TEXT if is_bold else SECONDARY_TEXT)
 
     # ---- user actions -----------------------------------------------------------------------------------
 

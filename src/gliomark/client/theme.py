@@ -52,6 +52,7 @@ QFrame#card QPushButton, QFrame#card QToolButton {{ background: #2b363d; }}
 QToolButton {{ padding: 5px 8px; }}
 QToolButton::menu-indicator, QPushButton::menu-indicator {{ image: none; width: 0; }}
 QPushButton#segment {{ padding: 6px 7px; }}
+QPushButton#icon {{ padding: 6px 8px; }}
 QLabel#blank {{ background: {BLACK.name()}; color: {SECONDARY_TEXT.name()}; font-size: 16px; padding: 40px; }}
 QPushButton:hover, QToolButton:hover {{ border-color: {ACCENT.name()}; }}
 QPushButton:focus, QToolButton:focus, QLineEdit:focus, QComboBox:focus {{ border-color: {ACCENT.name()}; }}
