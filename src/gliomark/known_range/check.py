@@ -23,7 +23,7 @@ from gliomark.study import MRSequence, SliceStack
 WITHOUT_CONTRAST_POSITION = 0.75
 SPACING_MEASURES = frozenset({"brain_ml", "slice_mm", "volume_ml"})
 FAR_DISTANCE = 4.0  # images of another kind altogether, such as real ones to a model of drawn patients
-CERTAIN_SHARE = 0.3  # an inverted image is this near to the typical ones
+CERTAIN_SHARE = 0.3  # a certain kind of wrong image is this near to the typical ones
 SAME_IMAGE_CORRELATION = 0.99  # T1C and T2 of one patient can reach 0.95, with opposite contrast
 
 
@@ -115,8 +115,8 @@ def _explain_refusal(
     refused = _list_parts_beyond(known_range, statistics, "refused")
     unlike = [str(name) for name in sequences if any(part.startswith(f"{name}/") for part in refused)]
     if len(unlike) == len(sequences) and _compute_farthest(known_range, statistics) >= FAR_DISTANCE:
-        # one wrong sequence does not make the other one strange
-        possible = {kind: at for kind, at in possible.items() if "/" not in kind}
+        # one wrong sequence does not make the other one strange, unless it is just like the typical ones
+        possible = {kind: at for kind, at in possible.items() if "/" not in kind or at < CERTAIN_SHARE}
         if not possible:
             return message("range-images-unlike", patients=known_range.patients)
     if possible:
