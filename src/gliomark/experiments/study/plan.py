@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -105,6 +106,7 @@ def _time_segmentation_training(recipe: StudyRecipe) -> float:
     return training.epochs * training.slices_per_patient * BACKWARD_FACTOR * _time_segmentation(recipe)
 
 
+@functools.cache
 def _time_segmentation(recipe: StudyRecipe) -> float:
     """Measure the seconds of a forward pass per slice, on random slices."""
     config: SegmentationTrainingConfig = recipe.segmentation.training
