@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gliomark.cohort.store import Cohort, ProgressCallback, ignore_progress, iterate_with_progress
-from gliomark.known_range import KnownRange, PatientStatistics, fit_known_range, measure_patient
+from gliomark.known_range import (
+    MIN_PATIENTS,
+    KnownRange,
+    PatientStatistics,
+    fit_known_range,
+    measure_patient,
+)
 from gliomark.known_range.statistics import Statistics, measure_images
 from gliomark.known_range.wrong_images import create_wrong_images
 from gliomark.study import MRSequence, SliceStack
@@ -39,6 +45,8 @@ def fit_cohort_range(
         None if fewer than ``known_range.reference.MIN_PATIENTS`` patients remain.
     """
     chosen = sorted(set(patients) & set(cohort.patient_ids))
+    if len(chosen) < MIN_PATIENTS:
+        return None
     measured: list[PatientStatistics] = []
     wrong: dict[str, list[Statistics]] = {}
     for patient in iterate_with_progress(chosen, report_progress):

@@ -32,7 +32,12 @@ from gliomark.files import check_writable, remove_leftovers
 from gliomark.messages import message
 from gliomark.models.weights import MarkerCard, MarkerValidation
 from gliomark.training.patient_calibration import add_patient_calibration, calibrate_marker
-from gliomark.training.recipes import get_cohort_sequences, read_labels_and_values, save_model
+from gliomark.training.recipes import (
+    get_cohort_sequences,
+    learn_known_range,
+    read_labels_and_values,
+    save_model,
+)
 
 MODEL_NAME = "model.safetensors"
 PREDICTION_COLUMNS = [
@@ -73,7 +78,8 @@ def run_study(config: StudyConfig) -> Path:
     }
     results = collect_results(config, check, segmentation, stages)
     path = write_report(results, out)
-    save_final_model(results, segmentation, stages, out / MODEL_NAME)
+    final = learn_known_range(segmentation.final, cohort, segmentation.final.card.training_patients)
+    save_final_model(results, replace(segmentation, final=final), stages, out / MODEL_NAME)
     record = create_run_record(
         "study",
         last_call_seconds=round(time.time() - started),
