@@ -67,7 +67,7 @@ TINY = StudyRecipe(
             rate=1e-3,
             batch=4,
             epochs=1,
-            slices_per_patient=1,
+            slices_per_patient=2,
         ),
         "joint",
     ),
