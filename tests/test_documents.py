@@ -33,6 +33,7 @@ def read_text(name: str) -> str:
         "docs/how-to/client.md",
         "docs/explanation/segmentation.md",
         "docs/explanation/markers.md",
+        "docs/explanation/known-range.md",
     ],
 )
 def test_numbers_in_documents_are_those_of_the_csv_files(name: str) -> None:
