@@ -106,7 +106,9 @@ def pickle_legacy_record(record: Any, protocol: int = 5) -> bytes:
 
 def pickle_record(record: Any, protocol: int) -> bytes:
     if isinstance(record, Prediction):
-        own = {name: part for name, part in vars(record).items() if name not in ("study", "stack")}
+        own = {
+            name: part for name, part in vars(record).items() if name not in ("study", "stack", "known_range")
+        }
         own["markers"] = tuple(record.markers)
         return pickle.dumps(own, protocol=protocol)
     return pickle.dumps(record, protocol=protocol)

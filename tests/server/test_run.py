@@ -65,7 +65,7 @@ def test_only_one_server_uses_a_data_folder(tmp_path, tiny_weights) -> None:
     [
         (("--host", "0.0.0.0"), "unencrypted"),  # noqa: S104
         (("--database", "nothing://x"), "database cannot be opened"),
-        (("--dicom-port", "0", "--send-to", "nowhere"), "not a valid destination"),
+        (("--dicom-port", "0", "--send-to", "nowhere"), "not the address of a PACS"),
         (("--model", "other="), "demo or NAME=FILE"),
         (("--model", f"notes={__file__}"), "weights"),
         (("--dicom-port", "0", "--dicom-title", "A VERY LONG TITLE INDEED"), "not a valid AE title"),

@@ -370,6 +370,7 @@ def _fit_network(
     if layout.count == 1 and (state := load_finished_state(work_folder, config.epochs)) is not None:
         # a study needs every network several times
         module.load_state_dict(state)
+        _write_loss_weights(module, work_folder)
         return module.network.eval()
     synchronise_batch_norm(module.network)
     trainer = create_trainer(config.epochs, work_folder, [], config.seed, layout=layout)
@@ -380,9 +381,15 @@ def _fit_network(
         create_training_loader(dataset, sampler, config.batch),
         ckpt_path=share_object(find_last_checkpoint(work_folder)),
     )
-    if isinstance(module.loss, LearntBMSLoss) and get_rank() == 0:
-        atomic_write(work_folder / LOSS_WEIGHTS_NAME, json.dumps(module.loss.read_weights()))
+    if get_rank() == 0:
+        _write_loss_weights(module, work_folder)
     return module.network.eval()
+
+
+def _write_loss_weights(module: MarkerTrainingModule, work_folder: Path) -> None:
+    """Write the weights of a loss that learns them."""
+    if isinstance(module.loss, LearntBMSLoss):
+        atomic_write(work_folder / LOSS_WEIGHTS_NAME, json.dumps(module.loss.read_weights()))
 
 
 def _fit_network_as_process(*arguments: Any) -> dict[str, Tensor]:
