@@ -284,6 +284,7 @@ def test_each_slice_is_tested_once_and_only_one_split_keeps_patients_together(st
         assert bool(split_patients) is not by_patient
 
 
+@pytest.mark.slow
 def test_the_leakage_table_is_written(study_config, monkeypatch) -> None:
     bootstrap = slice_leakage.bootstrap_cluster_intervals
     monkeypatch.setattr(slice_leakage, "bootstrap_cluster_intervals", lambda *a: bootstrap(*a, resamples=20))

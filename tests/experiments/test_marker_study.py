@@ -484,6 +484,7 @@ def test_table_4_4_and_its_figures_are_written(study_config) -> None:
     assert np.array(weights).shape == (FOLD_COUNT, 5, 3)
 
 
+@pytest.mark.slow
 def test_the_table_of_comparison_methods_is_written(study_config, monkeypatch) -> None:
     random = np.random.default_rng(0)
     data = load_marker_data(study_config.cohort_folders[0], IDH)

@@ -272,6 +272,7 @@ def test_objects_that_claim_a_billion_frames_are_refused(
     server.check_stays_healthy(attack)
 
 
+@pytest.mark.slow
 def test_stored_objects_that_claim_a_billion_frames_do_not_stop_a_restart(
     server: ServerProcess, pushed: list[Dataset]
 ) -> None:

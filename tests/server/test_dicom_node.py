@@ -406,6 +406,7 @@ def find_results(archive: DICOMwebClient, study: str) -> dict[str, dict]:
     return found
 
 
+@pytest.mark.slow
 def test_orthanc_receives_the_results(orthanc_archives, client, shared) -> None:
     """ReMIND-022 is oblique: the segmentation must coincide with the lesion in patient coordinates in both
     archives."""

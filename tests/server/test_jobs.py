@@ -118,6 +118,7 @@ def test_a_power_cut_is_not_counted_as_an_attempt(tmp_path, cuts: int) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_stays_cancelled(one_worker_server, picture_folder) -> None:
     study = one_worker_server.upload_and_prepare(picture_folder)
     jobs = [

@@ -78,7 +78,7 @@ def fail_in_second_process(failure: str) -> None:
     ("failure", "kind", "sentence"),
     [
         ("killed", GliomarkError, r"Process 2 of 2 of the training ended: SIGKILL\. The others were stopped"),
-        ("refused", CohortError, r"^The cohort is damaged\.$"),
+        pytest.param("refused", CohortError, r"^The cohort is damaged\.$", marks=pytest.mark.slow),
         pytest.param(
             "defect",
             GliomarkError,
