@@ -25,11 +25,10 @@ PARAMETER_COUNTS = (3, 10, 30)  # candidate parameters for which the sample size
 
 @dataclass(frozen=True)
 class Check:
-    """A check that was made, with what was found. is_passed: None if it could not be made."""
+    """A check that the cohort passed, with what was found."""
 
     title: str
     finding: str
-    is_passed: bool | None = True
 
 
 @dataclass(frozen=True)
