@@ -55,14 +55,18 @@ def check_patient(
     """
     if known_range is None or not set(known_range.sequences) <= set(map(str, stack.images)):
         return RangeCheck()
-    sequences = [MRSequence(name) for name in known_range.sequences]
-    statistics = measure_patient(stack, mask, sequences)
+    statistics = measure_patient(stack, mask, [MRSequence(name) for name in known_range.sequences])
+    return check_statistics(known_range, statistics, SPACING_MEASURES if is_spacing_assumed else ())
+
+
+def check_statistics(
+    known_range: KnownRange, statistics: PatientStatistics, skipped: Collection[str] = ()
+) -> RangeCheck:
+    """Compare a patient's statistics with those of the training patients. skipped: names of measures."""
     score = compute_score(known_range, statistics)
     if score >= 1:
-        reason = _explain_refusal(known_range, sequences, statistics)
-        return RangeCheck("refused", (reason,), score)
-    skipped = SPACING_MEASURES if is_spacing_assumed else frozenset[str]()
-    findings = tuple(list_unusual(known_range, statistics, skipped))
+        return RangeCheck("refused", (_explain_refusal(known_range, statistics),), score)
+    findings = tuple(_list_unusual(known_range, statistics, skipped))
     return RangeCheck("unusual" if findings else "in range", findings, score)
 
 
@@ -100,25 +104,24 @@ def _get_similarity_limit(known_range: KnownRange) -> float:
 # ---- refused ----------------------------------------------------------------------------------------
 
 
-def _explain_refusal(
-    known_range: KnownRange,
-    sequences: Sequence[MRSequence],
-    statistics: PatientStatistics,
-) -> Message:
+def _explain_refusal(known_range: KnownRange, statistics: PatientStatistics) -> Message:
     """Return the most specific reason for a refusal."""
+    sequences = known_range.sequences
     one, other = sequences
     if statistics.similarity >= _get_similarity_limit(known_range):
-        return message("range-same-image", one=str(one), other=str(other))
+        return message("range-same-image", one=one, other=other)
+    refused = _list_parts_beyond(known_range, statistics, "refused")
+    unlike = [name for name in sequences if any(part.startswith(f"{name}/") for part in refused)]
+    is_far = len(unlike) == len(sequences) and _compute_farthest(known_range, statistics) >= FAR_DISTANCE
     positions = {kind: known_range.compute_position(kind, statistics.images) for kind in known_range.wrong}
     # of the kinds that are possible, the one whose typical images are nearest
-    possible = {kind: abs(at - 1) for kind, at in positions.items() if at >= _get_wrong_limit(kind)}
-    refused = _list_parts_beyond(known_range, statistics, "refused")
-    unlike = [str(name) for name in sequences if any(part.startswith(f"{name}/") for part in refused)]
-    if len(unlike) == len(sequences) and _compute_farthest(known_range, statistics) >= FAR_DISTANCE:
+    possible = {
+        kind: abs(at - 1)
+        for kind, at in positions.items()
+        if at >= _get_wrong_limit(kind)
         # one wrong sequence does not make the other one strange, unless it is just like the typical ones
-        possible = {kind: at for kind, at in possible.items() if "/" not in kind or at < CERTAIN_SHARE}
-        if not possible:
-            return message("range-images-unlike", patients=known_range.patients)
+        and not (is_far and "/" in kind and abs(at - 1) >= CERTAIN_SHARE)
+    }
     if possible:
         kind = min(possible, key=possible.__getitem__)
         if kind.startswith(INVERTED) and possible[kind] < CERTAIN_SHARE:
@@ -128,16 +131,16 @@ def _explain_refusal(
                 f"{T2_LIKE}/{name}" in possible
                 and statistics.images[_name_fluid(one, other, name, second)] > 1
             ):
-                return message("range-fluid-bright", name=str(name))
+                return message("range-fluid-bright", name=name)
         return describe_wrong_images(kind, sequences, known_range.patients)
     displacement, (_, most) = statistics.geometry["displacement_mm"], known_range.ranges["displacement_mm"]
-    if displacement > most:
-        return message("range-displaced-far", one=str(one), other=str(other), value=displacement)
+    if displacement > most and not is_far:
+        return message("range-displaced-far", one=one, other=other, value=displacement)
     if len(unlike) == 1:
         return message("range-image-unlike", name=unlike[0], patients=known_range.patients)
     if unlike:
         return message("range-images-unlike", patients=known_range.patients)
-    return message("range-relation-unlike", one=str(one), other=str(other), patients=known_range.patients)
+    return message("range-relation-unlike", one=one, other=other, patients=known_range.patients)
 
 
 def _compute_farthest(known_range: KnownRange, statistics: PatientStatistics) -> float:
@@ -147,14 +150,14 @@ def _compute_farthest(known_range: KnownRange, statistics: PatientStatistics) ->
     )
 
 
-def _name_fluid(one: MRSequence, other: MRSequence, name: MRSequence, second: MRSequence) -> str:
+def _name_fluid(one: str, other: str, name: str, second: str) -> str:
     """Name the statistic with a sequence's grey value where the other one is darkest, which is in fluid."""
     return f"{one}+{other}/relation/{name} where {second} 0"
 
 
-def describe_wrong_images(kind: str, sequences: Sequence[MRSequence], patients: int) -> Message:
+def describe_wrong_images(kind: str, sequences: Sequence[str], patients: int) -> Message:
     """Describe a kind of wrong images, see ``wrong_images.create_wrong_images``."""
-    one, other = map(str, sequences)
+    one, other = sequences
     sort, _, name = kind.partition("/")
     if sort == SWAPPED:
         return message("range-swapped", one=one, other=other)
@@ -182,8 +185,8 @@ def _list_parts_beyond(known_range: KnownRange, statistics: PatientStatistics, l
 # ---- unusual ----------------------------------------------------------------------------------------
 
 
-def list_unusual(
-    known_range: KnownRange, statistics: PatientStatistics, skipped: Collection[str] = ()
+def _list_unusual(
+    known_range: KnownRange, statistics: PatientStatistics, skipped: Collection[str]
 ) -> Iterator[Message]:
     """Yield a message for every property that the training patients hardly cover. skipped: names of measures."""
     parts = _list_parts_beyond(known_range, statistics, "usual")

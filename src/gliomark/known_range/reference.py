@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, with_config
 
 from gliomark.errors import WeightsError
-from gliomark.known_range.statistics import NORMAL_IQR, PatientStatistics
+from gliomark.known_range.statistics import PatientStatistics, compute_robust_scale
 from gliomark.models.card import KNOWN_RANGE_PART, SequencePair, create_invalid_field_message
 from gliomark.models.validated_types import STRICT_CONFIG, parse_record
 from gliomark.models.weights import Weights
@@ -255,7 +255,7 @@ def _fit(rows: Sequence[Mapping[str, float]]) -> StatisticsReference:
     for index in range(len(table)):
         others = StatisticsReference(*_fit_distribution(names, np.delete(table, index, axis=0)), 1.0, 1.0)
         left_out.append(others.compute_distance(rows[index]))
-    (centre,), (spread,) = _compute_robust_scale(np.log(left_out)[:, None])
+    (centre,), (spread,) = compute_robust_scale(np.log(left_out)[:, None])
     usual, refused = (float(np.exp(centre + n * spread)) for n in (UNUSUAL_DEVIATIONS, REFUSAL_DEVIATIONS))
     usual = max(usual, float(np.quantile(left_out, USUAL_SHARE)))
     return StatisticsReference(*_fit_distribution(names, table), usual, max(usual, refused))
@@ -267,7 +267,7 @@ def _fit_distribution(
     """Fit centre, spread and covariance to a table ``(patient, n)``: the first fields of StatisticsReference."""
     from sklearn.covariance import ledoit_wolf  # a prediction, which imports this module, does not need it
 
-    centre, spread = _compute_robust_scale(table)
+    centre, spread = compute_robust_scale(table)
     spread = np.maximum(spread, SMALLEST_SPREAD)
     deviations = _limit((table - centre) / spread, WINSOR_DEVIATIONS)
     covariance, _ = ledoit_wolf(deviations, assume_centered=True)
@@ -277,12 +277,6 @@ def _fit_distribution(
         tuple(spread.tolist()),
         tuple(tuple(row) for row in covariance.tolist()),
     )
-
-
-def _compute_robust_scale(table: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Compute median and robust standard deviation (from the interquartile range) of every column."""
-    low, centre, high = np.percentile(table, [25, 50, 75], axis=0)
-    return centre, (high - low) / NORMAL_IQR
 
 
 def _limit(deviations: FloatArray, most: float) -> FloatArray:

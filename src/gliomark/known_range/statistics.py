@@ -206,10 +206,19 @@ def _smooth(image: NDArray[np.generic], sigma: float) -> FloatImage:
     return smooth
 
 
+def compute_robust_scale(values: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute the median of every column, and the standard deviation that belongs to its interquartile range.
+
+    values: ``(n,)`` or ``(n, column)``.
+    """
+    low, centre, high = np.percentile(values, [25, 50, 75], axis=0)
+    return centre, np.asarray(high - low, np.float64) / NORMAL_IQR
+
+
 def _compute_centre_and_spread(values: NDArray[np.float32]) -> tuple[float, float]:
-    """Compute the median, and the standard deviation that belongs to the interquartile range."""
-    low, centre, high = np.percentile(values, [25, 50, 75])
-    return float(centre), max(float(high - low) / NORMAL_IQR, _TINY)
+    """Compute the robust scale of grey values ``(n,)``; the spread is above 0."""
+    centre, spread = compute_robust_scale(values)
+    return float(centre), max(float(spread), _TINY)
 
 
 def _compute_depth_mm(brain: NDArray[np.bool_], pixel_mm: float) -> FloatImage:

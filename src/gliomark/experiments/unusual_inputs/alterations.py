@@ -20,11 +20,6 @@ from gliomark.study import MRSequence, SliceStack
 FloatImage = NDArray[np.float32]
 
 
-def replace_image(stack: SliceStack, name: MRSequence, image: NDArray[np.floating]) -> SliceStack:
-    """Replace one sequence by an image ``(slice, row, column)``, normalised within the brain."""
-    return replace_images(stack, {name: image})
-
-
 def show_twice(stack: SliceStack, shown: MRSequence) -> SliceStack:
     """Show one sequence under both names."""
     return replace(stack, images=dict.fromkeys(stack.images, stack.images[shown]))
@@ -36,7 +31,7 @@ def shift(stack: SliceStack, name: MRSequence, row_mm: float, column_mm: float) 
         stack.images[name], (0, row_mm / stack.spacing_mm[1], column_mm / stack.spacing_mm[2]), order=1,
         mode="nearest",
     )  # fmt: skip
-    return replace_image(stack, name, moved)
+    return replace_images(stack, {name: moved})
 
 
 def scale_head(stack: SliceStack, factor: float) -> SliceStack:

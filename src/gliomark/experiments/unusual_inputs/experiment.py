@@ -27,7 +27,7 @@ from gliomark.experiments.unusual_inputs.measurements import (
     measure_real_patients,
 )
 from gliomark.known_range import MIN_PATIENTS, KnownRange, PatientStatistics, fit_known_range
-from gliomark.known_range.check import compute_score, compute_unusual_score, list_unusual
+from gliomark.known_range.check import check_statistics, compute_score, compute_unusual_score
 from gliomark.training.recipes import get_cohort_sequences
 
 EXPERIMENT_NAME = "unusual_inputs"
@@ -162,10 +162,9 @@ def _fit(patients: Sequence[RealPatient], cohort: Cohort) -> KnownRange:
 
 
 def _check(known_range: KnownRange, statistics: PatientStatistics) -> dict[str, object]:
-    score = compute_score(known_range, statistics)
-    is_unusual = any(True for _ in list_unusual(known_range, statistics))
-    result = "refused" if score >= 1 else "unusual" if is_unusual else "in range"
-    return {"score": max(score, compute_unusual_score(known_range, statistics)), "result": result}
+    check = check_statistics(known_range, statistics)
+    score = max(compute_score(known_range, statistics), compute_unusual_score(known_range, statistics))
+    return {"score": score, "result": check.result}
 
 
 def _summarise(patients: pd.DataFrame) -> pd.DataFrame:
