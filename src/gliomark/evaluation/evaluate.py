@@ -28,6 +28,7 @@ from gliomark.evaluation.calibration import (
 from gliomark.evaluation.delong import DeLongTestResult, compute_delong_interval, compute_delong_test
 from gliomark.evaluation.intervals import UNDEFINED_INTERVAL, Interval, bootstrap_interval
 from gliomark.evaluation.metrics import auc, compute_threshold_metrics, compute_youden_threshold
+from gliomark.study import CANNOT_TELL
 from gliomark.tables import read_table
 
 TARGET_SENSITIVITY = 0.9
@@ -307,6 +308,34 @@ def _compute_operating_points(
         compute_operating_point(name, chosen_on, threshold, predictions.labels, predictions.probabilities)
         for name, (chosen_on, threshold) in thresholds.items()
     )
+
+
+def compute_level_shares(
+    levels: ArrayLike, label: ArrayLike, positive: str, negative: str
+) -> dict[str, Interval]:
+    """Compute the coverage of stated levels, and the share without a level.
+
+    Parameters
+    ----------
+    levels
+        ``(n,)``: ``positive``, ``negative`` or "cannot tell".
+    label
+        ``(n,)``: 1 or 0.
+    positive, negative
+        Names of the levels.
+
+    Returns
+    -------
+    dict
+        By level: share of its patients whose result is this level or "cannot tell"; by "cannot tell": its share of all
+        patients.
+    """
+    stated, truth = np.asarray(levels, str), np.asarray(label)
+    is_open, shares = stated == CANNOT_TELL, {}
+    for value, name in ((1, positive), (0, negative)):
+        is_covered = (is_open | (stated == name))[truth == value]
+        shares[name] = compute_proportion(int(is_covered.sum()), len(is_covered))
+    return shares | {CANNOT_TELL: compute_proportion(int(is_open.sum()), len(stated))}
 
 
 def find_threshold_at_sensitivity(

@@ -20,6 +20,7 @@ from gliomark.evaluation.evaluate import (
     TARGET_SENSITIVITY,
     Evaluation,
     PredictionTable,
+    compute_level_shares,
     compute_proportion,
     evaluate_predictions,
     find_threshold_at_sensitivity,
@@ -82,34 +83,25 @@ def check_site(weights: Weights, marker: str, patients: SitePatients) -> SiteChe
         raise InputError(message("site-one-level", patients=len(labels), marker=marker))
     calibrated = calibrate_probabilities(card.patient_calibration, patients.probabilities)
     table = PredictionTable(f"{weights.card.name}, {marker}", patients.ids, labels, calibrated, None)
-    decisions = _decide_levels(card, calibrated)
+    shares = _compute_shares(card, labels, calibrated)
     return SiteCheck(
         evaluate_predictions(table, model_threshold=card.threshold),
         estimate_chance_error(calibrated),
-        {
-            level: _compute_coverage(decisions, labels == value, level)
-            for value, level in ((1, card.positive), (0, card.negative))
-        },
-        compute_proportion(int((decisions == CANNOT_TELL).sum()), len(decisions))
-        if len(decisions)
-        else UNDEFINED_INTERVAL,
+        {level: shares[level] for level in (card.positive, card.negative)},
+        shares[CANNOT_TELL],
         patients.sha256 in {one.table_sha256 for one in card.recalibrations},
     )
 
 
-def _decide_levels(card: MarkerCard, calibrated: NDArray[np.float64]) -> NDArray[np.str_]:
-    """Return the level of every patient, or "cannot tell"; empty without limits."""
+def _compute_shares(
+    card: MarkerCard, labels: NDArray[np.int64], calibrated: NDArray[np.float64]
+) -> dict[str, Interval]:
+    """Compute the coverage of either level and the share of "cannot tell"; undefined without limits."""
     if card.patient_calibration is None:
-        return np.array([], str)
+        return dict.fromkeys((card.positive, card.negative, CANNOT_TELL), UNDEFINED_INTERVAL)
     limits = compute_level_limits(card.patient_calibration)
-    return np.array([limits.decide(one, card.positive, card.negative) for one in calibrated.tolist()])
-
-
-def _compute_coverage(decisions: NDArray[np.str_], has_level: NDArray[np.bool_], level: str) -> Interval:
-    if not len(decisions):
-        return UNDEFINED_INTERVAL
-    is_covered = np.isin(decisions[has_level], [level, CANNOT_TELL])
-    return compute_proportion(int(is_covered.sum()), int(has_level.sum()))
+    levels = [limits.decide(one, card.positive, card.negative) for one in calibrated.tolist()]
+    return compute_level_shares(levels, labels, card.positive, card.negative)
 
 
 def write_site_check(check: SiteCheck, output_folder: Path) -> Path:

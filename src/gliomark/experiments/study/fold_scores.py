@@ -46,9 +46,8 @@ from gliomark.training.recipes import (
 from gliomark.training.stacking import PatientVectors, compute_held_out_vectors
 from gliomark.training.work_folder import to_config_record
 
-FOLDS_LEFT_OUT = (
-    3  # at most: the test fold, the inner test fold, and the one whose vectors the trees are fitted on
-)
+# at most: the test fold, the inner test fold, and the one whose vectors the trees are fitted on
+MAX_FOLDS_LEFT_OUT = 3
 
 
 @dataclass(frozen=True)
@@ -70,15 +69,21 @@ class FoldScores:
     calibration: str
 
 
-def list_network_jobs(runs: Sequence[MarkerRun], config: ExperimentConfig) -> list[CascadeJob]:
-    """List the marker networks of a study: without any one, two or three folds, and on all patients."""
-    excluded_folds = [
-        excluded for count in range(FOLDS_LEFT_OUT + 1) for excluded in combinations(range(FOLD_COUNT), count)
-    ]
+def list_left_out_folds() -> list[tuple[int, ...]]:
+    """List the folds that are left out of each marker network of a study: none, any one, two or three."""
     return [
-        TrainingJob(run, excluded, config.cohort_folders, config.work_folder)
+        left_out
+        for count in range(MAX_FOLDS_LEFT_OUT + 1)
+        for left_out in combinations(range(FOLD_COUNT), count)
+    ]
+
+
+def list_network_jobs(runs: Sequence[MarkerRun], config: ExperimentConfig) -> list[CascadeJob]:
+    """List the marker networks of a study, see ``list_left_out_folds``."""
+    return [
+        TrainingJob(run, left_out, config.cohort_folders, config.work_folder)
         for run in runs
-        for excluded in excluded_folds
+        for left_out in list_left_out_folds()
     ]
 
 
@@ -173,7 +178,7 @@ class FoldScoreProcedure:
         # all patients of the fold, so that other markers and recipes use the same outlines
         complete = tuple(p for p in fold if set(sequences) <= set(cohort.get_sequences(p)))
         masks = segment_test_patients(self._get_segmentation_job(job), complete)
-        volumes = {p: float(masks[p].sum() * cohort.read_stack(p).voxel_volume_ml) for p in test}
+        volumes = {p: float(masks[p].sum() * cohort.read_stack(p, ()).voxel_volume_ml) for p in test}
         vectors = compute_held_out_vectors(
             marker.network,
             cohort,

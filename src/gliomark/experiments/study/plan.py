@@ -6,14 +6,13 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Any
 
 import torch
 
 from gliomark.cohort.folds import FOLD_COUNT
 from gliomark.cohort.store import Cohort
-from gliomark.experiments.study.fold_scores import FOLDS_LEFT_OUT
+from gliomark.experiments.study.fold_scores import MAX_FOLDS_LEFT_OUT, list_left_out_folds
 from gliomark.experiments.study.recipes import StudyRecipe
 from gliomark.experiments.study.training import StudyConfig
 from gliomark.messages import Message, message
@@ -85,19 +84,17 @@ def _plan_final(recipe: StudyRecipe, patients: int) -> PlannedStep:
 
 
 def _plan_marker(recipe: StudyRecipe, title: str, patients: int) -> PlannedStep:
-    """Plan the networks without none, one, two and three folds, and the vectors of the patients left out."""
-    left_out = [
-        excluded for count in range(FOLDS_LEFT_OUT + 1) for excluded in combinations(range(FOLD_COUNT), count)
-    ]
-    trained = sum(1 - len(excluded) / FOLD_COUNT for excluded in left_out) * patients
-    scored = sum(len(excluded) / FOLD_COUNT for excluded in left_out) * FOLDS_LEFT_OUT * patients
+    """Plan the networks that leave out none, one, two or three folds, and the vectors of the patients left out."""
+    left_out_folds = list_left_out_folds()
+    trained = sum(1 - len(left_out) / FOLD_COUNT for left_out in left_out_folds) * patients
+    scored = sum(len(left_out) / FOLD_COUNT for left_out in left_out_folds) * MAX_FOLDS_LEFT_OUT * patients
     forward, training = _time_marker(recipe.markers), recipe.markers
     if find_marker_entry(training.network).has_frozen_features:
         slices = 2 * LESION_SLICES_PER_PATIENT * trained  # and their mirror images
     else:
         slices = BACKWARD_FACTOR * training.epochs * training.slices_per_patient * trained
     seconds = forward * (slices + LESION_SLICES_PER_PATIENT * scored)
-    return PlannedStep(f"{title}, {recipe.name}", len(left_out), seconds)
+    return PlannedStep(f"{title}, {recipe.name}", len(left_out_folds), seconds)
 
 
 def _time_segmentation_training(recipe: StudyRecipe) -> float:

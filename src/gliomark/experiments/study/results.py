@@ -23,8 +23,8 @@ from gliomark.evaluation.evaluate import (
     ModelComparison,
     PredictionTable,
     compare_predictions,
+    compute_level_shares,
     compute_operating_point,
-    compute_proportion,
     evaluate_predictions,
 )
 from gliomark.evaluation.intervals import UNDEFINED_INTERVAL, Interval, bootstrap_interval
@@ -32,7 +32,6 @@ from gliomark.evaluation.metrics import auc_within_groups
 from gliomark.experiments.markers.scoring import predict_from_clinical
 from gliomark.experiments.study.checks import MarkerCounts
 from gliomark.experiments.study.training import MarkerStage
-from gliomark.study import CANNOT_TELL
 from gliomark.training.recipes import MarkerDefinition, read_labels_and_values
 
 MIN_CLASS_IN_SUBGROUP = 5
@@ -116,7 +115,7 @@ def tabulate_patients(cohort: Cohort, segmentation: pd.DataFrame) -> pd.DataFram
 
 
 def _describe_patient(cohort: Cohort, patient: str) -> dict[str, Any]:
-    stack, clinical = cohort.read_stack(patient), cohort.get_clinical(patient)
+    stack, clinical = cohort.read_stack(patient, ()), cohort.get_clinical(patient)
     record = cohort.read_patient_record(patient)
     series = (record.get("series") or {}).get(record["sequences"][-1]) or {}
     return {
@@ -242,7 +241,9 @@ def evaluate_marker(
         _evaluate(model, table),
         compute_conservative_auc_interval(model.labels, model.probabilities),
         auc_within_groups(table["label"], table["probability"], table["fold"]),
-        _compute_shares(table, counts.definition),
+        compute_level_shares(
+            table["level"], table["label"], counts.definition.positive, counts.definition.negative
+        ),
         tuple(
             _compare(name, one, model)
             for name, one in _predict_baselines(cohort, counts.definition, patients, chosen).items()
@@ -277,15 +278,6 @@ def _evaluate(model: PredictionTable, table: pd.DataFrame) -> Evaluation:
             for name, (source, threshold) in points.items()
         ),
     )
-
-
-def _compute_shares(table: pd.DataFrame, definition: MarkerDefinition) -> dict[str, Interval]:
-    is_open, shares = table["level"] == CANNOT_TELL, {}
-    for value, name in ((1, definition.positive), (0, definition.negative)):
-        is_level = table["label"] == value
-        is_covered = is_open | (table["level"] == name)
-        shares[name] = compute_proportion(int(is_covered[is_level].sum()), int(is_level.sum()))
-    return shares | {CANNOT_TELL: compute_proportion(int(is_open.sum()), len(table))}
 
 
 def _list_subgroups(table: pd.DataFrame) -> list[Subgroup]:
