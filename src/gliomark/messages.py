@@ -2360,7 +2360,6 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "facts-section-use": ("Use", "用途"),
     "facts-section-caution": ("Beware", "注意"),
     "facts-section-file": ("File", "文件"),
-    "facts-research": ("Research use only. Not a medical device.", "仅供科研使用，不是医疗器械。"),
     "facts-outline": (
         "Outlines the lesion on {sequences} ({network}); {performance}.",
         "在 {sequences} 上勾画病灶（{network}）；{performance}。",
@@ -2381,7 +2380,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "Predicts {positive} or {negative} ({label}) from the outlined slices ({network}).",
         "由勾画的层面（{network}）预测{positive}或{negative}（{label}）。",
     ),
-    "facts-refitted": (
+    "marker-refitted": (
         "Refitted at {site} by {person} on {date}, to {patients} patients with pathology ({positives} positive).",
         "{date} 由 {person} 在 {site} 按 {patients} 例有病理结果的患者（阳性 {positives} 例）重新校准。",
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from gliomark.inference.levels import describe_calibration, describe_limits
@@ -25,6 +25,7 @@ from gliomark.models.network_names import get_display_name
 from gliomark.models.weights import Weights
 from gliomark.pipeline import create_model_identity
 from gliomark.reporting.html_report import create_template_environment
+from gliomark.reporting.report_texts import get_report_texts
 
 HUGGING_FACE_TAGS = ("medical", "mri", "brain", "glioma", "neuro-oncology", "segmentation")
 
@@ -82,7 +83,7 @@ def render_facts_as_html(weights: Weights, language: Language) -> str:
     return template.render(
         language=language,
         title=render_message(message("facts-title"), language),
-        research=render_message(message("facts-research"), language),
+        research=get_report_texts(language).research,
         name=weights.card.name,
         sections=collect_model_facts(weights, language),
     )
@@ -102,7 +103,7 @@ def render_hugging_face_card(weights: Weights) -> str:
         for section in collect_model_facts(weights, "en")
     )
     usage = f"```sh\ngliomark predict PATIENT --model {weights.path.name} --clinical clinical.csv --out results\n```"
-    research = message("facts-research")
+    research = get_report_texts("en").research
     return f"---\n{metadata}\n---\n\n# {weights.card.name}\n\n**{research}**\n\n{body}\n\n{usage}\n"
 
 
@@ -143,11 +144,7 @@ def _describe_marker(name: str, card: MarkerCard) -> Iterator[str]:
     if card.validation is None:
         yield card.performance
     for one in card.recalibrations:
-        record = asdict(one)
-        yield message(
-            "facts-refitted",
-            **{key: record[key] for key in ("site", "person", "date", "patients", "positives")},
-        )
+        yield one.description
 
 
 def _build_metadata(weights: Weights) -> dict[str, Any]:

@@ -65,7 +65,12 @@ def test_a_cohort_that_does_not_fit_gives_a_sentence_and_no_file(
     few = set_training_patients(weights, cohort.patient_ids[:2])
     other_steps = dict(weights.card.preparation) | {"step_mm": 3.0}
     other = set_training_patients(weights, cohort.patient_ids, preparation=other_steps)
-    for model, code in ((few, "range-too-few-patients"), (other, "cohort-other-preparation")):
+    unstated = set_training_patients(few, few.card.training_patients, preparation={})  # the defaults
+    for model, code in (
+        (few, "range-too-few-patients"),
+        (unstated, "range-too-few-patients"),
+        (other, "cohort-other-preparation"),
+    ):
         with pytest.raises(CohortError) as caught:
             add_known_range(model, cohort, tmp_path / "with.safetensors")
         assert caught.value.message.code == code

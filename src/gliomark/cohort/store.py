@@ -38,6 +38,7 @@ from gliomark.errors import CohortError, GliomarkError
 from gliomark.files import atomic_folder, atomic_write, remove_path
 from gliomark.io import read_clinical_table
 from gliomark.messages import message
+from gliomark.preprocessing import PreparationConfig
 from gliomark.study import ClinicalData, MRSequence, SliceStack
 from gliomark.tables import ClinicalTable
 
@@ -86,6 +87,11 @@ class Cohort:
     def metadata(self) -> dict[str, Any]:
         """Content of ``cohort.json``: schema version, sequences (the reference last), settings."""
         return read_json(self.folder / "cohort.json", _is_valid_metadata)
+
+    @property
+    def preparation(self) -> PreparationConfig:
+        """Settings with which the patients were prepared; those that are not recorded are the defaults."""
+        return PreparationConfig(**self.metadata["settings"])
 
     @property
     def is_synthetic(self) -> bool:

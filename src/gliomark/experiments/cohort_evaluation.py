@@ -25,7 +25,6 @@ from gliomark.inference.patient_calibration import calibrate_probabilities, comp
 from gliomark.known_range import check_patient
 from gliomark.messages import message
 from gliomark.pipeline import UNDETERMINED, VALIDATED_FUSION_RULE, Model
-from gliomark.preprocessing import PreparationConfig
 from gliomark.reporting.evaluation_page import write_evaluation
 from gliomark.study import ClinicalData, SliceStack
 from gliomark.training.recipes import MarkerDefinition, parse_marker_definition
@@ -159,7 +158,7 @@ def _check_preparation(model: Model, cohort: Cohort) -> None:
         raise CohortError(
             message("cohort-lacks-sequences", cohort=cohort.folder.name, sequences=", ".join(missing))
         )
-    if PreparationConfig(**cohort.metadata["settings"]) != model.preparation:
+    if cohort.preparation != model.preparation:
         raise CohortError(message("cohort-other-preparation", cohort=cohort.folder.name))
 
 

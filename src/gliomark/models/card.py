@@ -172,6 +172,18 @@ class SiteRecalibration:
     table_sha256: Sha256
     previous_sha256: Sha256
 
+    @property
+    def description(self) -> Message:
+        """Message of where, by whom, when and to how many patients the marker was refitted."""
+        return message(
+            "marker-refitted",
+            site=self.site,
+            person=self.person,
+            date=self.date,
+            patients=self.patients,
+            positives=self.positives,
+        )
+
 
 @with_config(STRICT_CONFIG)
 @dataclass(frozen=True)

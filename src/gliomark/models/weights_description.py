@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from gliomark.messages import message
 from gliomark.models.card import MarkerCard, ModelCard, SecondSegmentationCard, to_card_record
 from gliomark.models.network_names import get_display_name
 from gliomark.models.weights import Weights
@@ -40,7 +41,7 @@ def _build_lines(weights: Weights) -> Iterator[tuple[str, str]]:
     yield "intended use", card.intended_use
     yield "licence", card.licence
     if card.is_synthetic:
-        yield "", "trained on drawn heads and tumours: not valid for any person"
+        yield "", message("model-synthetic")
     yield "sequences", " + ".join(card.sequences)
     for wanted, shown in card.stand_ins.items():
         yield "", f"{shown} may replace {wanted}; no marker is predicted then"
@@ -88,7 +89,7 @@ def _describe_marker(name: str, marker: MarkerCard) -> Iterator[tuple[str, str]]
     for note in filter(None, (marker.performance, marker.warning)):
         yield "", note
     for one in marker.recalibrations:
-        yield "", f"refitted at {one.site} by {one.person} on {one.date} to {one.patients} patients"
+        yield "", one.description
 
 
 def _describe_signature(state: str) -> str:

@@ -59,10 +59,10 @@ class DicomwebPacs:
 
     def __init__(self, address: str, credentials: Credentials) -> None:
         parts = urlsplit(address)
-        self.name = address
         if parts.username or parts.password:
-            self.name = f"{parts.scheme}://{parts.hostname}"
-            raise ConfigurationError(message("pacs-password-in-address", pacs=self.name))
+            without_user = f"{parts.scheme}://{parts.hostname}"
+            raise ConfigurationError(message("pacs-password-in-address", pacs=without_user))
+        self.name = address
         has_credentials = bool(credentials.token or credentials.user)
         if has_credentials and parts.scheme != "https" and not is_loopback(parts.hostname or ""):
             raise ConfigurationError(message("pacs-unencrypted", pacs=address))
@@ -125,9 +125,8 @@ class DicomwebPacs:
         """Convert the errors of requests, dicomweb-client and pydicom to a ConfigurationError."""
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # about unusual values and servers that omit the multipart wrapping
+                # about unusual values and servers that omit the multipart wrapping
+                warnings.simplefilter("ignore")
                 yield
         except requests.RequestException as error:
             raise ConfigurationError(self._describe_error(error)) from None

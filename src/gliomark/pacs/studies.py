@@ -32,15 +32,16 @@ class StudyQuery:
     study_uid: str = ""
 
     def __post_init__(self) -> None:
-        values = (self.accession_number.strip(), self.patient_id.strip(), self.study_uid.strip())
-        if not any(values):
+        attributes = self.create_attributes()
+        if not attributes:
             raise InputError(message("pacs-query-empty"))
-        for value in values:
+        for value in attributes.values():
             # a wildcard would ask for the studies of other patients
             if _WILDCARDS.search(value):
                 raise InputError(message("pacs-query-wildcard", value=to_printable_text(value)))
-        if self.study_uid.strip() and not is_uid(self.study_uid.strip()):
-            raise InputError(message("pacs-query-uid", value=to_printable_text(self.study_uid)))
+        uid = attributes.get("StudyInstanceUID")
+        if uid is not None and not is_uid(uid):
+            raise InputError(message("pacs-query-uid", value=to_printable_text(uid)))
 
     def create_attributes(self) -> dict[str, str]:
         """Create the attributes to search for by keyword, only those that are known."""

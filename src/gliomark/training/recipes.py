@@ -45,6 +45,7 @@ from gliomark.models.weights import (
     save_weights,
 )
 from gliomark.pipeline import build_model, build_segmenter
+from gliomark.preprocessing import PreparationConfig
 from gliomark.study import MRSequence
 from gliomark.training.job_runner import run_jobs
 from gliomark.training.markers import (
@@ -328,7 +329,7 @@ def add_known_range(weights: Weights, cohort: Cohort, output_path: Path) -> None
         If the cohort was prepared differently, or has too few of the patients on whom the model was trained.
     """
     card = weights.card
-    if dict(card.preparation) != dict(cohort.metadata["settings"]):
+    if cohort.preparation != PreparationConfig(**card.preparation):
         raise CohortError(message("cohort-other-preparation", cohort=cohort.folder.name))
     learned = learn_known_range(weights, cohort, card.training_patients)
     if KNOWN_RANGE_TENSOR not in learned.tensors:
