@@ -1,9 +1,10 @@
 """Training and evaluation of the weights that outline the lesion from T1C and T2.
 
 Few public patients have T2 and a lesion mask. The network therefore learns from synthetic T2, drawn from T1C and FLAIR
-of the first cohort (``training.synthetic_t2``), and from the real T2 of the second cohort, whose patients also belong
-to the first one: a patient is in the same fold in both. Every fold of the first cohort with patients of the second is
-tested on their real T2 and the masks of the second cohort. The final network is trained on all patients.
+of the first cohort (``training.synthetic_t2``), and from the real T2 of the second cohort, whose patients are also in
+the first one. The patients with real T2 are divided into groups. Each group is tested on its real T2 and the masks of
+the second cohort, by a network trained on all other patients of both cohorts. The final network is trained on all
+patients.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ from gliomark.training.synthetic_t2 import add_synthesis_region
 
 EXPERIMENT_NAME = "t2_outline"
 RUN_NAME = "T1C and T2"
-REAL_T2_DRAW_WEIGHT = 3  # patients with real T2 are few, and their thin slices many
+GROUP_COUNT = 2
+EPOCH_COUNT = 8  # each has a fifth more slices than one of the shipped weights, which have 14
+REAL_T2_DRAW_WEIGHT = 5  # patients with real T2 are few, and their thin slices many
 FLAIR_SEQUENCES = (MRSequence.T1C, MRSequence.FLAIR)
 T2_SEQUENCES = (MRSequence.T1C, MRSequence.T2)
 
@@ -88,23 +91,23 @@ def open_cohort(folder: Path) -> Cohort:
     return Cohort(folder)
 
 
-def split_t2_patients(flair_cohort: Cohort, t2_cohort: Cohort, excluded_folds: tuple[int, ...]) -> T2Patients:
-    """Divide the patients of both cohorts by the folds of the first one; none is tested without an excluded fold.
+def split_t2_patients(
+    flair_cohort: Cohort, t2_cohort: Cohort, excluded_groups: tuple[int, ...]
+) -> T2Patients:
+    """Divide the patients of both cohorts: those of the excluded groups, numbered from 0, are tested.
 
     Raises
     ------
     CohortError
-        If a patient with T2 is not in the first cohort, so that it has no fold.
+        If the cohorts have no patient in common, so that a person may have another id in each of them.
     """
-    folds = load_cohort_folds(flair_cohort).folds
-    held_back = {patient for number in excluded_folds for patient in folds[number]}
     with_t2 = list_patients_with_mask(t2_cohort)
-    strangers = set(with_t2) - {patient for fold in folds for patient in fold}
-    if strangers:
+    if not set(with_t2) & set(flair_cohort.patient_ids):
         raise CohortError(
-            f"{t2_cohort.folder}: patient {min(strangers)} is not in {flair_cohort.folder}, whose folds are used; "
-            "build both cohorts with --keep-ids from the same patients."
+            f"No patient of {t2_cohort.folder} is in {flair_cohort.folder}; build both cohorts with --keep-ids from "
+            "the same patients."
         )
+    held_back = {patient for number in excluded_groups for patient in with_t2[number::GROUP_COUNT]}
     with_flair = [
         patient
         for patient in list_patients_with_mask(flair_cohort)
@@ -138,20 +141,16 @@ class T2Procedure:
     """Training on synthetic and real T2, and the test on real T2; the cohorts of a job are those with FLAIR and T2."""
 
     def list_jobs(self, runs: Sequence[SegmentationRun], _: int, config: ExperimentConfig) -> list[T2Job]:
-        """List the folds with patients to test, the most first, then the final training on all patients."""
-        cohorts = [open_cohort(folder) for folder in config.cohort_folders]
-        numbers = range(len(load_cohort_folds(cohorts[0]).folds))
-        tests = {k: split_t2_patients(cohorts[0], cohorts[1], (k,)).test for k in numbers}
-        tested = sorted(filter(tests.get, numbers), key=lambda k: -len(tests[k]))
+        """List the trainings without one of the groups, then the final one on all patients."""
         return [
             TrainingJob(run, excluded, config.cohort_folders, config.work_folder)
             for run in runs
-            for excluded in (*((k,) for k in tested), ())
+            for excluded in (*((number,) for number in range(GROUP_COUNT)), ())
         ]
 
     def get_record_path(self, job: T2Job) -> Path:
         """Return the path of the job's record, beside its weights."""
-        name = f"fold_{job.fold_index + 1}" if job.excluded_folds else "final"
+        name = f"group_{job.fold_index + 1}" if job.excluded_folds else "final"
         return job.work_folder / "t2" / f"{name}.json"
 
     def create_key(self, job: T2Job) -> dict[str, Any]:
@@ -226,8 +225,9 @@ class T2Procedure:
 
 
 def create_t2_run(cohort: Cohort) -> SegmentationRun:
-    """Create the run: network, training and inference settings of the shipped FLAIR weights."""
-    return replace(list_shipped_runs(cohort)[-1], name=RUN_NAME, weights_of=None)
+    """Create the run: the shipped FLAIR weights' network, training except for its length, and inference settings."""
+    run = list_shipped_runs(cohort)[-1]
+    return replace(run, name=RUN_NAME, weights_of=None, training=replace(run.training, epochs=EPOCH_COUNT))
 
 
 def run_t2_outline(config: ExperimentConfig, model_weights: Weights) -> None:
