@@ -2046,6 +2046,13 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "not shown to be better than chance.",
         "{marker}：不能作出任何结论。AUC 的 95 % 区间为 {low:.2f} 至 {high:.2f}，包含 0.5：未能证明该模型优于随机。",
     ),
+    "study-claim-permuted": (
+        "{marker}: nothing may be claimed. With labels permuted among the patients, the mean AUC within folds of {count} "
+        "permutations is {auc:.2f} (99 % interval {low:.2f} to {high:.2f}) instead of 0.50. Repeat the study with more "
+        "permutations; if the mean stays above 0.50, labels of test patients reach the model: please report it.",
+        "{marker}：不能作出任何结论。将标签在患者间随机置换 {count} 次，折内平均 AUC 为 {auc:.2f}（99 % 区间 {low:.2f} 至 {high:.2f}），"
+        "而非 0.50。请增加置换次数后重新运行；若均值仍高于 0.50，则测试患者的标签影响了模型，请报告此问题。",
+    ),
     "study-claim-ranking": (
         "{marker}: it may be claimed that the images of such patients carry information on the marker (AUC {auc:.2f}, 95 % "
         "interval {low:.2f} to {high:.2f}, out of fold). It may not be claimed that the probability of a single patient is "

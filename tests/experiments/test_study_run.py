@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,7 +27,9 @@ from gliomark.evaluation.evaluate import (
     evaluate_predictions,
     read_predictions,
 )
+from gliomark.evaluation.metrics import auc
 from gliomark.evaluation.sample_size import compute_sample_size
+from gliomark.experiments.markers.cascade import load_cascade_labels
 from gliomark.experiments.segmentation.procedure import (
     SegmentationRun,
     create_fold_job,
@@ -38,9 +41,9 @@ from gliomark.experiments.study.checks import PARAMETER_COUNTS, MarkerCounts, co
 from gliomark.experiments.study.claims import list_claims
 from gliomark.experiments.study.fold_scores import FoldScoreProcedure, FoldScores
 from gliomark.experiments.study.recipes import StudyRecipe, create_study_recipe
-from gliomark.experiments.study.results import MarkerResult
+from gliomark.experiments.study.results import MarkerResult, PermutedLabels
 from gliomark.experiments.study.run import run_study
-from gliomark.experiments.study.training import StudyConfig, choose_recipes
+from gliomark.experiments.study.training import StudyConfig, choose_recipes, list_permutation_seeds
 from gliomark.models.published.kinet import KiNetSettings, KiNetSize
 from gliomark.models.published.mignet import MIGNetSettings
 from gliomark.models.published.swin_unet import SwinSize
@@ -263,12 +266,80 @@ def test_a_dry_run_states_the_trainings_and_writes_nothing(cohort_copy: Path, tm
     (cohort_copy / "folds.json").unlink(missing_ok=True)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     arguments = ["study", "run", "--cohort", str(cohort_copy), "--marker", "idh", "--dry-run"]
-    result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out"), "--recipe", "small"])
+    options = ["--out", str(tmp_path / "out"), "--recipe", "small", "--permutations", "2"]
+    result = CliRunner().invoke(app, [*arguments, *options])
     assert result.exit_code == 0, result.output
     assert "segmentation, small: 5 trainings" in result.output and "IDH, small: 26 trainings" in result.output
-    assert "In all 32 trainings" in result.output
+    assert "IDH, small, permuted labels: 50 trainings" in result.output
+    assert "In all 82 trainings" in result.output
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert not (tmp_path / "out").exists()
+
+
+# ---- permuted labels ---------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_study_with_permuted_labels_trains_and_tests_on_the_permuted_ones(
+    study: Path, config: StudyConfig, tmp_path: Path
+) -> None:
+    shutil.copytree(study / "work", tmp_path / "work")
+    run_study(replace(config, output_folder=tmp_path, permutations=1))
+    assert (tmp_path / "predictions.csv").read_bytes() == (study / "predictions.csv").read_bytes()
+    assert ">Permuted labels</h2>" in (tmp_path / "report.html").read_text("utf-8")
+    assert ">Permuted labels</h2>" not in (study / "report.html").read_text("utf-8")
+    (seed,) = list_permutation_seeds(Cohort(config.cohort_folder), IDH, 1)
+    permuted, _ = load_cascade_labels(Cohort(config.cohort_folder), IDH, seed)
+    records = (tmp_path / "work" / "scores" / f"idh-permuted-{seed}" / "tiny").glob("fold_*.json")
+    rows = pd.DataFrame([row for path in records for row in json.loads(path.read_text())["patients"]])
+    assert len(rows) == PATIENTS and dict(zip(rows["id"], rows["label"], strict=True)) == permuted
+    networks = list((tmp_path / "work" / "cascade" / "idh").iterdir())
+    assert len(networks) == 26 + 25, "a network of the study was used for permuted labels"
+    (found,) = pd.read_csv(tmp_path / "permuted_labels.csv").itertuples()
+    assert (found.seed, found.patients) == (seed, PATIENTS)
+    assert found.auc == pytest.approx(auc(rows["label"], rows["probability"]), abs=1e-4)
+
+
+def test_permutations_leave_both_classes_without_any_three_folds(cohort_copy: Path) -> None:
+    """Four positive patients in four folds: most permutations put two of them into one fold."""
+    cohort = Cohort(cohort_copy)
+    folds = load_cohort_folds(cohort)
+    table = pd.read_csv(cohort_copy / "MetaMS.csv")
+    table["idh_mutant"] = table["id"].isin([fold[0] for fold in folds.folds[:4]]).astype(int)
+    table.to_csv(cohort_copy / "MetaMS.csv", index=False)
+    cohort = Cohort(cohort_copy)
+    seeds = list_permutation_seeds(cohort, IDH, 3)
+    for seed in range(1, seeds[-1] + 1):
+        labels, _ = load_cascade_labels(cohort, IDH, seed)
+        holding = sum(any(labels[patient] for patient in fold) for fold in folds.folds)
+        assert sum(labels.values()) == 4 and (holding == 4) == (seed in seeds)
+    assert seeds[-1] > 3
+
+
+def create_permuted(values: list[float]) -> tuple[PermutedLabels, ...]:
+    return tuple(PermutedLabels(seed, 100, 0.4, value) for seed, value in enumerate(values, start=1))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "is_leak"),
+    [
+        ([], None, False),
+        ([0.9, 0.9], None, False),  # too few to say anything
+        ([0.5, 0.4, 0.6], (0.5, -0.073, 1.073), False),
+        ([0.7, 0.72, 0.71, 0.69, 0.7, 0.72], (0.7067, 0.6868, 0.7266), True),
+        ([0.3, 0.32, 0.31, 0.29, 0.3, 0.32], (0.3067, 0.2868, 0.3266), False),
+    ],
+)
+def test_nothing_is_claimed_if_permuted_labels_are_predicted(
+    values: list[float], expected: tuple[float, float, float] | None, is_leak: bool
+) -> None:
+    result = replace(create_result(400, 2), permuted=create_permuted(values))
+    mean, claims = result.permuted_mean, list_claims(result)
+    if expected is None:
+        assert np.isnan(mean.value)
+    else:
+        assert (mean.value, mean.lower, mean.upper) == pytest.approx(expected, abs=1e-3)
+    assert (len(claims) == 1 and "nothing may be claimed. With labels permuted" in claims[0]) == is_leak
 
 
 # ---- report ------------------------------------------------------------------------------------------

@@ -59,6 +59,12 @@ def run_study_command(
         ),
     ] = None,
     different_persons: DifferentPersonsOption = None,
+    permutations: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Study every marker this often with permuted labels, too: its AUC must be about 0.5."
+        ),
+    ] = 0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="State the trainings and the hours; write nothing.")
     ] = False,
@@ -82,6 +88,7 @@ def run_study_command(
         tuple(parse_marker_definition(text) for text in marker),
         tuple(create_study_recipe(one.value, sequence_count) for one in recipe or [RecipeChoice.pretrained]),
         frozenset(_parse_different_persons(different_persons)),
+        permutations,
         workers,
         scheduler,
         typer.echo,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from gliomark.cohort.duplicate_patients import (
@@ -94,9 +94,13 @@ def count_marker_patients(cohort: Cohort, definition: MarkerDefinition, folds: C
     labels, _ = read_labels_and_values(cohort, definition)
     positives = sum(labels.values())
     sizes = tuple(compute_sample_size(positives / len(labels), count) for count in PARAMETER_COUNTS)
+    return MarkerCounts(definition, len(labels), positives, can_study_labels(labels, folds), sizes)
+
+
+def can_study_labels(labels: Mapping[str, int], folds: CohortFolds) -> bool:
+    """Return whether patients of both classes remain when any three folds are left out; labels: 0 or 1 by patient."""
     training_parts = [folds_excluding(folds, number).restrict_to(labels) for number in range(FOLD_COUNT)]
-    is_enough = all(can_cross_validate(part, labels) for part in training_parts)
-    return MarkerCounts(definition, len(labels), positives, is_enough, sizes)
+    return all(can_cross_validate(part, labels) for part in training_parts)
 
 
 def describe_check(check: CohortCheck) -> list[str]:

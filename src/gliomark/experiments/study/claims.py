@@ -13,8 +13,9 @@ MIN_EXTERNAL_PER_CLASS = 100
 def list_claims(result: MarkerResult) -> list[Message]:
     """List what may and may not be claimed of a marker.
 
-    With fewer patients than a calibration needs, and if the AUC is not shown to be above 0.5, the only sentence is that
-    nothing may be claimed. Below the sample size for a few candidate parameters, no probability may be claimed.
+    With fewer patients than a calibration needs, if the AUC is not shown to be above 0.5, or is above 0.5 with permuted
+    labels too, the only sentence is that nothing may be claimed. Below the sample size for a few candidate parameters,
+    no probability may be claimed.
     """
     counts, few, many = result.counts, result.counts.sample_sizes[0], result.counts.sample_sizes[-1]
     marker, validation = counts.definition.title, result.validation
@@ -38,6 +39,10 @@ def list_claims(result: MarkerResult) -> list[Message]:
                 needed=few.patients,
             )
         ]
+    if result.permuted_mean.lower > 0.5:
+        mean = result.permuted_mean
+        interval = {"auc": mean.value, "low": mean.lower, "high": mean.upper}
+        return [message("study-claim-permuted", marker=marker, count=len(result.permuted), **interval)]
     if not validation.lower > 0.5:
         return [message("study-claim-chance", marker=marker, low=validation.lower, high=validation.upper)]
     return [

@@ -18,6 +18,7 @@ from gliomark.experiments.markers.cascade import (
     CascadeJob,
     compute_cascade_probability,
     get_cascade_folder,
+    load_cascade_labels,
     segment_test_patients,
 )
 from gliomark.experiments.markers.runs import MarkerRun
@@ -40,7 +41,6 @@ from gliomark.training.recipes import (
     TrainedMarker,
     cross_validate_marker,
     get_cohort_sequences,
-    read_labels_and_values,
     train_marker,
 )
 from gliomark.training.stacking import PatientVectors, compute_held_out_vectors
@@ -78,12 +78,15 @@ def list_left_out_folds() -> list[tuple[int, ...]]:
     ]
 
 
-def list_network_jobs(runs: Sequence[MarkerRun], config: ExperimentConfig) -> list[CascadeJob]:
-    """List the marker networks of a study, see ``list_left_out_folds``."""
+def list_network_jobs(
+    runs: Sequence[MarkerRun], config: ExperimentConfig, has_final: bool = True
+) -> list[CascadeJob]:
+    """List the marker networks of a study, see ``list_left_out_folds``; has_final: also those on all patients."""
     return [
         TrainingJob(run, left_out, config.cohort_folders, config.work_folder)
         for run in runs
         for left_out in list_left_out_folds()
+        if left_out or has_final
     ]
 
 
@@ -94,11 +97,12 @@ class FoldScoreProcedure:
     The model of fold k is ``train_marker`` on the other four folds. Its calibration, threshold and limits come from
     ``cross_validate_marker`` on those four folds, so that no test patient influences them.
 
-    segmentation_runs: the run that outlines each fold.
+    segmentation_runs: the run that outlines each fold; permutation_seed: see ``load_cascade_labels``.
     """
 
     definition: MarkerDefinition
     segmentation_runs: tuple[SegmentationRun, ...]
+    permutation_seed: int = 0
 
     def list_jobs(
         self, runs: Sequence[MarkerRun], fold_count: int, config: ExperimentConfig
@@ -112,13 +116,16 @@ class FoldScoreProcedure:
 
     def get_record_path(self, job: CascadeJob) -> Path:
         """Return the path of the fold's record."""
-        folder = job.work_folder / "scores" / to_file_name(self.definition.name) / to_file_name(job.run.name)
+        name = to_file_name(self.definition.name)
+        if self.permutation_seed:
+            name += f"-permuted-{self.permutation_seed}"
+        folder = job.work_folder / "scores" / name / to_file_name(job.run.name)
         return folder / f"fold_{job.fold_index + 1}.json"
 
     def create_key(self, job: CascadeJob) -> dict[str, Any]:
         """Settings, patients, labels, images and the segmentation network that identify the scores."""
         cohort, segmentation_job = Cohort(job.cohort_folders[0]), self._get_segmentation_job(job)
-        labels, values = read_labels_and_values(cohort, self.definition)
+        labels, values = load_cascade_labels(cohort, self.definition, self.permutation_seed)
         clinical = {patient: cohort.get_clinical(patient) for patient in labels}
         return {
             "marker": asdict(self.definition),
@@ -139,7 +146,7 @@ class FoldScoreProcedure:
             If a network was trained on a test patient, or the training part has too few patients with lesion.
         """
         cohort = Cohort(job.cohort_folders[0])
-        labels, values = read_labels_and_values(cohort, self.definition)
+        labels, values = load_cascade_labels(cohort, self.definition, self.permutation_seed)
         training_folds = folds_excluding(load_cohort_folds(cohort), job.fold_index)
         arguments = (
             cohort,
@@ -207,7 +214,9 @@ class FoldScoreProcedure:
     def describe(self, job: CascadeJob, finished: FinishedJob[FoldScores]) -> str:
         """Describe a finished fold."""
         count = len(finished.result.patients)
-        return f"{self.definition.title}, {job.run.name}, fold {job.fold_index + 1}: {count} patients scored"
+        permuted = f", labels permuted ({self.permutation_seed})" if self.permutation_seed else ""
+        fold = f"{job.run.name}, fold {job.fold_index + 1}"
+        return f"{self.definition.title}{permuted}, {fold}: {count} patients scored"
 
 
 def _score_patient(

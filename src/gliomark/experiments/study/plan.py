@@ -51,7 +51,11 @@ def plan_study(config: StudyConfig) -> list[PlannedStep]:
     steps.append(max((_plan_final(recipe, outlined) for recipe in config.recipes), key=lambda s: s.seconds))
     for definition in config.markers:
         patients = len(read_labels_and_values(cohort, definition)[0])
-        steps += [_plan_marker(recipe, definition.title, patients) for recipe in config.recipes]
+        for recipe in config.recipes:
+            step = _plan_marker(recipe, definition.title, patients)
+            steps.append(step)
+            if config.permutations:
+                steps.append(_repeat_with_permuted_labels(step, config.permutations))
     return steps
 
 
@@ -95,6 +99,13 @@ def _plan_marker(recipe: StudyRecipe, title: str, patients: int) -> PlannedStep:
         slices = BACKWARD_FACTOR * training.epochs * training.slices_per_patient * trained
     seconds = forward * (slices + LESION_SLICES_PER_PATIENT * scored)
     return PlannedStep(f"{title}, {recipe.name}", len(left_out_folds), seconds)
+
+
+def _repeat_with_permuted_labels(step: PlannedStep, permutations: int) -> PlannedStep:
+    """Plan the networks of a marker with permuted labels; none of them is trained on all patients."""
+    return PlannedStep(
+        f"{step.name}, permuted labels", permutations * (step.count - 1), permutations * step.seconds
+    )
 
 
 def _time_segmentation_training(recipe: StudyRecipe) -> float:

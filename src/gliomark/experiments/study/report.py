@@ -89,6 +89,7 @@ def _create_tables(results: StudyResults) -> dict[str, pd.DataFrame]:
         "baselines": _flatten_by_marker(results.markers, "baselines"),
         "recipes": _flatten_by_marker(results.markers, "recipes"),
         "subgroups": _flatten_by_marker(results.markers, "subgroups"),
+        "permuted_labels": _flatten_by_marker(results.markers, "permuted"),
         "sample_size": pd.DataFrame(
             [
                 {"marker": one.counts.definition.name, **flatten_row(size), "needed": size.patients}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -28,13 +29,14 @@ from gliomark.evaluation.evaluate import (
     evaluate_predictions,
 )
 from gliomark.evaluation.intervals import UNDEFINED_INTERVAL, Interval, bootstrap_interval
-from gliomark.evaluation.metrics import auc_within_groups
+from gliomark.evaluation.metrics import auc, auc_within_groups
 from gliomark.experiments.markers.scoring import predict_from_clinical
 from gliomark.experiments.study.checks import MarkerCounts
-from gliomark.experiments.study.training import MarkerStage
+from gliomark.experiments.study.training import MarkerScores, MarkerStage
 from gliomark.training.recipes import MarkerDefinition, read_labels_and_values
 
 MIN_CLASS_IN_SUBGROUP = 5
+MIN_PERMUTATIONS = 3
 NOT_STATED = "not stated"
 SEXES = {0: "male", 1: "female"}
 
@@ -62,6 +64,16 @@ class ComparedModel:
     against_model: ModelComparison | None
 
 
+@dataclass(frozen=True)
+class PermutedLabels:
+    """The study with labels permuted among the patients, by a seed: patients scored, AUC, and AUC within folds."""
+
+    seed: int
+    patients: int
+    auc: float
+    auc_within_folds: float
+
+
 @dataclass(frozen=True, eq=False)
 class MarkerResult:
     """What the report states of a marker.
@@ -83,6 +95,8 @@ class MarkerResult:
         Age and sex, lesion volume; every recipe, if there are several.
     subgroups
         Groups of patients.
+    permuted
+        Results with permuted labels.
     """
 
     counts: MarkerCounts
@@ -94,6 +108,17 @@ class MarkerResult:
     baselines: tuple[ComparedModel, ...] = ()
     recipes: tuple[ComparedModel, ...] = ()
     subgroups: tuple[Subgroup, ...] = ()
+    permuted: tuple[PermutedLabels, ...] = ()
+
+    @property
+    def permuted_mean(self) -> Interval:
+        """Mean AUC within folds with permuted labels, and its 99 % interval by Student's t; nan below three."""
+        values = [one.auc_within_folds for one in self.permuted]
+        if len(values) < MIN_PERMUTATIONS:
+            return UNDEFINED_INTERVAL
+        mean = float(np.mean(values))
+        low, high = stats.t.interval(0.99, len(values) - 1, mean, stats.sem(values))
+        return Interval(mean, float(low), float(high))
 
 
 # ---- patients ---------------------------------------------------------------------------------------
@@ -226,7 +251,7 @@ def evaluate_marker(
     """
     if stage is None:
         return MarkerResult(counts)
-    predictions = stage.tabulate_predictions()
+    predictions = stage.scores.tabulate()
     chosen = predictions[predictions["is_chosen"]]
     scored = chosen[chosen["probability"].notna()]
     without_lesion = len(chosen) - len(scored)
@@ -250,6 +275,16 @@ def evaluate_marker(
         ),
         tuple(_compare(str(name), one, model) for name, one in recipes) if recipes.ngroups > 1 else (),
         tuple(_list_subgroups(table)),
+        tuple(_evaluate_permuted(seed, scores) for seed, scores in stage.permuted.items()),
+    )
+
+
+def _evaluate_permuted(seed: int, scores: MarkerScores) -> PermutedLabels:
+    table = scores.tabulate()
+    table = table[table["is_chosen"] & table["probability"].notna()]
+    label, probability = table["label"].to_numpy(int), table["probability"].to_numpy(float)
+    return PermutedLabels(
+        seed, len(table), auc(label, probability), auc_within_groups(label, probability, table["fold"])
     )
 
 

@@ -87,8 +87,8 @@ def run_study(config: StudyConfig) -> Path:
         recipes=list(results.recipes),
         segmentation_recipe=segmentation.choice.final.name,
         segmentation_inner_dice=segmentation.choice.inner_scores,
-        marker_recipes={name: stage.choice.final.name for name, stage in stages.items()},
-        marker_inner_auc={name: stage.choice.inner_scores for name, stage in stages.items()},
+        marker_recipes={name: stage.scores.choice.final.name for name, stage in stages.items()},
+        marker_inner_auc={name: stage.scores.choice.inner_scores for name, stage in stages.items()},
     )
     write_json(out / "run_record.json", record)
     return path
@@ -111,7 +111,7 @@ def collect_results(
     )
     predictions = pd.DataFrame(columns=PREDICTION_COLUMNS)
     if stages:
-        found = pd.concat([stage.tabulate_predictions() for stage in stages.values()], ignore_index=True)
+        found = pd.concat([stage.scores.tabulate() for stage in stages.values()], ignore_index=True)
         predictions = found.loc[found["is_chosen"], PREDICTION_COLUMNS].sort_values(
             ["marker", "id"], ignore_index=True
         )

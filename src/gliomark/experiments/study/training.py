@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +15,14 @@ from gliomark.cohort.store import Cohort
 from gliomark.errors import ConfigurationError
 from gliomark.experiments.config import ExperimentConfig
 from gliomark.experiments.demonstration import train_final_segmentation_network
-from gliomark.experiments.markers.cascade import CascadeProcedure, get_cascade_folder
+from gliomark.experiments.markers.cascade import CascadeProcedure, get_cascade_folder, load_cascade_labels
 from gliomark.experiments.runner import complete_jobs
 from gliomark.experiments.segmentation.procedure import (
     SegmentationFold,
     SegmentationProcedure,
     split_training_part,
 )
+from gliomark.experiments.study.checks import can_study_labels
 from gliomark.experiments.study.fold_scores import FoldScoreProcedure, FoldScores, list_network_jobs
 from gliomark.experiments.study.recipes import StudyRecipe
 from gliomark.messages import message
@@ -42,6 +44,8 @@ class StudyConfig:
         The recipes; of several, the inner folds choose.
     different_persons
         Pairs of ids that look like one person and are known to be two.
+    permutations
+        How often every marker is studied with its labels permuted among the patients.
     workers, scheduler
         See ``training.job_runner.run_jobs``.
     notify
@@ -58,6 +62,7 @@ class StudyConfig:
     markers: tuple[MarkerDefinition, ...]
     recipes: tuple[StudyRecipe, ...]
     different_persons: frozenset[frozenset[str]] = frozenset()
+    permutations: int = 0
     workers: int | None = 0
     scheduler: str | None = None
     notify: Callable[[str], None] = print
@@ -107,18 +112,18 @@ class SegmentationStage:
 
 
 @dataclass(frozen=True, eq=False)
-class MarkerStage:
-    """A marker that was studied: every recipe's folds, the choice among them, and the final model."""
+class MarkerScores:
+    """Scores of a marker's test patients by every recipe's folds, and the recipe of each fold."""
 
+    marker: str
     folds: Mapping[str, Sequence[FoldScores]]
     choice: RecipeChoice
-    final: TrainedMarker
 
-    def tabulate_predictions(self) -> pd.DataFrame:
+    def tabulate(self) -> pd.DataFrame:
         """Tabulate the test patients: a row per recipe and patient; ``is_chosen``: of the recipe of the fold."""
         rows = [
             {
-                "marker": self.final.definition.name,
+                "marker": self.marker,
                 "recipe": name,
                 "is_chosen": self.choice.by_fold[number].name == name,
                 "calibration": fold.calibration,
@@ -129,6 +134,15 @@ class MarkerStage:
             for row in fold.patients
         ]
         return pd.DataFrame(rows).astype({"raw_probability": float, "probability": float})
+
+
+@dataclass(frozen=True, eq=False)
+class MarkerStage:
+    """A marker that was studied: its scores, the final model, and the scores with permuted labels by seed."""
+
+    scores: MarkerScores
+    final: TrainedMarker
+    permuted: Mapping[int, MarkerScores]
 
 
 def choose_recipes(
@@ -200,23 +214,43 @@ def train_marker_stage(
     CohortError
         If a part of the folds has too few patients, or the work folder holds networks of another study.
     """
-    experiment, runs = config.experiment, [recipe.marker_run for recipe in config.recipes]
-    complete_jobs(list_network_jobs(runs, experiment), CascadeProcedure(definition), experiment)
-    procedure = FoldScoreProcedure(
-        definition, tuple(recipe.segmentation for recipe in segmentation.choice.by_fold)
-    )
-    finished = complete_jobs(procedure.list_jobs(runs, FOLD_COUNT, experiment), procedure, experiment)
-    folds = {run.name: [one.result for job, one in finished.items() if job.run == run] for run in runs}
-    choice = choose_recipes(
-        config.recipes, {name: [one.inner_auc for one in found] for name, found in folds.items()}
-    )
+    scores = _score_folds(config, definition, segmentation)
     cohort = Cohort(config.cohort_folder)
     final = train_marker(
         cohort,
         folds_excluding(load_cohort_folds(cohort), None),
         definition,
         *read_labels_and_values(cohort, definition),
-        choice.final.markers,
-        get_cascade_folder(experiment.work_folder),
+        scores.choice.final.markers,
+        get_cascade_folder(config.experiment.work_folder),
     )
-    return MarkerStage(folds, choice, final)
+    seeds = list_permutation_seeds(cohort, definition, config.permutations)
+    permuted = {seed: _score_folds(config, definition, segmentation, seed) for seed in seeds}
+    return MarkerStage(scores, final, permuted)
+
+
+def _score_folds(
+    config: StudyConfig,
+    definition: MarkerDefinition,
+    segmentation: SegmentationStage,
+    permutation_seed: int = 0,
+) -> MarkerScores:
+    """Train the networks of every recipe's folds, score their test patients, and choose a recipe."""
+    experiment, runs = config.experiment, [recipe.marker_run for recipe in config.recipes]
+    networks = list_network_jobs(runs, experiment, has_final=not permutation_seed)
+    complete_jobs(networks, CascadeProcedure(definition, permutation_seed), experiment)
+    outlines = tuple(recipe.segmentation for recipe in segmentation.choice.by_fold)
+    procedure = FoldScoreProcedure(definition, outlines, permutation_seed)
+    finished = complete_jobs(procedure.list_jobs(runs, FOLD_COUNT, experiment), procedure, experiment)
+    folds = {run.name: [one.result for job, one in finished.items() if job.run == run] for run in runs}
+    inner_auc = {name: [one.inner_auc for one in found] for name, found in folds.items()}
+    return MarkerScores(definition.name, folds, choose_recipes(config.recipes, inner_auc))
+
+
+def list_permutation_seeds(cohort: Cohort, definition: MarkerDefinition, count: int) -> list[int]:
+    """List the first seeds, from 1, whose permutation leaves both classes when any three folds are left out."""
+    folds, seeds = load_cohort_folds(cohort), itertools.count(1)
+    suitable = (
+        seed for seed in seeds if can_study_labels(load_cascade_labels(cohort, definition, seed)[0], folds)
+    )
+    return list(itertools.islice(suitable, count))
