@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +38,14 @@ from gliomark.experiments.segmentation.procedure import (
     split_patients_of_fold,
     split_training_part,
 )
+from gliomark.experiments.segmentation.runs import SHIPPED_EPOCHS
 from gliomark.experiments.study.checks import PARAMETER_COUNTS, MarkerCounts, count_marker_patients
+from gliomark.experiments.study.claim_checklist import RESULTS, list_checklist
 from gliomark.experiments.study.claims import list_claims
 from gliomark.experiments.study.fold_scores import FoldScoreProcedure, FoldScores
+from gliomark.experiments.study.methods import create_training_table
 from gliomark.experiments.study.recipes import StudyRecipe, create_study_recipe
+from gliomark.experiments.study.report import render_latex_tables
 from gliomark.experiments.study.results import MarkerResult, PermutedLabels
 from gliomark.experiments.study.run import run_study
 from gliomark.experiments.study.training import StudyConfig, choose_recipes, list_permutation_seeds
@@ -352,9 +357,9 @@ def test_with_twelve_patients_the_report_claims_nothing(study: Path) -> None:
     assert "it may be claimed" not in page
     assert list(pd.read_csv(study / "claims.csv")["claim"].str.contains("nothing may be claimed")) == [True]
     titles = [
-        *("What may be claimed", "Methods", "Patient flow", "Table 1", "Checks of the data", "Segmentation"),
-        *("ROC curve", "Calibration", "Decision curve", "Operating points", "Subgroups", "Baselines"),
-        "Sample size",
+        *("What may be claimed", "Methods", "Training", "Patient flow", "Table 1", "Checks of the data"),
+        *("Segmentation", "ROC curve", "Calibration", "Decision curve", "Operating points", "Subgroups"),
+        *("Baselines", "Sample size", "Checklist"),
     ]
     positions = [page.index(f">{title}") for title in titles]
     assert positions == sorted(positions), "not in the order of TRIPOD+AI"
@@ -367,6 +372,47 @@ def test_with_twelve_patients_the_report_claims_nothing(study: Path) -> None:
     assert {"age", "sex", "lesion volume", "WHO grade"} <= set(groups["characteristic"])
     assert (groups.groupby("characteristic")["patients"].sum() == PATIENTS).all()
     assert set(pd.read_csv(study / "baselines.csv")["name"]) == {"age and sex", "lesion volume"}
+    latex = (study / "tables.tex").read_text("utf-8")
+    assert r"\caption{Characteristics of the patients.}" in latex and r"6 (50 \%)" in latex
+    items = pd.read_csv(study / "claim_checklist.csv", keep_default_na=False)
+    assert len(items) == 42 and "IDH (positive: IDH1 or IDH2 is mutated" in page
+
+
+def test_every_part_named_by_the_checklist_is_in_the_report() -> None:
+    template = (files("gliomark.reporting") / "templates" / "study.html.j2").read_text("utf-8")
+    items = list_checklist(is_evaluated=True)
+    assert [item.number for item in items] == list(range(1, 43))
+    assert len({item.topic for item in items}) == 42
+    sections = {item.section for item in items} - {"", RESULTS}
+    assert len(sections) == 7 and all(f"<h2>{section}" in template for section in sections)
+    # without a result of any marker, the items on results are open
+    differing = {
+        one.number
+        for one, other in zip(items, list_checklist(is_evaluated=False), strict=True)
+        if one != other
+    }
+    assert differing == {28, 29, 35, 36} and all(items[number - 1].section == RESULTS for number in differing)
+
+
+def test_the_training_table_states_the_settings_of_the_networks() -> None:
+    table = create_training_table([create_study_recipe("pretrained", 2), TINY]).set_index(["recipe", "stage"])
+    pretrained, tiny = table.loc["pretrained"], table.loc["tiny"]
+    assert pretrained.loc["segmentation", "starts from"] == "ImageNet weights"
+    assert pretrained.loc["segmentation", "epochs"] == str(SHIPPED_EPOCHS)
+    assert pretrained.loc["markers", "starts from"] == "ImageNet weights, frozen"
+    assert pretrained.loc["markers", "optimiser"] == "none: linear probe"
+    assert (tiny.loc["segmentation", "network"], tiny.loc["markers", "network"]) == ("MIG-Net", "KiNet")
+    assert (
+        list(tiny["starts from"]) == ["random weights"] * 2 and list(tiny["learning rate"]) == ["0.001"] * 2
+    )
+    assert "rotation up to 15°" in tiny.loc["segmentation", "augmentation"]
+
+
+def test_special_characters_are_escaped_in_latex() -> None:
+    table = pd.DataFrame({"dice_low_95": [0.12345], "a & b": ["5 % of P_1"], "n": [np.nan]})
+    latex = render_latex_tables({"dice": table, "unknown": table})
+    assert r"dice low 95 & a \& b & n \\" in latex and r"0.123 & 5 \% of P\_1 & -- \\" in latex
+    assert latex.count(r"\begin{table}") == 1 and r"\label{tab:dice}" in latex
 
 
 def create_result(patients: int, shift: float) -> MarkerResult:

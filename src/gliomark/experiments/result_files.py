@@ -70,8 +70,13 @@ def create_run_record(experiment_name: str, **details: object) -> dict[str, Any]
         "commit": read_git_commit(),
         "device": describe_device(),
         **details,
-        "versions": {package: version(package) for package in RECORDED_PACKAGES},
+        "versions": get_versions(),
     }
+
+
+def get_versions() -> dict[str, str]:
+    """Return the versions of the packages on which results depend."""
+    return {package: version(package) for package in RECORDED_PACKAGES}
 
 
 def to_file_name(name: str) -> str:

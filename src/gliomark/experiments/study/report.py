@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from gliomark.experiments.result_files import write_table
+from gliomark.experiments.result_files import get_versions, write_table
 from gliomark.experiments.study.checks import Check
+from gliomark.experiments.study.claim_checklist import ChecklistItem, list_checklist
 from gliomark.experiments.study.claims import list_claims
+from gliomark.experiments.study.methods import create_training_table
+from gliomark.experiments.study.recipes import StudyRecipe
 from gliomark.experiments.study.results import MarkerResult
 from gliomark.files import atomic_write
 from gliomark.reporting.evaluation_page import (
@@ -21,7 +24,21 @@ from gliomark.reporting.evaluation_page import (
     write_evaluation,
 )
 
-REPORT_NAME = "report.html"
+REPORT_NAME, LATEX_NAME = "report.html", "tables.tex"
+# the tables of a publication, with their captions
+LATEX_CAPTIONS: Mapping[str, str] = {
+    "patient_flow": "Patient flow.",
+    "table_1": "Characteristics of the patients.",
+    "training": "Training of the networks.",
+    "dice": "Dice of the test patients.",
+    "operating_points": "Sensitivity and specificity at the thresholds chosen without the patient's fold.",
+    "subgroups": "Subgroups.",
+    "baselines": "Comparison with age and sex, and with the lesion volume.",
+    "recipes": "Comparison of the recipes.",
+    "permuted_labels": "The same procedure with permuted labels.",
+    "sample_size": "Sample size by the criteria of Riley et al. (BMJ 2020;368:m441).",
+    "claim_checklist": "Items of CLAIM (Mongan et al., Radiol Artif Intell 2020;2:e200029).",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +59,9 @@ class StudyResults:
     markers
         Results of the markers.
     recipes
-        Names of the recipes.
+        The recipes.
+    preparation, de_identification
+        Sentences on the images, and on identifying data; the latter may be empty.
     """
 
     cohort_name: str
@@ -53,19 +72,32 @@ class StudyResults:
     dice: pd.DataFrame
     predictions: pd.DataFrame
     markers: tuple[MarkerResult, ...]
-    recipes: tuple[str, ...]
+    recipes: tuple[StudyRecipe, ...]
+    preparation: str
+    de_identification: str
+
+    @property
+    def checklist(self) -> list[ChecklistItem]:
+        """Items of CLAIM, and where the report covers them."""
+        return list_checklist(any(one.evaluation is not None for one in self.markers))
 
 
 def write_report(results: StudyResults, folder: Path) -> Path:
-    """Write ``report.html``, the tables as csv, and a folder per evaluated marker; the path of the report."""
-    sections = [_create_section(result) for result in results.markers]
+    """Write ``report.html``, its tables as csv and LaTeX, and a folder per evaluated marker; the report's path."""
     page = (
         create_evaluation_environment()
         .get_template("study.html.j2")
-        .render(results=results, sections=sections)
+        .render(
+            results=results,
+            sections=[_create_section(result) for result in results.markers],
+            training=create_training_table(results.recipes),
+            versions=get_versions(),
+        )
     )
-    for name, table in _create_tables(results).items():
+    tables = _create_tables(results)
+    for name, table in tables.items():
         write_table(table, folder / f"{name}.csv")
+    atomic_write(folder / LATEX_NAME, render_latex_tables(tables))
     for result in results.markers:
         if result.evaluation is not None:
             write_evaluation(result.evaluation, folder / result.counts.definition.name, result.shares)
@@ -86,6 +118,15 @@ def _create_tables(results: StudyResults) -> dict[str, pd.DataFrame]:
         "table_1": results.table_1,
         "dice": results.dice,
         "predictions": results.predictions,
+        "training": create_training_table(results.recipes),
+        "operating_points": pd.DataFrame(
+            [
+                {"marker": one.counts.definition.name, **flatten_row(point)}
+                for one in results.markers
+                if one.evaluation is not None
+                for point in one.evaluation.operating_points
+            ]
+        ),
         "baselines": _flatten_by_marker(results.markers, "baselines"),
         "recipes": _flatten_by_marker(results.markers, "recipes"),
         "subgroups": _flatten_by_marker(results.markers, "subgroups"),
@@ -104,6 +145,7 @@ def _create_tables(results: StudyResults) -> dict[str, pd.DataFrame]:
                 for claim in list_claims(one)
             ]
         ),
+        "claim_checklist": pd.DataFrame(results.checklist),
     }
     return {name: table for name, table in tables.items() if len(table)}
 
@@ -115,3 +157,19 @@ def _flatten_by_marker(markers: Sequence[MarkerResult], name: str) -> pd.DataFra
         for row in getattr(one, name)
     ]
     return pd.DataFrame(rows).drop(columns="against_model", errors="ignore")
+
+
+def render_latex_tables(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Render the tables of a publication as LaTeX for the package ``booktabs``; tables: by name, others are ignored."""
+    parts = ["% needs \\usepackage{booktabs}"]
+    for name, caption in LATEX_CAPTIONS.items():
+        if name in tables:
+            style = tables[name].style.hide(axis="index").format(escape="latex", precision=3, na_rep="--")
+            style = style.format_index(_to_latex_heading, axis="columns")
+            label = f"tab:{name.replace('_', '-')}"
+            parts.append(style.to_latex(hrules=True, caption=caption, label=label, position="htbp"))
+    return "\n\n".join(parts)
+
+
+def _to_latex_heading(name: str) -> str:
+    return name.replace("_", " ").replace("%", r"\%").replace("&", r"\&")

@@ -13,6 +13,7 @@ from gliomark.cohort.folds import load_cohort_folds
 from gliomark.cohort.store import Cohort, write_json
 from gliomark.experiments.result_files import create_run_record
 from gliomark.experiments.study.checks import CohortCheck, check_before_training
+from gliomark.experiments.study.methods import describe_de_identification, describe_preparation
 from gliomark.experiments.study.report import StudyResults, write_report
 from gliomark.experiments.study.results import (
     MarkerResult,
@@ -84,7 +85,7 @@ def run_study(config: StudyConfig) -> Path:
         "study",
         last_call_seconds=round(time.time() - started),
         folds_sha256=load_cohort_folds(cohort).sha256,
-        recipes=list(results.recipes),
+        recipes=[recipe.name for recipe in results.recipes],
         segmentation_recipe=segmentation.choice.final.name,
         segmentation_inner_dice=segmentation.choice.inner_scores,
         marker_recipes={name: stage.scores.choice.final.name for name, stage in stages.items()},
@@ -124,7 +125,9 @@ def collect_results(
         summarise_dice(segmentation_scores),
         predictions,
         markers,
-        tuple(recipe.name for recipe in config.recipes),
+        config.recipes,
+        describe_preparation(cohort),
+        describe_de_identification(cohort),
     )
 
 
