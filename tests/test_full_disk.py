@@ -219,6 +219,7 @@ def test_a_cohort_stays_readable_when_its_disk_is_full(
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_command_prints_the_sentence_and_exits_with_status_1(small_disk: Path) -> None:
     command = [sys.executable, "-m", "gliomark", "cohort", "phantom", "--as", "nifti"]
     result = subprocess.run([*command, "--out", str(small_disk / "p")], capture_output=True, text=True)

@@ -48,6 +48,7 @@ def test_cohort_commands_log_their_steps_if_verbose(
     )
 
 
+@pytest.mark.slow
 def test_generating_phantoms_logs_its_steps_if_verbose(run_command, reset_log, tmp_path: Path) -> None:
     arguments = ("cohort", "phantom", "--out", tmp_path, "--patients", "1", "--workers", "1")
     verbose_result = run_command("--verbose", *arguments)

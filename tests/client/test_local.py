@@ -28,6 +28,7 @@ def is_alive(process_id: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_work_continues_after_the_local_server_was_killed(
     open_window: Callable[[], MainWindow], phantom_folder: Path
 ) -> None:

@@ -50,6 +50,7 @@ def run_notebook(path: Path, folder: Path) -> None:
     assert process.returncode == 0, process.stderr
 
 
+@pytest.mark.slow
 def test_the_first_prediction_of_the_tutorial_works(tmp_path: Path) -> None:
     """The first two commands of the first tutorial, a phantom and its prediction."""
     lines = list(list_commands("docs/tutorial/first-prediction.md", "gliomark"))

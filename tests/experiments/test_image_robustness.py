@@ -94,6 +94,7 @@ def test_tables_plot_and_record_are_written(results: Path) -> None:
     assert [line.split(":")[0] for line in describe_robustness(results)] == ["1 patients", "blur"]
 
 
+@pytest.mark.slow
 def test_finished_patients_are_reused_unless_something_changed(
     results: Path, patients: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

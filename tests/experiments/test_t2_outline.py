@@ -87,6 +87,7 @@ def test_the_run_is_that_of_the_shipped_weights(tiny_cohort: Cohort) -> None:
     assert run.training.network.inputs == 6 and run.depends_on == ()
 
 
+@pytest.mark.slow
 def test_no_tested_patient_is_trained_on_in_either_cohort(
     tiny_cohort: Cohort, t2_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

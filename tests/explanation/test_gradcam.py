@@ -77,6 +77,7 @@ def train_network(network: torch.nn.Module, heads: tuple[str, ...], steps: int =
     return network.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

@@ -140,6 +140,7 @@ def test_the_volume_network_gives_the_probability_of_the_segmenter(
     assert np.abs(found - expected).max() <= OUTPUT_TOLERANCE and expected.max() > 0.5
 
 
+@pytest.mark.slow
 def test_every_network_in_torchscript_gives_ours_on_the_patient(
     weights: Weights, model: Model, stack: SliceStack, tmp_path: Path
 ) -> None:

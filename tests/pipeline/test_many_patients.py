@@ -96,6 +96,7 @@ def one_thread() -> Iterator[None]:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_files(
     monkeypatch, one_thread, predict_all, four_patients, working_folder
 ) -> None:

@@ -155,7 +155,7 @@ def test_deepbet_finds_the_brain_of_a_head_with_skull(phantom) -> None:
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) >= 0.93
 
 
-@pytest.mark.parametrize("sequence", ["_t1c", "_t2"])
+@pytest.mark.parametrize("sequence", ["_t1c", pytest.param("_t2", marks=pytest.mark.slow)])
 def test_the_brain_is_that_of_the_deepbet_package(shared: Path, sequence: str) -> None:
     """The same voxels, but for one in ten thousand."""
     (file,) = (shared / "patients/TCGA-FG-6692-nifti").glob(f"*{sequence}.nii.gz")
@@ -184,7 +184,7 @@ def test_an_image_without_a_head_is_refused() -> None:
         extract_brain_mask(empty)
 
 
-@pytest.mark.parametrize("value", [1e6, 1e30, -1e6])
+@pytest.mark.parametrize("value", [1e30, *(pytest.param(one, marks=pytest.mark.slow) for one in (1e6, -1e6))])
 def test_outliers_do_not_affect_the_brain_mask(value: float) -> None:
     phantom = create_phantom(1, PHANTOM)
     series = phantom.study.series[MRSequence.T1C]

@@ -182,6 +182,7 @@ def test_a_pushed_study_waits_until_the_models_are_known(tmp_path, tiny_weights,
     one.stop()
 
 
+@pytest.mark.slow
 def test_undelivered_results_are_sent_after_a_restart(client, archive, pushed, monkeypatch) -> None:
     monkeypatch.setattr(dicom_node, "FIRST_RETRY_PAUSE_S", 0.5)
     away = DicomNodeConfig(0, destinations=(f"ARCHIVE@127.0.0.1:{archive.port}",), quiet_period_s=1.0)
@@ -205,6 +206,7 @@ def test_undelivered_results_are_sent_after_a_restart(client, archive, pushed, m
     second.stop()
 
 
+@pytest.mark.slow
 def test_a_repeated_delivery_sends_the_same_objects(client, pushed, monkeypatch) -> None:
     tried: list[set[str]] = []
 
@@ -299,7 +301,11 @@ def test_every_accepted_transfer_syntax_is_stored_and_decoded(idle_node, tmp_pat
     np.testing.assert_allclose(image, planes, atol=TOLERANCE_BY_SYNTAX[syntax], rtol=0)
 
 
-@pytest.mark.parametrize("content", [b"no deflated data", zlib.compress(bytes(1 << 26))[2:-4]], ids=len)
+@pytest.mark.parametrize(
+    "content",
+    [b"no deflated data", pytest.param(zlib.compress(bytes(1 << 26))[2:-4], marks=pytest.mark.slow)],
+    ids=len,
+)
 def test_the_start_of_a_deflated_object_is_inflated_within_limits(tmp_path, content: bytes) -> None:
     """64 MB of zeros in 64 kB are not inflated as a whole; what is no deflated data is a ValueError."""
     (file,) = write_series(tmp_path, (0,), **T2)

@@ -172,6 +172,7 @@ def test_an_interrupted_conversion_continues(store: StudyStore, monkeypatch: pyt
     assert len(records.list_audit_lines()) == 1
 
 
+@pytest.mark.slow
 def test_serve_converts_all_records_before_it_listens(store: StudyStore, tiny_weights: Path) -> None:
     prepared = create_prepared(store.get_study_folder("s"))
     write_legacy_records(store, prepared)

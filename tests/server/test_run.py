@@ -67,7 +67,7 @@ def test_only_one_server_uses_a_data_folder(tmp_path, tiny_weights) -> None:
         (("--database", "nothing://x"), "database cannot be opened"),
         (("--dicom-port", "0", "--send-to", "nowhere"), "not the address of a PACS"),
         (("--model", "other="), "demo or NAME=FILE"),
-        (("--model", f"notes={__file__}"), "weights"),
+        pytest.param(("--model", f"notes={__file__}"), "weights", marks=pytest.mark.slow),
         (("--dicom-port", "0", "--dicom-title", "A VERY LONG TITLE INDEED"), "not a valid AE title"),
         (("--dicom-port", "0", "--dicom-peer", "核磁"), "not a valid AE title"),
     ],

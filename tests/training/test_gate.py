@@ -115,6 +115,7 @@ def perfect_predictions(request, monkeypatch) -> bool:
     return request.param
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("perfect_predictions", [False, True], indirect=True, ids=["as trained", "perfect"])
 def test_ten_patients_and_one_epoch_give_no_level(cohort, train, tmp_path, perfect_predictions) -> None:
     weights, output = train(cohort)

@@ -43,9 +43,10 @@ def join_weights(network: nn.Module) -> torch.Tensor:
     return torch.cat([tensor.flatten().double() for tensor in network.state_dict().values()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
-    [pytest.param(name, marks=[] if name.startswith("MIG-Net") else [pytest.mark.slow]) for name in KINDS],
+    KINDS,
 )
 def test_two_processes_train_the_network_of_one_process(tmp_path, kind) -> None:
     one, two = train(KINDS[kind], tmp_path / "one"), train(KINDS[kind], tmp_path / "two", TWO)
