@@ -1,6 +1,6 @@
 """The page at ``/`` in a real Chromium with a real server: the four steps, a correction, both languages, errors.
 
-Skipped where playwright or Chromium is absent; ``.ci/with-services`` installs Chromium where it can.
+Skipped where playwright or Chromium is absent; ``.ci/with-services make slow`` installs Chromium where it can.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        CHROMIUM is None, reason="no Chromium; on Debian: apt-get install chromium, or .ci/with-services"
+        CHROMIUM is None, reason="no Chromium; on Debian: apt-get install chromium, or .ci/with-services make slow"
     ),
 ]
 TIMEOUT_MS = 120_000
