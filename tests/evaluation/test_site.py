@@ -100,6 +100,11 @@ def test_hospitals_are_compared_before_and_after(tmp_path: Path) -> None:
         < 0.6
         < table.loc[("far", "after"), "negatives_covered"]
     )
+    assert set(table["local_patients"]) == {100}
+    path = run_site_recalibration(home, others, columns, 2, tmp_path / "counts", local_counts=(30, 120, 161))
+    counts = pd.read_csv(path).groupby("site")["local_patients"].apply(list)
+    # 161 would leave fewer than 40 of the 200 to test
+    assert dict(counts) == {site: [30, 30, 120, 120] for site in ("near", "far")}
     with pytest.raises(InputError, match="P0 is a patient of both tables"):
         run_site_recalibration(home, home, columns, 5, tmp_path / "out")
     with pytest.raises(InputError, match="No hospital in small.csv has 80 patients"):

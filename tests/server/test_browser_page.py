@@ -43,7 +43,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        CHROMIUM is None, reason="no Chromium; on Debian: apt-get install chromium, or .ci/with-services make slow"
+        CHROMIUM is None,
+        reason="no Chromium; on Debian: apt-get install chromium, or .ci/with-services make slow",
     ),
 ]
 TIMEOUT_MS = 120_000

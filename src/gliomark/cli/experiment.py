@@ -390,14 +390,18 @@ def run_site_recalibration_command(
     site: Annotated[str, typer.Option(help="Column of the hospital.")] = "site",
     predicted: PredictedColumnOption = None,
     where: RowFilterOption = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Random halves of every hospital.")] = 50,
+    local: Annotated[
+        list[int] | None,
+        typer.Option(min=30, help="Patients of each hospital to recalibrate on; repeatable. Default: half."),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Random draws of these patients.")] = 50,
 ) -> None:
-    """A model at other hospitals before and after recalibration on half of their patients."""
+    """A model at other hospitals before and after recalibration on some of their patients."""
     from gliomark.evaluation.evaluate import PredictionColumns
     from gliomark.experiments.site_recalibration import run_site_recalibration
 
     columns = PredictionColumns(id, label, probability, site, predicted, parse_row_filters(where))
-    typer.echo(str(run_site_recalibration(home, sites, columns, repeats, out, typer.echo)))
+    typer.echo(str(run_site_recalibration(home, sites, columns, repeats, out, typer.echo, local or ())))
 
 
 @app.command("conformal-coverage")
@@ -482,10 +486,13 @@ def run_client_response_time_command(
     out: OutputFolderOption,
     count: Annotated[int, typer.Option(min=1, help="Number of patients.")] = 20,
 ) -> None:
-    """Response time of the desktop client, from the click to the result on the screen."""
+    """Response time of the desktop client, from the click to the result on the screen, and memory."""
     from gliomark.client.response_time import measure_response_times
+    from gliomark.experiments.robustness.server_process import measure_resident_memory_mb
 
-    typer.echo(str(measure_response_times(patients, clinical, out, count, typer.echo)))
+    typer.echo(
+        str(measure_response_times(patients, clinical, out, count, typer.echo, measure_resident_memory_mb))
+    )
 
 
 @app.command("tables")

@@ -1,4 +1,4 @@
-"""Measure the response time from the click on *Predict* to the displayed prediction, with window and local server."""
+"""Measure the client and its local server: memory, and time from the click on *Predict* to the displayed prediction."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
@@ -21,7 +21,7 @@ from gliomark.errors import ConfigurationError
 from gliomark.files import atomic_write, scratch_folder
 
 RESULT_NAME = "client_response_time"
-COLUMNS = ("patient", "preparing_s", "click_to_result_s")
+COLUMNS = ("patient", "preparing_s", "click_to_result_s", "memory_mb")
 TIMEOUT_S = 300.0
 
 
@@ -31,6 +31,7 @@ def measure_response_times(
     output_folder: Path,
     patient_count: int,
     notify: Callable[[str], None],
+    measure_memory_mb: Callable[[int], float],
 ) -> Path:
     """Predict patients one after the other; write ``client_response_time.csv`` and its summary into ``output_folder``.
 
@@ -38,7 +39,8 @@ def measure_response_times(
     cannot prepare are skipped.
 
     patients_folder: one folder per patient. clinical_table: age and sex. patient_count: number of patients to measure.
-    notify: receives one line per patient.
+    notify: receives one line per patient. measure_memory_mb: returns the memory in MB of a process, given by its
+    number, and its child processes; the local server is one of the client's.
 
     Raises
     ------
@@ -57,7 +59,12 @@ def measure_response_times(
         window.connect_server()
         window.show()
         wait_until(lambda: window.session.state.server_status == "ready")
-        rows = _measure_patients(window, patients_folder, clinical_table, patient_count, notify)
+        rows = []
+        for name, preparation_s, response_s in _measure_patients(
+            window, patients_folder, clinical_table, patient_count, notify
+        ):
+            rows.append((name, preparation_s, response_s, measure_memory_mb(os.getpid())))
+            notify(f"{name}: {response_s:.2f} s, {rows[-1][-1]:.0f} MB")
         window.close()
         app.quit()
     if not rows:
@@ -65,19 +72,23 @@ def measure_response_times(
             f"No patient in {patients_folder} could be predicted; try one in the client itself."
         )
     _write_csv(
-        output_folder / f"{RESULT_NAME}.csv", COLUMNS, [(name, f"{a:.2f}", f"{b:.2f}") for name, a, b in rows]
+        output_folder / f"{RESULT_NAME}.csv",
+        COLUMNS,
+        [(name, f"{a:.2f}", f"{b:.2f}", f"{memory:.0f}") for name, a, b, memory in rows],
     )
     response_times_s = [row[2] for row in rows]
     summary_row = (
         len(response_times_s),
         f"{statistics.median(response_times_s):.2f}",
         f"{max(response_times_s):.2f}",
+        f"{rows[0][-1]:.0f}",
+        f"{rows[-1][-1]:.0f}",
         os.cpu_count(),
         _format_today(),
     )
     _write_csv(
         output_folder / f"{RESULT_NAME}_summary.csv",
-        ("predictions", "median_s", "worst_s", "cores", "measured"),
+        ("predictions", "median_s", "worst_s", "memory_first_mb", "memory_last_mb", "cores", "measured"),
         [summary_row],
     )
     return output_folder / f"{RESULT_NAME}.csv"
@@ -89,9 +100,9 @@ def _measure_patients(
     clinical_table: Path,
     patient_count: int,
     notify: Callable[[str], None],
-) -> list[tuple[str, float, float]]:
-    rows: list[tuple[str, float, float]] = []
-    is_warm = False
+) -> Iterator[tuple[str, float, float]]:
+    """Yield name, seconds of preparation and seconds from the click of every patient."""
+    measured = 0
     for folder in sorted(path for path in patients_folder.iterdir() if path.is_dir()):
         started = time.perf_counter()
         window.open_patient(folder)
@@ -102,14 +113,12 @@ def _measure_patients(
         preparation_s = time.perf_counter() - started
         window.input_panel.open_path(clinical_table)
         wait_until(lambda: is_idle(window))
-        for _ in range(1 if is_warm else 2):
+        for _ in range(1 if measured else 2):
             response_s = _measure_click(window)
-        is_warm = True
-        rows.append((folder.name, preparation_s, response_s))
-        notify(f"{folder.name}: {response_s:.2f} s")
-        if len(rows) == patient_count:
+        yield folder.name, preparation_s, response_s
+        measured += 1
+        if measured == patient_count:
             break
-    return rows
 
 
 def _measure_click(window: MainWindow) -> float:

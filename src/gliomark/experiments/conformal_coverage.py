@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gliomark.evaluation.conformal import compute_coverage, fit_conformal_limits
 from gliomark.evaluation.evaluate import PredictionColumns, PredictionTable, read_predictions
 from gliomark.experiments.result_files import create_run_record, to_file_name, write_result_files
-from gliomark.experiments.site_recalibration import draw_halves, summarise_repeats
+from gliomark.experiments.site_recalibration import draw_parts, summarise_repeats
 from gliomark.inference.patient_calibration import calibrate_probabilities, compute_level_limits
 from gliomark.models.patient_calibration import PatientCalibration
 from gliomark.study import CANNOT_TELL
@@ -48,9 +48,10 @@ def run_conformal_coverage(
     predictions = read_predictions(predictions_file, columns)
     label = predictions.labels
     rng = np.random.default_rng(len(label))
+    halves = (int((label == 0).sum()) // 2, int((label == 1).sum()) // 2)
     scores: dict[float, list[dict[str, Any]]] = {coverage: [] for coverage in COVERAGES}
     for _ in range(repeat_count):
-        known, test = draw_halves(label, rng)
+        known, test = draw_parts(label, rng, halves)
         calibration = calibrate_marker(
             label[known], predictions.probabilities[known], predictions.source_name
         )

@@ -316,7 +316,8 @@ def format_client_results(results_folder: Path) -> str:
         f"most; before "
         f"that, from the choice of the folder to scrollable images {predictions['preparing_s'].median():.1f} "
         f"s (median), "
-        f"{predictions['preparing_s'].max():.1f} s at most."
+        f"{predictions['preparing_s'].max():.1f} s at most. Memory of client and server: "
+        f"{summary.memory_first_mb:.0f} MB after the first patient, {summary.memory_last_mb:.0f} MB after the last."
     )
 
 

@@ -1,12 +1,13 @@
 """A model at other hospitals, before and after its calibration, threshold and limits are fitted to local patients.
 
 The settings of the model's own hospital are fitted on a table of its patients. At every other hospital with enough
-patients, random halves are drawn: one half fits local settings, and both settings are evaluated on the other half.
+patients, some are drawn at random, half of them or a given number: they fit local settings, and both settings are
+evaluated on all the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from gliomark.experiments.result_files import create_run_record, write_result_fi
 from gliomark.messages import message
 
 EXPERIMENT_NAME = "site_recalibration"
-MIN_SITE_PATIENTS = 80
+MIN_SITE_PATIENTS, MIN_TEST_PATIENTS = 80, 40
 
 
 def run_site_recalibration(
@@ -36,10 +37,13 @@ def run_site_recalibration(
     repeat_count: int,
     output_folder: Path,
     notify: Callable[[str], None] = lambda _: None,
+    local_counts: Sequence[int] = (),
 ) -> Path:
     """Write ``site_recalibration.csv`` and its run record; the path of the table.
 
     home_file, sites_file: tables of predictions, see ``read_predictions``; the second with a column of the hospital.
+    local_counts: numbers of local patients to fit to; without any, half of each hospital's. A hospital needs at least
+    ``MIN_TEST_PATIENTS`` more.
 
     Raises
     ------
@@ -53,7 +57,8 @@ def run_site_recalibration(
     home_settings = fit_site_settings(home.labels, home.probabilities)
     rows = []
     for site in sorted(set(others.sites or ())):
-        rows += _evaluate_site(site, others, home_settings, repeat_count)
+        for count in local_counts or (None,):
+            rows += _evaluate_site(site, others, home_settings, repeat_count, count)
         notify(site)
     if not rows:
         raise InputError(message("site-none-large", file=sites_file.name, fewest=MIN_SITE_PATIENTS))
@@ -67,33 +72,45 @@ def run_site_recalibration(
 
 
 def _evaluate_site(
-    site: str, predictions: PredictionTable, home: SiteSettings, repeat_count: int
+    site: str, predictions: PredictionTable, home: SiteSettings, repeat_count: int, local_count: int | None
 ) -> list[dict[str, Any]]:
-    """Evaluate a hospital with at least 80 patients; no rows for a smaller one."""
+    """Evaluate a hospital, see ``run_site_recalibration``; no rows for one with too few patients."""
     in_site = np.array([name == site for name in predictions.sites or ()])
     label, probability = predictions.labels[in_site], predictions.probabilities[in_site]
-    if len(label) < MIN_SITE_PATIENTS or min(label.sum(), len(label) - label.sum()) < 2 * MIN_PER_CLASS:
+    positive = int(label.sum())
+    classes = (len(label) - positive, positive)
+    if local_count is None:
+        drawn = (classes[0] // 2, classes[1] // 2)
+    else:
+        local_positive = round(local_count * positive / max(len(label), 1))
+        drawn = (local_count - local_positive, local_positive)
+    if len(label) < max(MIN_SITE_PATIENTS, sum(drawn) + MIN_TEST_PATIENTS) or min(drawn) < MIN_PER_CLASS:
         return []
     rng = np.random.default_rng(len(label))
     scores: dict[str, list[dict[str, float]]] = {"before": [], "after": []}
     for repeat in range(repeat_count):
-        local, test = draw_halves(label, rng)
+        local, test = draw_parts(label, rng, drawn)
         settings = fit_site_settings(label[local], probability[local], seed=repeat)
         for state, one in (("before", home), ("after", settings)):
             scores[state].append(asdict(score_site_settings(one, label[test], probability[test])))
-    shared = {"site": site, "patients": len(label), "positive_share": label.mean(), "repeats": repeat_count}
+    shared = {
+        "site": site,
+        "patients": len(label),
+        "positive_share": label.mean(),
+        "local_patients": len(local),
+        "repeats": repeat_count,
+    }
     return [
         shared | {"settings": state} | summarise_repeats(pd.DataFrame(one)) for state, one in scores.items()
     ]
 
 
-def draw_halves(label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw two halves ``(m,)`` of the indices of labels ``(n,)``, with as many patients of either class."""
+def draw_parts(
+    label: np.ndarray, rng: np.random.Generator, drawn: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw so many negative and positive ones of the indices of labels ``(n,)``; these, and all others."""
     local = np.concatenate(
-        [
-            rng.permutation(np.flatnonzero(label == value))[: int((label == value).sum()) // 2]
-            for value in (0, 1)
-        ]
+        [rng.permutation(np.flatnonzero(label == value))[: drawn[value]] for value in (0, 1)]
     )
     return local, np.setdiff1d(np.arange(len(label)), local)
 
