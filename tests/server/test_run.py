@@ -11,12 +11,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.server.conftest import create_test_database
 
 from gliomark.cli import server as cli
+from gliomark.models.shipped_weights import SHIPPED_MODELS
 from gliomark.server.associations import AssociationLimits
 from gliomark.server.body_limits import RequestLimits
 from gliomark.server.connections import ConnectionLimits
-from gliomark.server.run import ServerConfig
+from gliomark.server.run import ServerConfig, create_server
 
 
 def start_server(data: Path, weights: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -60,13 +62,19 @@ def test_only_one_server_uses_a_data_folder(tmp_path, tiny_weights) -> None:
         assert first.wait(timeout=60) == 0
 
 
+@pytest.mark.parametrize("name", sorted(SHIPPED_MODELS))
+def test_every_shipped_model_can_be_served(tmp_path, name: str) -> None:
+    config = ServerConfig(tmp_path, database_url=create_test_database(), model_files={name: name})
+    assert create_server(config).worker_pool.model_files == {name: name}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--host", "0.0.0.0"), "unencrypted"),  # noqa: S104
         (("--database", "nothing://x"), "database cannot be opened"),
         (("--dicom-port", "0", "--send-to", "nowhere"), "not the address of a PACS"),
-        (("--model", "other="), "demo or NAME=FILE"),
+        (("--model", "other="), "demo, synthetic or NAME=FILE"),
         pytest.param(("--model", f"notes={__file__}"), "weights", marks=pytest.mark.slow),
         (("--dicom-port", "0", "--dicom-title", "A VERY LONG TITLE INDEED"), "not a valid AE title"),
         (("--dicom-port", "0", "--dicom-peer", "核磁"), "not a valid AE title"),

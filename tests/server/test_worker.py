@@ -42,14 +42,13 @@ def create_worker(folder: Path, prepared: PreparedStudy, studies: str) -> Worker
 def test_a_worker_keeps_the_studies_used_last(
     tmp_path: Path,
     prepared: PreparedStudy,
-    monkeypatch: pytest.MonkeyPatch,
     kept_studies: int,
     order: str,
     loaded: str,
 ) -> None:
     worker = create_worker(tmp_path, prepared, "abc")
     size = worker_module._count_bytes(prepared)
-    monkeypatch.setattr(worker_module, "MAX_KEPT_BYTES", int(size * (kept_studies + 0.5)))
+    worker.study_memory_bytes = size * (kept_studies + 0.5)
     found = [worker._load_prepared(name) for name in order]
     first_seen = [
         number for number, one in enumerate(found) if not any(one is other for other in found[:number])

@@ -37,7 +37,8 @@ def serve(
     database: DatabaseOption = "",
     workers: Annotated[int, typer.Option(min=1, help="Number of prediction processes.")] = 1,
     model: Annotated[
-        list[str] | None, typer.Option(help="demo or NAME=FILE; the first is the default; repeatable.")
+        list[str] | None,
+        typer.Option(help="demo, synthetic or NAME=FILE; the first is the default; repeatable."),
     ] = None,
     dicom_port: Annotated[
         int | None,
@@ -83,6 +84,13 @@ def serve(
     job_minutes: Annotated[
         float, create_limit_option(0.1, "Minutes without progress after which a job is ended.")
     ] = 15.0,
+    study_memory: Annotated[
+        float,
+        create_limit_option(
+            0,
+            "Memory in MB of every process for the last studies, whose corrections are then predicted faster.",
+        ),
+    ] = 1000.0,
     device: DeviceOption = DeviceChoice.auto,
     require_signed: RequireSignedOption = False,
     trusted_key: TrustedKeyOption = None,
@@ -97,7 +105,7 @@ def serve(
     from gliomark.server.security import ServerAddress
 
     name_and_file_texts = [one if "=" in one else f"{one}={one}" for one in model or ["demo"]]
-    models = dict(parse_pair(one, "demo or NAME=FILE") for one in name_and_file_texts)
+    models = dict(parse_pair(one, "demo, synthetic or NAME=FILE") for one in name_and_file_texts)
     address = ServerAddress(host, port, tls_certificate, tls_key)
     dicom_node = None
     if dicom_port is not None:
@@ -137,5 +145,6 @@ def serve(
         job_stall_timeout_s=60 * job_minutes,
         trust=read_trust_policy(trusted_key or (), require_signed),
         device=device.value,
+        study_memory_mb=study_memory,
     )
     run_server(settings, notify=typer.echo)

@@ -30,6 +30,7 @@ from gliomark.client.http_client import HttpClient, abort_reply
 POLL_INTERVAL_MS = 300
 START_TIMEOUT_MS = 120_000
 STOP_TIMEOUT_MS = 5_000
+STUDY_MEMORY_MB = 100  # about three studies of pictures; the last study is always kept
 STDERR_LIMIT = 4_000
 STDOUT_LIMIT = 4_000  # bytes of standard output in which the address is expected
 MAXIMUM_CLIENTS = 20
@@ -79,6 +80,7 @@ class LocalServer(QObject):
         self.process.setProcessEnvironment(environment)
         command = ["-m", "gliomark", "serve", "--data", self._claim_data_folder()]
         command += ["--host", "127.0.0.1", "--port", "0"]
+        command += ["--study-memory", str(STUDY_MEMORY_MB)]
         command += ["--with-input"]  # the server exits with this program, even if this program crashes
         self.process.start(sys.executable, command)
         self._poll_timer.start()

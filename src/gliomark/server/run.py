@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from gliomark.errors import ConfigurationError
 from gliomark.isolation import ReaderPool
 from gliomark.messages import message
-from gliomark.models.shipped_weights import resolve_weights_file
+from gliomark.models.shipped_weights import SHIPPED_MODELS, resolve_weights_file
 from gliomark.models.signatures import TrustPolicy, read_verified_content
 from gliomark.server.app import create_app
 from gliomark.server.audit_writer import AuditWriter
@@ -30,6 +30,7 @@ from gliomark.server.events import RowWatcher
 from gliomark.server.legacy_records import convert_legacy_data
 from gliomark.server.security import Authenticator, ServerAddress, check_address
 from gliomark.server.study_store import StudyStore
+from gliomark.server.worker import STUDY_MEMORY_MB
 from gliomark.server.worker_pool import JOB_STALL_TIMEOUT_S, WorkerPool
 
 TOKEN_VARIABLE = "GLIOMARK_TOKEN"  # noqa: S105 - the name of an environment variable, not a token
@@ -67,6 +68,8 @@ class ServerConfig:
         Keys whose signatures are accepted on weights files.
     device
         Where the networks compute, see ``Model.to_device``.
+    study_memory_mb
+        Memory of every worker for the last studies, in MB.
     """
 
     data_folder: Path
@@ -81,6 +84,7 @@ class ServerConfig:
     job_stall_timeout_s: float = JOB_STALL_TIMEOUT_S
     trust: TrustPolicy = TrustPolicy()
     device: str = "cpu"
+    study_memory_mb: float = STUDY_MEMORY_MB
 
 
 def open_database(data_folder: Path, database_url: str) -> Database:
@@ -112,7 +116,7 @@ def create_server(config: ServerConfig) -> Server:
     check_address(config.address, database, startup_token)
     model_files = dict(config.model_files or {"demo": "demo"})
     for name, weights in model_files.items():
-        if weights != "demo" and not Path(weights).is_file():
+        if weights not in SHIPPED_MODELS and not Path(weights).is_file():
             raise ConfigurationError(message("model-file-missing", file=weights, model=name))
     folder = config.data_folder.absolute()
     trust = pin_weights(model_files, config.trust)
@@ -124,6 +128,7 @@ def create_server(config: ServerConfig) -> Server:
         config.job_stall_timeout_s,
         trust,
         config.device,
+        config.study_memory_mb,
     )
     authenticator = Authenticator(database, config.address.is_loopback, startup_token)
     request_limits = config.request_limits

@@ -34,7 +34,7 @@ STEP_MESSAGES = {name: message(f"step-{name}") for name in ("align", "strip", "s
 PREPARE_PROGRESS = {"align": 0.05, "strip": 0.4, "slice": 0.85}
 ProgressCallback = Callable[[str, float], None]
 # of studies kept in a worker: about 30 of pictures, 7 of 1 mm volumes
-MAX_KEPT_BYTES = 1_000_000_000
+STUDY_MEMORY_MB = 1000.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,9 @@ class Worker:
         model_files: Mapping[str, str],
         trust: TrustPolicy = TrustPolicy(),
         device: str = "cpu",
+        study_memory_mb: float = STUDY_MEMORY_MB,
     ) -> None:
+        self.study_memory_bytes = study_memory_mb * 1e6
         self.store, self.model_files, self.trust = StudyStore(data_folder), model_files, trust
         self.device = device
         self.reader_pool = ReaderPool()
@@ -203,7 +205,7 @@ class Worker:
         self._kept_studies[key] = prepared
         while (
             len(self._kept_studies) > 1
-            and sum(map(_count_bytes, self._kept_studies.values())) > MAX_KEPT_BYTES
+            and sum(map(_count_bytes, self._kept_studies.values())) > self.study_memory_bytes
         ):
             del self._kept_studies[next(iter(self._kept_studies))]
         return prepared
@@ -306,6 +308,7 @@ def run_worker(
     thread_count: int,
     trust: TrustPolicy = TrustPolicy(),
     device: str = "cpu",
+    study_memory_mb: float = STUDY_MEMORY_MB,
 ) -> None:
     """Main loop of a worker process: load the models, then run jobs until the server closes the connection.
 
@@ -313,7 +316,7 @@ def run_worker(
     """
     _bind_to_server()
     os.environ["OMP_NUM_THREADS"] = str(thread_count)
-    worker = Worker(data_folder, model_files, trust, device)
+    worker = Worker(data_folder, model_files, trust, device, study_memory_mb)
     try:
         connection.send([describe_model(name, model) for name, model in worker.models.items()])
     except GliomarkError as error:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gliomark.models.signatures import TrustPolicy
 from gliomark.server.database import Database
 from gliomark.server.study_store import StudyStore
-from gliomark.server.worker import JobResult, WorkerJob, run_worker
+from gliomark.server.worker import STUDY_MEMORY_MB, JobResult, WorkerJob, run_worker
 
 REPLY_POLL_INTERVAL_S = 0.2
 T = TypeVar("T")
@@ -44,6 +44,7 @@ class WorkerPool:
         job_stall_timeout_s: float = JOB_STALL_TIMEOUT_S,
         trust: TrustPolicy = TrustPolicy(),
         device: str = "cpu",
+        study_memory_mb: float = STUDY_MEMORY_MB,
     ) -> None:
         """Prepare the threads; ``start`` starts them.
 
@@ -55,9 +56,12 @@ class WorkerPool:
             Keys whose signatures are accepted on weights files.
         device
             Where the networks compute, see ``Model.to_device``.
+        study_memory_mb
+            Memory of every worker for the last studies, in MB; the last one is always kept.
         """
         self.database, self.data_folder, self.model_files = database, data_folder, model_files
         self.job_stall_timeout_s, self.trust, self.device = job_stall_timeout_s, trust, device
+        self.study_memory_mb = study_memory_mb
         self.threads_per_worker = max(1, (os.cpu_count() or 1) // worker_count)
         self._stopping, self._new_job = threading.Event(), threading.Event()
         self._models_loaded = threading.Event()
@@ -150,6 +154,7 @@ class WorkerPool:
                     self.threads_per_worker,
                     self.trust,
                     self.device,
+                    self.study_memory_mb,
                 ),
                 daemon=True,
             )
