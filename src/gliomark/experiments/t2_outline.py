@@ -3,8 +3,8 @@
 Few public patients have T2 and a lesion mask. The network therefore learns from synthetic T2, drawn from T1C and FLAIR
 of the first cohort (``training.synthetic_t2``), and from the real T2 of the second cohort, whose patients are also in
 the first one. The patients with real T2 are divided into groups. Each group is tested on its real T2 and the masks of
-the second cohort, by a network trained on all other patients of both cohorts. The final network is trained on all
-patients.
+the second cohort, by a network trained on all other patients of both cohorts. The network of the first group is the
+one that is shipped.
 """
 
 from __future__ import annotations
@@ -141,17 +141,16 @@ class T2Procedure:
     """Training on synthetic and real T2, and the test on real T2; the cohorts of a job are those with FLAIR and T2."""
 
     def list_jobs(self, runs: Sequence[SegmentationRun], _: int, config: ExperimentConfig) -> list[T2Job]:
-        """List the trainings without one of the groups, then the final one on all patients."""
+        """List the trainings, each without one of the groups."""
         return [
-            TrainingJob(run, excluded, config.cohort_folders, config.work_folder)
+            TrainingJob(run, (number,), config.cohort_folders, config.work_folder)
             for run in runs
-            for excluded in (*((number,) for number in range(GROUP_COUNT)), ())
+            for number in range(GROUP_COUNT)
         ]
 
     def get_record_path(self, job: T2Job) -> Path:
         """Return the path of the job's record, beside its weights."""
-        name = f"group_{job.fold_index + 1}" if job.excluded_folds else "final"
-        return job.work_folder / "t2" / f"{name}.json"
+        return job.work_folder / "t2" / f"group_{job.fold_index + 1}.json"
 
     def create_key(self, job: T2Job) -> dict[str, Any]:
         """Settings, patients and image hashes that identify the training."""
@@ -221,7 +220,7 @@ class T2Procedure:
     def describe(self, job: T2Job, finished: FinishedJob[tuple[dict[str, Any], ...]]) -> str:
         """Describe the finished job by the Dice of its test patients."""
         dice = ", ".join(f"{row['patient']} {row['dice']:.3f}" for row in finished.result)
-        return f"{self.get_record_path(job).stem}: {dice or 'trained on all patients'}, {finished.seconds} s"
+        return f"{self.get_record_path(job).stem}: {dice}, {finished.seconds} s"
 
 
 def create_t2_run(cohort: Cohort) -> SegmentationRun:
@@ -231,15 +230,15 @@ def create_t2_run(cohort: Cohort) -> SegmentationRun:
 
 
 def run_t2_outline(config: ExperimentConfig, model_weights: Weights) -> None:
-    """Train the missing networks, test those of the folds, and write weights, tables and run record.
+    """Train and test the missing networks, and write weights, tables and run record.
 
-    model_weights: the model for T1C and FLAIR; with the final network it becomes ``OUT/demonstration.safetensors``.
+    model_weights: the model for T1C and FLAIR; with the first network it becomes ``OUT/demonstration.safetensors``.
 
     Raises
     ------
     CohortError
-        If the cohorts are not prepared for T1C and FLAIR, and T1C and T2; if a patient of the second is not in the
-        first; or if the work folder holds networks of another recipe or other patients.
+        If the cohorts are not prepared for T1C and FLAIR, and T1C and T2; if they have no patient in common; or if the
+        work folder holds networks of another recipe or other patients.
     """
     cohorts = [open_cohort(folder) for folder in config.cohort_folders]
     for cohort, wanted in zip(cohorts, (FLAIR_SEQUENCES, T2_SEQUENCES), strict=True):
@@ -247,32 +246,32 @@ def run_t2_outline(config: ExperimentConfig, model_weights: Weights) -> None:
             raise CohortError(f"{cohort.folder} must be prepared with --sequences {','.join(wanted)}.")
     procedure, run = T2Procedure(), create_t2_run(cohorts[0])
     finished = complete_jobs(procedure.list_jobs([run], 0, config), procedure, config)
-    folds = [
-        EvaluatedFold(run.name, job.fold_index + 1, one.result)
-        for job, one in finished.items()
-        if job.excluded_folds
-    ]
+    folds = [EvaluatedFold(run.name, job.fold_index + 1, one.result) for job, one in finished.items()]
     patients = tabulate_patients(folds, config.cohort_names[1:])
     summary = pd.DataFrame([{"trial": run.name, **summarise_patients(patients)}])
     write_table(patients, config.output_folder / f"{EXPERIMENT_NAME}_patients.csv")
     write_table(summary, config.output_folder / f"{EXPERIMENT_NAME}.csv")
     config.notify(patients[["fold", "patient", "dice"]].to_string(index=False))
-    final = next(job for job in finished if not job.excluded_folds)
-    weights = load_weights(procedure.get_record_path(final).with_suffix(".safetensors"))
-    card, tensors = add_second_segmentation(model_weights, weights, _describe_performance(summary.iloc[0]))
+    first = min(finished, key=lambda job: job.fold_index)
+    weights = load_weights(procedure.get_record_path(first).with_suffix(".safetensors"))
+    performance = _describe_performance(summary.iloc[0], len(finished[first].result))
+    card, tensors = add_second_segmentation(model_weights, weights, performance)
     path = config.output_folder / "demonstration.safetensors"
     save_weights(path, card, tensors, partial(build_model, engine="torch"))
     joined = load_weights(path)
     _write_run_record(config.output_folder / f"{EXPERIMENT_NAME}.json", cohorts, run, joined, finished)
 
 
-def _describe_performance(summary: pd.Series) -> str:
-    """Describe the result for the card of the weights; a change of the text alters the weights file."""
+def _describe_performance(summary: pd.Series, unseen: int) -> str:
+    """Describe the result for the card of the weights; a change of the text alters the weights file.
+
+    unseen: number of the patients on whom the shipped network was not trained.
+    """
     return (
         f"mean Dice {summary.dice:.2f} (95 % interval {summary.dice_low_95:.2f} to {summary.dice_high_95:.2f}), median "
         f"{summary.dice_median:.2f}, worst {summary.dice_worst:.2f}, of the same recipe on the real T2 of "
         f"{summary.patients:.0f} TCGA-LGG patients with BraTS 2021 masks, each never trained on; these weights are "
-        "trained on all of them and on synthetic T2"
+        f"trained on synthetic T2 and on the real T2 of {summary.patients - unseen:.0f} of them"
     )
 
 
