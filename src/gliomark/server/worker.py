@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -251,6 +253,12 @@ class Worker:
         )
 
 
+def return_free_memory() -> None:
+    """Return freed memory to the system, which the C library keeps otherwise: 50 MB more with every study."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):  # glibc
+        trim(0)
+
+
 def _count_bytes(prepared: Any) -> int:
     """Count the bytes of a prepared study: all images, and a mask and a probability of the stack's size."""
     stack = prepared.stack
@@ -341,3 +349,4 @@ def run_worker(
             reason = redact_folder(" ".join(str(error).split())[-200:], input_folder)
             reply = message("not-computed", kind=type(error).__name__, reason=reason)
         connection.send(reply)
+        return_free_memory()
