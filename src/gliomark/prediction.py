@@ -9,8 +9,10 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
+from gliomark.lesion_axes import Diameter, LesionAxes, compute_lesion_axes
 from gliomark.messages import collect_message_records
 from gliomark.study import CANNOT_TELL, ClinicalData, Examination, MRSequence, Segmentation, SliceStack, Study
 
@@ -421,6 +423,22 @@ class Prediction:
         """Processing steps and assumptions of reading, preparation and prediction, without duplicates."""
         return tuple(dict.fromkeys((*self.study.notes, *self.stack.notes, *self.notes)))
 
+    @cached_property
+    def lesion_axes(self) -> LesionAxes | None:
+        """The diameters of the lesion's largest part, measured on the stack; None without a lesion."""
+        return compute_lesion_axes(self.segmentation.mask, self.stack.affine)
+
+    def _create_diameter_record(self) -> dict[str, Any] | None:
+        axes = self.lesion_axes
+        if axes is None:
+            return None
+        return {
+            "slice": self.stack.slice_names[axes.slice_index],
+            "longest": _create_line_record(axes.longest),
+            "perpendicular": _create_line_record(axes.perpendicular),
+            "longest_3d": _create_line_record(axes.longest_3d),
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Return the content of prediction.json, which ``prediction.schema.json`` describes.
 
@@ -447,6 +465,7 @@ class Prediction:
                 "found": bool(self.lesion_areas_mm2),
                 "volume_ml": to_json_number(self.lesion_volume_ml),
                 "areas_mm2": {name: to_json_number(area) for name, area in self.lesion_areas_mm2.items()},
+                "diameters": self._create_diameter_record(),
                 "rule": self.segmentation.rule,
             },
             "sequences": {
@@ -520,6 +539,11 @@ class Prediction:
         from gliomark.reporting.segmentation_images import create_segmentation_sitk
 
         return create_segmentation_sitk(self, sequence)
+
+
+def _create_line_record(line: Diameter) -> dict[str, Any]:
+    ends = [[to_json_number(value) for value in end] for end in line.ends_mm]
+    return {"mm": to_json_number(line.mm), "ends_mm": ends}
 
 
 def _create_examination_record(examination: Examination | None) -> dict[str, Any] | None:

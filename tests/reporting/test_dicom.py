@@ -233,7 +233,10 @@ def check_conformance(results: dict[str, Dataset], folder: Path) -> None:
             name,
             output,
         )
-        assert any(word in output for word in ("Segmentation", "Comprehensive3DSR", "EncapsulatedPDF"))
+        assert any(
+            word in output
+            for word in ("Segmentation", "Comprehensive3DSR", "ComprehensiveSR", "EncapsulatedPDF")
+        )
 
 
 @pytest.mark.parametrize("kind", ["classic", "uneven", "enhanced"])
@@ -418,13 +421,14 @@ def create_and_read_report(prediction: Prediction, language: str = "en") -> tupl
 
 
 def read_report(dataset: Dataset) -> tuple[Any, Any, str]:
-    """The measurement report as read by highdicom, its single group, and its entire text."""
+    """The measurement report as read by highdicom, its group of the lesion, and its entire text."""
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
     buffer.seek(0)
     report = highdicom.sr.srread(buffer)
     root = report.content
-    (group,) = [*root.get_volumetric_roi_measurement_groups(), *root.get_image_measurement_groups()]
+    groups = [*root.get_volumetric_roi_measurement_groups(), *root.get_image_measurement_groups()]
+    (group,) = [one for one in groups if one.tracking_identifier == "gliomark lesion"]
     return report, group, "\n".join(list_texts(report))
 
 
@@ -452,6 +456,7 @@ def test_the_report_measures_the_lesion_it_refers_to(make_prediction: Make, tmp_
     measured = {one.name.meaning: (float(one.value), one.unit.value) for one in group.get_measurements()}
     largest = max(prediction.lesion_areas_mm2.values())
     assert measured["Volume"] == (round(prediction.lesion_volume_ml, 3), "ml")
+    assert measured["Maximum 3D Diameter of a Mesh"][0] == pytest.approx(26, abs=2)  # a sphere of radius 13
     assert measured["Area"] == (round(largest, 1), "mm2")
     assert measured["Probability by the model, IDH"] == (0.3, "1")
     for text in ("what idh means", "AUC 0.7", "a warning", "Research use only. Not a medical device."):
@@ -481,7 +486,7 @@ def test_the_range_across_slices_is_a_minimum_and_a_maximum(make_prediction: Mak
     alone = tuple(replace(m, slices=tuple(s for s in m.slices if s.decides)) for m in prediction.markers)
     results = create_results(replace(prediction, markers=alone))
     _, group, _ = read_report(results["report.dcm"])
-    assert list_ranges(group) == [] and len(group.get_measurements()) == 4
+    assert list_ranges(group) == [] and len(group.get_measurements()) == 5
     check_conformance(results, tmp_path)
 
 

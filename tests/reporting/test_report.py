@@ -15,6 +15,7 @@ from pathlib import Path
 
 import jsonschema
 import numpy as np
+import pypdfium2
 import pytest
 from PIL import Image
 
@@ -26,6 +27,7 @@ from gliomark.reporting import (
     TableRow,
     create_failure_row,
     encode_folder_name,
+    render_pdf,
     write_prediction,
     write_predictions_table,
     write_table_rows,
@@ -79,6 +81,46 @@ def test_the_document_conforms_to_its_schema(make_prediction: Make) -> None:
         jsonschema.Draft202012Validator(SCHEMA).validate(document)
 
 
+def test_the_diameters_are_stated_like_the_volume(make_prediction: Make, tmp_path: Path) -> None:
+    """A sphere of radius 13 mm, flattened to three quarters, in prediction.json, both reports and the table."""
+    prediction = make_prediction()
+    affine = prediction.stack.affine @ np.diag([0.75, 1.0, 1.0, 1.0])
+    prediction = dataclasses.replace(prediction, stack=dataclasses.replace(prediction.stack, affine=affine))
+    diameters = prediction.to_dict()["lesion"]["diameters"]
+    lengths = {name: diameters[name]["mm"] for name in ("longest", "perpendicular", "longest_3d")}
+    assert lengths == pytest.approx({"longest": 26, "perpendicular": 19.5, "longest_3d": 26}, abs=1)
+    assert diameters["slice"] == "006"  # through the centre
+    for line, mm in ((diameters[name], mm) for name, mm in lengths.items()):
+        assert np.linalg.norm(np.subtract(*line["ends_mm"])) == pytest.approx(mm, abs=1e-4)
+    longest, perpendicular, longest_3d = (f"{mm:.0f}" for mm in lengths.values())
+    for language, unknown in (
+        ("en", "areas, diameters and volume are approximate"),
+        ("zh", "面积、径线和体积"),
+    ):
+        page = extract_text(write_page(prediction, tmp_path, language))
+        pdf = pypdfium2.PdfDocument(render_pdf(prediction, language))  # type: ignore[arg-type]
+        printed = " ".join(" ".join(one.get_textpage().get_text_bounded().split()) for one in pdf)
+        for text in (f"{longest} × {perpendicular} mm", f"{longest_3d} mm", "RANO", unknown):
+            assert text in page and text.replace(" ", "") in printed.replace(" ", ""), text
+    write_predictions_table([prediction, remove_lesion(make_prediction(patient_id="P2"))], tmp_path / "p.csv")
+    rows = read_table_rows(tmp_path / "p.csv")
+    columns = ("lesion_longest_mm", "lesion_perpendicular_mm", "lesion_longest_3d_mm")
+    assert [float(rows["P1"][name]) for name in columns] == pytest.approx([*lengths.values()])
+    assert [rows["P2"][name] for name in columns] == ["", "", ""]
+    assert remove_lesion(prediction).to_dict()["lesion"]["diameters"] is None
+
+
+def test_a_table_of_an_older_version_is_continued(make_prediction: Make, tmp_path: Path) -> None:
+    table = tmp_path / "p.csv"
+    write_predictions_table([make_prediction(patient_id="A")], table)
+    lines = [line.split(",") for line in table.read_text(encoding="utf-8-sig").splitlines()]
+    kept = [index for index, name in enumerate(lines[0]) if not name.endswith("_mm")]
+    table.write_text("\n".join(",".join(line[index] for index in kept) for line in lines), encoding="utf-8")
+    write_predictions_table([make_prediction(patient_id="B")], table)
+    rows = read_table_rows(table)
+    assert rows["A"]["lesion_longest_mm"] == "" and float(rows["B"]["lesion_longest_mm"]) > 20
+
+
 def test_every_field_of_the_schema_is_described() -> None:
     def check(node: dict) -> None:
         for name, child in node.get("properties", {}).items():
@@ -107,6 +149,7 @@ def test_a_stored_prediction_without_newer_fields_can_be_rendered(
     prediction = make_prediction()
     document = prediction.to_dict()
     del document["messages"], document["sequences"]["stand_ins"], document["input"]["examination"]
+    del document["lesion"]["diameters"]
     for marker in document["markers"]:
         for name in ("borderline", "threshold_origin", "fusion_in_words", "positive"):
             del marker[name]

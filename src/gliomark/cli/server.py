@@ -56,6 +56,13 @@ def serve(
         list[str] | None,
         typer.Option(help="Destination of DICOM results: AET@host:port or a DICOMweb address; repeatable."),
     ] = None,
+    comprehensive_sr: Annotated[
+        bool,
+        typer.Option(
+            "--comprehensive-sr",
+            help="Send the structured report as Comprehensive SR; otherwise only where Comprehensive 3D SR is refused.",
+        ),
+    ] = False,
     language: Annotated[
         LanguageChoice, typer.Option(help="Language of the reports that are sent.")
     ] = LanguageChoice.en,
@@ -125,6 +132,7 @@ def serve(
             dicom_quiet,
             language=language.value,
             association_limits=association_limits,
+            sends_comprehensive_sr=comprehensive_sr,
         )
     upload_limits = RequestLimits(
         int(upload_gb * BYTES_PER_GIB),

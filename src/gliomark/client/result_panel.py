@@ -414,10 +414,12 @@ class ResultPanel(QWidget):
             return self.tr(
                 "No lesion was outlined. If a lesion is visible, outline it with the brush and predict again."
             )
-        volume = f"{lesion['volume_ml']:.1f}"
+        size = f"{lesion['volume_ml']:.1f} ml"
+        if diameters := lesion.get("diameters"):  # missing in the result of an older server
+            size += f", {diameters['longest']['mm']:.0f} × {diameters['perpendicular']['mm']:.0f} mm"
         if prediction["input"]["spacing_assumed"]:
-            return self.tr("Lesion: about {} ml (the pixel size of image files is unknown)").format(volume)
-        return self.tr("Lesion: {} ml").format(volume)
+            return self.tr("Lesion: about {} (the pixel size of image files is unknown)").format(size)
+        return self.tr("Lesion: {}").format(size)
 
     def _format_notes(self, prediction: Json) -> str:
         model = prediction["model"]

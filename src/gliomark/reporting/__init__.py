@@ -1,7 +1,12 @@
 """Results for the clinician: prediction.json, HTML and PDF report, lesion masks, DICOM objects."""
 
 from gliomark.reporting.bids_mask import create_derivative_description
-from gliomark.reporting.dicom import check_dicom_source, create_dicom_results, write_dicom_results
+from gliomark.reporting.dicom import (
+    check_dicom_source,
+    convert_to_comprehensive_sr,
+    create_dicom_results,
+    write_dicom_results,
+)
 from gliomark.reporting.mask_resampling import resample_mask_to_series
 from gliomark.reporting.pdf_writer import render_pdf
 from gliomark.reporting.predictions_csv import (
@@ -27,6 +32,7 @@ __all__ = [
     "Language",
     "ReportInput",
     "TableRow",
+    "convert_to_comprehensive_sr",
     "create_failure_row",
     "create_table_row",
     "create_derivative_description",

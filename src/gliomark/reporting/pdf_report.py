@@ -280,7 +280,8 @@ def _write_lesion_section(pdf: ReportPdf, contents: ReportContents, texts: Simpl
     if not lesion["found"]:
         return
     ensure_space(pdf, 26)
-    write_heading(pdf, texts.lesion)
+    diameters = lesion.get("diameters")  # missing in a document of an older version
+    write_heading(pdf, texts.lesion, texts.diameters_key if diameters else "")
     areas = {name: area for name, area in lesion["areas_mm2"].items() if area is not None}
     facts = [(texts.volume, f"{format_decimals(lesion['volume_ml'], 1)} ml")]
     if areas:
@@ -288,12 +289,22 @@ def _write_lesion_section(pdf: ReportPdf, contents: ReportContents, texts: Simpl
         facts.append(
             (texts.largest_area, f"{format_decimals(area / 100, 1)} cm² {texts.in_slice.format(name)}")
         )
-    facts += [(texts.lesion_slices, str(len(lesion["areas_mm2"]))), (texts.outline_rule, lesion["rule"])]
-    write_columns(
-        pdf,
-        [[Paragraph(name, 7, SECONDARY_COLOUR), Paragraph(value, 9)] for name, value in facts],
-        (1, 1.5, 1, 2.5),
-    )
+    if diameters:
+        longest, perpendicular, longest_3d = (
+            format_decimals(diameters[name]["mm"], 0) for name in ("longest", "perpendicular", "longest_3d")
+        )
+        slice_text = texts.in_slice.format(diameters["slice"])
+        facts += [
+            (texts.diameters, f"{longest} × {perpendicular} mm {slice_text}"),
+            (texts.longest_3d, f"{longest_3d} mm"),
+        ]
+    more = [(texts.lesion_slices, str(len(lesion["areas_mm2"]))), (texts.outline_rule, lesion["rule"])]
+    for row, widths in ((facts, (1, 1.5, 2, 1.5)), (more, (1, 5.4))):
+        write_columns(
+            pdf,
+            [[Paragraph(name, 7, SECONDARY_COLOUR), Paragraph(value, 9)] for name, value in row],
+            widths,
+        )
     if document["input"]["spacing_assumed"]:
         write_box(pdf, [Paragraph(texts.assumed)], fill=BOX_COLOUR)
 

@@ -103,7 +103,9 @@ def read_predictions_table(path: Path) -> tuple[list[str], dict[str, dict[str, o
     if not path.exists() or path.stat().st_size == 0:
         return [], {}
     columns, records = read_table(path)
-    missing = [name for name in ("id", *PATIENT_COLUMNS) if name not in columns]
+    # a table of an older version has no diameters
+    required = {"id", *PATIENT_COLUMNS} - DIAMETER_COLUMNS.keys()
+    missing = [name for name in ("id", *PATIENT_COLUMNS) if name in required and name not in columns]
     if missing:
         raise InputError(message("predictions-foreign", table=path, columns=", ".join(missing)))
     rows = [dict[str, object](zip(columns, record, strict=True)) for record in records]
@@ -123,7 +125,14 @@ MARKER_COLUMNS = (
 )
 
 
-PATIENT_COLUMNS = ("lesion_volume_ml", "warnings", "model", "sha256", "error")
+DIAMETER_COLUMNS = {
+    "lesion_longest_mm": "longest",
+    "lesion_perpendicular_mm": "perpendicular",
+    "lesion_longest_3d_mm": "longest_3d",
+}
+
+
+PATIENT_COLUMNS = ("lesion_volume_ml", *DIAMETER_COLUMNS, "warnings", "model", "sha256", "error")
 
 
 def create_table_row(document: Mapping[str, Any]) -> TableRow:
@@ -132,6 +141,7 @@ def create_table_row(document: Mapping[str, Any]) -> TableRow:
     row: dict[str, object] = {
         "id": document["patient_id"],
         "lesion_volume_ml": document["lesion"]["volume_ml"],
+        **_create_diameter_columns(document["lesion"]),
         "warnings": "; ".join((*document["warnings"], *(w for m in markers for w in m["warnings"]))),
         "model": model["name"],
         "sha256": model["sha256"],
@@ -142,6 +152,15 @@ def create_table_row(document: Mapping[str, Any]) -> TableRow:
     for marker in markers:
         row |= _create_marker_columns(marker)
     return row
+
+
+def _create_diameter_columns(lesion: Mapping[str, Any]) -> TableRow:
+    """Create the columns of the diameters; empty without a lesion and for a prediction of an older version."""
+    diameters = lesion.get("diameters")
+    return {
+        column: None if diameters is None else diameters[name]["mm"]
+        for column, name in DIAMETER_COLUMNS.items()
+    }
 
 
 def _create_marker_columns(marker: Mapping[str, Any]) -> TableRow:

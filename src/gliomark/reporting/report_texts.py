@@ -107,14 +107,21 @@ REPORT_TEXTS: TextTable = {
     "area": ("Lesion area", "病灶面积"),
     "lesion": ("Lesion", "病灶"),
     "volume": ("Volume", "体积"),
+    "diameters": ("Largest diameters on one slice", "单层最大径 × 垂直径"),
+    "longest_3d": ("Longest diameter in 3D", "三维最大径"),
+    "diameters_key": (
+        "Diameters: of the largest connected part of the outline; the longest on a slice and the longest "
+        "perpendicular to it. Not a RANO assessment.",
+        "径线取自轮廓的最大连通部分：单一层面上的最长径，以及与其垂直的最长径；并非 RANO 评估。",
+    ),
     "lesion_slices": ("Slices with lesion", "含病灶层数"),
     "largest_area": ("Largest area on one slice", "单层最大面积"),
     "in_slice": ("(slice {})", "（层面 {}）"),
     "outline_rule": ("Segmentation method", "勾画方式"),
     "assumed": (
         "Pixel size and slice spacing are unknown for image files; standard values are assumed, "
-        "so areas and volume are approximate.",
-        "图片文件不含像素大小与层间距信息，以假定值计算，因此面积和体积仅为近似值。",
+        "so areas, diameters and volume are approximate.",
+        "图片文件不含像素大小与层间距信息，以假定值计算，因此面积、径线和体积仅为近似值。",
     ),
     "notes": ("Notes", "备注"),
     "model": ("Model and software", "模型与软件"),

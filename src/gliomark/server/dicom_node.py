@@ -85,6 +85,8 @@ class DicomNodeConfig:
         Language of the reports.
     association_limits
         Limits of the listener.
+    sends_comprehensive_sr
+        Send the structured report as Comprehensive SR at once, not only where Comprehensive 3D SR is refused.
     """
 
     port: int
@@ -96,6 +98,7 @@ class DicomNodeConfig:
     open_association_quiet_period_s: float = 120.0
     language: Language = "en"
     association_limits: AssociationLimits = AssociationLimits()
+    sends_comprehensive_sr: bool = False
 
 
 class PendingStudy:
@@ -417,7 +420,12 @@ class DicomNode:
             results = load_or_create_dicom_results(
                 self.server.store, job, self.config.language, self.server.reader_pool
             )
-            return send_results(list(results.values()), parse_address(destination), self.config.ae_title)
+            return send_results(
+                list(results.values()),
+                parse_address(destination),
+                self.config.ae_title,
+                sends_comprehensive_sr=self.config.sends_comprehensive_sr,
+            )
         except GliomarkError as error:
             return str(error)
         except Exception as error:  # one archive must not block deliveries to the others

@@ -567,12 +567,12 @@
         <translation>未勾画出病灶。若影像上可见病灶，请用画笔勾画后重新预测。</translation>
     </message>
     <message>
-        <source>Lesion: about {} ml (the pixel size of image files is unknown)</source>
-        <translation>病灶体积：约 {} ml（图片文件不含像素大小信息）</translation>
+        <source>Lesion: about {} (the pixel size of image files is unknown)</source>
+        <translation>病灶大小：约 {}（图片文件不含像素大小信息）</translation>
     </message>
     <message>
-        <source>Lesion: {} ml</source>
-        <translation>病灶体积：{} ml</translation>
+        <source>Lesion: {}</source>
+        <translation>病灶大小：{}</translation>
     </message>
     <message>
         <source>Model: {} ({}…)</source>

@@ -1,6 +1,17 @@
 """Results as DICOM objects in the study of the source images (``docs/dicom.md``)."""
 
-from gliomark.reporting.dicom.results import DICOM_FILES, create_dicom_results, write_dicom_results
+from gliomark.reporting.dicom.results import (
+    DICOM_FILES,
+    convert_to_comprehensive_sr,
+    create_dicom_results,
+    write_dicom_results,
+)
 from gliomark.reporting.dicom.source_headers import check_dicom_source
 
-__all__ = ["DICOM_FILES", "check_dicom_source", "create_dicom_results", "write_dicom_results"]
+__all__ = [
+    "DICOM_FILES",
+    "check_dicom_source",
+    "convert_to_comprehensive_sr",
+    "create_dicom_results",
+    "write_dicom_results",
+]

@@ -27,9 +27,13 @@ ABSENT = CodedConcept("2667000", "SCT", "Absent")
 UNDETERMINED = codes.SCT.Undetermined
 MRI_OF_BRAIN = codes.LN.BrainMRI
 VOLUME, AREA = codes.SCT.Volume, codes.SCT.Area
+LONG_AXIS, SHORT_AXIS = codes.SCT.LongAxis, codes.SCT.ShortAxis
+LONGEST_3D = codes.IBSI.Maximum3DDiameterOfAMesh
+SUM_OF_VOXELS = codes.DCM.SumOfSegmentedVoxelMethodForVolume
 MINIMUM, MAXIMUM = codes.SCT.Minimum, codes.SCT.Maximum
 MILLILITRE = CodedConcept("ml", "UCUM", "milliliter")
-SQUARE_MILLIMETRE, NO_UNITS = codes.UCUM.SquareMillimeter, codes.UCUM.NoUnits
+MILLIMETRE, SQUARE_MILLIMETRE = codes.UCUM.Millimeter, codes.UCUM.SquareMillimeter
+NO_UNITS = codes.UCUM.NoUnits
 LANGUAGE_CODES = {
     "en": CodedConcept("en", "RFC5646", "English"),
     "zh": CodedConcept("zh", "RFC5646", "Chinese"),

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydicom.uid import ComprehensiveSRStorage, generate_uid
 
 from gliomark.prediction import Prediction
 from gliomark.reporting.dicom.source_headers import check_dicom_source
@@ -58,6 +61,20 @@ def create_dicom_results(
         )  # highdicom warns about names such as 王伟, which are copied as the hospital wrote them
         datasets = zip(DICOM_FILES, create_datasets(prediction, language, pdf), strict=True)
         return {file: dataset for file, dataset in datasets if dataset is not None}
+
+
+def convert_to_comprehensive_sr(report: Dataset) -> Dataset:
+    """Convert the structured report to the SOP class Comprehensive SR, for archives without Comprehensive 3D SR.
+
+    The content is the same, since it has no coordinates in space. The instance UID is computed from the report's, so
+    that a repeated delivery replaces the object.
+    """
+    converted = deepcopy(report)
+    uid = generate_uid(entropy_srcs=[str(report.SOPInstanceUID), str(ComprehensiveSRStorage)])
+    converted.SOPClassUID, converted.SOPInstanceUID = ComprehensiveSRStorage, uid
+    converted.file_meta.MediaStorageSOPClassUID = ComprehensiveSRStorage
+    converted.file_meta.MediaStorageSOPInstanceUID = uid
+    return converted
 
 
 def write_dicom_results(

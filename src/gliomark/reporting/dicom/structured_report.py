@@ -1,9 +1,15 @@
-"""The prediction as a DICOM structured report (TID 1500); the lesion is one measurement group (TID 1411 or 1501)."""
+"""The prediction as a DICOM structured report (TID 1500).
+
+The lesion is one measurement group (TID 1411, or TID 1501 without a segment). Its two largest diameters are another
+(TID 1501): their lines, image coordinates on a source image, are what a viewer can show. The tree is that of the IHE
+profile AI Results. OHIF's viewer reads it only if there is an image library and every number has a child; where a
+number has coordinates, they must be its only child.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from highdicom.seg import Segmentation
@@ -12,8 +18,13 @@ from highdicom.sr import (
     CodeContentItem,
     CodedConcept,
     Comprehensive3DSR,
+    ContainerContentItem,
+    ContentSequence,
+    CoordinatesForMeasurement,
     DeviceObserverIdentifyingAttributes,
     FindingSite,
+    GraphicTypeValues,
+    ImageContentItem,
     LanguageOfContentItemAndDescendants,
     Measurement,
     MeasurementReport,
@@ -24,6 +35,7 @@ from highdicom.sr import (
     QualitativeEvaluation,
     ReferencedSegment,
     SourceImageForMeasurementGroup,
+    SourceImageForRegion,
     SourceImageForSegmentation,
     TextContentItem,
     TrackingIdentifier,
@@ -31,7 +43,8 @@ from highdicom.sr import (
 )
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import generate_uid
+from pydicom.sr.coding import Code
+from pydicom.uid import UID, generate_uid
 
 from gliomark.messages import render_message
 from gliomark.prediction import MarkerPrediction, Prediction
@@ -42,49 +55,64 @@ from gliomark.reporting.dicom.codes import (
     CODING_SCHEMES,
     LANGUAGE_CODES,
     LESION,
+    LONG_AXIS,
+    LONGEST_3D,
     MAXIMUM,
     MILLILITRE,
+    MILLIMETRE,
     MINIMUM,
     MRI_OF_BRAIN,
     NO_UNITS,
     PRESENT,
+    SHORT_AXIS,
     SQUARE_MILLIMETRE,
+    SUM_OF_VOXELS,
     UNDETERMINED,
     VOLUME,
     create_private_code,
 )
+from gliomark.reporting.dicom.diameter_lines import DiameterLine, DiameterLines
 from gliomark.reporting.dicom.lesion_segmentation import TRACKING_ID
 from gliomark.reporting.dicom.source_headers import SeriesHeaders, create_series_attributes
 from gliomark.reporting.report_texts import Language, get_report_texts
-from gliomark.study import CANNOT_TELL, DICOM_MANUFACTURER
+from gliomark.study import CANNOT_TELL, DICOM_MANUFACTURER, MRSequence
 
 COMMENT = codes.DCM.Comment
+_MODEL = create_private_code("model", "Model")
+DIAMETERS_TRACKING_ID = "gliomark lesion diameters"
 
 
 def create_structured_report(
     prediction: Prediction,
-    headers: SeriesHeaders,
-    other_datasets: Sequence[Dataset],
+    headers_by_sequence: Mapping[MRSequence, SeriesHeaders],
     segmentation: Segmentation | None,
+    lines: DiameterLines | None,
     tracking_uid: str,
     language: Language,
 ) -> Comprehensive3DSR:
     """Create the structured report.
 
-    headers: of the reference series. other_datasets: headers of the other series used. segmentation: None without
-    a lesion. tracking_uid: UID of the lesion, the same as in the segmentation.
+    headers_by_sequence: of all series used, the reference series first. segmentation, lines: None without a lesion.
+    tracking_uid: UID of the lesion, the same as in the segmentation.
     """
+    headers, *other_headers = headers_by_sequence.values()
+    other_datasets = [one for other in other_headers for one in other.datasets]
+    groups = [_create_measurement_group(prediction, headers, segmentation, tracking_uid, language)]
+    if lines is not None:
+        groups.append(_create_diameter_group(prediction, headers_by_sequence[lines.sequence], lines))
     report = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=_create_device_observer(prediction)),
         procedure_reported=MRI_OF_BRAIN,
-        imaging_measurements=[
-            _create_measurement_group(prediction, headers, segmentation, tracking_uid, language)
-        ],
+        imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
             LANGUAGE_CODES[language]
         ),
     )
+    listed = list(headers.datasets)
+    if lines is not None and headers_by_sequence[lines.sequence] is not headers:
+        listed.append(_select_image(headers_by_sequence[lines.sequence], lines)[0])
+    report[0].ContentSequence.insert(-1, _create_image_library(listed))
     return Comprehensive3DSR(
         evidence=[*headers.datasets, *([] if segmentation is None else [segmentation]), *other_datasets],
         content=report[0],
@@ -119,12 +147,7 @@ def _create_measurement_group(
         "tracking_identifier": TrackingIdentifier(tracking_uid, TRACKING_ID),
         "finding_type": LESION,
         "finding_sites": [FindingSite(BRAIN)],
-        "algorithm_id": AlgorithmIdentification(
-            prediction.model.name,
-            f"gliomark {prediction.software_version}",
-            parameters=[f"sha256={prediction.model.sha256}"],
-            family=codes.DCM.ArtificialIntelligence,
-        ),
+        "algorithm_id": _create_algorithm_identification(prediction),
         "measurements": [
             *_create_size_measurements(prediction),
             *_create_probability_measurements(prediction),
@@ -155,6 +178,70 @@ def _create_measurement_group(
     return group
 
 
+def _create_diameter_group(
+    prediction: Prediction, headers: SeriesHeaders, lines: DiameterLines
+) -> MeasurementsAndQualitativeEvaluations:
+    """Create the measurement group of the two diameters, with their lines on an image of the series.
+
+    It has its own tracking UID because OHIF shows the numbers of all groups of one UID beside the lines.
+    """
+    method = (
+        create_private_code("axial-diameters", "Largest perpendicular diameters on an axial slice")
+        if lines.is_axial
+        else create_private_code("image-diameters", "Largest perpendicular diameters on an acquired image")
+    )
+    image, frames = _select_image(headers, lines)
+    source = (image.SOPClassUID, image.SOPInstanceUID, frames)
+    return MeasurementsAndQualitativeEvaluations(
+        source_images=[SourceImageForMeasurementGroup(*source)],
+        tracking_identifier=TrackingIdentifier(UID(generate_uid()), DIAMETERS_TRACKING_ID),
+        finding_type=LESION,
+        finding_sites=[FindingSite(BRAIN)],
+        method=method,
+        algorithm_id=_create_algorithm_identification(prediction),
+        measurements=[
+            _create_line_measurement(LONG_AXIS, lines.longest, SourceImageForRegion(*source)),
+            _create_line_measurement(SHORT_AXIS, lines.perpendicular, SourceImageForRegion(*source)),
+        ],
+    )
+
+
+def _select_image(headers: SeriesHeaders, lines: DiameterLines) -> tuple[Dataset, list[int] | None]:
+    """Select the image of the lines, and its frame in a multi-frame file."""
+    if headers.frames is None:
+        return headers.datasets[lines.image_index], None
+    return headers.first, [headers.frames[lines.image_index]]
+
+
+def _create_image_library(images: Sequence[Dataset]) -> ContainerContentItem:
+    """Create the image library (TID 1600) in one group.
+
+    Not with highdicom's ``ImageLibrary``, which repeats the geometry of every image and takes no multi-frame images.
+    """
+    library = ContainerContentItem(codes.DCM.ImageLibrary, relationship_type="CONTAINS")
+    group = ContainerContentItem(codes.DCM.ImageLibraryGroup, relationship_type="CONTAINS")
+    group.ContentSequence = ContentSequence(
+        ImageContentItem(codes.SCT.Source, one.SOPClassUID, one.SOPInstanceUID, relationship_type="CONTAINS")
+        for one in images
+    )
+    library.ContentSequence = ContentSequence([group])
+    return library
+
+
+def _create_line_measurement(name: Code, line: DiameterLine, source: SourceImageForRegion) -> Measurement:
+    coordinates = CoordinatesForMeasurement(GraphicTypeValues.POLYLINE, line.points, source)
+    return Measurement(name, round(line.mm, 2), MILLIMETRE, referenced_coordinates=[coordinates])
+
+
+def _create_algorithm_identification(prediction: Prediction) -> AlgorithmIdentification:
+    return AlgorithmIdentification(
+        prediction.model.name,
+        f"gliomark {prediction.software_version}",
+        parameters=[f"sha256={prediction.model.sha256}"],
+        family=codes.DCM.ArtificialIntelligence,
+    )
+
+
 def _create_segment_reference(segmentation: Segmentation) -> ReferencedSegment:
     """Create the reference to the segment and to the images and frames that it covers."""
     frames: dict[tuple[str, str], list[int]] = {}
@@ -179,11 +266,17 @@ def _describe_lesion_origin(prediction: Prediction) -> str:
 
 
 def _create_size_measurements(prediction: Prediction) -> list[Measurement]:
-    """Create the measurements of the volume in ml and the largest area on one slice in mm2."""
+    """Create the volume in ml, the largest area on one slice in mm2, and the longest diameter in space in mm."""
     largest = max(prediction.lesion_areas_mm2.values(), default=0.0)
+    axes = prediction.lesion_axes
     return [
-        Measurement(VOLUME, round(prediction.lesion_volume_ml, 3), MILLILITRE),
+        Measurement(VOLUME, round(prediction.lesion_volume_ml, 3), MILLILITRE, method=SUM_OF_VOXELS),
         Measurement(AREA, round(largest, 1), SQUARE_MILLIMETRE, derivation=MAXIMUM),
+        *(
+            []
+            if axes is None
+            else [Measurement(LONGEST_3D, round(axes.longest_3d.mm, 2), MILLIMETRE, derivation=MAXIMUM)]
+        ),
     ]
 
 
@@ -211,7 +304,7 @@ def _create_probability_measurements(prediction: Prediction) -> list[Measurement
         if marker.probability is not None and math.isfinite(marker.probability):
             name = create_private_code(f"p-{marker.marker}", f"Probability by the model, {marker.title}")
             measurements += [
-                Measurement(name, round(marker.probability, 4), NO_UNITS),
+                Measurement(name, round(marker.probability, 4), NO_UNITS, method=_MODEL),
                 *_create_raw_measurement(marker),
                 *_create_range_measurements(marker),
             ]
@@ -223,7 +316,7 @@ def _create_raw_measurement(marker: MarkerPrediction) -> list[Measurement]:
     if marker.calibration is None or marker.raw_probability is None:
         return []
     name = create_private_code(f"u-{marker.marker}", f"Probability before calibration, {marker.title}")
-    return [Measurement(name, round(marker.raw_probability, 4), NO_UNITS)]
+    return [Measurement(name, round(marker.raw_probability, 4), NO_UNITS, method=_MODEL)]
 
 
 def _create_range_measurements(marker: MarkerPrediction) -> list[Measurement]:
@@ -290,7 +383,7 @@ def _create_level_code(marker: MarkerPrediction) -> CodedConcept:
 
 def _create_decided_by_code(marker: MarkerPrediction) -> CodedConcept:
     if marker.decided_by == "model":
-        return create_private_code("model", "Model")
+        return _MODEL
     return create_private_code("reader", "Reader's finding")
 
 

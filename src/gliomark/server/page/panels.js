@@ -123,10 +123,12 @@ function describeLesion({ lesion, input }) {
   if (!lesion.found) {
     return text("No lesion was outlined. If a lesion is visible, outline it with the brush and predict again.");
   }
-  const volume = lesion.volume_ml.toFixed(1);
+  const { longest, perpendicular } = lesion.diameters ?? {}; // missing in a result of an older version
+  const diameters = longest ? `, ${longest.mm.toFixed(0)} × ${perpendicular.mm.toFixed(0)} mm` : "";
+  const size = `${lesion.volume_ml.toFixed(1)} ml${diameters}`;
   return input.spacing_assumed
-    ? text("Lesion: about {} ml (the pixel size of image files is unknown)", volume)
-    : text("Lesion: {} ml", volume);
+    ? text("Lesion: about {} (the pixel size of image files is unknown)", size)
+    : text("Lesion: {}", size);
 }
 
 /** Create the card of one marker: level, probability, what it rests on, and what pathology found. */
