@@ -15,7 +15,7 @@ Point = tuple[float, float, float]
 # Edges of a cell of four pixel centres that the outline crosses, by the pixels inside: 1 top left, 2 top right,
 # 4 bottom right, 8 bottom left. Pixels that touch at a corner are connected. Top, right, bottom, left:
 _T, _R, _B, _L = (0.5, 0.0), (1.0, 0.5), (0.5, 1.0), (0.0, 0.5)
-_CELL_SEGMENTS = {
+_CELL_SEGMENTS: dict[int, tuple[tuple[tuple[float, float], tuple[float, float]], ...]] = {
     1: ((_L, _T),), 2: ((_T, _R),), 3: ((_L, _R),), 4: ((_R, _B),), 5: ((_T, _R), (_B, _L)), 6: ((_T, _B),),
     7: ((_B, _L),), 8: ((_B, _L),), 9: ((_T, _B),), 10: ((_L, _T), (_R, _B)), 11: ((_R, _B),), 12: ((_L, _R),),
     13: ((_T, _R),), 14: ((_L, _T),),
@@ -159,7 +159,7 @@ def _trace_outline(plane: NDArray[np.bool_]) -> Points:
     """Trace the outline of a mask ``(row, column)``: segments ``(n, 2, 2)``, their ends as (column, row)."""
     padded = np.pad(plane, 1).astype(np.uint8)
     cells = padded[:-1, :-1] + 2 * padded[:-1, 1:] + 4 * padded[1:, 1:] + 8 * padded[1:, :-1]
-    segments = []
+    segments: list[Points] = []
     for case, ends in _CELL_SEGMENTS.items():
         corners = np.argwhere(cells == case)[:, ::-1] - 1.0  # top left centre of the cell
         segments += [corners[:, None] + np.array(pair) for pair in ends]

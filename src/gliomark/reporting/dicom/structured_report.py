@@ -44,7 +44,7 @@ from highdicom.sr import (
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import UID, generate_uid
+from pydicom.uid import generate_uid
 
 from gliomark.messages import render_message
 from gliomark.prediction import MarkerPrediction, Prediction
@@ -194,7 +194,7 @@ def _create_diameter_group(
     source = (image.SOPClassUID, image.SOPInstanceUID, frames)
     return MeasurementsAndQualitativeEvaluations(
         source_images=[SourceImageForMeasurementGroup(*source)],
-        tracking_identifier=TrackingIdentifier(UID(generate_uid()), DIAMETERS_TRACKING_ID),
+        tracking_identifier=TrackingIdentifier(generate_uid(), DIAMETERS_TRACKING_ID),
         finding_type=LESION,
         finding_sites=[FindingSite(BRAIN)],
         method=method,
@@ -221,8 +221,12 @@ def _create_image_library(images: Sequence[Dataset]) -> ContainerContentItem:
     library = ContainerContentItem(codes.DCM.ImageLibrary, relationship_type="CONTAINS")
     group = ContainerContentItem(codes.DCM.ImageLibraryGroup, relationship_type="CONTAINS")
     group.ContentSequence = ContentSequence(
-        ImageContentItem(codes.SCT.Source, one.SOPClassUID, one.SOPInstanceUID, relationship_type="CONTAINS")
-        for one in images
+        [
+            ImageContentItem(
+                codes.SCT.Source, one.SOPClassUID, one.SOPInstanceUID, relationship_type="CONTAINS"
+            )
+            for one in images
+        ]
     )
     library.ContentSequence = ContentSequence([group])
     return library
