@@ -177,9 +177,9 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "picture-spacing-assumed": (
         "The pictures do not state their scale: pixels of {in_plane:.4g} x {in_plane:.4g} mm and a slice spacing of "
-        "{step:.3g} mm are assumed, so areas and volumes are estimates.",
-        "图片不含尺寸信息：假定像素为 {in_plane:.4g} × {in_plane:.4g} mm、层间距为 {step:.3g} mm，因此面积和体积为估"
-        "计值。",
+        "{step:.3g} mm are assumed, so areas, diameters and volumes are estimates.",
+        "图片不含尺寸信息：假定像素为 {in_plane:.4g} × {in_plane:.4g} mm、层间距为 {step:.3g} mm，因此面积、径线和体积为"
+        "估计值。",
     ),
     "folder-missing": ("{folder} does not exist: check the path.", "{folder} 不存在：请检查路径。"),
     "folder-is-file": (
