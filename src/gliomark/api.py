@@ -41,6 +41,7 @@ def predict(
     fusion: FusionRule = "near",
     coverage: float = DEFAULT_COVERAGE,
     prevalence: float | Mapping[str, float] | None = None,
+    location: bool = False,
     device: str = "auto",
     progress: Callable[[str], None] | None = None,
 ) -> Prediction:
@@ -76,6 +77,9 @@ def predict(
     prevalence
         Share of positive patients where the model is used, by marker, such as ``{"idh": 0.3}``; a number for a model
         with one marker; None: as among the patients of the calibration.
+    location
+        Whether the lesion's place in the brain is found, ``prediction.location``: side, lobes, and distances to
+        eloquent areas. It takes about two seconds, and needs the extra ``atlas``.
     device
         "cpu", "cuda", "cuda:<number>", "mps", or "auto": the first of CUDA and MPS that is present and runs the
         networks, otherwise the CPU. A Model stays where it was loaded if the device is "auto".
@@ -96,7 +100,7 @@ def predict(
     WeightsError
         If the weights file is missing, damaged or not usable.
     ConfigurationError
-        If an option has an invalid value, or the device is missing.
+        If an option has an invalid value, or the device or the atlas is missing.
 
     Examples
     --------
@@ -128,6 +132,7 @@ def predict(
         fusion=fusion,
         has_enhancing_focus=enhancing,
         levels=levels,
+        locates_lesion=location,
         report_progress=report_step,
     )
 
@@ -192,6 +197,7 @@ def predict_folder(
     fusion: FusionRule = "near",
     coverage: float = DEFAULT_COVERAGE,
     prevalence: float | Mapping[str, float] | None = None,
+    location: bool = False,
     language: Language = "en",
     pdf: bool = False,
     dicom: bool = False,
@@ -218,7 +224,7 @@ def predict_folder(
         Name of a shipped model or path of a weights file.
     allow_missing_clinical
         Whether age and sex may be unknown; ``clinical`` may then be None.
-    enhancing, fusion, coverage, prevalence, device
+    enhancing, fusion, coverage, prevalence, location, device
         As for ``predict``.
     language
         Language of the report: "en" or "zh".
@@ -266,6 +272,7 @@ def predict_folder(
         writes_dicom=dicom,
         device=device,
         levels=_create_level_options(coverage, prevalence),
+        locates_lesion=location,
     )
     table = None if clinical is None else Path(clinical)
     run_options = RunOptions(workers, scheduler, resume)

@@ -2256,6 +2256,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "step-align": ("registering the sequences", "正在配准各序列"),
     "step-strip": ("extracting the brain", "正在提取脑组织"),
     "step-slice": ("extracting the slices", "正在提取层面"),
+    "step-locate": ("locating the lesion", "正在确定病灶位置"),
     "step-outline": ("outlining the lesion", "正在勾画病灶"),
     "step-marker": ("predicting {title}", "正在预测{title}"),
     "step-write": ("writing the results", "正在写入结果"),
@@ -3112,6 +3113,80 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "version, and inform the maintainers of gliomark.",
         "数据库未能升级到此版本（{reason}），内容保持不变：请先使用之前的版本，并告知 gliomark 的维护者。",
     ),
+    # ---- place of the lesion ----------------------------------------------------------------------------
+    "atlas-missing": (
+        "The lesion can be located only with the atlas, which is not installed: pip install \"gliomark[atlas]\".",
+        "未安装脑图谱，无法给出病灶位置：请运行 pip install \"gliomark[atlas]\"。",
+    ),
+    "template-missing": (
+        "The installed nilearn lacks the MNI152 template: pip install \"gliomark[atlas]\" installs a suitable version.",
+        "所安装的 nilearn 缺少 MNI152 模板：请运行 pip install \"gliomark[atlas]\" 安装合适的版本。",
+    ),
+    "location-summary": (
+        "approximately: {region} ({percent:.0f} % of the volume)",
+        "大致位置：{region}（占体积的 {percent:.0f} %）",
+    ),
+    "location-left": ("The lesion is on the left side.", "病灶位于左侧。"),
+    "location-right": ("The lesion is on the right side.", "病灶位于右侧。"),
+    "location-both-sides": (
+        "The lesion is on both sides of the midline: {left:.0f} % of its volume left, {right:.0f} % right.",
+        "病灶跨越中线：体积的 {left:.0f} % 在左侧，{right:.0f} % 在右侧。",
+    ),
+    "location-image-left": (
+        "The lesion is on the left of the image. The images do not state which of the patient's sides that is; "
+        "in radiological convention it is the right.",
+        "病灶位于图像左侧。影像未注明其对应患者的哪一侧；按放射学惯例为患者右侧。",
+    ),
+    "location-image-right": (
+        "The lesion is on the right of the image. The images do not state which of the patient's sides that is; "
+        "in radiological convention it is the left.",
+        "病灶位于图像右侧。影像未注明其对应患者的哪一侧；按放射学惯例为患者左侧。",
+    ),
+    "location-image-both": (
+        "The lesion is on both sides of the midline: {left:.0f} % of its volume on the left of the image, "
+        "{right:.0f} % on the right. The images do not state which of the patient's sides these are.",
+        "病灶跨越中线：体积的 {left:.0f} % 在图像左侧，{right:.0f} % 在图像右侧。影像未注明其对应患者的哪一侧。",
+    ),
+    "location-no-distances": (
+        "Distances are not given, because the images do not state their scale.",
+        "影像未注明比例，因此不给出距离。",
+    ),
+    "location-caution": (
+        "Approximate, from an atlas of average brains: for orientation only, not for navigation.",
+        "根据平均脑图谱得出的近似值：仅供了解大致方位，不得用于导航。",
+    ),
+    "location-brain-cut": (
+        "The place of the lesion is not given, because the images show too little of the brain.",
+        "影像显示的脑部范围过小，因此不给出病灶位置。",
+    ),
+    "location-not-registered": (
+        "The place of the lesion is not given, because the brain could not be matched to the atlas.",
+        "脑部未能与图谱配准，因此不给出病灶位置。",
+    ),
+    "location-turned": (
+        "The place of the lesion is not given, because the brain resembles the atlas more if it is turned back to "
+        "front or upside down: check the orientation of the images.",
+        "将脑部前后或上下翻转后与图谱更相似，因此不给出病灶位置：请检查影像方向。",
+    ),
+    "on-the-left": ("left {name}", "左侧{name}"),
+    "on-the-right": ("right {name}", "右侧{name}"),
+    "region-frontal-lobe": ("frontal lobe", "额叶"),
+    "region-parietal-lobe": ("parietal lobe", "顶叶"),
+    "region-temporal-lobe": ("temporal lobe", "颞叶"),
+    "region-occipital-lobe": ("occipital lobe", "枕叶"),
+    "region-insula": ("insula", "岛叶"),
+    "region-cingulate-gyrus": ("cingulate gyrus", "扣带回"),
+    "region-deep-grey-matter": ("basal ganglia and thalamus", "基底节与丘脑"),
+    "region-brain-stem": ("brain stem", "脑干"),
+    "region-cerebellum": ("cerebellum", "小脑"),
+    "region-corpus-callosum": ("corpus callosum", "胼胝体"),
+    "area-motor-cortex": ("motor cortex", "运动皮层"),
+    "area-sensory-cortex": ("sensory cortex", "感觉皮层"),
+    "area-broca-area": ("Broca's area", "Broca 区"),
+    "area-wernicke-area": ("Wernicke's area", "Wernicke 区"),
+    "area-visual-cortex": ("visual cortex", "视觉皮层"),
+    "area-basal-ganglia-internal-capsule": ("basal ganglia and internal capsule", "基底节与内囊"),
+    "area-brain-stem": ("brain stem", "脑干"),
     # ---- files ------------------------------------------------------------------------------------------
     "file-disk-full": (
         "{path} could not be written: the disk is full or the quota is used up. Free some space and try again; "

@@ -32,6 +32,8 @@ from gliomark.inference.slice_classifier import ScoredSlices, SliceClassifier, S
 from gliomark.io.masks.supplied_masks import SuppliedMask, find_supplied_mask
 from gliomark.isolation import ReadExecutor, run_in_this_process
 from gliomark.known_range import KnownRange, check_patient, load_known_range
+from gliomark.lesion_location import LesionLocation
+from gliomark.location import check_atlas, locate_lesion
 from gliomark.messages import Message, find_level_message, find_message_for_text, format_percent, message
 from gliomark.models.card import SECOND_SEGMENTATION_PART, SEGMENTATION_PART
 from gliomark.models.engine_loading import load_marker_engine, load_segmentation_engine
@@ -410,6 +412,7 @@ def predict(
     fusion: FusionRule = "near",
     has_enhancing_focus: bool | None = None,
     levels: LevelOptions = LevelOptions(),
+    locates_lesion: bool = False,
     reader_pool: ReadExecutor = run_in_this_process,
     report_progress: Callable[[str], None] = lambda _: None,
 ) -> Prediction:
@@ -431,6 +434,8 @@ def predict(
         The reader's finding of an enhancing focus, which decides IDH if it is given (method.md, section 5).
     levels
         Coverage of stated levels, and prevalence of the markers.
+    locates_lesion
+        Whether the lesion's place in the brain is found, with the atlas of the extra ``atlas``.
     reader_pool
         Where a mask supplied with the images is read: in this process by default, in a separate process with
         ``gliomark.isolation``.
@@ -448,9 +453,11 @@ def predict(
         If a sequence is missing, no brain is detected, ``clinical`` belongs to another patient, or its age or sex is
         not possible.
     ConfigurationError
-        If ``fusion``, ``has_enhancing_focus`` or ``levels`` has an invalid value, or the model has no calibration for
-        ``levels``.
+        If ``fusion``, ``has_enhancing_focus`` or ``levels`` has an invalid value, the model has no calibration for
+        ``levels``, or the atlas is needed and not installed.
     """
+    if locates_lesion:
+        check_atlas()
     check_prediction_arguments(study, clinical, fusion, has_enhancing_focus)
     check_level_options(levels, model.card.markers)
     return predict_prepared(
@@ -460,12 +467,13 @@ def predict(
         fusion=fusion,
         has_enhancing_focus=has_enhancing_focus,
         levels=levels,
+        locates_lesion=locates_lesion,
         notify=report_progress,
     )
 
 
 def describe_step(name: str, card: ModelCard) -> Message:
-    """Return the message for a step of a prediction: "read", "align", "strip", "slice", "outline" or a marker."""
+    """Return the message for a step of a prediction: a marker, or a step such as "read" or "outline"."""
     if name in card.markers:
         return message("step-marker", title=card.markers[name].title)
     return message(f"step-{name}")
@@ -586,6 +594,7 @@ def predict_prepared(
     has_enhancing_focus: bool | None = None,
     levels: LevelOptions = LevelOptions(),
     reader_mask: NDArray[np.bool_] | None = None,
+    locates_lesion: bool = False,
     notify: Callable[[str], None] = lambda _: None,
 ) -> Prediction:
     """Predict from a prepared study, see ``predict`` for the other parameters and the errors.
@@ -599,6 +608,8 @@ def predict_prepared(
         From ``prepare_study``.
     reader_mask
         A reader's mask ``(slice, 240, 240)``, boolean, which replaces the network's.
+    locates_lesion
+        See ``predict``; the place is kept like the results of the networks.
     notify
         Called with the name of each step before it starts.
 
@@ -666,6 +677,7 @@ def predict_prepared(
         stand_ins=prepared.stand_ins,
         notes=(prepared.found.note,) if prepared.found is not None and reader_mask is None else (),
         known_range=results.known_range,
+        location=_find_location(results, prepared, notify) if locates_lesion and areas.any() else None,
     )
 
 
@@ -674,17 +686,31 @@ def predict_prepared(
 
 @dataclass(frozen=True, eq=False)
 class _NetworkResults:
-    """What was computed for a prepared study and a mask; features: by classifier, added when needed."""
+    """What was computed for a prepared study and a mask.
+
+    features: by classifier; locations: the lesion's place, at most one. Both are added when needed.
+    """
 
     segmentation: Segmentation
     known_range: RangeCheck
     features: dict[SliceClassifier, SliceFeatures]
+    locations: list[LesionLocation]
 
 
 _ResultKey = tuple[
     Segmenter, str, str
 ]  # the segmenter itself: a copy with another threshold has other results
 _NETWORK_RESULTS: WeakKeyDictionary[PreparedStudy, dict[_ResultKey, _NetworkResults]] = WeakKeyDictionary()
+
+
+def _find_location(
+    results: _NetworkResults, prepared: PreparedStudy, notify: Callable[[str], None]
+) -> LesionLocation:
+    """Return the lesion's place, which is found once."""
+    if not results.locations:
+        notify("locate")
+        results.locations.append(locate_lesion(prepared.study, prepared.stack, results.segmentation.mask))
+    return results.locations[0]
 
 
 def _find_network_results(
@@ -715,7 +741,7 @@ def _find_network_results(
             segmentation.mask,
             is_spacing_assumed=prepared.study.spacing_assumed,
         )
-        kept[key] = _NetworkResults(segmentation, known_range, {})
+        kept[key] = _NetworkResults(segmentation, known_range, {}, [])
     return kept[key]
 
 

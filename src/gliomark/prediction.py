@@ -12,7 +12,11 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
+<<<<<<< HEAD
 from gliomark.lesion_axes import Diameter, LesionAxes, compute_lesion_axes
+=======
+from gliomark.lesion_location import LesionLocation
+>>>>>>> ff9f004 (Locate the lesion in the Desikan-Killiany atlas: side, lobes and distances to eloquent areas)
 from gliomark.messages import collect_message_records
 from gliomark.study import CANNOT_TELL, ClinicalData, Examination, MRSequence, Segmentation, SliceStack, Study
 
@@ -389,6 +393,8 @@ class Prediction:
         Notes in addition to those of the study and the stack.
     known_range
         Whether the patient resembles those on whom the model was trained; its findings are among the warnings.
+    location
+        Approximate place of the lesion in the brain; None if it was not requested, or without a lesion.
     """
 
     patient_id: str
@@ -406,6 +412,7 @@ class Prediction:
     stand_ins: Mapping[MRSequence, MRSequence] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     known_range: RangeCheck = RangeCheck()
+    location: LesionLocation | None = None
 
     def __post_init__(self) -> None:
         """Accept any tuple of marker predictions."""
@@ -479,6 +486,7 @@ class Prediction:
                 "examination": _create_examination_record(study.examination),
             },
             "known_range": self.known_range.to_dict(),
+            "location": None if self.location is None else self.location.to_dict(),
             "warnings": list(self.warnings),
             "notes": list(self.all_notes),
             "model": model.to_dict(),

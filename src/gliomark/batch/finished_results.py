@@ -62,6 +62,7 @@ def compute_request_key(
         "coverage": options.levels.coverage,
         "prevalence": dict(sorted(options.levels.prevalence.items())),
         "language": options.language,
+        "location": options.locates_lesion,
         "formats": options.formats,
         "mask": None
         if options.mask_file is None

@@ -17,6 +17,7 @@ from gliomark.files import check_writable, remove_leftovers
 from gliomark.inference.levels import check_level_options
 from gliomark.io import ClinicalTable, find_patients, read_clinical_table
 from gliomark.isolation import ReaderPool, ReadExecutor
+from gliomark.location import check_atlas
 from gliomark.messages import message
 from gliomark.models.shipped_weights import SHIPPED_MODELS
 from gliomark.models.weights import Weights
@@ -145,6 +146,8 @@ def _prepare_settings(
     else:
         loaded = load_model(options.model, options.trust, device=options.device)
     check_level_options(options.levels, loaded.card.markers)
+    if options.locates_lesion:
+        check_atlas()
     settings = BatchSettings(
         output_folder, table, options, loaded.sha256, loaded.signature, version("gliomark")
     )

@@ -41,6 +41,8 @@ class PredictionOptions:
         The outputs that are written in any case.
     levels
         Coverage of stated levels, and prevalence of the markers.
+    locates_lesion
+        Whether the lesion's place in the brain is found.
     """
 
     model: str = "demo"
@@ -55,6 +57,7 @@ class PredictionOptions:
     mask_file: Path | None = None
     usual_formats: tuple[str, ...] = list_default_formats()
     levels: LevelOptions = LevelOptions()
+    locates_lesion: bool = False
 
     @property
     def formats(self) -> tuple[str, ...]:

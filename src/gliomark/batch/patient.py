@@ -191,6 +191,7 @@ class PatientPredictor:
             has_enhancing_focus=options.has_enhancing_focus,
             levels=options.levels,
             reader_mask=None if given is None else given.mask,
+            locates_lesion=options.locates_lesion,
             notify=report_step,
         )
         return prediction if given is None else replace(prediction, notes=(*prediction.notes, *given.notes))

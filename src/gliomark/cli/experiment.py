@@ -301,6 +301,20 @@ def run_permuted_labels_command(
     typer.echo(str(path))
 
 
+@app.command("lesion-location")
+def run_lesion_location_command(
+    out: Annotated[Path, typer.Option(help="Folder for the tables.")],
+    patients: Annotated[int, typer.Option(min=1, help="Number of synthetic patients.")] = 20,
+    seed: Annotated[int, typer.Option(help="Random seed of the first patient.")] = 1,
+) -> None:
+    """Place of the lesion on synthetic patients with known anatomy; needs the extra atlas."""
+    from gliomark.experiments.lesion_location import run_lesion_location
+    from gliomark.location import check_atlas
+
+    check_atlas()
+    typer.echo(str(run_lesion_location(patients, seed, out, notify=typer.echo)))
+
+
 @app.command("registration-accuracy")
 def run_registration_accuracy_command(
     out: Annotated[Path, typer.Option(help="Folder for the table.")],

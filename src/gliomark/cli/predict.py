@@ -61,6 +61,13 @@ def predict(
             help="Share of positive patients at your hospital, 0.3 or idh=0.3; repeat for other markers."
         ),
     ] = None,
+    location: Annotated[
+        bool,
+        typer.Option(
+            "--location",
+            help="Also state side, lobes and distances to eloquent areas; needs gliomark[atlas].",
+        ),
+    ] = False,
     language: Annotated[
         LanguageChoice, typer.Option(help="Language of the report and the table.")
     ] = LanguageChoice.en,
@@ -109,6 +116,7 @@ def predict(
             device=device.value,
             mask_file=mask,
             levels=LevelOptions(coverage, parse_prevalence(prevalence or ())),
+            locates_lesion=location,
         )
         run_options = RunOptions(workers, scheduler, resume)
         report = predict_folder(

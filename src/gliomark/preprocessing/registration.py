@@ -47,7 +47,7 @@ def _optimise_coarse_levels(
     fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform, seed: int
 ) -> None:
     """Optimise the two coarse levels over the whole field of view; ``transform`` is changed in place."""
-    method = _create_registration_method()
+    method = create_registration_method()
     method.SetMetricSamplingPercentagePerLevel([0.25, 0.1], seed)
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-2, 60, relaxationFactor=0.6)
     method.SetOptimizerScalesFromPhysicalShift()
@@ -60,7 +60,7 @@ def _optimise_coarse_levels(
 
 def _refine_finest_level(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform, seed: int) -> None:
     """Optimise the finest level over the head only; ``transform`` is changed in place."""
-    method = _create_registration_method()
+    method = create_registration_method()
     method.SetMetricSamplingPercentage(min(1.0, MAX_SAMPLED_VOXELS / fixed.GetNumberOfPixels()), seed)
     method.SetMetricFixedMask(_create_head_mask(fixed))
     # Powell's method needs no gradients, which take as long as its search
@@ -78,7 +78,8 @@ def _refine_finest_level(fixed: sitk.Image, moving: sitk.Image, transform: sitk.
     method.Execute(*(sitk.SmoothingRecursiveGaussian(image, 0.5) for image in (fixed, moving)))
 
 
-def _create_registration_method() -> sitk.ImageRegistrationMethod:
+def create_registration_method() -> sitk.ImageRegistrationMethod:
+    """Create a method that compares randomly sampled voxels by mutual information."""
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(40)
     method.SetMetricSamplingStrategy(method.RANDOM)

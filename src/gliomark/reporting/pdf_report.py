@@ -77,6 +77,7 @@ def render_contents_as_pdf(contents: ReportContents, language: Language) -> byte
         _write_marker_cards,
         _write_large_images,
         _write_lesion_section,
+        _write_location_section,
         _write_slice_table,
         _write_contact_sheet,
         _write_model_section,
@@ -307,6 +308,18 @@ def _write_lesion_section(pdf: ReportPdf, contents: ReportContents, texts: Simpl
         )
     if document["input"]["spacing_assumed"]:
         write_box(pdf, [Paragraph(texts.assumed)], fill=BOX_COLOUR)
+
+
+def _write_location_section(pdf: ReportPdf, contents: ReportContents, texts: SimpleNamespace) -> None:
+    """Write the approximate place of the lesion, if it was requested."""
+    location = contents.location
+    if location is None:
+        return
+    ensure_space(pdf, 26)
+    write_heading(pdf, texts.location)
+    write_blocks(pdf, [Paragraph(sentence) for sentence in location.sentences])
+    for title, text in location.facts:
+        write_name_and_value(pdf, [Paragraph(title, 7, SECONDARY_COLOUR)], [Paragraph(text, 8)])
 
 
 def _write_slice_table(pdf: ReportPdf, contents: ReportContents, texts: SimpleNamespace) -> None:

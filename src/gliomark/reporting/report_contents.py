@@ -20,6 +20,7 @@ from gliomark.study import CANNOT_TELL, MRSequence
 MAXIMUM_LARGE_SLICES = 3  # slices shown large
 MAXIMUM_SHEET_SLICES = 48  # slices on the contact sheet
 MAXIMUM_SLICES_WITHOUT_LESION = 10  # slices shown if no lesion was found
+MINIMUM_REGION_SHARE = 0.01  # of the lesion; smaller parts are within the error of the registration
 LARGEST_SLICE_WIDTH, LARGE_SLICE_WIDTH, SHEET_SLICE_WIDTH = 560, 340, 190
 
 T = TypeVar("T")
@@ -79,6 +80,14 @@ class SliceRow:
     scores: tuple[Document | None, ...]
 
 
+@dataclass(frozen=True)
+class LocationContents:
+    """Place of the lesion: sentences, and pairs of a title and a text that lists shares or distances."""
+
+    sentences: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True, eq=False)
 class ReportContents:
     """Contents of the report in the order in which they are shown.
@@ -101,6 +110,7 @@ class ReportContents:
     table_key: str
     contact_sheet: tuple[SliceImage, ...]
     contact_sheet_sequence: str
+    location: LocationContents | None
 
 
 def create_report_contents(prediction: Prediction, document: Document, language: Language) -> ReportContents:
@@ -131,6 +141,32 @@ def create_report_contents(prediction: Prediction, document: Document, language:
             for name in sheet_slices
         ),
         contact_sheet_sequence=str(sequences[-1]),
+        location=_create_location_contents(document, texts),
+    )
+
+
+def _create_location_contents(document: Document, texts: SimpleNamespace) -> LocationContents | None:
+    """Create the place of the lesion; None if it was not requested, or in older documents."""
+    location = document.get("location")
+    if location is None:
+        return None
+    shares = [
+        (one["name"], format_percent(one["share"]))
+        for one in location["regions"]
+        if one["share"] >= MINIMUM_REGION_SHARE
+    ]
+    distances = [
+        (one["name"], f"{one['distance_mm']:.0f} mm" if one["distance_mm"] else texts.location_overlap)
+        for one in location["distances"]
+    ]
+    facts = ((texts.location_regions, shares), (texts.location_distances, distances))
+    return LocationContents(
+        tuple(location["sentences"]),
+        tuple(
+            (title, texts.list_separator.join(texts.name_and_value.format(*pair) for pair in pairs))
+            for title, pairs in facts
+            if pairs
+        ),
     )
 
 
