@@ -324,6 +324,15 @@ def test_an_invalid_request_is_refused_in_one_sentence(
     assert refused.status_code == status and error_text in refused.json()["detail"]
 
 
+def test_without_the_atlas_a_request_for_the_place_is_refused(
+    live_server, prepared_study, monkeypatch
+) -> None:
+    monkeypatch.setattr("gliomark.location.atlas.ATLAS_FILE", "absent.nii.gz")
+    body = {"age": 50, "sex": 0, "location": True}
+    refused = live_server.post(f"/api/studies/{prepared_study['id']}/predictions", json=body)
+    assert refused.status_code == 422 and 'pip install "gliomark[atlas]"' in refused.json()["detail"]
+
+
 def test_age_and_sex_may_be_declared_unknown(live_server, prepared_study) -> None:
     found = live_server.predict_and_wait(prepared_study["id"], age=None, sex=None, without_clinical=True)[
         "result"

@@ -348,7 +348,10 @@ class ResultPanel(QWidget):
             self.warnings_label.setVisible(False)
             return
         self.inputs_label.setText(self._format_inputs(job))
-        self.lesion_label.setText(self._format_lesion(prediction))
+        lines = [self._format_lesion(prediction)]
+        if location := prediction.get("location"):
+            lines.append(translate_message(location["summary"]))
+        self.lesion_label.setText("\n".join(lines))
         self.warnings_label.setText("\n".join(map(translate_message, prediction["warnings"])))
         self.warnings_label.setVisible(bool(prediction["warnings"]))
         self.notes_label.setText(self._format_notes(prediction))

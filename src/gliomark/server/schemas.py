@@ -192,6 +192,7 @@ class PredictionRequest(BaseModel):
       it is, the more often the level is "cannot tell".
     - ``prevalence``: share of positive patients at this hospital, by marker; markers that are not named keep the share
       of their calibration.
+    - ``location``: also state the lesion's approximate place in the brain; the server needs the extra ``atlas``.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -203,6 +204,7 @@ class PredictionRequest(BaseModel):
     outline: Literal["model", "corrected"] = "model"
     coverage: float = Field(DEFAULT_COVERAGE, ge=0.5, lt=1, allow_inf_nan=False)
     prevalence: dict[MarkerKey, Share] = Field({}, max_length=100)
+    location: bool = False
 
 
 class PathologyRequest(BaseModel):

@@ -332,8 +332,8 @@ def request_prediction(
     Raises
     ------
     HTTPException
-        409 if the study has failed or there is no reader's mask to use, 422 if age or sex is missing, or the model has
-        no calibration for the coverage or the prevalence.
+        409 if the study has failed or there is no reader's mask to use, 422 if age or sex is missing, the model has no
+        calibration for the coverage or the prevalence, or the atlas is needed and not installed.
     """
     row = server.get_study(id)
     if row.state == "failed":
@@ -345,9 +345,19 @@ def request_prediction(
     if prediction_request.outline == "corrected" and not row.correction:
         raise HTTPException(409, message("not-corrected"))
     _check_level_options(prediction_request, row.model, server)
+    if prediction_request.location:
+        _check_atlas()
     job = server.database.add_job("predict", row, prediction_request.model_dump(), caller.name)
     server.worker_pool.notify_new_job()
     return create_job_response(job)
+
+
+def _check_atlas() -> None:
+    """Check that the atlas is installed. Raises HTTPException if it is not."""
+    from gliomark.location import is_atlas_installed  # loads imaging libraries
+
+    if not is_atlas_installed():
+        raise HTTPException(422, message("atlas-missing"))
 
 
 def _check_level_options(prediction_request: PredictionRequest, model: str, server: Server) -> None:

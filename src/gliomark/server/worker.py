@@ -32,7 +32,9 @@ from gliomark.server.study_store import (
 )
 from gliomark.study import ClinicalData
 
-STEP_MESSAGES = {name: message(f"step-{name}") for name in ("align", "strip", "slice", "outline", "write")}
+STEP_MESSAGES = {
+    name: message(f"step-{name}") for name in ("align", "strip", "slice", "outline", "locate", "write")
+}
 PREPARE_PROGRESS = {"align": 0.05, "strip": 0.4, "slice": 0.85}
 ProgressCallback = Callable[[str, float], None]
 # of studies kept in a worker: about 30 of pictures, 7 of 1 mm volumes
@@ -168,7 +170,7 @@ class Worker:
         if job.outline_sha256:
             content = self.store.get_correction_path(job.study_id, job.outline_sha256).read_bytes()
             outline = decode_mask_png(content, prepared.stack.brain.shape)
-        progress_by_step = {"outline": 0.05} | {
+        progress_by_step = {"outline": 0.05, "locate": 0.92} | {
             name: 0.5 + 0.4 * number / len(model.classifiers) for number, name in enumerate(model.classifiers)
         }
 
@@ -186,6 +188,7 @@ class Worker:
                 job_request.get("coverage", DEFAULT_COVERAGE), job_request.get("prevalence", {})
             ),
             reader_mask=outline,
+            locates_lesion=bool(job_request.get("location")),
             notify=report_step,
         )
         report_progress(STEP_MESSAGES["write"], 0.95)
