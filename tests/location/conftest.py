@@ -56,7 +56,10 @@ def make_patient(template) -> Callable[..., tuple[Study, SliceStack]]:
         mask, _ = store(lesion.astype(np.float32), patient_affine, order, flips)
         study = Study.from_arrays({"T1C": image}, patient_affine)
         series = study.series[MRSequence.T1C]
-        study = replace(study, lesion=replace(series, image=np.ascontiguousarray(mask.transpose(2, 1, 0))))
+        # aligned: all slices are kept, and the lesion's volume is not that of every second slice
+        study = replace(
+            study, aligned=True, lesion=replace(series, image=np.ascontiguousarray(mask.transpose(2, 1, 0)))
+        )
         return study, prepare(study, [MRSequence.T1C])
 
     return make

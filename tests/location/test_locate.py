@@ -82,7 +82,7 @@ def test_a_left_frontal_lesion_is_left_frontal_however_it_is_stored(
     study, stack = make_patient(LEFT_FRONTAL, turn_degrees, order, flips)
     found = locate_lesion(study, stack, stack.reader_mask)
     assert (found.refusal, found.side, found.regions[0].region) == (None, "left", "frontal-lobe")
-    assert found.left_share == 1.0 and found.regions[0].share > 0.9
+    assert found.left_share == 1.0 and found.regions[0].share > 0.8
     assert sum(one.share for one in found.regions) == pytest.approx(1)
     distances = {one.area: one.distance_mm for one in found.distances}
     assert set(distances) == set(AREAS)
@@ -105,7 +105,7 @@ def test_what_the_images_do_not_state_is_not_given(make_patient) -> None:
     study, stack = make_patient(LEFT_FRONTAL)
     pictures = replace(study, kind="pictures", spacing_assumed=True)
     found = locate_lesion(pictures, stack, stack.reader_mask)
-    assert found.regions[0].region == "frontal-lobe" and found.regions[0].share > 0.9
+    assert found.regions[0].region == "frontal-lobe" and found.regions[0].share > 0.8
     document = found.to_dict()
     assert document["side"] is None and document["left_share"] is None and document["distances"] == []
     assert all(one["side"] is None for one in document["regions"])

@@ -47,7 +47,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_reports_state_the_place_or_why_there_is_none(make_prediction, language) -> None:
+def test_reports_state_the_location_or_why_there_is_none(make_prediction, language) -> None:
     refusal = {"en": "could not be matched to the atlas", "zh": "未能与图谱配准"}[language]
     heading = {"en": "Place of the lesion", "zh": "病灶位置"}[language]
     for location, expected in ((LOCATED, EXPECTED[language]), (REFUSED, (refusal,)), (None, ())):

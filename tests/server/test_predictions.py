@@ -324,7 +324,7 @@ def test_an_invalid_request_is_refused_in_one_sentence(
     assert refused.status_code == status and error_text in refused.json()["detail"]
 
 
-def test_without_the_atlas_a_request_for_the_place_is_refused(
+def test_without_the_atlas_a_request_for_the_location_is_refused(
     live_server, prepared_study, monkeypatch
 ) -> None:
     monkeypatch.setattr("gliomark.location.atlas.ATLAS_FILE", "absent.nii.gz")

@@ -114,7 +114,7 @@ def register_to_template(stack: SliceStack, lesion: NDArray[np.bool_]) -> Templa
     share = min(1.0, MAX_SAMPLED_VOXELS / fixed.GetNumberOfPixels())
     method.SetMetricSamplingPercentage(share, 1)
     _optimise(method, fixed, template.image, transform)
-    turned = [_turn(transform, template.image, axis) for axis in (1, 2)]
+    turned = [_turn(transform, template.small_mask, axis) for axis in (1, 2)]
     similarities = [_measure_similarity(method, fixed, template.image, one) for one in (transform, *turned)]
     return TemplateRegistration(
         LPS_TO_RAS @ compute_transform_matrix(transform),
@@ -173,13 +173,13 @@ def _create_comparison_mask(stack: SliceStack, lesion: NDArray[np.bool_]) -> sit
     return mask
 
 
-def _turn(transform: sitk.Transform, template: sitk.Image, axis: int) -> sitk.Transform:
-    """Return the transform to a template mirrored along an axis of LPS, about its middle."""
-    middle = template.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in template.GetSize()])
+def _turn(transform: sitk.Transform, template_brain: sitk.Image, axis: int) -> sitk.Transform:
+    """Return the transform to a template mirrored along an axis of LPS, about the brain's centre of mass."""
     mirror = sitk.AffineTransform(3)
-    mirror.SetCenter(middle)
+    mirror.SetCenter(_measure_mask(template_brain)[0].tolist())
     mirror.SetMatrix(np.diag(np.where(np.arange(3) == axis, -1.0, 1.0)).ravel().tolist())
-    return sitk.CompositeTransform([mirror, transform])
+    result: sitk.Transform = sitk.CompositeTransform([mirror, transform])  # the mirror comes last
+    return result
 
 
 def _measure_similarity(

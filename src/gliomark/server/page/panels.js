@@ -94,8 +94,8 @@ export function renderResult(state, isStale, actions) {
   if (prediction === null) return;
   setText("result-inputs", describeInputs(job.request));
   find("stale-note").hidden = !isStale;
-  const place = prediction.location ? [render(prediction.location.summary)] : [];
-  setText("result-lesion", [describeLesion(prediction), ...place].join("\n"));
+  const location = prediction.location ? [render(prediction.location.summary)] : [];
+  setText("result-lesion", [describeLesion(prediction), ...location].join("\n"));
   setText("result-warnings", prediction.warnings.map(render).join("\n"));
   const cards = prediction.markers.map((marker) => createMarkerCard(marker, state, actions));
   const listControls = () => [...find("marker-cards").querySelectorAll("button, input, select, summary")];
