@@ -36,7 +36,7 @@ EXPERIMENT_NAME = "lesion_location"
 SEQUENCE = MRSequence.T1C
 SETTINGS = PhantomSettings(sublayers=1)
 SLICE_COUNT, END_AREA_MM2 = 24, 900.0
-REFUSED_PATIENTS = 5  # the first ones are also measured in wrong forms
+REFUSED_PATIENTS = 3  # the first ones are also measured in wrong forms
 MAX_TURN_DEGREES = 10.0
 NEAR_MM = 40.0  # distances that matter, for which the error is averaged
 POINT_STEP = 3  # every third row and column of the brain is compared
