@@ -12,11 +12,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
-<<<<<<< HEAD
 from gliomark.lesion_axes import Diameter, LesionAxes, compute_lesion_axes
-=======
 from gliomark.lesion_location import LesionLocation
->>>>>>> ff9f004 (Locate the lesion in the Desikan-Killiany atlas: side, lobes and distances to eloquent areas)
 from gliomark.messages import collect_message_records
 from gliomark.study import CANNOT_TELL, ClinicalData, Examination, MRSequence, Segmentation, SliceStack, Study
 
