@@ -123,7 +123,7 @@ def store_series(series: Series, turn: Affine, order: NDArray[np.int64], flips: 
     image = series.image.transpose(order)
     # the affine counts axes the other way round: column, row, slice
     columns = series.affine[:, [2 - order[2], 2 - order[1], 2 - order[0], 3]].copy()
-    for axis in np.flatnonzero(flips):
+    for axis in np.flatnonzero(flips).tolist():
         image = np.flip(image, axis)
         columns[:, 3] += columns[:, 2 - axis] * (image.shape[axis] - 1)
         columns[:, 2 - axis] *= -1

@@ -134,9 +134,8 @@ def _register_masks(brain: sitk.Image, template: sitk.Image) -> sitk.AffineTrans
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMeanSquares()
     method.SetInterpolator(sitk.sitkLinear)
-    _optimise(
-        method, *(sitk.SmoothingRecursiveGaussian(mask, MASK_MM) for mask in (brain, template)), transform
-    )
+    fixed, moving = (sitk.SmoothingRecursiveGaussian(mask, MASK_MM) for mask in (brain, template))
+    _optimise(method, fixed, moving, transform)
     return transform
 
 
