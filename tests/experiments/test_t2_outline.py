@@ -135,7 +135,7 @@ def check_result(out: Path, with_t2: set[str], everybody: set[str], model: Weigh
     assert f"mean Dice {summary['dice']:.2f}" in second.segmentation_performance
     for name, tensor in model.tensors.items():
         assert np.array_equal(joined.tensors[name], tensor), name
-    assert (out / "t2_outline.json").exists()
+    assert (out / "t2_outline_run_record.json").exists()
 
 
 def test_real_t2_is_drawn_more_often(tiny_cohort: Cohort, t2_cohort: Cohort) -> None:

@@ -22,7 +22,6 @@ from gliomark.engines.torch_engine import TorchNetwork
 from gliomark.errors import ConfigurationError
 from gliomark.evaluation.metrics import dice
 from gliomark.experiments.demonstration import apply_marker_validation
-from gliomark.models.card import OPTIONAL_FIELDS
 from gliomark.models.weights import ModelCard, load_weights, save_weights
 from gliomark.phantom import create_phantom, write_pictures
 from gliomark.phantom.patient import PhantomSettings, create_patient_id
@@ -40,7 +39,7 @@ from gliomark.training.recipes import MARKER_DEFINITIONS
 
 FOLDER = Path(gliomark.__file__).parent / "models" / "shipped"
 RESULTS = Path(__file__).parents[2] / "results"
-LARGEST_BYTES = 15_000_000
+LARGEST_BYTES = 20_000_000  # two segmentation networks of 7.7 MB, the synthetic model of 3.2 MB
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +71,7 @@ def test_the_shipped_weights_are_small() -> None:
 
 def test_the_card_is_complete(card) -> None:
     for field in fields(card):
-        if field.name in OPTIONAL_FIELDS:  # one segmentation network, trained on real patients
+        if field.name in ("is_synthetic", "stand_ins"):  # real patients; T2 has a network of its own
             assert not getattr(card, field.name)
             continue
         assert getattr(card, field.name), f"the card has no {field.name}"
@@ -115,20 +114,45 @@ def test_the_card_states_the_committed_results(card) -> None:
         assert card.markers[name].performance.startswith(expected)
         assert card.markers[name].is_level_reported and not card.markers[name].warning
     record = json.loads((RESULTS / "run_record.json").read_text("utf-8"))
-    assert record["weights_sha256"] == load_weights(find_shipped_weights()).sha256
     assert record["folds_sha256"] == card.folds_sha256
+
+
+def test_the_network_for_t2_was_added_to_the_model_of_the_results(card, tmp_path: Path) -> None:
+    weights = load_weights(find_shipped_weights())
+    record = json.loads((RESULTS / "t2_outline_run_record.json").read_text("utf-8"))
+    assert record["weights_sha256"] == weights.sha256
+    second = card.second_segmentation
+    assert second is not None and second.sequences == ("T1C", "T2")
+    tables = (pd.read_csv(RESULTS / f"t2_outline{name}.csv") for name in ("", "_patients"))
+    summary, patients = next(tables).iloc[0], next(tables)
+    assert second.segmentation_performance.startswith(f"mean Dice {summary.dice:.2f} (95 % interval")
+    assert summary.dice == pytest.approx(patients["dice"].mean(), abs=1e-4)
+    assert summary.patients == len(patients) == 10
+    unseen = set(patients.loc[patients["fold"] == 1, "patient"])
+    assert not unseen & set(second.training_patients) and len(unseen) == 5
+    before = replace(card, second_segmentation=None, stand_ins={"FLAIR": "T2"})
+    tensors = {n: t for n, t in weights.tensors.items() if not n.startswith("second_segmentation/")}
+    save_weights(tmp_path / "before.safetensors", before, tensors, lambda _: None)
+    record = json.loads((RESULTS / "run_record.json").read_text("utf-8"))
+    assert load_weights(tmp_path / "before.safetensors").sha256 == record["weights_sha256"]
 
 
 @pytest.mark.parametrize(
     ("part", "sha256"),
     [
         ("segmentation", "f84a966f0355e3b5e9ea4d8ac5a4fde3bfac04c5a29b497c10183854c15841f0"),
+        ("second_segmentation", "d9f798d7769fba1cad7b54b6ffe090622b664e9046d562e1d783a2b443b463d3"),
         ("idh", "f1b326d76739516cef6d588a3c10b3a238f605e48c749e93aa8c6fb53b998f68"),
     ],
 )
 def test_the_networks_are_those_of_the_results(part, sha256) -> None:
     tensors = load_weights(find_shipped_weights()).tensors
-    assert {name.partition("/")[0] for name in tensors} == {"segmentation", "idh", "prior"}
+    assert {name.partition("/")[0] for name in tensors} == {
+        "segmentation",
+        "second_segmentation",
+        "idh",
+        "prior",
+    }
     part_tensors = {n: torch.from_numpy(t.copy()) for n, t in tensors.items() if n.startswith(f"{part}/")}
     assert compute_digest("", part_tensors) == sha256
 

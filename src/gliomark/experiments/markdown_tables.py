@@ -55,7 +55,23 @@ def format_main_results(results_folder: Path) -> str:
     segmentation = pd.read_csv(results_folder / "segmentation.csv")
     markers = pd.read_csv(results_folder / "markers.csv", keep_default_na=False, na_values=[""])
     coverage = _format_coverage_table(pd.read_csv(results_folder / "conformal_coverage_idh.csv"))
-    return f"{_format_segmentation_table(segmentation)}\n\n{_format_marker_table(markers)}\n\n{coverage}"
+    tables = [
+        _format_segmentation_table(segmentation),
+        _format_t2_outline(pd.read_csv(results_folder / "t2_outline.csv")),
+        _format_marker_table(markers),
+        coverage,
+    ]
+    return "\n\n".join(tables)
+
+
+def _format_t2_outline(table: pd.DataFrame) -> str:
+    """Format the result of the second segmentation network in one sentence."""
+    (r,) = table.itertuples()
+    return (
+        f"T1C and T2 where FLAIR is missing: mean Dice {r.dice:.3f} ({r.dice_low_95:.3f} to {r.dice_high_95:.3f}), "
+        f"median {r.dice_median:.3f}, worst {r.dice_worst:.3f}, in {r.patients} patients with real T2, each outlined by "
+        "a network that was not trained on the patient (`results/t2_outline_patients.csv`)."
+    )
 
 
 def _format_segmentation_table(table: pd.DataFrame) -> str:
@@ -339,6 +355,36 @@ def format_synthetic_model(results_folder: Path) -> str:
     return "\n".join(lines)
 
 
+def format_lesion_location(results_folder: Path) -> str:
+    """Format the measured figures in Markdown, from ``lesion_location.csv`` and ``lesion_location_refusals.csv``."""
+    table = pd.read_csv(results_folder / "lesion_location.csv")
+    refusals = pd.read_csv(results_folder / "lesion_location_refusals.csv", keep_default_na=False)
+    record = json.loads((results_folder / "lesion_location_run_record.json").read_text("utf-8"))
+    same_side = (table["side"] == table["true_side"]).sum()
+    same_region = (table["region"] == table["true_region"]).sum()
+    volume_error = (table["volume_ml"] / table["true_volume_ml"] - 1).abs().max()
+    lines = [
+        f"{len(table)} synthetic patients with a known place, stored in random orientation and turned by up to "
+        f"{record['max_turn_degrees']:.0f}° about each axis: side right in {same_side}, main region right in "
+        f"{same_region}; on average {100 * table['shared_regions'].mean():.0f} % of the volume in the right region; "
+        f"mean distance between true and found position {table['error_mm'].median():.1f} mm (median of patients, "
+        f"{table['error_mm'].max():.1f} mm at most); mean error of distances below 40 mm "
+        f"{table['distance_error_mm'].median():.1f} mm (median, {table['distance_error_mm'].max():.1f} mm at most); "
+        f"volume that is located within {100 * volume_error:.1f} % of the reader's mask; "
+        f"{table['seconds'].median():.1f} s of processor time (median, {table['seconds'].max():.1f} s at most).",
+        "",
+        "| images | patients | refused | Dice of the brain | similarity | turned |",
+        "|---|---|---|---|---|---|",
+    ]
+    for kind, rows in refusals.groupby("kind", sort=False):
+        low, high = rows["brain_overlap"].min(), rows["brain_overlap"].max()
+        lines.append(
+            f"| {kind} | {len(rows)} | {rows['refused'].astype(str).eq('True').sum()} | {low:.2f} to {high:.2f} "
+            f"| {rows['similarity'].median():.2f} | {rows['turned_similarity'].median():.2f} |"
+        )
+    return "\n".join(lines)
+
+
 DOCUMENT_FORMATTERS = {
     "README.md": format_main_results,
     "MODEL_CARD.md": format_main_results,
@@ -347,6 +393,7 @@ DOCUMENT_FORMATTERS = {
     "docs/explanation/synthetic-model.md": format_synthetic_model,
     "docs/explanation/markers.md": format_marker_results,
     "docs/explanation/known-range.md": format_unusual_inputs,
+    "docs/explanation/location.md": format_lesion_location,
     "docs/how-to/server.md": format_server_results,
     "docs/how-to/client.md": format_client_results,
     "docs/reference/speed.md": format_speed_results,

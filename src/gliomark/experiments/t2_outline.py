@@ -54,7 +54,7 @@ from gliomark.training.synthetic_t2 import add_synthesis_region
 EXPERIMENT_NAME = "t2_outline"
 RUN_NAME = "T1C and T2"
 GROUP_COUNT = 2
-EPOCH_COUNT = 8  # each has a fifth more slices than one of the shipped weights, which have 14
+EPOCH_COUNT = 6  # each has a fifth more slices than one of the shipped weights, which have 14
 REAL_T2_DRAW_WEIGHT = 5  # patients with real T2 are few, and their thin slices many
 FLAIR_SEQUENCES = (MRSequence.T1C, MRSequence.FLAIR)
 T2_SEQUENCES = (MRSequence.T1C, MRSequence.T2)
@@ -259,7 +259,9 @@ def run_t2_outline(config: ExperimentConfig, model_weights: Weights) -> None:
     path = config.output_folder / "demonstration.safetensors"
     save_weights(path, card, tensors, partial(build_model, engine="torch"))
     joined = load_weights(path)
-    _write_run_record(config.output_folder / f"{EXPERIMENT_NAME}.json", cohorts, run, joined, finished)
+    _write_run_record(
+        config.output_folder / f"{EXPERIMENT_NAME}_run_record.json", cohorts, run, joined, finished
+    )
 
 
 def _describe_performance(summary: pd.Series, unseen: int) -> str:
