@@ -82,7 +82,10 @@ def run_lesion_location(
         patients.append(locate_patient(seed, study, stack, head, to_rest))
         if seed < first_seed + REFUSED_PATIENTS:
             refusals += measure_refusals(seed, study, stack)
-        notify(f"{len(patients)}/{patient_count}: {patients[-1]}")
+        one = patients[-1]
+        notify(
+            f"{len(patients)}/{patient_count}: {one.side}, {one.region}; truth: {one.true_side}, {one.true_region}"
+        )
     table = pd.DataFrame(map(asdict, patients))
     record = create_run_record(
         EXPERIMENT_NAME, patients=patient_count, first_seed=first_seed, max_turn_degrees=MAX_TURN_DEGREES

@@ -69,8 +69,8 @@ def _format_t2_outline(table: pd.DataFrame) -> str:
     (r,) = table.itertuples()
     return (
         f"T1C and T2 where FLAIR is missing: mean Dice {r.dice:.3f} ({r.dice_low_95:.3f} to {r.dice_high_95:.3f}), "
-        f"median {r.dice_median:.3f}, worst {r.dice_worst:.3f}, in {r.patients} patients with real T2, each outlined by "
-        "a network that was not trained on the patient (`results/t2_outline_patients.csv`)."
+        f"median {r.dice_median:.3f}, worst {r.dice_worst:.3f}, in {r.patients} patients with real T2, each outlined "
+        "by a network that was not trained on the patient (`results/t2_outline_patients.csv`)."
     )
 
 
