@@ -21,7 +21,7 @@ from gliomark.errors import ConfigurationError
 from gliomark.files import atomic_write, scratch_folder
 
 RESULT_NAME = "client_response_time"
-COLUMNS = ("patient", "preparing_s", "click_to_result_s", "memory_mb")
+COLUMNS = ("patient", "preparing_s", "click_to_result_s")
 TIMEOUT_S = 300.0
 
 
@@ -74,21 +74,24 @@ def measure_response_times(
     _write_csv(
         output_folder / f"{RESULT_NAME}.csv",
         COLUMNS,
-        [(name, f"{a:.2f}", f"{b:.2f}", f"{memory:.0f}") for name, a, b, memory in rows],
+        [(name, f"{a:.2f}", f"{b:.2f}") for name, a, b, _ in rows],
+    )
+    _write_csv(
+        output_folder / f"{RESULT_NAME}_memory.csv",
+        ("patient", "memory_mb"),
+        [(name, f"{memory:.0f}") for name, _, _, memory in rows],
     )
     response_times_s = [row[2] for row in rows]
     summary_row = (
         len(response_times_s),
         f"{statistics.median(response_times_s):.2f}",
         f"{max(response_times_s):.2f}",
-        f"{rows[0][-1]:.0f}",
-        f"{rows[-1][-1]:.0f}",
         os.cpu_count(),
         _format_today(),
     )
     _write_csv(
         output_folder / f"{RESULT_NAME}_summary.csv",
-        ("predictions", "median_s", "worst_s", "memory_first_mb", "memory_last_mb", "cores", "measured"),
+        ("predictions", "median_s", "worst_s", "cores", "measured"),
         [summary_row],
     )
     return output_folder / f"{RESULT_NAME}.csv"

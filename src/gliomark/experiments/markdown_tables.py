@@ -325,6 +325,7 @@ def format_client_results(results_folder: Path) -> str:
     """Format the waiting times of the desktop client in one sentence."""
     (summary,) = pd.read_csv(results_folder / "client_response_time_summary.csv").itertuples()
     predictions = pd.read_csv(results_folder / "client_response_time.csv")
+    memory = pd.read_csv(results_folder / "client_response_time_memory.csv")["memory_mb"]
     return (
         f"{summary.predictions} patients of TCGA-LGG, {summary.cores} cores, the client's own server, models "
         f"loaded: from "
@@ -333,7 +334,8 @@ def format_client_results(results_folder: Path) -> str:
         f"that, from the choice of the folder to scrollable images {predictions['preparing_s'].median():.1f} "
         f"s (median), "
         f"{predictions['preparing_s'].max():.1f} s at most. Memory of client and server: "
-        f"{summary.memory_first_mb:.0f} MB after the first patient, {summary.memory_last_mb:.0f} MB after the last."
+        f"{memory.iloc[0]:.0f} MB after the first of {len(memory)} patients in a row, {memory.iloc[-1]:.0f} MB after "
+        f"the last, {memory.max():.0f} MB at most."
     )
 
 
