@@ -270,8 +270,7 @@ def test_no_marker_is_predicted_without_a_lesion(
     result = predict_patient(picture_folder, model=lesion_free_weights)
     document = read_document(result)
     assert document["lesion"] == {
-        "found": False,
-        "diameters": None, "volume_ml": 0, "areas_mm2": {}, "rule": document["lesion"]["rule"],
+        "found": False, "volume_ml": 0, "areas_mm2": {}, "diameters": None, "rule": document["lesion"]["rule"],
     }  # fmt: skip
     for marker in document["markers"]:
         assert (marker["probability"], marker["level"]) == (None, "undetermined")
