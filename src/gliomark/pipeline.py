@@ -533,9 +533,7 @@ def prepare_study(
     sequences_used = list(dict.fromkeys(stand_ins.get(name, name) for name in pair))
     stack = prepare(study, sequences_used, model.preparation, report_progress)
     if pair != model.sequences:
-        missing = [name for name in model.sequences if name not in pair]
-        note = message("outline-by-second-network", missing=", ".join(missing), used=" + ".join(pair))
-        stack = replace(stack, notes=(*stack.notes, note))
+        stack = _note_second_network(stack, model)
     supplied_mask = find_supplied_mask(study, stack, reader_pool)
     seconds = time.perf_counter() - start_time
     return PreparedStudy(study, stack, stand_ins, seconds, supplied_mask, model.preparation)
@@ -559,13 +557,13 @@ def check_prepared_for(prepared: PreparedStudy, model: Model) -> None:
         If the model needs other sequences, another grid or another number of slices.
     """
     stand_ins = prepared.stand_ins
-    usable = [tuple(dict.fromkeys(stand_ins.get(name, name) for name in model.sequences))]
-    if model.card.second_segmentation is not None:
-        usable.append(tuple(MRSequence(name) for name in model.card.second_segmentation.sequences))
-    if (
-        prepared.config == model.preparation
+    is_for_first_network = (
+        tuple(prepared.stack.images)
+        == tuple(dict.fromkeys(stand_ins.get(name, name) for name in model.sequences))
         and stand_ins.items() <= dict(model.card.stand_ins).items()
-        and tuple(prepared.stack.images) in usable
+    )
+    if prepared.config == model.preparation and (
+        is_for_first_network or _is_for_second_network(prepared, model)
     ):
         return
     raise WeightsError(
@@ -576,6 +574,19 @@ def check_prepared_for(prepared: PreparedStudy, model: Model) -> None:
             needed=" + ".join(model.sequences),
         )
     )
+
+
+def _is_for_second_network(prepared: PreparedStudy, model: Model) -> bool:
+    """Whether the images are those of the second segmentation network, which may have been substitutes before."""
+    second = model.card.second_segmentation
+    return second is not None and tuple(prepared.stack.images) == tuple(map(MRSequence, second.sequences))
+
+
+def _note_second_network(stack: SliceStack, model: Model) -> SliceStack:
+    """Return the stack with the note that the second network outlines the lesion on it."""
+    missing = ", ".join(name for name in model.sequences if name not in stack.images)
+    note = message("outline-by-second-network", missing=missing, used=" + ".join(stack.images))
+    return replace(stack, notes=(*stack.notes, note))
 
 
 def _rename_substituted_sequences(
@@ -626,6 +637,10 @@ def predict_prepared(
     start_time = time.perf_counter()
     study, stack = prepared.study, prepared.stack
     check_prepared_for(prepared, model)
+    if prepared.stand_ins and _is_for_second_network(prepared, model):
+        # prepared for weights without this network
+        stack = _note_second_network(stack, model)
+        prepared = replace(prepared, stand_ins={}, stack=stack)
     check_prediction_arguments(study, clinical, fusion, has_enhancing_focus)
     check_level_options(levels, model.card.markers)
     notify("outline")
