@@ -55,6 +55,7 @@ def test_generating_phantoms_logs_its_steps_if_verbose(run_command, reset_log, t
     assert verbose_result.status == 0 and "generating patients: PHANTOM-0001" in verbose_result.stderr
 
 
+@pytest.mark.slow
 def test_masks_are_required_unless_allowed_to_be_missing(run_command, tmp_path: Path) -> None:
     run_command("cohort", "phantom", "--out", tmp_path / "all", "--workers", "1")
     for mask in (tmp_path / "all").rglob("mask"):

@@ -187,8 +187,9 @@ def test_verbose_logs_every_step(
     assert texts == ["reading the images", *STEPS]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-@pytest.mark.parametrize("options", [[], pytest.param(["--quiet"], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("options", [[], ["--quiet"]])
 def test_progress_is_shown_in_a_terminal(
     picture_folder, tiny_weights, working_folder, options: list[str]
 ) -> None:

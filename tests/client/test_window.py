@@ -308,6 +308,7 @@ def test_the_outline_can_be_hidden_and_made_transparent(restored_window: MainWin
     assert bright > 100 and faint < bright / 2 and hidden == 0
 
 
+@pytest.mark.slow
 def test_grad_cam_is_shown_only_on_deciding_slices(restored_window: MainWindow) -> None:
     restored_window.image_panel.slice_strip.setValue(0)
     card = find_cards(restored_window)["idh"]

@@ -254,6 +254,7 @@ def test_an_nnunet_data_set_becomes_the_cohort_from_which_it_was_exported(
     assert (after.test, after.development_folds) == (before.test, before.development_folds)
 
 
+@pytest.mark.slow
 def test_a_missing_scheduler_gives_one_sentence(source: Path, tmp_path: Path) -> None:
     with pytest.raises(GliomarkError, match="No dask scheduler answers"):
         build_cohort(

@@ -159,6 +159,7 @@ def test_an_image_copies_files_that_exist(name: str) -> None:
 # ---- source distribution ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_source_distribution_contains_every_file_of_the_repository(tmp_path: Path) -> None:
     """Its own tests can then be run from it."""
     pytest.importorskip("hatchling")

@@ -26,7 +26,7 @@ def draw_patients(
 
 
 @pytest.mark.parametrize("prevalence, shift, slope", [(0.1, 0.0, 1.0), (0.4, 2.0, 1.0), (0.5, -1.0, 3.0)])
-@pytest.mark.parametrize("count", [60, 400])
+@pytest.mark.parametrize("count", [60, pytest.param(400, marks=pytest.mark.slow)])
 def test_another_hospital_is_adapted_to(prevalence: float, shift: float, slope: float, count: int) -> None:
     rng = np.random.default_rng(0)
     home = fit_site_settings(*draw_patients(2000, rng))

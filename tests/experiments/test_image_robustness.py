@@ -112,6 +112,7 @@ def test_finished_patients_are_reused_unless_something_changed(
     assert len(measured) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_known_by_key", [True, False])
 def test_training_patients_are_found_by_their_original_ids(
     tmp_path: Path, patients: Path, tiny_weights: Path, is_known_by_key: bool

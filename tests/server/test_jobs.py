@@ -258,6 +258,7 @@ def test_an_unavailable_database_loses_no_study(one_worker_server, drawn_images,
     assert delivery.destination == "A@h:1" and delivery.state == "owed"
 
 
+@pytest.mark.slow
 def test_an_upload_waits_until_the_models_are_known(
     tmp_path, tiny_weights, picture_folder, monkeypatch
 ) -> None:

@@ -75,16 +75,16 @@ def fail_in_second_process(failure: str) -> None:
     torch.distributed.barrier()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("failure", "kind", "sentence"),
     [
         ("killed", GliomarkError, r"Process 2 of 2 of the training ended: SIGKILL\. The others were stopped"),
-        pytest.param("refused", CohortError, r"^The cohort is damaged\.$", marks=pytest.mark.slow),
-        pytest.param(
+        ("refused", CohortError, r"^The cohort is damaged\.$"),
+        (
             "defect",
             GliomarkError,
             r"Process 2 of 2 of the training ended: RuntimeError: out of memory\. The others were stopped",
-            marks=pytest.mark.slow,
         ),
     ],
 )
