@@ -33,7 +33,6 @@ from gliomark.io.masks.supplied_masks import SuppliedMask, find_supplied_mask
 from gliomark.isolation import ReadExecutor, run_in_this_process
 from gliomark.known_range import KnownRange, check_patient, load_known_range
 from gliomark.lesion_location import LesionLocation
-from gliomark.location import check_atlas, locate_lesion
 from gliomark.messages import Message, find_level_message, find_message_for_text, format_percent, message
 from gliomark.models.card import SECOND_SEGMENTATION_PART, SEGMENTATION_PART
 from gliomark.models.engine_loading import load_marker_engine, load_segmentation_engine
@@ -457,6 +456,8 @@ def predict(
         ``levels``, or the atlas is needed and not installed.
     """
     if locates_lesion:
+        from gliomark.location import check_atlas  # loads slowly, and few ask for it
+
         check_atlas()
     check_prediction_arguments(study, clinical, fusion, has_enhancing_focus)
     check_level_options(levels, model.card.markers)
@@ -722,6 +723,8 @@ def _find_location(
     results: _NetworkResults, prepared: PreparedStudy, notify: Callable[[str], None]
 ) -> LesionLocation:
     """Return the lesion's place, which is found once."""
+    from gliomark.location import locate_lesion
+
     if not results.locations:
         notify("locate")
         results.locations.append(locate_lesion(prepared.study, prepared.stack, results.segmentation.mask))

@@ -17,7 +17,6 @@ from gliomark.files import check_writable, remove_leftovers
 from gliomark.inference.levels import check_level_options
 from gliomark.io import ClinicalTable, find_patients, read_clinical_table
 from gliomark.isolation import ReaderPool, ReadExecutor
-from gliomark.location import check_atlas
 from gliomark.messages import message
 from gliomark.models.shipped_weights import SHIPPED_MODELS
 from gliomark.models.weights import Weights
@@ -147,6 +146,8 @@ def _prepare_settings(
         loaded = load_model(options.model, options.trust, device=options.device)
     check_level_options(options.levels, loaded.card.markers)
     if options.locates_lesion:
+        from gliomark.location import check_atlas  # loads slowly, and few ask for it
+
         check_atlas()
     settings = BatchSettings(
         output_folder, table, options, loaded.sha256, loaded.signature, version("gliomark")
