@@ -20,9 +20,8 @@ _CELL_SEGMENTS: dict[int, tuple[tuple[tuple[float, float], tuple[float, float]],
     7: ((_B, _L),), 8: ((_B, _L),), 9: ((_T, _B),), 10: ((_L, _T), (_R, _B)), 11: ((_R, _B),), 12: ((_L, _R),),
     13: ((_T, _R),), 14: ((_L, _T),),
 }  # fmt: skip
-_TOUCHING = np.ones(
-    (3, 3, 3)
-)  # voxels are connected by faces, edges and corners, as where small parts are removed
+# voxels are connected by faces, edges and corners, as where small parts are removed
+_TOUCHING = np.ones((3, 3, 3))
 
 
 @dataclass(frozen=True)
@@ -144,9 +143,10 @@ def _list_sections(part: NDArray[np.bool_], to_plane: NDArray[np.float64]) -> It
     from scipy import ndimage
 
     for index, plane in enumerate(part):
-        labels, count = ndimage.label(plane, structure=_TOUCHING[0])
-        for label in range(1, count + 1):
-            segments = _trace_outline(labels == label) @ to_plane.T
+        labels, _ = ndimage.label(plane, structure=_TOUCHING[0])
+        for label, box in enumerate(ndimage.find_objects(labels), start=1):
+            corner = np.array([box[1].start, box[0].start])
+            segments = (_trace_outline(labels[box] == label) + corner) @ to_plane.T
             start, end = _find_farthest_points(segments.reshape(-1, 2))
             length = float(np.linalg.norm(end - start))
             along = (end - start) / length

@@ -13,13 +13,11 @@ from gliomark.lesion_axes import Diameter, LesionAxes, compute_lesion_axes
 from gliomark.prediction import Prediction
 from gliomark.study import MRSequence, Series, SourceImage
 
-MAX_SHORTENING_MM = (
-    0.05  # of a diameter that is projected onto an image: less than the decimals that are stated
-)
+# of a diameter that is projected onto an image: less than the decimals that are stated
+MAX_SHORTENING_MM = 0.05
 NEAR_MM = 0.5  # within this distance of its end points an image of the reference series is preferred
-PIXEL_CENTRE = (
-    0.5  # DICOM's image coordinates have their origin at the corner of the first pixel (PS3.3 C.18.6.1.1)
-)
+# DICOM's image coordinates have their origin at the corner of the first pixel (PS3.3 C.18.6.1.1)
+PIXEL_CENTRE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
