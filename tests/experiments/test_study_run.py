@@ -40,7 +40,7 @@ from gliomark.experiments.segmentation.procedure import (
 )
 from gliomark.experiments.segmentation.runs import SHIPPED_EPOCHS
 from gliomark.experiments.study.checks import PARAMETER_COUNTS, MarkerCounts, count_marker_patients
-from gliomark.experiments.study.claim_checklist import RESULTS, list_checklist
+from gliomark.experiments.study.claim_checklist import METHODS, RESULTS, list_checklist
 from gliomark.experiments.study.claims import list_claims
 from gliomark.experiments.study.fold_scores import FoldScoreProcedure, FoldScores
 from gliomark.experiments.study.methods import create_training_table
@@ -380,18 +380,20 @@ def test_with_twelve_patients_the_report_claims_nothing(study: Path) -> None:
 
 def test_every_part_named_by_the_checklist_is_in_the_report() -> None:
     template = (files("gliomark.reporting") / "templates" / "study.html.j2").read_text("utf-8")
-    items = list_checklist(is_evaluated=True)
+    items = list_checklist(is_evaluated=True, states_de_identification=True)
     assert [item.number for item in items] == list(range(1, 43))
     assert len({item.topic for item in items}) == 42
     sections = {item.section for item in items} - {"", RESULTS}
     assert len(sections) == 7 and all(f"<h2>{section}" in template for section in sections)
-    # without a result of any marker, the items on results are open
-    differing = {
-        one.number
-        for one, other in zip(items, list_checklist(is_evaluated=False), strict=True)
-        if one != other
-    }
-    assert differing == {28, 29, 35, 36} and all(items[number - 1].section == RESULTS for number in differing)
+    # what the report cannot state is open
+    for stated, expected, section in (
+        ((False, True), {28, 29, 35, 36}, RESULTS),
+        ((True, False), {12}, METHODS),
+    ):
+        others = list_checklist(*stated)
+        assert {one.number for one, other in zip(items, others, strict=True) if one != other} == expected
+        assert all(items[number - 1].section == section for number in expected)
+        assert all(others[number - 1].section == "" for number in expected)
 
 
 def test_the_training_table_states_the_settings_of_the_networks() -> None:

@@ -62,7 +62,8 @@ def run_study_command(
     permutations: Annotated[
         int,
         typer.Option(
-            min=0, help="Study every marker this often with permuted labels, too: its AUC must be about 0.5."
+            min=0,
+            help="Times to repeat the study of every marker with permuted labels; the AUC must then be 0.5.",
         ),
     ] = 0,
     dry_run: Annotated[

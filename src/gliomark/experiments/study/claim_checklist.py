@@ -21,6 +21,8 @@ CLAIMS, METHODS, TRAINING, FLOW, TABLE_1, CHECKS = (
 # parts of every marker's section, which is there if the marker could be evaluated
 RESULTS, SAMPLE_SIZE = "the results of each marker", "Sample size"
 
+DE_IDENTIFICATION = "De-identification"
+
 
 @dataclass(frozen=True)
 class ChecklistItem:
@@ -43,7 +45,7 @@ _ITEMS: Final[Sequence[tuple[str, str]]] = (
     ("Preprocessing", METHODS),
     ("Selection of subsets of the data", FLOW),
     ("Definitions of the data elements", METHODS),
-    ("De-identification", METHODS),
+    (DE_IDENTIFICATION, METHODS),
     ("Missing data", METHODS),
     ("Definition of the reference standard", ""),
     ("Reasons for this reference standard", ""),
@@ -77,9 +79,20 @@ _ITEMS: Final[Sequence[tuple[str, str]]] = (
 )
 
 
-def list_checklist(is_evaluated: bool) -> list[ChecklistItem]:
-    """List the 42 items; is_evaluated: whether the report has the results of a marker."""
+def list_checklist(is_evaluated: bool, states_de_identification: bool) -> list[ChecklistItem]:
+    """List the 42 items.
+
+    is_evaluated: whether the report has the results of a marker; states_de_identification: whether the cohort says what
+    was done about identifying data.
+    """
     return [
-        ChecklistItem(number, topic, section if is_evaluated or section != RESULTS else "")
+        ChecklistItem(
+            number,
+            topic,
+            ""
+            if (section == RESULTS and not is_evaluated)
+            or (topic == DE_IDENTIFICATION and not states_de_identification)
+            else section,
+        )
         for number, (topic, section) in enumerate(_ITEMS, start=1)
     ]

@@ -15,9 +15,9 @@ from gliomark.training.recipes import get_cohort_sequences
 
 def describe_preparation(cohort: Cohort) -> str:
     """Describe how the images were prepared, with the cohort's settings."""
-    settings, sequences = cohort.preparation, get_cohort_sequences(cohort)
+    settings, (first, reference) = cohort.preparation, get_cohort_sequences(cohort)
     return (
-        f"{' and '.join(sequences)} were aligned rigidly with {sequences[-1]}, skull-stripped, and resampled to "
+        f"{first} was aligned rigidly with {reference}. Both were skull-stripped and resampled to "
         f"{settings.size} × {settings.size} pixels of {settings.pixel_mm:g} mm (larger ones for a larger brain) in "
         f"slices at least {settings.step_mm:g} mm apart; intensities inside the brain are z-scores."
     )

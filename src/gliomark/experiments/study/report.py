@@ -79,7 +79,8 @@ class StudyResults:
     @property
     def checklist(self) -> list[ChecklistItem]:
         """Items of CLAIM, and where the report covers them."""
-        return list_checklist(any(one.evaluation is not None for one in self.markers))
+        is_evaluated = any(one.evaluation is not None for one in self.markers)
+        return list_checklist(is_evaluated, bool(self.de_identification))
 
 
 def write_report(results: StudyResults, folder: Path) -> Path:

@@ -85,6 +85,7 @@ def run_study(config: StudyConfig) -> Path:
         "study",
         last_call_seconds=round(time.time() - started),
         folds_sha256=load_cohort_folds(cohort).sha256,
+        permutations=config.permutations,
         recipes=[recipe.name for recipe in results.recipes],
         segmentation_recipe=segmentation.choice.final.name,
         segmentation_inner_dice=segmentation.choice.inner_scores,
