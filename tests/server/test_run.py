@@ -117,3 +117,4 @@ def test_default_limits_are_those_of_the_library() -> None:
         == association_limits.min_free_disk_bytes
     )
     assert defaults["job_minutes"] * 60 == ServerConfig(Path()).job_stall_timeout_s
+    assert defaults["study_memory"] == ServerConfig(Path()).study_memory_mb
