@@ -78,7 +78,7 @@ def predict(
         Share of positive patients where the model is used, by marker, such as ``{"idh": 0.3}``; a number for a model
         with one marker; None: as among the patients of the calibration.
     location
-        Whether the lesion's place in the brain is found, ``prediction.location``: side, lobes, and distances to
+        Whether the lesion's location in the brain is found, ``prediction.location``: side, lobes, and distances to
         eloquent areas. It takes about two seconds, and needs the extra ``atlas``.
     device
         "cpu", "cuda", "cuda:<number>", "mps", or "auto": the first of CUDA and MPS that is present and runs the

@@ -1,4 +1,4 @@
-"""Data classes of a lesion's place in the brain, as ``location`` finds it and results state it."""
+"""Data classes of a lesion's location in the brain, as the package ``location`` finds it and results state it."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ class AreaDistance:
 
 @dataclass(frozen=True)
 class LesionLocation:
-    """Approximate place of a lesion, from an atlas; for orientation only, not for navigation.
+    """Approximate location of a lesion, from an atlas; for orientation only, not for navigation.
 
     Attributes
     ----------
     refusal
-        Message that says why no place is given; None if one is.
+        Message that says why no location is given; None if one is.
     left_share
         Share (0 to 1) of the lesion's volume left of the midline; None after a refusal.
     is_side_stated

@@ -3113,7 +3113,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "version, and inform the maintainers of gliomark.",
         "数据库未能升级到此版本（{reason}），内容保持不变：请先使用之前的版本，并告知 gliomark 的维护者。",
     ),
-    # ---- place of the lesion ----------------------------------------------------------------------------
+    # ---- location of the lesion ----------------------------------------------------------------------------
     "atlas-missing": (
         "The lesion can be located only with the atlas, which is not installed: pip install \"gliomark[atlas]\".",
         "未安装脑图谱，无法给出病灶位置：请运行 pip install \"gliomark[atlas]\"。",
@@ -3156,15 +3156,15 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "根据平均脑图谱得出的近似值：仅供了解大致方位，不得用于导航。",
     ),
     "location-brain-cut": (
-        "The place of the lesion is not given, because the images show too little of the brain.",
+        "The location of the lesion is not given, because the images show too little of the brain.",
         "影像显示的脑部范围过小，因此不给出病灶位置。",
     ),
     "location-not-registered": (
-        "The place of the lesion is not given, because the brain could not be matched to the atlas.",
+        "The location of the lesion is not given, because the brain could not be matched to the atlas.",
         "脑部未能与图谱配准，因此不给出病灶位置。",
     ),
     "location-turned": (
-        "The place of the lesion is not given, because the brain resembles the atlas more if it is turned back to "
+        "The location of the lesion is not given, because the brain resembles the atlas more if it is turned back to "
         "front or upside down: check the orientation of the images.",
         "将脑部前后或上下翻转后与图谱更相似，因此不给出病灶位置：请检查影像方向。",
     ),

@@ -434,7 +434,7 @@ def predict(
     levels
         Coverage of stated levels, and prevalence of the markers.
     locates_lesion
-        Whether the lesion's place in the brain is found, with the atlas of the extra ``atlas``.
+        Whether the lesion's location in the brain is found, with the atlas of the extra ``atlas``.
     reader_pool
         Where a mask supplied with the images is read: in this process by default, in a separate process with
         ``gliomark.isolation``.
@@ -621,7 +621,7 @@ def predict_prepared(
     reader_mask
         A reader's mask ``(slice, 240, 240)``, boolean, which replaces the network's.
     locates_lesion
-        See ``predict``; the place is kept like the results of the networks.
+        See ``predict``; the location is kept like the results of the networks.
     notify
         Called with the name of each step before it starts.
 
@@ -704,7 +704,7 @@ def predict_prepared(
 class _NetworkResults:
     """What was computed for a prepared study and a mask.
 
-    features: by classifier; locations: the lesion's place, at most one. Both are added when needed.
+    features: by classifier; locations: the lesion's location, at most one. Both are added when needed.
     """
 
     segmentation: Segmentation
@@ -722,7 +722,7 @@ _NETWORK_RESULTS: WeakKeyDictionary[PreparedStudy, dict[_ResultKey, _NetworkResu
 def _find_location(
     results: _NetworkResults, prepared: PreparedStudy, notify: Callable[[str], None]
 ) -> LesionLocation:
-    """Return the lesion's place, which is found once."""
+    """Return the lesion's location, which is found once."""
     from gliomark.location import locate_lesion
 
     if not results.locations:

@@ -391,7 +391,7 @@ class Prediction:
     known_range
         Whether the patient resembles those on whom the model was trained; its findings are among the warnings.
     location
-        Approximate place of the lesion in the brain; None if it was not requested, or without a lesion.
+        Approximate location of the lesion in the brain; None if it was not requested, or without a lesion.
     """
 
     patient_id: str

@@ -1,4 +1,4 @@
-"""The place of a lesion at a known position, in every orientation of the images, and what is refused."""
+"""The location of a lesion at a known position, in every orientation of the images, and what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The place of a lesion in prediction.json and in the reports, in both languages."""
+"""The location of a lesion in prediction.json and in the reports, in both languages."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ EXPECTED = {
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_reports_state_the_location_or_why_there_is_none(make_prediction, language) -> None:
     refusal = {"en": "could not be matched to the atlas", "zh": "未能与图谱配准"}[language]
-    heading = {"en": "Place of the lesion", "zh": "病灶位置"}[language]
+    heading = {"en": "Location of the lesion", "zh": "病灶位置"}[language]
     for location, expected in ((LOCATED, EXPECTED[language]), (REFUSED, (refusal,)), (None, ())):
         prediction = make_prediction(location=location)
         page = render_contents_as_html(

@@ -42,7 +42,7 @@ class PredictionOptions:
     levels
         Coverage of stated levels, and prevalence of the markers.
     locates_lesion
-        Whether the lesion's place in the brain is found.
+        Whether the lesion's location in the brain is found.
     """
 
     model: str = "demo"

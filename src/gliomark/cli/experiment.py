@@ -307,7 +307,7 @@ def run_lesion_location_command(
     patients: Annotated[int, typer.Option(min=1, help="Number of synthetic patients.")] = 20,
     seed: Annotated[int, typer.Option(help="Random seed of the first patient.")] = 1,
 ) -> None:
-    """Place of the lesion on synthetic patients with known anatomy; needs the extra atlas."""
+    """Location of the lesion on synthetic patients with known anatomy; needs the extra atlas."""
     from gliomark.experiments.lesion_location import run_lesion_location
     from gliomark.location import check_atlas
 

@@ -1,4 +1,4 @@
-"""Place of the lesion on synthetic patients whose true place follows from their own anatomy.
+"""Location of the lesion on synthetic patients whose true location follows from their own anatomy.
 
 Every phantom is a deformed MNI152 brain, so that the true position in MNI152 is known for each of its points. The
 skull-stripped T1C is stored with axes in random order and direction, turned by a random angle, prepared, and located on
@@ -24,7 +24,7 @@ from gliomark.experiments.result_files import create_run_record, write_result_fi
 from gliomark.geometry import Affine, apply_affine, invert_affine
 from gliomark.lesion_location import LesionLocation, RegionShare, Side
 from gliomark.location.atlas import AREAS, Atlas, load_atlas
-from gliomark.location.locate import compute_lesion_points, locate_lesion, measure_region_shares
+from gliomark.location.locate import SIDES, compute_lesion_points, locate_lesion, measure_region_shares
 from gliomark.location.template_registration import register_to_template
 from gliomark.phantom.anatomy import HeadAnatomy, locate_points
 from gliomark.phantom.patient import PhantomSettings, create_patient_id, sample_person
@@ -44,7 +44,7 @@ POINT_STEP = 3  # every third row and column of the brain is compared
 
 @dataclass(frozen=True)
 class LocatedPatient:
-    """One synthetic patient: true and found place, and the errors.
+    """One synthetic patient: true and found location, and the errors.
 
     shared_regions: sum over the regions of the smaller of true and found share, 1 if all agree. volume_ml: of the
     lesion that is located, true_volume_ml: of the reader's mask as stored. error_mm: mean over the lesion of the
@@ -201,10 +201,9 @@ def _measure_true_distances(
     points = compute_lesion_points(stack, sparse)
     true_tree = cKDTree(compute_true_points(head, apply_affine(to_rest, points)).T)
     lesion_tree = cKDTree(lesion_points.T)
-    sides: tuple[Side, Side] = ("left", "right")
     distances = {}
     for area in AREAS:
-        for side in sides:
+        for side in SIDES:
             # for each voxel of the area, the voxel of the brain that is truly nearest to it
             gaps, nearest = true_tree.query(atlas.find_area(area, side).T)
             own = np.unique(nearest[gaps < POINT_STEP])
@@ -216,7 +215,7 @@ def _measure_true_distances(
 def _compare_distances(found: LesionLocation, truth: Mapping[tuple[str, Side], float]) -> float:
     errors = []
     for one in found.distances:
-        sides: tuple[Side, ...] = ("left", "right") if one.side is None else (one.side,)
+        sides: tuple[Side, ...] = SIDES if one.side is None else (one.side,)
         known = [truth[one.area, side] for side in sides if (one.area, side) in truth]
         if known and min(known) < NEAR_MM:
             errors.append(abs(one.distance_mm - min(known)))

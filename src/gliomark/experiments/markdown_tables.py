@@ -366,7 +366,7 @@ def format_lesion_location(results_folder: Path) -> str:
     same_region = (table["region"] == table["true_region"]).sum()
     volume_error = (table["volume_ml"] / table["true_volume_ml"] - 1).abs().max()
     lines = [
-        f"{len(table)} synthetic patients with a known place, stored in random orientation and turned by up to "
+        f"{len(table)} synthetic patients with a known location, stored in random orientation and turned by up to "
         f"{record['max_turn_degrees']:.0f}° about each axis: side right in {same_side}, main region right in "
         f"{same_region}; on average {100 * table['shared_regions'].mean():.0f} % of the volume in the right region; "
         f"mean distance between true and found position {table['error_mm'].median():.1f} mm (median of patients, "

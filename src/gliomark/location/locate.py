@@ -16,7 +16,7 @@ from gliomark.location.template_registration import TemplateRegistration, regist
 from gliomark.messages import Message, message
 from gliomark.study import SliceStack, Study
 
-# Below, no place is given; measured values are in docs/explanation/location.md.
+# Below, no location is given; measured values are in docs/explanation/location.md.
 MIN_BRAIN_OVERLAP = 0.85
 MAX_SCALE_RATIO = 2.2  # between the largest and the smallest of the three scale factors
 MIN_EXAMINED_SHARE = 0.7  # of the brain that the images must show

@@ -311,7 +311,7 @@ def _write_lesion_section(pdf: ReportPdf, contents: ReportContents, texts: Simpl
 
 
 def _write_location_section(pdf: ReportPdf, contents: ReportContents, texts: SimpleNamespace) -> None:
-    """Write the approximate place of the lesion, if it was requested."""
+    """Write the approximate location of the lesion, if it was requested."""
     location = contents.location
     if location is None:
         return

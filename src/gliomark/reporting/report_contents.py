@@ -82,7 +82,7 @@ class SliceRow:
 
 @dataclass(frozen=True)
 class LocationContents:
-    """Place of the lesion: sentences, and pairs of a title and a text that lists shares or distances."""
+    """Location of the lesion: sentences, and pairs of a title and a text that lists shares or distances."""
 
     sentences: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
@@ -146,7 +146,7 @@ def create_report_contents(prediction: Prediction, document: Document, language:
 
 
 def _create_location_contents(document: Document, texts: SimpleNamespace) -> LocationContents | None:
-    """Create the place of the lesion; None if it was not requested, or in older documents."""
+    """Create the location of the lesion; None if it was not requested, or in older documents."""
     location = document.get("location")
     if location is None:
         return None

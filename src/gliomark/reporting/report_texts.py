@@ -123,7 +123,7 @@ REPORT_TEXTS: TextTable = {
         "so areas, diameters and volume are approximate.",
         "图片文件不含像素大小与层间距信息，以假定值计算，因此面积、径线和体积仅为近似值。",
     ),
-    "location": ("Place of the lesion (approximate)", "病灶位置（近似）"),
+    "location": ("Location of the lesion (approximate)", "病灶位置（近似）"),
     "location_regions": ("Regions, by share of the volume", "所在脑区（占体积的比例）"),
     "location_distances": ("Least distance to", "与功能区的最小距离"),
     "location_overlap": ("overlap", "重叠"),

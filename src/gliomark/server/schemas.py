@@ -192,7 +192,7 @@ class PredictionRequest(BaseModel):
       it is, the more often the level is "cannot tell".
     - ``prevalence``: share of positive patients at this hospital, by marker; markers that are not named keep the share
       of their calibration.
-    - ``location``: also state the lesion's approximate place in the brain; the server needs the extra ``atlas``.
+    - ``location``: also state the lesion's approximate location in the brain; the server needs the extra ``atlas``.
     """
 
     model_config = ConfigDict(extra="forbid")
