@@ -52,7 +52,10 @@ def test_the_command_writes_tables_and_one_page(run_command, tmp_path: Path) -> 
     )
     assert outcome.status == 0, outcome.stderr
     names = {"figures", "operating_points", "calibration", "decision_curve", "comparison"}
-    assert {p.name for p in out.iterdir()} == {f"{name}.csv" for name in names} | {"evaluation.html"}
+    assert {p.name for p in out.iterdir()} == {f"{name}.csv" for name in names} | {
+        "evaluation.html",
+        "evaluation.pdf",
+    }
     page = (out / "evaluation.html").read_text("utf-8")
     assert page.count("<svg") == 3 and "&lt;West&gt;" in page and "<West>" not in page and "东院" in page
     assert not re.search(r'(src|href)="https?:', page), "the page loads external files"

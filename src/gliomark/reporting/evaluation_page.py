@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from gliomark.evaluation.evaluate import Evaluation, compute_proportion
 from gliomark.evaluation.intervals import Interval
 from gliomark.files import atomic_write, remove_leftovers
 from gliomark.reporting.html_report import create_template_environment
+from gliomark.reporting.page_pdf import render_page_as_pdf
 from gliomark.reporting.plots import ACCENT_COLOUR, SECOND_COLOUR, render_inline_svg
 from gliomark.tables import format_csv
 
@@ -30,20 +31,24 @@ DECISION_THRESHOLDS = np.linspace(0.01, 0.99, 99)
 
 
 def write_evaluation(evaluation: Evaluation, out: Path, shares: Mapping[str, Interval] | None = None) -> Path:
-    """Write the csv tables and ``evaluation.html`` into a folder and return the path of the page.
+    """Write the csv tables, ``evaluation.html`` and ``evaluation.pdf`` into a folder; the path of the HTML page.
 
     shares: further proportions with their intervals, by name, that the page lists.
     """
     tables = _create_tables(evaluation)
-    environment = create_evaluation_environment()
-    plots = render_evaluation_plots(evaluation)
-    page = environment.get_template("evaluation.html.j2").render(
-        evaluation=evaluation, plots=plots, shares=shares or {}
+    template = create_evaluation_environment().get_template("evaluation.html.j2")
+    page, printed_page = (
+        template.render(
+            evaluation=evaluation, plots=render_evaluation_plots(evaluation, drawn), shares=shares or {}
+        )
+        for drawn in (False, True)
     )
+    pdf = render_page_as_pdf(printed_page)
     # only written once everything has been computed, so that no partial result remains
     remove_leftovers(out)
     for name, rows in tables.items():
         atomic_write(out / f"{name}.csv", _format_csv(rows))
+    atomic_write(out / "evaluation.pdf", pdf)
     return atomic_write(out / "evaluation.html", page)
 
 
@@ -54,14 +59,20 @@ def create_evaluation_environment() -> Environment:
     )
 
 
-def render_evaluation_plots(evaluation: Evaluation) -> list[tuple[str, Markup]]:
-    """Draw ROC curve, calibration and decision curve, each as caption and SVG."""
+def render_evaluation_plots(evaluation: Evaluation, is_text_drawn: bool = False) -> list[tuple[str, Markup]]:
+    """Draw ROC curve, calibration and decision curve, each as caption and SVG.
+
+    is_text_drawn: see ``plots.render_inline_svg``.
+    """
     predictions = evaluation.predictions
     curve = _compute_decision_curve_rows(predictions.labels, predictions.probabilities)
+    plots: dict[str, Callable[[Any], None]] = {
+        "ROC curve": lambda axes: _draw_roc(axes, evaluation),
+        "Calibration": lambda axes: _draw_calibration(axes, evaluation.calibration_bins),
+        "Decision curve": lambda axes: _draw_decision_curve(axes, curve),
+    }
     return [
-        ("ROC curve", render_inline_svg(lambda axes: _draw_roc(axes, evaluation))),
-        ("Calibration", render_inline_svg(lambda axes: _draw_calibration(axes, evaluation.calibration_bins))),
-        ("Decision curve", render_inline_svg(lambda axes: _draw_decision_curve(axes, curve))),
+        (caption, render_inline_svg(draw, is_text_drawn=is_text_drawn)) for caption, draw in plots.items()
     ]
 
 

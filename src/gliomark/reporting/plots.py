@@ -13,18 +13,19 @@ from markupsafe import Markup
 TEXT_COLOUR, ACCENT_COLOUR, SECOND_COLOUR = "#14181b", "#0b5f78", "#d08a3c"
 
 
-def render_inline_svg(draw: Callable[[Any], None], size: tuple[float, float] = (4.5, 3.2)) -> Markup:
+def render_inline_svg(
+    draw: Callable[[Any], None], size: tuple[float, float] = (4.5, 3.2), is_text_drawn: bool = False
+) -> Markup:
     """Return one plot as inline SVG; needs no display.
 
-    Text stays text, so that the page's font is used.
-
-    draw: function that draws on the given matplotlib axes. size: width and height in inches.
+    draw: function that draws on the given matplotlib axes. size: width and height in inches. is_text_drawn: text as
+    paths, for a PDF; otherwise it stays text, so that the page's font is used.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     style: dict[str, Any] = {
-        "svg.fonttype": "none",
+        "svg.fonttype": "path" if is_text_drawn else "none",
         "svg.hashsalt": "gliomark",
         "font.size": 9,
         "axes.edgecolor": "#9aa5ab",
@@ -42,7 +43,7 @@ def render_inline_svg(draw: Callable[[Any], None], size: tuple[float, float] = (
 
 def _make_ids_unique(svg: str) -> str:
     """Make the ids unique among the plots of a page and remove the fixed size of the drawing."""
-    id_prefix = f"p{zlib.crc32(svg.encode()):08x}-"
+    id_prefix = f"p{zlib.crc32(svg.encode()):08x}_"
     unique_svg = re.sub(r'(\bid="|url\(#|href="#)', lambda match: match.group(1) + id_prefix, svg)
     opening, closing, rest = unique_svg.partition(">")
     return re.sub(r' (width|height)="[^"]*"', "", opening) + closing + rest

@@ -23,8 +23,9 @@ from gliomark.reporting.evaluation_page import (
     render_evaluation_plots,
     write_evaluation,
 )
+from gliomark.reporting.page_pdf import render_page_as_pdf
 
-REPORT_NAME, LATEX_NAME = "report.html", "tables.tex"
+REPORT_NAME, PDF_NAME, LATEX_NAME = "report.html", "report.pdf", "tables.tex"
 # the tables of a publication, with their captions
 LATEX_CAPTIONS: Mapping[str, str] = {
     "patient_flow": "Patient flow.",
@@ -84,17 +85,9 @@ class StudyResults:
 
 
 def write_report(results: StudyResults, folder: Path) -> Path:
-    """Write ``report.html``, its tables as csv and LaTeX, and a folder per evaluated marker; the report's path."""
-    page = (
-        create_evaluation_environment()
-        .get_template("study.html.j2")
-        .render(
-            results=results,
-            sections=[_create_section(result) for result in results.markers],
-            training=create_training_table(results.recipes),
-            versions=get_versions(),
-        )
-    )
+    """Write the report as HTML and PDF, its tables as csv and LaTeX, and a folder per evaluated marker; its path."""
+    page = _render_page(results)
+    pdf = render_page_as_pdf(_render_page(results, is_text_drawn=True))
     tables = _create_tables(results)
     for name, table in tables.items():
         write_table(table, folder / f"{name}.csv")
@@ -102,12 +95,27 @@ def write_report(results: StudyResults, folder: Path) -> Path:
     for result in results.markers:
         if result.evaluation is not None:
             write_evaluation(result.evaluation, folder / result.counts.definition.name, result.shares)
+    atomic_write(folder / PDF_NAME, pdf)
     return atomic_write(folder / REPORT_NAME, page)
 
 
-def _create_section(result: MarkerResult) -> dict[str, Any]:
+def _render_page(results: StudyResults, is_text_drawn: bool = False) -> str:
+    """Render the page; is_text_drawn: see ``plots.render_inline_svg``."""
+    return (
+        create_evaluation_environment()
+        .get_template("study.html.j2")
+        .render(
+            results=results,
+            sections=[_create_section(result, is_text_drawn) for result in results.markers],
+            training=create_training_table(results.recipes),
+            versions=get_versions(),
+        )
+    )
+
+
+def _create_section(result: MarkerResult, is_text_drawn: bool) -> dict[str, Any]:
     """Create what the page shows of a marker."""
-    plots = [] if result.evaluation is None else render_evaluation_plots(result.evaluation)
+    plots = [] if result.evaluation is None else render_evaluation_plots(result.evaluation, is_text_drawn)
     return {"result": result, "claims": list_claims(result), "plots": plots}
 
 
