@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from gliomark.errors import WeightsError
+from gliomark.inference.segmenter import Segmenter
+from gliomark.inference.slice_classifier import SliceClassifier
 from gliomark.io import read_study
 from gliomark.models.weights import load_weights
 from gliomark.pipeline import PreparedStudy, build_model, prepare_study
 from gliomark.server import worker as worker_module
 from gliomark.server.study_store import StudyStore
-from gliomark.server.worker import Worker
+from gliomark.server.worker import Worker, WorkerJob
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +78,40 @@ def test_a_study_that_is_gone_is_forgotten_at_the_next_job(
         worker.store.save_prepared("a", prepared)
     worker._load_prepared("b")
     assert [study_id for study_id, _ in worker._kept_studies] == ["b"]
+
+
+@pytest.fixture
+def worker_with_model(tmp_path: Path, prepared: PreparedStudy, tiny_weights: Path) -> Worker:
+    create_worker(tmp_path, prepared, "a")
+    return Worker(tmp_path, {"tiny": str(tiny_weights)})
+
+
+def create_job(kind: str, model: str = "tiny") -> WorkerJob:
+    return WorkerJob(kind, kind, "a", model, "", {"age": 51.0, "sex": 1})
+
+
+def test_networks_run_ahead_answer_the_prediction_without_running_again(
+    worker_with_model: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = worker_with_model.run_job(create_job("predict"), lambda *_: None).result
+    worker_with_model._kept_studies.clear()  # as at the start
+    worker_with_model.run_networks_ahead(create_job("prepare"))
+    monkeypatch.setattr(Segmenter, "segment", lambda *_: pytest.fail("the outline was computed again"))
+    monkeypatch.setattr(
+        SliceClassifier, "compute_features", lambda *_: pytest.fail("the slices were scored again")
+    )
+    found = worker_with_model.run_job(create_job("predict"), lambda *_: None).result
+    assert found is not None and expected is not None
+    assert found["markers"] == expected["markers"] and found["lesion"] == expected["lesion"]
+
+
+def test_a_failure_ahead_of_the_prediction_is_left_to_it(
+    worker_with_model: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise WeightsError("no number")
+
+    monkeypatch.setattr(Segmenter, "segment", fail)
+    worker_with_model.run_networks_ahead(create_job("prepare"))
+    with pytest.raises(WeightsError, match="no number"):
+        worker_with_model.run_job(create_job("predict"), lambda *_: None)

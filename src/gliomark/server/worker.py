@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -39,6 +40,8 @@ PREPARE_PROGRESS = {"align": 0.05, "strip": 0.4, "slice": 0.85}
 ProgressCallback = Callable[[str, float], None]
 # of studies kept in a worker: about 30 of pictures, 7 of 1 mm volumes
 STUDY_MEMORY_MB = 1000.0
+IDLE_TIME_S = 0.2  # without another job, before a worker runs the networks ahead of a prediction
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,21 @@ class Worker:
         report_progress(STEP_MESSAGES["write"], 0.95)
         self.store.save_prediction(job.study_id, job.id, prediction)
         return prediction.to_dict()
+
+    def run_networks_ahead(self, job: WorkerJob) -> None:
+        """Run the networks on a study that was just prepared, so that its prediction is answered at once.
+
+        Their results are kept with the study. What fails here fails again in the prediction, which reports it.
+        """
+        from gliomark.pipeline import predict_prepared
+
+        try:
+            prepared = self._load_prepared(job.study_id)
+            if prepared.found is None:
+                clinical = ClinicalData(prepared.study.patient_id, None, None)
+                predict_prepared(prepared, clinical, self.models[job.model])
+        except (GliomarkError, *DATA_ERRORS) as error:
+            LOG.info("no results ahead of the prediction: %s", type(error).__name__)
 
     def _load_prepared(self, study_id: str) -> Any:
         """Load a prepared study; the last ones stay in memory, with which the results of the networks are kept.
@@ -352,4 +370,6 @@ def run_worker(
             reason = redact_folder(" ".join(str(error).split())[-200:], input_folder)
             reply = message("not-computed", kind=type(error).__name__, reason=reason)
         connection.send(reply)
+        if job.kind == "prepare" and isinstance(reply, JobResult) and not connection.poll(IDLE_TIME_S):
+            worker.run_networks_ahead(job)
         return_free_memory()
