@@ -222,7 +222,8 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
 
 def test_the_command_writes_a_cohort_of_the_requested_pair(tmp_path: Path, monkeypatch, capsys) -> None:
     out = tmp_path / "cohort"
-    command = f"gliomark cohort phantom --as prepared --seed 8 --sequences T1C,FLAIR --out {out}"
+    options = "--seed 8 --sequences T1C,FLAIR --noise 0.05 --case-mix low-grade"
+    command = f"gliomark cohort phantom --as prepared {options} --out {out}"
     monkeypatch.setattr(sys, "argv", command.split())
     with pytest.raises(SystemExit) as ended:
         run()
@@ -232,3 +233,9 @@ def test_the_command_writes_a_cohort_of_the_requested_pair(tmp_path: Path, monke
     assert list(stack.images) == [T1C, FLAIR] and stack.brain.shape == (20, 240, 240)
     settings = json.loads((out / "cohort.json").read_text("utf-8"))
     assert settings["settings"]["k"] == 20 and "slice_count" not in settings["synthetic"]["imaging"]
+    assert settings["synthetic"]["imaging"]["noise_sigma"] == 0.05
+    assert settings["synthetic"]["appearance"]["case_mix"] == "low-grade"
+    with (out / "truth" / "labels.csv").open(encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    expected = sample_labels(8, "PHANTOM-0008", PhantomSettings(case_mix="low-grade"))[0]
+    assert row["ki67"] == expected.columns["ki67"]

@@ -17,6 +17,7 @@ from gliomark.phantom.appearance import (
     MISMATCH_LOG_ODDS,
     STRATA,
     AppearanceSettings,
+    CaseMix,
     TumourAppearance,
     compute_auc_ceiling,
     compute_posterior,
@@ -27,14 +28,20 @@ from gliomark.phantom.appearance import (
 from gliomark.study import ClinicalData
 
 
-def sample_patients(count: int, seed: int, noise: float = 1.0) -> list[tuple[ClinicalData, TumourAppearance]]:
+def sample_patients(
+    count: int, seed: int, noise: float = 1.0, case_mix: CaseMix = "surgical"
+) -> list[tuple[ClinicalData, TumourAppearance]]:
     rng = np.random.default_rng(seed)
-    rows = [sample_clinical("x", rng) for _ in range(count)]
+    rows = [sample_clinical("x", rng, case_mix) for _ in range(count)]
     return [(row, sample_appearance(row, rng, noise)) for row in rows]
 
 
-def test_clinical_rows_follow_the_strata() -> None:
-    rows = [row for row, _ in sample_patients(6000, 1)]
+CASE_MIXES: tuple[CaseMix, ...] = ("surgical", "low-grade")
+
+
+@pytest.mark.parametrize("case_mix", CASE_MIXES)
+def test_clinical_rows_follow_the_strata(case_mix: CaseMix) -> None:
+    rows = [row for row, _ in sample_patients(6000, 1, case_mix=case_mix)]
     for stratum in STRATA:
         members = [
             row
@@ -42,7 +49,7 @@ def test_clinical_rows_follow_the_strata() -> None:
             if row.columns["who_grade"] == str(stratum.grade)
             and row.columns["idh_mutant"] == str(stratum.idh_mutant)
         ]
-        assert len(members) / len(rows) == pytest.approx(stratum.cohort_share, abs=0.025)
+        assert len(members) / len(rows) == pytest.approx(stratum.shares[case_mix], abs=0.025)
         assert np.mean([row.age for row in members]) == pytest.approx(stratum.age_mean_sd[0], abs=2)
         assert np.mean([row.sex for row in members]) == pytest.approx(stratum.female_share, abs=0.07)
         log = np.mean([np.log(float(row.columns["ki67"])) for row in members])
@@ -61,7 +68,7 @@ def test_strata_equal_the_published_tables(shared) -> None:
         ]
         ages = [float(row["Age"]) for row in members]
         logs = [np.log(max(float(row["ki67(in %)"]), 0.5)) for row in members]
-        assert len(members) / len(table) == pytest.approx(stratum.cohort_share, abs=0.015)
+        assert len(members) / len(table) == pytest.approx(stratum.shares["surgical"], abs=0.015)
         assert (np.mean(ages), np.std(ages, ddof=1)) == pytest.approx(stratum.age_mean_sd, abs=0.6)
         assert (np.mean(logs), np.std(logs, ddof=1)) == pytest.approx(stratum.log_ki67_mean_sd, abs=0.055)
         assert np.mean([row["Sex"] == "F" for row in members]) == pytest.approx(
@@ -83,7 +90,7 @@ def test_labels_determine_the_appearance() -> None:
 
 
 def compute_posterior_by_hand(
-    appearance: TumourAppearance, age: int, sex: int, marker: str, noise: float
+    appearance: TumourAppearance, age: int, sex: int, marker: str, noise: float, case_mix: CaseMix
 ) -> float:
     """Compute Bayes' rule directly from its definition, without the module's arrays."""
     total = positive = 0.0
@@ -96,7 +103,7 @@ def compute_posterior_by_hand(
             below = [0 if percent == 1 else percent - 0.5, np.inf if percent == 90 else percent + 0.5]
             with np.errstate(divide="ignore"):
                 percent_probability = np.diff(stats.norm.cdf(np.log(below), *stratum.log_ki67_mean_sd))[0]
-            joint_probability = stratum.cohort_share * person_probability * percent_probability
+            joint_probability = stratum.shares[case_mix] * person_probability * percent_probability
             x = np.log(percent / 10)
             for name, effect in APPEARANCE_EFFECTS.items():
                 mean = (
@@ -121,13 +128,15 @@ def compute_posterior_by_hand(
 
 
 @pytest.mark.parametrize("marker", MARKER_COLUMNS)
+@pytest.mark.parametrize("case_mix", CASE_MIXES)
 @pytest.mark.parametrize("noise", [0.7, 1.0])
-def test_the_posterior_follows_bayes_rule(marker: str, noise: float) -> None:
-    for row, appearance in sample_patients(2, 5, noise):
+def test_the_posterior_follows_bayes_rule(marker: str, noise: float, case_mix: CaseMix) -> None:
+    settings = AppearanceSettings(noise, case_mix=case_mix)
+    for row, appearance in sample_patients(2, 5, noise, case_mix):
         assert row.age is not None and row.sex is not None
-        posterior = compute_posterior(appearance, row.age, row.sex, marker, AppearanceSettings(noise))
+        posterior = compute_posterior(appearance, row.age, row.sex, marker, settings)
         assert posterior == pytest.approx(
-            compute_posterior_by_hand(appearance, int(row.age), row.sex, marker, noise), rel=1e-9
+            compute_posterior_by_hand(appearance, int(row.age), row.sex, marker, noise, case_mix), rel=1e-9
         )
 
 

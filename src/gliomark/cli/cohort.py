@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -14,6 +14,7 @@ from gliomark.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from gliomark.phantom.hospital import HospitalReport, OutputFormat
+    from gliomark.phantom.patient import PhantomSettings
 
 app = typer.Typer(no_args_is_help=True, help="Build, check, describe, export or simulate a cohort.")
 
@@ -176,6 +177,16 @@ def generate_phantom_command(
     lesion_free: Annotated[
         bool, typer.Option("--lesion-free", help="Generate people without a lesion: empty masks, no markers.")
     ] = False,
+    noise: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Standard deviation of the scanner's noise, relative to white matter on T1."
+        ),
+    ] = 0.03,
+    case_mix: Annotated[
+        Literal["surgical", "low-grade"],
+        typer.Option(help="Types of glioma: as in a surgical series, or mostly of low grade."),
+    ] = "surgical",
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: all cores.")] = None,
 ) -> None:
     """Generate synthetic patients with a known maximum AUC.
@@ -184,18 +195,22 @@ def generate_phantom_command(
     """
     import os
 
-    from gliomark.phantom.hospital import write_hospital
+    from gliomark.phantom.appearance import AppearanceSettings
+    from gliomark.phantom.hospital import HospitalSettings, create_aligned_settings, write_hospital
 
+    settings = HospitalSettings(noise_sigma=noise, appearance=AppearanceSettings(case_mix=case_mix))
     processes = min(patients, workers or os.cpu_count() or 1)
     seeds = range(seed, seed + patients)
     if form is PhantomFormat.prepared:
-        _generate_prepared_cohort(seeds, out, sequences or "T1C,T2", test_patients, lesion_free, processes)
+        imaging = create_aligned_settings(settings, has_lesion=not lesion_free)
+        _generate_prepared_cohort(seeds, out, sequences or "T1C,T2", test_patients, imaging, processes)
         return
     _check_options_of_cohort(sequences, test_patients)
     with ProgressLine() as progress:
         report = write_hospital(
             seeds,
             out,
+            settings,
             output_format=cast("OutputFormat", form.value),
             workers=processes,
             progress=progress.count("generating patients"),
@@ -216,14 +231,12 @@ def _generate_prepared_cohort(
     out: Path,
     sequences: str,
     test_patients: int | None,
-    lesion_free: bool,
+    imaging: PhantomSettings,
     processes: int,
 ) -> None:
     """Generate a prepared cohort of synthetic patients."""
     from gliomark.cohort.synthetic import SyntheticSettings, write_synthetic_cohort
-    from gliomark.phantom.hospital import HospitalSettings, create_aligned_settings
 
-    imaging = create_aligned_settings(HospitalSettings(), has_lesion=not lesion_free)
     settings = SyntheticSettings(parse_sequences(sequences), test_patients, imaging)
     with ProgressLine() as progress:
         report = write_synthetic_cohort(

@@ -76,7 +76,7 @@ class SyntheticSettings:
     @property
     def appearance(self) -> AppearanceSettings:
         """Effect of the labels on the image."""
-        return AppearanceSettings(self.imaging.appearance_noise_factor)
+        return AppearanceSettings(self.imaging.appearance_noise_factor, case_mix=self.imaging.case_mix)
 
 
 @dataclass(frozen=True)

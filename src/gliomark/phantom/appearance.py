@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,31 +29,32 @@ DoubleArray = NDArray[np.float64]
 NumberOrArray = TypeVar("NumberOrArray", float, NDArray[np.float64])
 MARKER_COLUMNS = ("ki67", "idh_mutant")
 LABEL_COLUMNS = (*MARKER_COLUMNS, "who_grade")  # columns of a clinical row, in order
+CaseMix = Literal["surgical", "low-grade"]
 
 
 @dataclass(frozen=True)
 class Stratum:
     """One type of glioma.
 
-    cohort_share: proportion of the cohort; age_mean_sd: mean and standard deviation in years; log_ki67_mean_sd: mean
-    and standard deviation of ln(Ki-67 %); female_share: proportion of women.
+    shares: proportion of the patients by case mix; age_mean_sd: mean and standard deviation in years;
+    log_ki67_mean_sd: mean and standard deviation of ln(Ki-67 %); female_share: proportion of women.
     """
 
     grade: int
     idh_mutant: int
-    cohort_share: float
+    shares: Mapping[CaseMix, float]
     age_mean_sd: tuple[float, float]
     log_ki67_mean_sd: tuple[float, float]
     female_share: float
 
 
-# Rounded statistics of 326 glioma patients of a public research set (IPD-Brain).
+# Rounded statistics of 326 glioma patients of a public research set (IPD-Brain); the low-grade mix is invented.
 STRATA = (
-    Stratum(2, 1, 0.18, (39, 10), (1.3, 0.7), 0.48),
-    Stratum(3, 0, 0.04, (43, 12), (3.1, 0.7), 0.46),
-    Stratum(3, 1, 0.24, (40, 11), (2.6, 0.7), 0.32),
-    Stratum(4, 0, 0.43, (53, 11), (3.2, 0.6), 0.44),
-    Stratum(4, 1, 0.11, (42, 12), (3.5, 0.5), 0.41),
+    Stratum(2, 1, {"surgical": 0.18, "low-grade": 0.42}, (39, 10), (1.3, 0.7), 0.48),
+    Stratum(3, 0, {"surgical": 0.04, "low-grade": 0.06}, (43, 12), (3.1, 0.7), 0.46),
+    Stratum(3, 1, {"surgical": 0.24, "low-grade": 0.30}, (40, 11), (2.6, 0.7), 0.32),
+    Stratum(4, 0, {"surgical": 0.43, "low-grade": 0.17}, (53, 11), (3.2, 0.6), 0.44),
+    Stratum(4, 1, {"surgical": 0.11, "low-grade": 0.05}, (42, 12), (3.5, 0.5), 0.41),
 )
 KI67_PERCENTAGES = np.arange(1, 91)
 MIN_AGE, MAX_AGE = 18, 85
@@ -93,7 +94,8 @@ class AppearanceSettings:
     """Settings of the appearance model.
 
     noise_factor: factor of all standard deviations (and divisor of the mismatch's log odds). Above 4 the logistic
-    functions exceed double precision. ki67_threshold: percentage from which Ki-67 is high.
+    functions exceed double precision. ki67_threshold: percentage from which Ki-67 is high. case_mix: proportions of
+    the strata.
 
     Raises
     ------
@@ -103,6 +105,7 @@ class AppearanceSettings:
 
     noise_factor: float = 1.0
     ki67_threshold: float = 10.0
+    case_mix: CaseMix = "surgical"
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -159,9 +162,11 @@ class AucCeiling:
 # --- sampling ---------------------------------------------------------------------------------------
 
 
-def sample_clinical(patient_id: str, rng: np.random.Generator) -> ClinicalData:
+def sample_clinical(
+    patient_id: str, rng: np.random.Generator, case_mix: CaseMix = "surgical"
+) -> ClinicalData:
     """Sample a clinical row: age in years, sex, and ki67 (percent), idh_mutant and who_grade as text."""
-    shares = np.array([stratum.cohort_share for stratum in STRATA])
+    shares = np.array([stratum.shares[case_mix] for stratum in STRATA])
     stratum = STRATA[rng.choice(len(STRATA), p=shares / shares.sum())]
     columns = {
         "ki67": str(int(np.rint(np.exp(rng.normal(*stratum.log_ki67_mean_sd)).clip(1, 90)))),
@@ -252,7 +257,7 @@ def estimate_auc_ceiling(
 ) -> AucCeiling:
     """Estimate the best achievable AUC for a marker from ``patient_count`` sampled patients (about three decimals)."""
     rng = np.random.default_rng([seed, patient_count])
-    rows = [sample_clinical("", rng) for _ in range(patient_count)]
+    rows = [sample_clinical("", rng, settings.case_mix) for _ in range(patient_count)]
     return compute_auc_ceiling(
         [(row, sample_appearance(row, rng, settings.noise_factor)) for row in rows], marker, settings
     )
@@ -311,7 +316,9 @@ def _compute_posteriors(
     # (n, stratum, percentage): joint log probability of labels and features
     joint = np.zeros((len(features.age), len(STRATA), len(KI67_PERCENTAGES)))
     for number, stratum in enumerate(STRATA):
-        joint[:, number] += np.log(stratum.cohort_share) + _compute_log(_compute_ki67_probabilities(stratum))
+        joint[:, number] += np.log(stratum.shares[settings.case_mix]) + _compute_log(
+            _compute_ki67_probabilities(stratum)
+        )
         if uses_age_sex:
             joint[:, number] += _compute_log(_compute_age_sex_probability(features, stratum))[:, None]
         if uses_image:

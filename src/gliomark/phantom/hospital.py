@@ -216,6 +216,7 @@ def create_aligned_settings(settings: HospitalSettings, has_lesion: bool = True)
         noise_sigma=settings.noise_sigma,
         sublayers=settings.sublayers,
         appearance_noise_factor=settings.appearance.noise_factor,
+        case_mix=settings.appearance.case_mix,
         has_lesion=has_lesion,
     )
 

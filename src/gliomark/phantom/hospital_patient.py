@@ -124,9 +124,11 @@ def create_hospital_patient(
     sequences: tuple[MRSequence, ...] = tuple(MRSequence),
 ) -> HospitalPatient:
     """Create the scanned patient of a seed. sequences: those to scan besides T2, to save time."""
-    appearance_noise = settings.appearance.noise_factor
+    look = settings.appearance
     person = sample_person(
-        seed, _create_patient_id(seed), PhantomSettings(appearance_noise_factor=appearance_noise)
+        seed,
+        _create_patient_id(seed),
+        PhantomSettings(appearance_noise_factor=look.noise_factor, case_mix=look.case_mix),
     )
     motion = {name: _sample_movement(seed, name, settings) for name in MRSequence}
     series, true_masks = {}, {}

@@ -21,7 +21,7 @@ from scipy import ndimage
 from gliomark.errors import ConfigurationError
 from gliomark.files import atomic_write, convert_write_errors, encode_png
 from gliomark.phantom.anatomy import HEAD_CENTRE_LPS, BodySide, FloatArray, HeadAnatomy, HeadRegion
-from gliomark.phantom.appearance import TumourAppearance, sample_appearance, sample_clinical
+from gliomark.phantom.appearance import CaseMix, TumourAppearance, sample_appearance, sample_clinical
 from gliomark.phantom.rendering import (
     TRUE_REGIONS,
     compute_plane_points,
@@ -43,7 +43,8 @@ class PhantomSettings:
     number of slices, centred on the head; noise_sigma: sigma of the Rician noise relative to white matter on T1;
     max_tilt_degrees: maximum rotation of the head; side: the patient's side of the tumour, None for random;
     sublayers: layers averaged into one thick slice; appearance_noise_factor: factor of the standard deviations of
-    the tumour's appearance; has_lesion: False for the same person without tumour, oedema and labels.
+    the tumour's appearance; case_mix: proportions of the types of glioma; has_lesion: False for the same person without
+    tumour, oedema and labels.
 
     Raises
     ------
@@ -60,6 +61,7 @@ class PhantomSettings:
     side: BodySide | None = None
     sublayers: int = 3
     appearance_noise_factor: float = 1.0
+    case_mix: CaseMix = "surgical"
     has_lesion: bool = True
 
     def __post_init__(self) -> None:
@@ -182,7 +184,7 @@ def sample_labels(
 ) -> tuple[ClinicalData, TumourAppearance | None]:
     """Sample the clinical row and the tumour's appearance of the person of a seed; fast, without the head."""
     label_rng, appearance_rng = (np.random.default_rng([seed, part]) for part in (0, 1))
-    clinical = sample_clinical(patient_id, label_rng)
+    clinical = sample_clinical(patient_id, label_rng, settings.case_mix)
     if not settings.has_lesion:
         return replace(clinical, columns={}), None
     return clinical, appearance or sample_appearance(
