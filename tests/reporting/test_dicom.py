@@ -427,8 +427,7 @@ def read_report(dataset: Dataset) -> tuple[Any, Any, str]:
     buffer.seek(0)
     report = highdicom.sr.srread(buffer)
     root = report.content
-    groups = [*root.get_volumetric_roi_measurement_groups(), *root.get_image_measurement_groups()]
-    (group,) = [one for one in groups if one.tracking_identifier == "gliomark lesion"]
+    group, *_ = [*root.get_volumetric_roi_measurement_groups(), *root.get_image_measurement_groups()]
     return report, group, "\n".join(list_texts(report))
 
 

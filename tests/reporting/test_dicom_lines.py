@@ -201,9 +201,11 @@ def test_without_a_lesion_there_are_no_lines(make_prediction: Make, tmp_path: Pa
 
 
 def test_the_tree_has_what_viewers_need(make_prediction: Make, tmp_path: Path) -> None:
-    """An image library with the images of the lines, a child of every number, and a tracking UID of each group."""
+    """OHIF needs an image library with the images of the lines, a child of every number, and one tracking UID of all
+    groups, and it writes texts of a group across the image."""
     prediction = create_parallel_prediction(make_prediction, write_classic(tmp_path / "in"))
-    report = save_and_read(create_results(prediction)["report.dcm"])
+    results = create_results(prediction)
+    report = save_and_read(results["report.dcm"])
     names = {one.ConceptNameCodeSequence[0].CodeValue: one for one in report.ContentSequence}
     library, measurements = names["111028"], names["126010"]
     listed = {
@@ -216,13 +218,13 @@ def test_the_tree_has_what_viewers_need(make_prediction: Make, tmp_path: Path) -
     for group in measurements.ContentSequence:
         items = {one.ConceptNameCodeSequence[0].CodeValue: one for one in group.ContentSequence}
         uids.append(items["112040"].UID)
-        assert items["112039"].TextValue.startswith("gliomark lesion")
+        assert items["112039"].TextValue == "gliomark lesion" and "121106" not in items
         assert items["121071"].ConceptCodeSequence[0].CodeValue == "52988006"
         assert items["363698007"].ConceptCodeSequence[0].CodeValue == "12738006"
         for item in group.ContentSequence:
             if item.ValueType == "NUM":
                 assert len(item.ContentSequence) > 0
-    assert len(set(uids)) == len(uids) == 2
+    assert uids == [results["segmentation.dcm"].SegmentSequence[0].TrackingUID] * 2
     for line in list_lines(report).values():
         reference = line.ContentSequence[0].ContentSequence[0].ReferencedSOPSequence[0]
         assert reference.ReferencedSOPInstanceUID in listed

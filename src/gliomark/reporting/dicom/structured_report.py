@@ -79,7 +79,6 @@ from gliomark.study import CANNOT_TELL, DICOM_MANUFACTURER, MRSequence
 
 COMMENT = codes.DCM.Comment
 _MODEL = create_private_code("model", "Model")
-DIAMETERS_TRACKING_ID = "gliomark lesion diameters"
 
 
 def create_structured_report(
@@ -99,7 +98,9 @@ def create_structured_report(
     other_datasets = [one for other in other_headers for one in other.datasets]
     groups = [_create_measurement_group(prediction, headers, segmentation, tracking_uid, language)]
     if lines is not None:
-        groups.append(_create_diameter_group(prediction, headers_by_sequence[lines.sequence], lines))
+        groups.append(
+            _create_diameter_group(prediction, headers_by_sequence[lines.sequence], lines, tracking_uid)
+        )
     report = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=_create_device_observer(prediction)),
         procedure_reported=MRI_OF_BRAIN,
@@ -153,10 +154,7 @@ def _create_measurement_group(
             *_create_probability_measurements(prediction),
         ],
         "qualitative_evaluations": [
-            QualitativeEvaluation(
-                create_private_code("lesion", _describe_lesion_origin(prediction)),
-                PRESENT if _has_lesion(prediction) else ABSENT,
-            ),
+            _create_lesion_evaluation(prediction, language),
             *(_create_marker_evaluation(marker, language) for marker in prediction.markers),
         ],
     }
@@ -172,18 +170,31 @@ def _create_measurement_group(
         group = VolumetricROIMeasurementsAndQualitativeEvaluations(
             referenced_segment=_create_segment_reference(segmentation), **group_arguments
         )
-    group[0].ContentSequence.extend(
-        _create_text_item(COMMENT, text, "CONTAINS") for text in _list_comments(prediction, language)
-    )
     return group
 
 
+def _create_lesion_evaluation(prediction: Prediction, language: Language) -> QualitativeEvaluation:
+    """Create the finding that there is a lesion, or none, with the comments on the whole result.
+
+    They are not items of the group, because OHIF writes those across the image.
+    """
+    evaluation = QualitativeEvaluation(
+        create_private_code("lesion", _describe_lesion_origin(prediction)),
+        PRESENT if _has_lesion(prediction) else ABSENT,
+    )
+    evaluation[0].ContentSequence = [
+        _create_text_item(COMMENT, text, "HAS PROPERTIES") for text in _list_comments(prediction, language)
+    ]
+    return evaluation
+
+
 def _create_diameter_group(
-    prediction: Prediction, headers: SeriesHeaders, lines: DiameterLines
+    prediction: Prediction, headers: SeriesHeaders, lines: DiameterLines, tracking_uid: str
 ) -> MeasurementsAndQualitativeEvaluations:
     """Create the measurement group of the two diameters, with their lines on an image of the series.
 
-    It has its own tracking UID because OHIF shows the numbers of all groups of one UID beside the lines.
+    It tracks the same lesion as the first group. OHIF joins groups by their tracking UID, and fails to open a report
+    that has a group without coordinates.
     """
     method = (
         create_private_code("axial-diameters", "Largest perpendicular diameters on an axial slice")
@@ -194,7 +205,7 @@ def _create_diameter_group(
     source = (image.SOPClassUID, image.SOPInstanceUID, frames)
     return MeasurementsAndQualitativeEvaluations(
         source_images=[SourceImageForMeasurementGroup(*source)],
-        tracking_identifier=TrackingIdentifier(generate_uid(), DIAMETERS_TRACKING_ID),
+        tracking_identifier=TrackingIdentifier(tracking_uid, TRACKING_ID),
         finding_type=LESION,
         finding_sites=[FindingSite(BRAIN)],
         method=method,
