@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 from tests.cohort.test_synthetic import TINY
 from tests.conftest import PAIR
 from tests.pipeline.conftest import drawn_images, reader_pool, run_command, tiny_weights
@@ -22,13 +23,15 @@ from gliomark.evaluation.metrics import auc
 from gliomark.experiments.cohort_evaluation import evaluate_on_cohort
 from gliomark.experiments.synthetic_model import (
     SyntheticModelConfig,
+    choose_threshold,
     read_posteriors,
     run_synthetic_model,
     summarise_model,
 )
+from gliomark.inference.segmenter import Segmenter
 from gliomark.models.weights import load_weights
 from gliomark.pipeline import Model, PreparedStudy, build_model, predict_prepared
-from gliomark.study import Study
+from gliomark.study import Segmentation, SliceStack, Study
 
 __all__ = ["drawn_images", "reader_pool", "run_command", "tiny_weights"]
 
@@ -99,6 +102,29 @@ def test_every_prediction_says_that_the_model_learnt_from_drawings(
     prepared = PreparedStudy(Study(patient, {}, Path(), "pictures"), stack, {}, 0.0)
     prediction = predict_prepared(prepared, tiny_cohort.get_clinical(patient), other)
     assert any("drawn heads" in text for text in prediction.warnings) == is_synthetic
+
+
+@pytest.mark.parametrize(
+    ("inside", "around", "expected"), [(0.97, 0.85, 0.9), (0.97, 0.3, 0.5), (0.55, 0.45, 0.5)]
+)
+def test_the_threshold_is_that_of_the_best_outlines(
+    synthetic_cohort: Cohort,
+    model: Model,
+    monkeypatch: pytest.MonkeyPatch,
+    inside: float,
+    around: float,
+    expected: float,
+) -> None:
+    def segment(_: Segmenter, stack: SliceStack) -> Segmentation:
+        lesion = np.asarray(stack.lesion, bool)
+        wide = ndimage.binary_dilation(lesion, iterations=3)
+        probability = np.where(lesion, inside, np.where(wide, around, 0.0)).astype(np.float32)
+        return Segmentation(probability, wide, "")
+
+    monkeypatch.setattr(Segmenter, "segment", segment)
+    patients = synthetic_cohort.patient_ids
+    segmenter = replace(model.segmenter, min_lesion_ml=0.0)
+    assert choose_threshold(segmenter, synthetic_cohort, patients) == expected
 
 
 @pytest.mark.slow

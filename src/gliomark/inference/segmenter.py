@@ -93,12 +93,16 @@ class Segmenter:
         if not np.isfinite(probability).all():
             raise WeightsError(message("outline-no-number"))
         probability[~stack.brain] = 0.0
-        mask = remove_small_components(
+        mask = self.create_mask(probability, stack)
+        return Segmentation(probability, mask, self.describe_rule(self.sequences))
+
+    def create_mask(self, probability: FloatArray, stack: SliceStack) -> NDArray[np.bool_]:
+        """Create the mask ``(S, H, W)`` from the probabilities of a stack, 0 outside the brain."""
+        return remove_small_components(
             np.where(probability >= self.threshold, probability, 0.0),
             self.min_lesion_ml / stack.voxel_volume_ml,
             self.min_component_share,
         )
-        return Segmentation(probability, mask, self.describe_rule(self.sequences))
 
     def describe_rule(self, sequences: Sequence[MRSequence]) -> str:
         """Return a message that describes how the segmentations of these sequences are combined."""
