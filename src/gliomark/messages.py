@@ -864,6 +864,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{file} 不是分割文件：请提供容积文件（NIfTI、NRRD 或 MHA）、DICOM SEG、RTSTRUCT；图片格式的患者也可提供以层面命名的"
         "掩膜图片文件夹。",
     ),
+    "mask-several-labels": (
+        "The segmentation {file} has several labels ({labels}): keep only the segment of the lesion.",
+        "分割文件 {file} 含有多个标签（{labels}）：请只保留病灶这一分割。",
+    ),
     "mask-files-several": (
         "The {count} files are not one segmentation: provide one file, or only mask pictures named after the slices.",
         "这 {count} 个文件不是同一个分割：请只提供一个文件，或只提供以层面命名的掩膜图片。",
@@ -2710,6 +2714,44 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{pacs} could not answer (status {status}); try again later, or ask its administrator.",
         "{pacs} 无法应答（状态 {status}）；请稍后重试，或联系管理员。",
     ),
+    # ---- MONAI Label ------------------------------------------------------------------------------------
+    "monai-not-offered": (
+        "gliomark does not offer the call '{call}' of MONAI Label: upload studies, run inference and save labels here, "
+        "and train with 'gliomark train'.",
+        "gliomark 不提供 MONAI Label 的“{call}”调用：此处可上传检查、运行推理和保存标签；训练请用 gliomark train。",
+    ),
+    "monai-needs-study": (
+        "Inference runs on uploaded studies only: upload the images first, then send the study's id as 'image'.",
+        "推理仅适用于已上传的检查：请先上传影像，再以 image 发送检查编号。",
+    ),
+    "monai-other-model": (
+        "The study was prepared for the model '{model}'; choose that model.",
+        "该检查是为模型“{model}”预处理的；请选择该模型。",
+    ),
+    "monai-parameters": (
+        "The field 'params' is not a JSON object; send one, such as {{}}.",
+        "params 字段不是 JSON 对象；请发送 JSON 对象，例如 {{}}。",
+    ),
+    "monai-extension": (
+        "Results cannot be written as '{extension}'; set result_extension to {known}.",
+        "结果无法写为“{extension}”；请将 result_extension 设为 {known}。",
+    ),
+    "monai-tag": (
+        "Labels are saved and removed under the tag 'final', not '{tag}'; the model's own outline, 'original', is kept.",
+        "标签只能以 final 标记保存或删除，不能用“{tag}”；模型自身的轮廓（original）始终保留。",
+    ),
+    "monai-no-original": (
+        "The model has not outlined this study yet; run the inference first.",
+        "模型尚未勾画该检查；请先运行推理。",
+    ),
+    "monai-strategy": (
+        "There is no strategy '{strategy}'; choose {known}.",
+        "没有“{strategy}”策略；请选择 {known}。",
+    ),
+    "monai-description": (
+        "Segments glioma on preoperative MRI and predicts molecular markers. For research, not a medical device.",
+        "在术前 MRI 上分割胶质瘤并预测分子标志物。仅供研究，非医疗器械。",
+    ),
     # ---- uploads and server -----------------------------------------------------------------------------
     "server-unforeseen": (
         "Internal server error; inform the administrator.",
@@ -2824,6 +2866,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "form-wanted": (
         "Send the files as multipart/form-data, in the field 'files'.",
         '请以 multipart/form-data 在 files 字段中发送文件。',
+    ),
+    "form-without-file": (
+        "The form has no file in the field '{field}'; send the file there.",
+        "表单的 {field} 字段中没有文件；请在该字段发送文件。",
     ),
     "form-cut": ("The request body is incomplete; send it again.", "表单内容不完整；请重新发送。"),
     "upload-empty": (

@@ -18,7 +18,7 @@ from gliomark.geometry import compute_mask_points, set_nifti_space
 from gliomark.io import read_study
 from gliomark.io.masks.volume_masks import read_lesion_mask
 from gliomark.preprocessing import prepare
-from gliomark.reporting.nifti_mask import create_nifti_mask
+from gliomark.reporting.nifti_mask import create_nifti_on_grid
 from gliomark.study import MRSequence, NiftiSpace, Series
 
 SHAPE = (10, 14, 6)
@@ -349,7 +349,7 @@ def test_an_outline_is_written_at_the_position_of_a_metaimage_or_nrrd(
 
 def _write_mask(file: Path, out: Path) -> Path:
     series = read(file.parent)
-    nib.save(create_nifti_mask((series.image > 50).astype(np.uint8), series), out)
+    nib.save(create_nifti_on_grid((series.image > 50).astype(np.uint8), series), out)
     return out
 
 

@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 from sqlalchemy import create_engine, make_url, text
+from tests.pipeline import conftest as patients
 from tests.pipeline.conftest import (
     PATIENT,
     draw_patient,
@@ -24,6 +25,7 @@ from tests.pipeline.conftest import (
     picture_folder,
     tiny_weights,
     write_pictures,
+    write_volumes,
 )
 
 from gliomark.server.app import create_app
@@ -151,3 +153,19 @@ def make_patient_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[i
 
 
 __all__ += ["PATIENT"]
+
+
+@pytest.fixture(scope="session")
+def fine_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The patient as NIfTI with pixels of 1 mm, the grid of prepared images; tests must not change it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patients, "SIZE", 240)
+        patch.setattr(patients, "SPACING_MM", (1.0, 1.0, 6.0))
+        patch.setattr(patients, "SLICES", 12)  # fewer, so that preparing it is quick
+        return write_volumes(tmp_path_factory.mktemp("fine") / PATIENT, drop_mask(draw_patient()))
+
+
+@pytest.fixture(scope="module")
+def fine_study(live_server: LiveClient, fine_folder: Path) -> dict[str, Any]:
+    """This patient, prepared."""
+    return live_server.upload_and_prepare(fine_folder)

@@ -16,11 +16,14 @@ from tests.pipeline.conftest import PATIENT
 from tests.server.conftest import create_test_database, run_server
 
 from gliomark.errors import GliomarkError
-from gliomark.server import app, browser_page, predictions, studies
+from gliomark.server import app, browser_page, monai_label, predictions, studies
 from gliomark.server.app import create_app
 from gliomark.server.database import AuditRow, TokenRow, hash_token
 from gliomark.server.run import ServerConfig, create_server, open_database
 from gliomark.server.security import ServerAddress
+
+OTHER_SITE = {"Origin": "https://elsewhere.example"}
+OPEN_PATHS = ("/api/health", "/auth/", "/auth/token")  # the last takes the token as a password
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,7 @@ def test_every_call_but_health_requires_a_token(client_with_tokens) -> None:
         )
         for headers in ({}, create_bearer_header("wrong"), {"Authorization": "Basic x"}):
             answer = client_with_tokens.request(verb, filled, headers=headers)
-            assert (answer.status_code == 401) is (path != "/api/health"), (path, verb, answer.text)
+            assert (answer.status_code == 401) is (path not in OPEN_PATHS), (path, verb, answer.text)
 
 
 def test_a_reader_has_no_rights_of_an_admin(client_with_tokens) -> None:
@@ -99,8 +102,15 @@ def test_another_readers_study_is_not_removed(client_with_tokens, picture_folder
         ("DELETE", f"/api/predictions/{job['id']}"),
         ("PUT", f"{url}/mask.png"),
         ("DELETE", f"{url}/mask.png"),
+        ("PUT", f"/datastore/label?image={sent['id']}"),
+        ("DELETE", f"/datastore/label?id={sent['id']}"),
+        ("DELETE", f"/datastore/image?id={sent['id']}"),
     ):
         assert client_with_tokens.request(*change, headers=reader).status_code == 403, change
+    for strategy in ("first", "random"):  # only studies that the caller may correct
+        assert client_with_tokens.post(f"/activelearning/{strategy}", headers=reader).json() == {}
+    named = client_with_tokens.get(f"/datastore/image/info?image={sent['patient_id']}", headers=reader)
+    assert named.status_code == 404  # a patient's name finds only the caller's own uploads
     assert (
         client_with_tokens.delete(
             url, headers=create_bearer_header(client_with_tokens.tokens["admin"])
@@ -206,6 +216,45 @@ def test_only_the_page_and_the_documentation_are_outside_the_schema(local_client
     routers = (app.router, studies.router, predictions.router, browser_page.router)
     hidden = {route.path for router in routers for route in router.routes if not route.include_in_schema}
     assert hidden == {"/", "/page/texts.json", "/api/docs"}
+
+
+def test_calls_of_monai_label_that_are_not_offered_need_a_token_too(client_with_tokens) -> None:
+    hidden = [one for one in monai_label.router.routes if not getattr(one, "include_in_schema", True)]
+    assert len(hidden) > 10
+    for route in hidden:
+        path = route.path.replace("{rest:path}", "x")
+        for method in route.methods:
+            assert client_with_tokens.request(method, path).status_code == 401, (method, path)
+
+
+def test_a_token_serves_as_the_password_of_monai_labels_clients(client_with_tokens) -> None:
+    client, token = client_with_tokens, client_with_tokens.tokens["reader"]
+    assert client.get("/auth/").json() == {"enabled": True}
+    form = {"username": "anybody", "password": token, "grant_type": "password"}
+    answered = client.post("/auth/token", data=form)
+    assert answered.json() == {"access_token": token, "token_type": "bearer"}
+    bearer = {"Authorization": f"bearer {token}"}  # the type is written as the server answered it
+    assert client.get("/auth/token/valid", headers=bearer).json() == {
+        "username": "reader 王",
+        "roles": ["reader"],
+    }
+    assert client.get("/info/", headers=bearer).status_code == 200
+    for password, status in (("wrong", 401), ("", 422), ("x" * 2000, 422)):
+        refused = client.post("/auth/token", data=form | {"password": password})
+        assert refused.status_code == status, refused.text
+        assert not password or password not in refused.text
+    for path in ("/auth/", "/auth/token"):
+        sent = client.request(
+            "POST" if path.endswith("token") else "GET", path, data=form, headers=OTHER_SITE
+        )
+        assert sent.status_code == 403, path
+
+
+def test_a_local_server_without_tokens_needs_no_password(local_client) -> None:
+    client, _ = local_client
+    assert client.get("/auth/").json() == {"enabled": False}
+    form = {"username": "anybody", "password": "any"}
+    assert client.post("/auth/token", data=form).json() == {"access_token": None, "token_type": None}
 
 
 def test_browsers_keep_no_response_with_a_patients_data(live_server, prepared_study) -> None:

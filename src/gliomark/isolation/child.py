@@ -39,6 +39,7 @@ ALLOWED_FUNCTIONS = frozenset({
     "gliomark.io.masks.patient_masks:read_masks_on_grids",
     "gliomark.io.masks.reader_mask:read_mask_files",
     "gliomark.io.masks.reader_mask:read_reader_mask",
+    "gliomark.io.masks.reader_mask:read_single_label",
     "gliomark.reporting.dicom.results:write_dicom_results",
     "gliomark.reporting.dicom.source_headers:check_dicom_source",
     "gliomark.server.study_import:create_prediction_request",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -78,7 +79,11 @@ def list_used_sequences(prediction: Prediction) -> list[MRSequence]:
 
 def select_reference_sequence(prediction: Prediction) -> MRSequence:
     """Return the sequence whose grid the masks are written on: T1C if the model used it, else the first one used."""
-    used_sequences = list_used_sequences(prediction)
+    return choose_reference(list_used_sequences(prediction))
+
+
+def choose_reference(used_sequences: Sequence[MRSequence]) -> MRSequence:
+    """Return the sequence whose grid the masks are written on, of those that a model used."""
     return MRSequence.T1C if MRSequence.T1C in used_sequences else used_sequences[0]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from gliomark.reporting.report_input import ReportInput
 
 
-def create_nifti_mask(mask: NDArray[np.uint8], series: Series) -> nib.Nifti1Image:
-    """Create the NIfTI image ``(column, row, slice)`` of a mask ``(slice, row, column)`` on the grid of a series.
+def create_nifti_on_grid(values: NDArray[Any], series: Series) -> nib.Nifti1Image:
+    """Create a NIfTI image ``(column, row, slice)`` from values ``(slice, row, column)`` on the grid of a series.
 
     For a series read from NIfTI, qform and sform are copied from that file: programs differ in which of the two they
-    use, and the mask must overlay the images in all of them.
+    use, and a mask must overlay the images in all of them.
     """
-    image = create_nifti_image(mask, series.affine)
+    image = create_nifti_image(values, series.affine)
     if series.space is not None:
         # given an affine or a header, nibabel would change qform and sform
         image = nib.Nifti1Image(np.asarray(image.dataobj), None)
@@ -40,7 +40,7 @@ def create_nifti_mask(mask: NDArray[np.uint8], series: Series) -> nib.Nifti1Imag
 def create_nifti_file(prediction: Prediction) -> bytes:
     """Create the content of ``segmentation.nii.gz``; the same prediction gives the same bytes."""
     series = prediction.study.series[select_reference_sequence(prediction)]
-    image = create_nifti_mask(resample_mask_to_reference(prediction), series)
+    image = create_nifti_on_grid(resample_mask_to_reference(prediction), series)
     return gzip.compress(image.to_bytes(), mtime=0)
 
 

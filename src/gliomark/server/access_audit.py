@@ -59,6 +59,11 @@ AUDITED_ROUTES: Mapping[str, AuditedRoute] = {
     "/api/predictions/{id}/dicom.zip": AuditedRoute("DICOM results exported", is_recorded_every_time=True),
     "/api/predictions/{id}/truth": AuditedRoute("pathology viewed"),
     "/api/audit": AuditedRoute("audit read"),
+    "/datastore/": AuditedRoute("studies listed"),
+    "/datastore/image": AuditedRoute("pictures viewed"),
+    "/datastore/image/info": AuditedRoute("study viewed"),
+    "/datastore/label": AuditedRoute("segmentation exported", is_recorded_every_time=True),
+    "/datastore/label/info": AuditedRoute("outline viewed"),
 }
 
 
@@ -67,14 +72,30 @@ def set_audit_detail(request: Request, **detail: Any) -> None:
     request.state.detail = detail
 
 
+def set_audit_view(request: Request, subject: str, view: AuditedRoute | None = None) -> None:
+    """State what this request shows, if its path does not.
+
+    Parameters
+    ----------
+    subject
+        Id of the study or prediction.
+    view
+        How it is recorded, for a method other than GET.
+    """
+    request.state.view_subject, request.state.view = subject, view
+
+
 def record_view(audit_writer: AuditWriter, request: Request, response: Response) -> Response:
     """Return the response after recording the view; 503 instead if it cannot be recorded."""
     route = getattr(request.scope.get("route"), "path", "")
     caller: Caller | None = getattr(request.state, "caller", None)
-    view = AUDITED_ROUTES.get(route) if request.method == "GET" and response.status_code < 300 else None
-    if view is None or caller is None:
+    view: AuditedRoute | None = getattr(request.state, "view", None)
+    if view is None and request.method == "GET":
+        view = AUDITED_ROUTES.get(route)
+    if view is None or caller is None or response.status_code >= 300:
         return response
-    subject, detail = request.path_params.get("id", ""), getattr(request.state, "detail", {})
+    detail = getattr(request.state, "detail", {})
+    subject = getattr(request.state, "view_subject", "") or request.path_params.get("id", "")
     if audit_writer.record_view(caller.name, view.action, subject, detail, view.is_recorded_every_time):
         return response
     return create_error_response(message("audit-away"), 503, {"Retry-After": "30"})

@@ -1,4 +1,4 @@
-"""Create the FastAPI application; the routes for studies and predictions are in ``studies`` and ``predictions``."""
+"""Create the FastAPI application; the routes are in ``studies``, ``predictions`` and ``monai_label``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fastapi.staticfiles import StaticFiles
 from gliomark.errors import GliomarkError
 from gliomark.files import FileWriteError, is_disk_full_error
 from gliomark.messages import message
-from gliomark.server import browser_page, predictions, studies
+from gliomark.server import browser_page, monai_label, predictions, studies
 from gliomark.server.access_audit import record_refusal, record_view, set_audit_detail
 from gliomark.server.body_limits import BodyLimitMiddleware
 from gliomark.server.dependencies import AdminDep, CallerDep, Server, ServerDep
@@ -69,7 +69,13 @@ def create_app(server: Server) -> FastAPI:
     app.exception_handler(GliomarkError)(_handle_gliomark_error)
     app.exception_handler(HTTPException)(_handle_http_error)
     app.mount("/api/docs/files", StaticFiles(packages=[("fastapi_swagger", "resources")]))
-    for part_router in (router, studies.router, predictions.router, browser_page.router):
+    for part_router in (
+        router,
+        studies.router,
+        predictions.router,
+        browser_page.router,
+        monai_label.router,
+    ):
         app.include_router(part_router)
     app.mount("/page", browser_page.PageFiles(directory=browser_page.PAGE_FOLDER))
     return app

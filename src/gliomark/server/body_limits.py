@@ -16,7 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gliomark.messages import message as sentence
 from gliomark.server.error_responses import create_error_response
 
-LARGE_BODY_ROUTES = re.compile(r"POST /api/studies|PUT /api/studies/[^/]+/mask(?:\.png)?")
+LARGE_BODY_ROUTES = re.compile(
+    r"POST /api/studies|PUT /api/studies/[^/]+/mask(?:\.png)?|PUT /datastore/(?:image|label)?"
+)
 STALL_TIMEOUT_S = 1.0  # an upload that has received nothing for so long may lose its slot to another
 
 

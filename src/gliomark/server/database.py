@@ -33,6 +33,7 @@ from sqlalchemy import (
     cast,
     create_engine,
     event,
+    func,
     insert,
     select,
     type_coerce,
@@ -50,6 +51,7 @@ Role = Literal["reader", "admin"]
 ROLES = ("reader", "admin")
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 FINAL_STATES = ("done", "failed", "cancelled")
+SERIES_UIDS_KEY = "series_uids"  # in ``StudyRow.about``
 TOKEN_ADDED_ACTION = "token added"  # noqa: S105 - an action in the audit log, not a token
 COMMAND_LINE_CALLER = "command line"
 LOCKED_S = 30.0  # longest wait for SQLite's file lock
@@ -596,6 +598,7 @@ class Database:
         owner: str,
         prediction_request: Mapping[str, Any] | None = None,
         destinations: Iterable[str] = (),
+        series_uids: Mapping[str, str] | None = None,
     ) -> StudyRow:
         """Add a study and the job that prepares it.
 
@@ -605,10 +608,14 @@ class Database:
             A prediction to request as well; None for none.
         destinations
             Where to deliver the prediction's results.
+        series_uids
+            SeriesInstanceUID by sequence; None if the images are not DICOM.
         """
         row = StudyRow(
             id=study_id, patient_id=patient_id, model=model_name, input_sha256=input_sha256, owner=owner
         )
+        if series_uids:
+            row.about = {SERIES_UIDS_KEY: dict(series_uids)}
         job = JobRow(
             kind="prepare", study_id=study_id, patient_id=patient_id, owner=owner, input_sha256=input_sha256
         )
@@ -638,6 +645,39 @@ class Database:
             query = query.where(StudyRow.patient_id.icontains(patient_id, autoescape=True))
         with self.read_transaction() as session:
             return list(session.scalars(query.order_by(StudyRow.created.desc()).limit(limit)))
+
+    def find_study_of_series(self, series_uid: str) -> StudyRow | None:
+        """Return the newest study with this SeriesInstanceUID; None if there is none."""
+        about = cast(StudyRow.about, String)
+        query = select(StudyRow).where(~StudyRow.deleted, about.contains(f'"{series_uid}"', autoescape=True))
+        with self.read_transaction() as session:
+            for row in session.scalars(query.order_by(StudyRow.created.desc())):
+                if series_uid in row.about.get(SERIES_UIDS_KEY, {}).values():
+                    return row
+        return None
+
+    def find_latest_study(self, patient_id: str, owner: str) -> StudyRow | None:
+        """Return the newest study of a patient that this owner uploaded; None if there is none."""
+        query = select(StudyRow).where(
+            ~StudyRow.deleted, StudyRow.patient_id == patient_id, StudyRow.owner == owner
+        )
+        with self.read_transaction() as session:
+            return session.scalars(query.order_by(StudyRow.created.desc()).limit(1)).first()
+
+    def list_ready_studies(self) -> list[StudyRow]:
+        """Return all prepared studies, oldest first."""
+        query = select(StudyRow).where(~StudyRow.deleted, StudyRow.state == "ready")
+        with self.read_transaction() as session:
+            return list(session.scalars(query.order_by(StudyRow.created, StudyRow.id)))
+
+    def count_ready_studies(self) -> tuple[int, int]:
+        """Count the prepared studies, and those among them that a reader has outlined."""
+        query = select(func.count(), func.count().filter(StudyRow.correction != ""))
+        with self.read_transaction() as session:
+            total, corrected = session.execute(
+                query.select_from(StudyRow).where(~StudyRow.deleted, StudyRow.state == "ready")
+            ).one()
+        return int(total), int(corrected)
 
     def set_correction(self, study_id: str, mask_sha256: str, who: str) -> None:
         """Set the reader's segmentation by its hash; an empty hash restores the model's."""
@@ -717,6 +757,19 @@ class Database:
         with self.read_transaction() as session:
             return list(session.scalars(query.order_by(JobRow.created.desc()).limit(limit)))
 
+    def find_latest_outlines(self, study_id: str | None = None) -> dict[str, str]:
+        """Return the id of the newest finished prediction with the model's own outline, by study.
+
+        study_id: only of this study.
+        """
+        query = select(JobRow.study_id, JobRow.id).where(
+            JobRow.kind == "predict", JobRow.state == "done", JobRow.outline_sha256 == ""
+        )
+        if study_id is not None:
+            query = query.where(JobRow.study_id == study_id)
+        with self.read_transaction() as session:
+            return {study: job for study, job in session.execute(query.order_by(JobRow.created))}
+
     def claim_next_job(self) -> tuple[JobRow, StudyRow] | None:
         """Mark the oldest queued job that can run as running and return it with its study.
 
@@ -755,7 +808,7 @@ class Database:
             job.model_sha256 = model_sha256
             study = session.get_one(StudyRow, job.study_id)
             if job.kind == "prepare":
-                study.state, study.about = "ready", result or {}
+                study.state, study.about = "ready", study.about | (result or {})
                 study.step, study.progress = "", 1.0
             else:
                 job.result = result

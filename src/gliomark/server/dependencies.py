@@ -130,7 +130,10 @@ class Server:
             )
             study_fields = (study_id, imported.patient_id, model_name, imported.sha256, owner)
             row = self.database.add_study(
-                *study_fields, prediction_request=prediction_request, destinations=follow_up.destinations
+                *study_fields,
+                prediction_request=prediction_request,
+                destinations=follow_up.destinations,
+                series_uids=imported.series_uids,
             )
         except ReaderProcessError as error:
             self.store.return_files(study_id)

@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from gliomark.messages import message
 from gliomark.server.body_limits import RequestLimits
-from gliomark.server.database import Database, JobRow, StudyRow, WatchedTable
+from gliomark.server.database import FINAL_STATES, Database, JobRow, StudyRow, WatchedTable
 
 LOG = logging.getLogger("gliomark.server")
 POLL_INTERVAL_S = 0.15  # between two reads of the database
@@ -79,6 +79,13 @@ class RowWatcher:
                     return
         finally:
             self._followers_by_row -= Counter({key: 1})
+
+    async def wait_for_job(self, job_id: str) -> JobRow | None:
+        """Return a job once it has ended; None if it does not exist."""
+        async for row in self.follow_row(JobRow, job_id):
+            if row is None or row.state in FINAL_STATES:
+                return row
+        return None
 
     async def _poll_rows(self) -> None:
         """Read all followed rows repeatedly while there are any."""

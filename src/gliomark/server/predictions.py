@@ -136,9 +136,7 @@ async def _compute_heatmap(server: Server, row: JobRow, marker: str, caller: Cal
     with server.row_watcher.acquire_slot(caller.name):
         job = await to_thread.run_sync(server.database.add_job, "explain", study, job_request, caller.name)
         server.worker_pool.notify_new_job()
-        async for current in server.row_watcher.follow_row(JobRow, job.id):
-            if current is None or current.state in FINAL_STATES:
-                break
+        current = await server.row_watcher.wait_for_job(job.id)
     if current is None or current.state != "done":
         raise HTTPException(500, (current and current.error) or message("no-map"))
 
@@ -182,11 +180,11 @@ def _render_pdf_report(server: Server, prediction_id: str, language: Language) -
 async def get_nifti_segmentation(id: str, _: CallerDep, server: ServerDep) -> Response:
     """Return the lesion mask as NIfTI on the grid of the images as they were read."""
     return Response(
-        await server.run_slow_function(_create_nifti_file, server, id), media_type="application/gzip"
+        await server.run_slow_function(create_segmentation_file, server, id), media_type="application/gzip"
     )
 
 
-def _create_nifti_file(server: Server, prediction_id: str) -> bytes:
+def create_segmentation_file(server: Server, prediction_id: str) -> bytes:
     row = server.get_finished_prediction(prediction_id)
     return create_nifti_file(server.store.load_prediction(row.study_id, prediction_id))
 

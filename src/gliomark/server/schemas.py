@@ -105,6 +105,32 @@ MASK_FILES_REQUEST = {
         },
     }
 }
+
+
+def _describe_file_form(field: str) -> dict[str, Any]:
+    """Return the OpenAPI request of a form with one file, as MONAI Label's clients send it."""
+    schema = {
+        "type": "object",
+        "required": [field],
+        "properties": {field: _BINARY_SCHEMA, "params": {"type": "string", "description": "Not used."}},
+    }
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+UPLOAD_IMAGE_FORM, LABEL_FORM = _describe_file_form("file"), _describe_file_form("label")
+INFERENCE_RESPONSES: ResponseDescriptions = NOT_READY_RESPONSES | describe_errors(
+    s501="Files are sent with the request, or a session is named.",
+    s503="Too many results are awaited at the same time.",
+)
+INFERENCE_RESPONSES[200] = {
+    "content": {
+        "multipart/form-data": {},
+        "application/json": {},
+        "application/octet-stream": {},
+        "application/dicom": {},
+    },
+    "description": "The outline, what is known of it, or both as the parts ``image`` and ``params``.",
+}
 PNG_REQUEST = {"requestBody": {"required": True, "content": {"image/png": {"schema": _BINARY_SCHEMA}}}}
 
 

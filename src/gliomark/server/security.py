@@ -86,22 +86,43 @@ class Authenticator:
         HTTPException
             401 without a valid token, 403 for a web page of another site.
         """
-        self._check_origin(request)
+        self.check_origin(request)
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and token:
-            if self.startup_token and hmac.compare_digest(hash_token(token), hash_token(self.startup_token)):
-                return Caller("this machine", "admin")
-            if caller := self.database.find_caller(token):
-                return caller
-            raise _create_unauthorized_error(message("token-unknown"))
+            return self.authenticate_token(token)
         if self.startup_token or self.database.list_tokens():
             raise _create_unauthorized_error(message("token-wanted"))
         if not self.is_loopback or self.database.has_had_tokens():
             raise _create_unauthorized_error(message("token-wanted-again"))
         return Caller("this machine", "admin")
 
-    def _check_origin(self, request: Request) -> None:
-        """Refuse requests from web pages of other sites in the user's browser, including DNS rebinding."""
+    @property
+    def requires_token(self) -> bool:
+        """Whether every caller needs a token."""
+        return bool(self.startup_token) or not self.is_loopback or self.database.has_had_tokens()
+
+    def authenticate_token(self, token: str) -> Caller:
+        """Return the owner of a token.
+
+        Raises
+        ------
+        HTTPException
+            401 if it is unknown.
+        """
+        if self.startup_token and hmac.compare_digest(hash_token(token), hash_token(self.startup_token)):
+            return Caller("this machine", "admin")
+        if caller := self.database.find_caller(token):
+            return caller
+        raise _create_unauthorized_error(message("token-unknown"))
+
+    def check_origin(self, request: Request) -> None:
+        """Refuse requests from web pages of other sites in the user's browser, including DNS rebinding.
+
+        Raises
+        ------
+        HTTPException
+            403 for such a request.
+        """
         host_header, origin = request.headers.get("host", ""), request.headers.get("origin", "")
         try:
             host, site = urlsplit(f"//{host_header}").hostname or "", urlsplit(origin).netloc

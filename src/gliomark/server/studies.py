@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -284,8 +284,25 @@ async def save_mask_files(
         )
 
 
-def save_received_mask(server: Server, study_id: str, received_folder: Path, caller: Caller) -> float:
+def save_received_mask(
+    server: Server,
+    study_id: str,
+    received_folder: Path,
+    caller: Caller,
+    read_mask: Callable[..., ReaderMask] = read_mask_files,
+) -> float:
     """Save a mask from received files and return its volume in ml; nothing is left of the files.
+
+    Parameters
+    ----------
+    study_id
+        Id of a prepared study.
+    received_folder
+        The files.
+    caller
+        Named in the audit log.
+    read_mask
+        Reads them, in a reader process: a function with the arguments of ``read_mask_files``.
 
     Raises
     ------
@@ -299,7 +316,7 @@ def save_received_mask(server: Server, study_id: str, received_folder: Path, cal
         grid = SeriesGrid(stack.brain.shape, stack.affine, stack.slice_names, prepared.study.source)
         try:
             read: ReaderMask = server.reader_pool(
-                received_folder, read_mask_files, received_folder, grids, grid, stack.to_stack
+                received_folder, read_mask, received_folder, grids, grid, stack.to_stack
             )
         except GliomarkError as error:
             input_folder = server.store.get_input_folder(study_id)

@@ -37,10 +37,13 @@ class ImportedStudy:
         Patient id from the images.
     sha256
         SHA-256 of all files.
+    series_uids
+        SeriesInstanceUID by sequence; empty if the images are not DICOM.
     """
 
     patient_id: str
     sha256: str
+    series_uids: dict[str, str]
 
 
 def import_study(
@@ -55,7 +58,18 @@ def import_study(
     """
     study = read_upload(folder, required_sequences)
     store.save_study(study_id, study)
-    return ImportedStudy(study.patient_id, compute_folder_sha256(folder))
+    return ImportedStudy(study.patient_id, compute_folder_sha256(folder), _read_series_uids(study))
+
+
+def _read_series_uids(study: Study) -> dict[str, str]:
+    """Return the SeriesInstanceUID of each sequence that was read from DICOM; viewers name a series by it."""
+    uids = {}
+    for name, series in study.series.items():
+        if series.source_images:
+            tag = "SeriesInstanceUID"
+            header = read_dataset(series.source_images[0].file, stop_before_pixels=True, specific_tags=[tag])
+            uids[str(name)] = str(header.get(tag) or "")
+    return {name: uid for name, uid in uids.items() if uid}
 
 
 def read_upload(folder: Path, required_sequences: Sequence[MRSequence] = ()) -> Study:

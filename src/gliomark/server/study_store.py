@@ -149,12 +149,7 @@ class StudyStore:
 
         The patient's folder is named after ``patient_name``, as far as the characters are safe in a file name.
         """
-        folder_name = (
-            "".join(character for character in patient_name if character.isalnum() or character in " -_")
-            .encode()[:80]
-            .decode(errors="ignore")
-        )
-        folder = self.get_input_folder(study_id) / (folder_name.strip() or "patient")
+        folder = self.get_input_folder(study_id) / create_patient_folder_name(patient_name)
         folder.parent.mkdir(parents=True)
         atomic_write(self.get_study_folder(study_id) / UNRECORDED_FILE, str(received_folder))
         received_folder.rename(folder)
@@ -281,6 +276,13 @@ def _redact_parameter(value: Any, folder: Path) -> Any:
     if value == str(folder):
         return message("the-upload")
     return redact_folder(value, folder) if isinstance(value, str) else value
+
+
+def create_patient_folder_name(patient_name: str) -> str:
+    """Return a folder name from a patient's name, as far as its characters are safe in a file name."""
+    safe_characters = (one for one in patient_name if one.isalnum() or one in " -_")
+    folder_name = "".join(safe_characters).encode()[:80].decode(errors="ignore")
+    return folder_name.strip() or "patient"
 
 
 def write_file(path: Path, content: bytes) -> None:

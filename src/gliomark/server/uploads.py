@@ -6,7 +6,8 @@ import re
 import shutil
 import stat
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -22,8 +23,27 @@ from gliomark.server.body_limits import RequestLimits
 CHUNK_BYTES = 1 << 20
 FORBIDDEN_NAME_CHARACTERS = re.compile(r'[<>:"|?*\x00-\x1f]')
 MAX_NAME_BYTES, MAX_PATH_DEPTH = 200, 16
-MAX_FIELD_LENGTH, MAX_FIELDS = 1000, 8
+MAX_FIELDS = 8
 MAX_DIRECTORY_BYTES_PER_FILE = 500  # bytes of a zip file's directory allowed per file
+
+
+@dataclass(frozen=True)
+class FormLayout:
+    """What a multipart form contains.
+
+    Attributes
+    ----------
+    file_field
+        Name of the parts that are files.
+    max_field_length
+        Bytes of any other field, and of its name.
+    choose_file_name
+        Returns the name under which a file is stored, from the one that was sent; None keeps it.
+    """
+
+    file_field: str = "files"
+    max_field_length: int = 1000
+    choose_file_name: Callable[[str], str] | None = None
 
 
 def parse_safe_path(name: str) -> PurePosixPath:
@@ -119,9 +139,10 @@ def _create_disk_full_error() -> HTTPException:
 class MultipartForm:
     """A multipart body, parsed as it arrives: files are written to disk, the few fields are kept in memory."""
 
-    def __init__(self, boundary: bytes, upload_writer: UploadWriter) -> None:
+    def __init__(self, boundary: bytes, upload_writer: UploadWriter, layout: FormLayout) -> None:
         self.fields: dict[str, str] = {}
         self.is_complete = False
+        self._layout = layout
         self._upload_writer = upload_writer
         self._current_header_name, self._current_header_value, self._headers = b"", b"", dict[bytes, bytes]()
         self._current_field: str | None = None
@@ -168,9 +189,13 @@ class MultipartForm:
     def _on_headers_finished(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition"))
         name, file = options.get(b"name", b"").decode(), options.get(b"filename")
-        self._current_field = None if file is not None and name == "files" else name[:MAX_FIELD_LENGTH]
+        layout = self._layout
+        is_file = file is not None and name == layout.file_field
+        self._current_field = None if is_file else name[: layout.max_field_length]
         if self._current_field is None:
-            self._upload_writer.begin_file((file or b"").decode())
+            file_name = (file or b"").decode()
+            choose_file_name = layout.choose_file_name or str
+            self._upload_writer.begin_file(choose_file_name(file_name))
         elif len(self.fields) == MAX_FIELDS:
             raise HTTPException(400, message("form-fields"))
         else:
@@ -179,7 +204,7 @@ class MultipartForm:
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._current_field is None:
             self._upload_writer.write_chunk(data[start:end])
-        elif len(self.fields[self._current_field]) + end - start > MAX_FIELD_LENGTH:
+        elif len(self.fields[self._current_field]) + end - start > self._layout.max_field_length:
             raise HTTPException(400, message("form-field-long"))
         else:
             self.fields[self._current_field] += data[start:end].decode(errors="replace")
@@ -189,7 +214,11 @@ class MultipartForm:
 
 
 async def receive_form(
-    content_type: str, body: AsyncIterator[bytes], folder: Path, limits: RequestLimits
+    content_type: str,
+    body: AsyncIterator[bytes],
+    folder: Path,
+    limits: RequestLimits,
+    layout: FormLayout = FormLayout(),
 ) -> dict[str, str]:
     """Write all files of a form into ``folder``, extracting a single zip file; nothing is left after an error.
 
@@ -208,11 +237,13 @@ async def receive_form(
         raise HTTPException(415, message("form-wanted"))
     upload_writer = UploadWriter(folder, limits)
     try:
-        form = MultipartForm(options[b"boundary"], upload_writer)
+        form = MultipartForm(options[b"boundary"], upload_writer, layout)
         async for chunk in body:
             await to_thread.run_sync(form.parse_chunk, chunk)
         if not form.is_complete:
             raise HTTPException(400, message("form-cut"))
+        if not upload_writer.paths:
+            raise HTTPException(400, message("form-without-file", field=layout.file_field))
         if len(upload_writer.paths) == 1:
             await to_thread.run_sync(_unpack_if_zip, upload_writer, limits)
         if next(iterate_files(folder), None) is None:

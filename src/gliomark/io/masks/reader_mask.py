@@ -21,7 +21,7 @@ from gliomark.io.masks.dicom_segmentations import READ_ERRORS, read_dicom_mask_k
 from gliomark.io.masks.volume_masks import read_lesion_mask
 from gliomark.io.naming import find_sequence_in_name
 from gliomark.io.pictures import PICTURE_SUFFIXES, list_picture_files, read_mask_pictures
-from gliomark.io.readers import is_volume_file
+from gliomark.io.readers import is_volume_file, read_volume
 from gliomark.messages import message
 from gliomark.study import MRSequence, Series
 
@@ -109,6 +109,32 @@ def read_mask_files(
     if len(parents) != 1 or not all(file.suffix.lower() in PICTURE_SUFFIXES for file in files):
         raise InputError(message("mask-files-several", count=len(files)))
     return read_reader_mask(parents.pop(), grids, grid, transform_by_sequence)
+
+
+def read_single_label(
+    folder: Path,
+    grids: Mapping[MRSequence, SeriesGrid],
+    grid: SeriesGrid,
+    transform_by_sequence: Mapping[MRSequence, NDArray[np.float64]],
+) -> ReaderMask:
+    """Read a segmentation of a program that knows only one label, the lesion.
+
+    Several labels are then several segments, and not the regions of BraTS, of which ``read_mask_files`` leaves out the
+    oedema. The arguments are those of ``read_mask_files``; transform_by_sequence: matrices ``(4, 4)``.
+
+    Raises
+    ------
+    InputError
+        As ``read_mask_files``; also if a volume has more than one label.
+    """
+    for file in iterate_files(folder):
+        if is_volume_file(file):
+            labels = np.unique(read_volume(file).series.image)
+            labels = labels[np.isfinite(labels) & (labels != 0)]
+            if len(labels) > 1:
+                shown = ", ".join(f"{label:g}" for label in labels[:6])
+                raise InputError(message("mask-several-labels", file=file, labels=shown))
+    return read_mask_files(folder, grids, grid, transform_by_sequence)
 
 
 def _has_mask_pictures(path: Path) -> bool:
