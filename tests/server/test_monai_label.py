@@ -266,7 +266,7 @@ def test_files_that_are_no_label_are_refused(
 
 @pytest.mark.parametrize(
     "image_id",
-    ["nobody", "../uploads", "..%2f..%2fstudies", "/etc/passwd", "1.2.3.4", "'; --", "%00", "T1C" * 60],
+    ["nobody", "../uploads", "../patient", "..", "/", "--", "..%2f..%2fstudies", "/etc/passwd", "1.2.3.4", "'; --", "%00", "T1C" * 60],
 )
 @pytest.mark.parametrize(
     "call",
@@ -373,7 +373,10 @@ def test_an_uploaded_study_is_found_by_the_name_that_the_client_gave_it(
     assert answered.status_code == 200, answered.text
     assert live_server.get(f"/api/predictions/{answered.json()['prediction']}").json()["study_id"] == study_id
     assert calls.send("GET", "/datastore/image/info?image=Patient+7").json()["PatientID"] == "Patient 7"
-    assert calls.send("DELETE", "/datastore/image?id=Patient+7").json() == {}
+    for image_id in ("../Patient 7", "Patient 7/", "C:\\Patient 7"):
+        assert calls.send("GET", "/datastore/image/info", params={"image": image_id}).status_code == 404
+    assert calls.send("DELETE", "/datastore/image?id=Patient+7").status_code == 404  # only by its own id
+    assert calls.send("DELETE", f"/datastore/image?id={study_id}").json() == {}
     assert live_server.get(f"/api/studies/{study_id}").status_code == 404
     assert calls.send("GET", "/datastore/image?image=Patient+7").status_code == 404
 

@@ -90,7 +90,9 @@ def find_image(server: Server, caller: Caller, image: str) -> ServedImage:
     if UID_PATTERN.fullmatch(image) and (row := server.database.find_study_of_series(image)):
         uids = row.about[SERIES_UIDS_KEY]
         return ServedImage(row, MRSequence(next(name for name, uid in uids.items() if uid == image)))
-    row = server.database.find_latest_study(create_patient_folder_name(image), caller.name)
+    row = None
+    if any(one.isalnum() for one in image) and not set("/\\") & set(image):
+        row = server.database.find_latest_study(create_patient_folder_name(image), caller.name)
     if row is None:
         raise HTTPException(404, message("no-such-study"))
     return ServedImage(row)
@@ -248,8 +250,8 @@ def get_extension(name: str) -> str:
 
 @router.delete("/image", responses=NOT_FOUND_RESPONSES)
 def remove_image(id: IdQuery, caller: CallerDep, server: ServerDep) -> dict[str, str]:
-    """Delete a study with its results, as ``DELETE /api/studies/{id}``."""
-    delete_study(find_image(server, caller, id).row.id, caller, server)
+    """Delete a study with its results, as ``DELETE /api/studies/{id}``; ``id`` is the study's own id."""
+    delete_study(id, caller, server)
     return {}
 
 

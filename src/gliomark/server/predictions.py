@@ -180,11 +180,11 @@ def _render_pdf_report(server: Server, prediction_id: str, language: Language) -
 async def get_nifti_segmentation(id: str, _: CallerDep, server: ServerDep) -> Response:
     """Return the lesion mask as NIfTI on the grid of the images as they were read."""
     return Response(
-        await server.run_slow_function(create_segmentation_file, server, id), media_type="application/gzip"
+        await server.run_slow_function(_create_nifti_file, server, id), media_type="application/gzip"
     )
 
 
-def create_segmentation_file(server: Server, prediction_id: str) -> bytes:
+def _create_nifti_file(server: Server, prediction_id: str) -> bytes:
     row = server.get_finished_prediction(prediction_id)
     return create_nifti_file(server.store.load_prediction(row.study_id, prediction_id))
 
