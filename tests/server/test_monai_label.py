@@ -113,7 +113,7 @@ def test_ohif_gets_an_uncompressed_nrrd_file(calls, inference, image, fine_study
 
 
 @pytest.mark.parametrize("extension", [".nii", ".nii.gz", ".nrrd"])
-def test_the_outline_is_at_the_same_place_in_every_format(
+def test_the_outline_has_the_same_position_in_every_format(
     calls, inference, fine_study, tmp_path, extension
 ) -> None:
     file = tmp_path / f"label{extension}"
@@ -266,7 +266,20 @@ def test_files_that_are_no_label_are_refused(
 
 @pytest.mark.parametrize(
     "image_id",
-    ["nobody", "../uploads", "../patient", "..", "/", "--", "..%2f..%2fstudies", "/etc/passwd", "1.2.3.4", "'; --", "%00", "T1C" * 60],
+    [
+        "unknown",
+        "../uploads",
+        "../patient",
+        "..",
+        "/",
+        "--",
+        "..%2f..%2fstudies",
+        "/etc/passwd",
+        "1.2.3.4",
+        "'; --",
+        "%00",
+        "T1C" * 60,
+    ],
 )
 @pytest.mark.parametrize(
     "call",
@@ -310,7 +323,7 @@ def test_an_unknown_image_is_not_found(calls, call: str, image_id: str) -> None:
         ("POST", "/infer/tiny", {}, 422, "request-unfit"),
         ("POST", "/infer/other?image=ID", {}, 404, "no-such-model"),
         ("POST", "/infer/..%2ftiny?image=ID", {}, 404, None),
-        ("POST", "/infer/tiny?image=nobody", {}, 404, "no-such-study"),
+        ("POST", "/infer/tiny?image=unknown", {}, 404, "no-such-study"),
         ("POST", "/infer/tiny?image=ID&output=dicom", {}, 422, "request-unfit"),
         ("POST", "/infer/tiny?image=ID&output=dicom_seg", {}, 409, None),
         ("POST", "/infer/tiny?image=ID&session_id=s", {}, 501, "monai-needs-study"),

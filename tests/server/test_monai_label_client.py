@@ -25,7 +25,7 @@ def create_client(server: LiveClient, folder: Path, token: str = "") -> Any:
     """Return MONAI Label's client, logged in with a token as 3D Slicer does it."""
     client = monai_client.MONAILabelClient(str(server.base_url).rstrip("/"), tmpdir=str(folder))
     if client.auth_enabled():
-        client.update_auth(client.auth_token("anybody", token))
+        client.update_auth(client.auth_token("user", token))
         assert client.auth_valid_token()
     return client
 
@@ -77,7 +77,7 @@ def test_the_client_shows_why_a_call_is_refused(live_server, tmp_path) -> None:
         ("monai-not-offered", lambda: client.train_start("tiny", {})),
         ("monai-not-offered", lambda: client.create_session(str(file))),
         ("monai-not-offered", client.train_status),
-        ("no-such-study", lambda: client.infer("tiny", "nobody", {})),
+        ("no-such-study", lambda: client.infer("tiny", "unknown", {})),
         ("monai-strategy", lambda: client.next_sample("best", {})),
     ]
     for code, call in calls:

@@ -230,7 +230,7 @@ def test_calls_of_monai_label_that_are_not_offered_need_a_token_too(client_with_
 def test_a_token_serves_as_the_password_of_monai_labels_clients(client_with_tokens) -> None:
     client, token = client_with_tokens, client_with_tokens.tokens["reader"]
     assert client.get("/auth/").json() == {"enabled": True}
-    form = {"username": "anybody", "password": token, "grant_type": "password"}
+    form = {"username": "user", "password": token, "grant_type": "password"}
     answered = client.post("/auth/token", data=form)
     assert answered.json() == {"access_token": token, "token_type": "bearer"}
     bearer = {"Authorization": f"bearer {token}"}  # the type is written as the server answered it
@@ -253,7 +253,7 @@ def test_a_token_serves_as_the_password_of_monai_labels_clients(client_with_toke
 def test_a_local_server_without_tokens_needs_no_password(local_client) -> None:
     client, _ = local_client
     assert client.get("/auth/").json() == {"enabled": False}
-    form = {"username": "anybody", "password": "any"}
+    form = {"username": "user", "password": "any"}
     assert client.post("/auth/token", data=form).json() == {"access_token": None, "token_type": None}
 
 
