@@ -153,6 +153,11 @@ class Study:
         grids = ", ".join(f"{name} {describe_shape(one.image)}" for name, one in self.series.items())
         return f"Study({self.patient_id!r}: {grids or 'no images'}; {self.kind})"
 
+    @property
+    def is_orientation_stated(self) -> bool:
+        """Whether the files state how the images lie in the patient; otherwise it is assumed, as for pictures."""
+        return self.kind != "pictures" and all(one.is_oriented for one in self.series.values())
+
     @classmethod
     def from_images(cls, images: Mapping[str, ImageSource], patient_id: str = "patient") -> Study:
         """Create a study from one image per sequence, from files or from memory.

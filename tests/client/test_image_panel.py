@@ -20,22 +20,23 @@ CONTROL, NO_MODIFIER = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.
 LEFT, MIDDLE = Qt.MouseButton.LeftButton, Qt.MouseButton.MiddleButton
 
 
-def create_state(*sequences: str) -> ClientState:
+def create_state(*sequences: str, **fields: Any) -> ClientState:
     study: dict[str, Any] = {
         "id": "-".join(sequences),
         "state": "ready",
         "sequences": list(sequences),
         "slice_names": ["001", "002", "003"],
         "shape": [3, 240, 240],
+        "spacing_mm": [6.0, 1.0, 1.0],
         "grey": {sequence: {"low": 0.0, "high": 4.0} for sequence in sequences},
         "model": "",
-    }
+    } | fields
     return ClientState(server_status="ready", study=study)
 
 
-def show_study(panel: ImagePanel, *sequences: str) -> None:
+def show_study(panel: ImagePanel, *sequences: str, **fields: Any) -> None:
     """Show a study with a rectangular brain; each sequence is brighter than the one before."""
-    panel.render_state(create_state(*sequences))
+    panel.render_state(create_state(*sequences, **fields))
     image = np.zeros((240, 240), np.float32)
     image[30:210, 50:190] = np.linspace(0.5, 1, 140, dtype=np.float32)
     for number, sequence in enumerate(sequences):

@@ -230,7 +230,9 @@ def test_a_repeated_delivery_sends_the_same_objects(client, pushed, monkeypatch)
     with zipfile.ZipFile(BytesIO(client.get(f"/api/predictions/{job['id']}/dicom.zip").content)) as archive:
         fetched = {str(dcmread(BytesIO(archive.read(name))).SOPInstanceUID) for name in archive.namelist()}
     assert fetched == tried[0]
-    assert client.get(f"/api/studies/{job['study_id']}").json()["has_dicom_images"] is True
+    study = client.get(f"/api/studies/{job['study_id']}").json()
+    assert study["has_dicom_images"] is True
+    assert study["orientation_stated"] is True and study["spacing_assumed"] is False
 
 
 def wait_for_delivery(client: LiveClient, condition: Callable[[DeliveryRow], bool]) -> DeliveryRow:

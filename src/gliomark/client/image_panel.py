@@ -11,18 +11,26 @@ from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QKeySequence, QResizeEvent, QShortcut
 from PySide6.QtWidgets import (
-    QButtonGroup,
     QComboBox,
     QFileDialog,
     QHBoxLayout,
     QSizePolicy,
     QSlider,
+    QToolButton,
     QWidget,
 )
 
 from gliomark.client.mask_editor import Mask, MaskEditor
+from gliomark.client.measurement import Measurements
 from gliomark.client.slice_strip import SliceStrip
-from gliomark.client.slice_view import DrawingTool, GreyWindow, SliceView, Zoom, compute_grey_window
+from gliomark.client.slice_view import (
+    MASK_TOOLS,
+    DrawingTool,
+    GreyWindow,
+    SliceView,
+    Zoom,
+    compute_grey_window,
+)
 from gliomark.client.state import ClientState
 from gliomark.client.widgets import (
     create_button,
@@ -37,6 +45,8 @@ SLICES_PER_PAGE = 5
 MINIMUM_TOOLBAR_WIDTH = 520
 ICON_WITH_TEXT = Qt.ToolButtonStyle.ToolButtonTextBesideIcon
 CROP_MARGIN_PIXELS = 8
+LINE_TOLERANCE = 8  # distance at which a measured line is caught, in pixels of the screen
+MINIMUM_LINE_LENGTH = 4  # of a measured line, in pixels of the screen
 MASK_FILE_PATTERNS = "*.nii *.nii.gz *.nrrd *.nhdr *.mha *.mhd *.dcm *.png *.bmp *.tif *.tiff *.jpg *.jpeg"
 SLICE_STEP_BY_KEY = {
     Qt.Key.Key_Left: -1,
@@ -67,6 +77,7 @@ class ImagePanel(QWidget):
         super().__init__(parent)
         self.mask_editor = MaskEditor(self)
         self.mask_editor.changed.connect(self._update_segmentation)
+        self.measurements = Measurements()
         self._slices: dict[str, list[NDArray[np.float32] | None]] = {}
         self._lowest_grey: dict[str, float] = {}
         self._heatmap: NDArray[np.uint8] | None = None
@@ -88,9 +99,9 @@ class ImagePanel(QWidget):
         for view in self.views:
             view.wheel_turned.connect(self.step_slices)
             view.zoom_changed.connect(self.show_zoom)
-            view.stroke_drawn.connect(self._paint_stroke)
-            view.stroke_abandoned.connect(lambda: self.mask_editor.abandon_stroke(self.index))
-            view.stroke_finished.connect(lambda: self.mask_editor.finish_stroke(self.index))
+            view.stroke_drawn.connect(partial(self._draw_stroke, view))
+            view.stroke_abandoned.connect(self._abandon_stroke)
+            view.stroke_finished.connect(partial(self._finish_stroke, view))
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
     # ---- widgets ----------------------------------------------------------------------------------------
@@ -111,6 +122,14 @@ class ImagePanel(QWidget):
         self.eraser_button = create_tool_button(
             lambda: self._select_tool("eraser"), "eraser", is_checkable=True, shows_text=True
         )
+        self.measure_button = create_tool_button(
+            lambda: self._select_tool("measure"), "measure", is_checkable=True, shows_text=True
+        )
+        self._tool_buttons: dict[DrawingTool, QToolButton] = {
+            "brush": self.brush_button,
+            "eraser": self.eraser_button,
+            "measure": self.measure_button,
+        }
         self.brush_size_slider = _create_slider(1, 25, 5)
         self.brush_size_slider.valueChanged.connect(self._update_view_tools)
         self.undo_button = create_tool_button(lambda: self._show_slice_at(self.mask_editor.undo()), "undo")
@@ -127,10 +146,7 @@ class ImagePanel(QWidget):
             self,
             lambda: self.brush_size_slider.setValue(self.brush_size_slider.value() + 1),
         )
-        self._drawing_buttons = QButtonGroup(self)
-        self._drawing_buttons.setExclusive(False)
-        self._drawing_buttons.addButton(self.brush_button)
-        self._drawing_buttons.addButton(self.eraser_button)
+        QShortcut(QKeySequence("M"), self, self.measure_button.click)
 
     def _create_slice_controls(self) -> None:
         self.previous_button = create_tool_button(lambda: self.step_slices(-1), "previous")
@@ -154,6 +170,8 @@ class ImagePanel(QWidget):
         toolbar_layout = create_row(
             self.reset_contrast_button,
             self.reset_zoom_button,
+            10,
+            self.measure_button,
             10,
             self.segmentation_toggle,
             self._opacity_label,
@@ -184,13 +202,13 @@ class ImagePanel(QWidget):
         )
         action_row.setStretch(0, 1)
         self._toolbar_layout = toolbar_layout
-        toolbar = create_frame("bar", toolbar_layout, 8)
+        self._toolbar = create_frame("bar", toolbar_layout, 8)
         # may become narrower than its texts; the buttons then show icons only
-        toolbar.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        toolbar.setMinimumWidth(MINIMUM_TOOLBAR_WIDTH)
+        self._toolbar.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self._toolbar.setMinimumWidth(MINIMUM_TOOLBAR_WIDTH)
         slice_bar = create_frame("bar", create_column(slice_row, action_row), 10)
         slice_bar.setMinimumHeight(122)
-        panel_layout = create_column(toolbar, views_layout, slice_bar, spacing=6)
+        panel_layout = create_column(self._toolbar, views_layout, slice_bar, spacing=6)
         panel_layout.setStretch(1, 1)
         self.setLayout(panel_layout)
 
@@ -216,6 +234,7 @@ class ImagePanel(QWidget):
             self.slice_strip,
         ):
             part.setEnabled(is_ready)
+        self.measure_button.setEnabled(is_ready and self._get_spacing_mm() is not None)
         self.placeholder.setVisible(not is_ready)
         for view, box, sequence in zip(self.views, self.sequence_boxes, self._shown_sequences, strict=True):
             view.setVisible(is_ready and bool(sequence))
@@ -285,11 +304,31 @@ class ImagePanel(QWidget):
             box.addItems(sequences)
             box.setCurrentText(shown_sequence)
         self._heatmap = None
+        self.measurements = Measurements()
+        _, row_mm, column_mm = self._get_spacing_mm() or (1.0, 1.0, 1.0)
+        for view in self.views:
+            view.pixel_size_mm = column_mm, row_mm
         self._select_tool("none")
         self.show_zoom(Zoom())
         self.mask_editor.load_mask(np.zeros((count, 240, 240), bool))
         self.slice_strip.setRange(0, max(0, count - 1))
         self.slice_strip.setValue(count // 2)
+
+    def _get_spacing_mm(self) -> tuple[float, float, float] | None:
+        """Return the spacing of slices, rows and columns in mm; None if the server does not state it."""
+        spacing = self._state.study and self._state.study.get("spacing_mm")
+        return (float(spacing[0]), float(spacing[1]), float(spacing[2])) if spacing else None
+
+    def _show_lines(self) -> None:
+        length_format = "≈ {} mm" if self._is_spacing_assumed() else "{} mm"
+        for view in self.views:
+            view.show_lines(
+                self.measurements.list_lines(self.index), self.measurements.selected, length_format
+            )
+        self.hint_label.setText(self._format_hint())
+
+    def _is_spacing_assumed(self) -> bool:
+        return bool(self._state.study and self._state.study.get("spacing_assumed"))
 
     def _show_slice(self) -> None:
         names = self._state.study["slice_names"] if self._state.is_study_ready and self._state.study else []
@@ -304,6 +343,7 @@ class ImagePanel(QWidget):
         self.previous_button.setEnabled(bool(names) and self.index > 0)
         self.next_button.setEnabled(bool(names) and self.index < self.slice_strip.maximum())
         self.position_label.setText(self._format_slice_position(names))
+        self._show_lines()
         self._update_segmentation()
 
     def _update_segmentation(self) -> None:
@@ -349,29 +389,35 @@ class ImagePanel(QWidget):
         self._show_slice()
 
     def _select_tool(self, chosen_tool: DrawingTool) -> None:
-        """Select a drawing tool; clicking the selected one deselects it."""
-        for tool_button, name in ((self.brush_button, "brush"), (self.eraser_button, "eraser")):
-            tool_button.setChecked(tool_button.isChecked() and name == chosen_tool)
-        if chosen_tool != "none":
+        """Select a tool; clicking the selected one deselects it."""
+        for tool, tool_button in self._tool_buttons.items():
+            tool_button.setChecked(tool_button.isChecked() and tool == chosen_tool)
+        if chosen_tool in MASK_TOOLS:
             self.segmentation_toggle.setChecked(True)
+        if chosen_tool != "measure":
+            self.measurements.deselect()
         self._update_view_tools()
+        self._show_lines()
         self._update_segmentation()
 
     def _get_selected_tool(self) -> DrawingTool:
-        return (
-            "brush"
-            if self.brush_button.isChecked()
-            else "eraser"
-            if self.eraser_button.isChecked()
-            else "none"
-        )
+        checked = (tool for tool, tool_button in self._tool_buttons.items() if tool_button.isChecked())
+        return next(checked, "none")
 
     def _update_view_tools(self) -> None:
         for view in self.views:
             view.set_tool(self._get_selected_tool(), float(self.brush_size_slider.value()))
 
-    def _paint_stroke(self, start: QPointF, end: QPointF) -> None:
-        if self._state.task is None:
+    def _draw_stroke(self, view: SliceView, start: QPointF, end: QPointF) -> None:
+        """Paint a part of a brush stroke, or begin or continue a measured line."""
+        if self._get_selected_tool() == "measure":
+            if start == end and not self.measurements.is_dragging:
+                tolerance_mm = LINE_TOLERANCE / view.pixels_per_mm
+                self.measurements.begin_drag(self.index, view.to_millimetres(start), tolerance_mm)
+            else:
+                self.measurements.drag_to(view.to_millimetres(end))
+            self._show_lines()
+        elif self._state.task is None:
             points = (start.x(), start.y()), (end.x(), end.y())
             self.mask_editor.paint_segment(
                 self.index,
@@ -379,6 +425,16 @@ class ImagePanel(QWidget):
                 float(self.brush_size_slider.value()),
                 self._get_selected_tool() == "brush",
             )
+
+    def _finish_stroke(self, view: SliceView) -> None:
+        self.measurements.finish_drag(MINIMUM_LINE_LENGTH / view.pixels_per_mm)
+        self._show_lines()
+        self.mask_editor.finish_stroke(self.index)
+
+    def _abandon_stroke(self) -> None:
+        self.measurements.abandon_drag()
+        self._show_lines()
+        self.mask_editor.abandon_stroke(self.index)
 
     def _show_slice_at(self, index: int | None) -> None:
         if index is not None:
@@ -425,8 +481,7 @@ class ImagePanel(QWidget):
             for tool_button in (
                 self.reset_contrast_button,
                 self.segmentation_toggle,
-                self.brush_button,
-                self.eraser_button,
+                *self._tool_buttons.values(),
             ):
                 tool_button.setToolButtonStyle(
                     ICON_WITH_TEXT if show_button_texts else Qt.ToolButtonStyle.ToolButtonIconOnly
@@ -434,20 +489,40 @@ class ImagePanel(QWidget):
             for slider_label in (self._opacity_label, self._brush_size_label):
                 slider_label.setVisible(show_slider_labels)
             self._toolbar_layout.invalidate()
+            if show_button_texts and show_slider_labels:  # the height stays the same without them
+                self._toolbar.setFixedHeight(self._toolbar_layout.sizeHint().height())
             if self._toolbar_layout.sizeHint().width() <= self.width():
                 return
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
-        """Handle the keys that change the slice."""
-        if not self.handle_paging_key(event):
+        """Handle the keys that change the slice or the measured lines."""
+        if not self.handle_key(event):
             super().keyPressEvent(event)
 
-    def handle_paging_key(self, event: QKeyEvent) -> bool:
-        """Change the slice if the key is one for this; return whether it is."""
+    def handle_key(self, event: QKeyEvent) -> bool:
+        """Change the slice or the measured lines if the key is one for this; return whether it is."""
+        if self._get_selected_tool() == "measure" and self._handle_measuring_key(event.key()):
+            return True
         offset = SLICE_STEP_BY_KEY.get(Qt.Key(event.key()))
         if offset is not None and self._state.is_study_ready:
             self.step_slices(offset)
         return offset is not None
+
+    def _handle_measuring_key(self, key: int) -> bool:
+        """Remove a measured line, or go back one step: end the drag, deselect the line, put the tool away."""
+        if key in (Qt.Key.Key_Delete, Qt.Key.Key_Backspace):
+            self.measurements.remove_line(self.index)
+        elif key != Qt.Key.Key_Escape:
+            return False
+        elif self.measurements.is_dragging:
+            for view in self.views:
+                view.abandon_drag()
+        elif self.measurements.selected is not None:
+            self.measurements.deselect()
+        else:
+            self.measure_button.click()
+        self._show_lines()
+        return True
 
     # ---- texts ------------------------------------------------------------------------------------------
 
@@ -465,6 +540,12 @@ class ImagePanel(QWidget):
         self.brush_button.setToolTip(self.tr("Add to the outline"))
         self.eraser_button.setText(self.tr("Eraser"))
         self.eraser_button.setToolTip(self.tr("Erase from the outline"))
+        self.measure_button.setText(self.tr("Measure"))
+        self.measure_button.setToolTip(
+            self.tr("Measure a length in mm: drag a line on the slice (M)")
+            if self._get_spacing_mm() is not None or not self._state.is_study_ready
+            else self.tr("The server does not state the pixel size of this study")
+        )
         self._brush_size_label.setText(self.tr("Size"))
         self.brush_size_slider.setToolTip(self.tr("Size of brush and eraser; keys [ and ]"))
         self.brush_size_slider.setAccessibleName(self.tr("Size of brush and eraser"))
@@ -528,6 +609,8 @@ class ImagePanel(QWidget):
     def _format_hint(self) -> str:
         if not self._state.is_study_ready:
             return ""
+        if self._get_selected_tool() == "measure":
+            return self._format_measuring_hint()
         if self._heatmap is not None:
             return self.tr(
                 "Coloured: pixels that raise the probability of the positive class, on slices used for the prediction."
@@ -538,6 +621,14 @@ class ImagePanel(QWidget):
             return self.tr("Your outline is shown.")
         paging = self.tr("Slice: wheel or arrow keys. Window and level: drag with the right button.")
         return paging + "\n" + self.tr("Zoom: Ctrl and wheel. Move: drag with the middle button.")
+
+    def _format_measuring_hint(self) -> str:
+        hint = self.tr(
+            "Drag a line to measure it; drag its ends to change it. Delete removes it, Escape ends measuring."
+        )
+        if self._is_spacing_assumed():
+            hint += "\n" + self.tr("The pixel size of image files is unknown: lengths are estimates.")
+        return hint
 
 
 def _create_slider(minimum: int, maximum: int, value: int) -> QSlider:

@@ -279,8 +279,8 @@ class MainWindow(QMainWindow):
         super().changeEvent(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
-        """Handle the keys that change the slice."""
-        if not self.image_panel.handle_paging_key(event):
+        """Handle the keys that change the slice or the measured lines."""
+        if not self.image_panel.handle_key(event):
             super().keyPressEvent(event)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802

@@ -1,7 +1,8 @@
-"""View of one slice: grey values with window and level, outline and heatmap, and brush strokes."""
+"""View of one slice: grey values with window and level, outline, heatmap, measured lines, and brush strokes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,7 @@ from PySide6.QtCore import QEvent, QPoint, QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import (
     QColor,
     QFont,
+    QFontMetrics,
     QImage,
     QMouseEvent,
     QNativeGestureEvent,
@@ -23,10 +25,14 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QGestureEvent, QPinchGesture, QSizePolicy, QWidget
 
-from gliomark.client.mask_editor import Mask, compute_contour
-from gliomark.client.theme import BLACK, MUTED_TEXT, SECONDARY_TEXT, SEGMENTATION_COLOUR, TEXT
+from gliomark.client.mask_editor import Mask, Point, compute_contour
+from gliomark.client.measurement import MeasuredLine
+from gliomark.client.theme import ACCENT, BLACK, MUTED_TEXT, SECONDARY_TEXT, SEGMENTATION_COLOUR, TEXT
 
-DrawingTool = Literal["none", "brush", "eraser"]
+DrawingTool = Literal["none", "brush", "eraser", "measure"]
+MASK_TOOLS: tuple[DrawingTool, ...] = ("brush", "eraser")
+LINE_END_RADIUS, SELECTED_END_RADIUS = 2.5, 4.5
+LENGTH_OFFSET = 8  # of a length from the end of its line, in pixels of the screen
 SCALE_BAR_LENGTHS_MM = (20, 10, 5, 2, 1)
 MAXIMUM_SCALE_BAR_FRACTION = 0.4  # of the view's width
 MAXIMUM_ZOOM = 16.0
@@ -100,7 +106,10 @@ def render_heatmap(heatmap: NDArray[np.uint8], opacity: float) -> QImage:
 
 
 class SliceView(QWidget):
-    """View of one slice; emits brush strokes (in image pixels), wheel turns, changes of grey window and zoom."""
+    """View of one slice; emits strokes of the tool (in image pixels), wheel turns, changes of grey window and zoom.
+
+    ``pixel_size_mm``: width and height of an image pixel.
+    """
 
     stroke_drawn = Signal(QPointF, QPointF)
     stroke_finished = Signal()
@@ -117,12 +126,16 @@ class SliceView(QWidget):
         self.grey_window = GreyWindow(0, 1)
         self.waiting_text = ""
         self.crop = QRectF(0, 0, 240, 240)
+        self.pixel_size_mm = (1.0, 1.0)
         self.zoom = Zoom()
         self._image: NDArray[np.float32] | None = None
         self._grey_image: QImage | None = None
         self._heatmap_image: QImage | None = None
         self._contour_path = QPainterPath()
         self._fill_image: QImage | None = None
+        self._lines: Sequence[MeasuredLine] = ()
+        self._selected_line: MeasuredLine | None = None
+        self._length_format = "{}"
         self._opacity = 1.0
         self._stroke_position: QPointF | None = None
         self._drag_position: QPoint | None = None
@@ -146,13 +159,21 @@ class SliceView(QWidget):
         self._update_grey_image()
 
     def show_segmentation(self, mask: Mask | None, opacity: float) -> None:
-        """Show a mask ``(row, column)`` as a contour, faintly filled while a drawing tool is selected.
+        """Show a mask ``(row, column)`` as a contour, faintly filled while brush or eraser is selected.
 
         Without a fill the grey values of the lesion stay unchanged. opacity: 0 to 1.
         """
         self._opacity = opacity
         self._contour_path = QPainterPath() if mask is None else _create_path(compute_contour(mask))
-        self._fill_image = None if mask is None or self.tool == "none" else _create_fill_image(mask, opacity)
+        is_filled = mask is not None and self.tool in MASK_TOOLS
+        self._fill_image = _create_fill_image(mask, opacity) if mask is not None and is_filled else None
+        self.update()
+
+    def show_lines(
+        self, lines: Sequence[MeasuredLine], selected: MeasuredLine | None, length_format: str
+    ) -> None:
+        """Show measured lines. length_format: text with ``{}`` for the length in mm."""
+        self._lines, self._selected_line, self._length_format = lines, selected, length_format
         self.update()
 
     def show_heatmap(self, heatmap: NDArray[np.uint8] | None, opacity: float) -> None:
@@ -174,17 +195,36 @@ class SliceView(QWidget):
 
     def compute_screen_transform(self) -> QTransform:
         """Return the transform from image to widget pixels: the crop at the largest size that fits, or zoomed."""
-        fitted_scale = min(self.width() / self.crop.width(), self.height() / self.crop.height())
-        scale, middle = fitted_scale * self.zoom.factor, self.crop.center()
+        pixel_width, pixel_height = self.pixel_size_mm
+        fitted_scale = min(
+            self.width() / (self.crop.width() * pixel_width),
+            self.height() / (self.crop.height() * pixel_height),
+        )
+        scale, middle = fitted_scale * self.zoom.factor, self.crop.center()  # screen pixels per mm
+        scale_x, scale_y = scale * pixel_width, scale * pixel_height
         if self.zoom.middle is not None:
             # half of what the view shows, so that none of it lies beyond the crop
-            half_width, half_height = self.width() / scale / 2, self.height() / scale / 2
+            half_width, half_height = self.width() / scale_x / 2, self.height() / scale_y / 2
             middle = QPointF(
                 _limit_middle(self.zoom.middle[0], self.crop.left(), self.crop.right(), half_width),
                 _limit_middle(self.zoom.middle[1], self.crop.top(), self.crop.bottom(), half_height),
             )
         transform = QTransform.fromTranslate(self.width() / 2, self.height() / 2)
-        return transform.scale(scale, scale).translate(-middle.x(), -middle.y())
+        return transform.scale(scale_x, scale_y).translate(-middle.x(), -middle.y())
+
+    @property
+    def pixels_per_mm(self) -> float:
+        """Pixels of the screen per mm of the image."""
+        return self.compute_screen_transform().m11() / self.pixel_size_mm[0]
+
+    def to_millimetres(self, image_position: QPointF) -> Point:
+        """Convert image pixels to (x, y) in mm from the upper left corner of the image."""
+        return image_position.x() * self.pixel_size_mm[0], image_position.y() * self.pixel_size_mm[1]
+
+    def _to_screen_position(self, point: Point) -> QPointF:
+        """Convert (x, y) in mm to a widget position."""
+        in_pixels = QPointF(point[0] / self.pixel_size_mm[0], point[1] / self.pixel_size_mm[1])
+        return self.compute_screen_transform().map(in_pixels)
 
     def show_zoom(self, zoom: Zoom) -> None:
         """Show this part of the image."""
@@ -232,11 +272,14 @@ class SliceView(QWidget):
         else:
             self._paint_image(painter)
             self._paint_annotations(painter)
+            for line in self._lines:
+                self._paint_line(painter, line)
         self._draw_text(painter, 12, 24, self.title, is_bold=True)
 
     def _paint_image(self, painter: QPainter) -> None:
         painter.setTransform(self.compute_screen_transform())
-        image_rectangle = QRectF(0, 0, 240, 240)
+        assert self._image is not None
+        image_rectangle = QRectF(0, 0, self._image.shape[1], self._image.shape[0])
         for layer in (self._grey_image, self._fill_image, self._heatmap_image):
             if layer is not None:
                 painter.drawImage(image_rectangle, layer)
@@ -244,7 +287,7 @@ class SliceView(QWidget):
         for colour, width in ((QColor(0, 0, 0, 150), 3.2), (SEGMENTATION_COLOUR, 1.6)):
             painter.setPen(_create_cosmetic_pen(colour, width, self._opacity))
             painter.drawPath(self._contour_path)
-        if self.tool != "none" and self._cursor_position is not None:
+        if self.tool in MASK_TOOLS and self._cursor_position is not None:
             painter.setPen(_create_cosmetic_pen(TEXT if self.tool == "brush" else QColor("#ff9a8a"), 1.4))
             painter.drawEllipse(self._cursor_position, self.brush_radius, self.brush_radius)
         painter.resetTransform()
@@ -254,34 +297,64 @@ class SliceView(QWidget):
         middle = self.height() // 2
         self._draw_text(painter, 12, middle + 5, "R", is_bold=True)
         self._draw_text(painter, self.width() - 24, middle + 5, "L", is_bold=True)
-        scale = self.compute_screen_transform().m11()
         length_mm = self.choose_scale_bar_mm()
-        length = length_mm * scale
+        length = length_mm * self.pixels_per_mm
         right, bottom = self.width() - 14, self.height() - 14
         for pen in (QPen(BLACK, 4), QPen(MUTED_TEXT, 2)):
             painter.setPen(pen)
             painter.drawLine(QPointF(right - length, bottom), QPointF(right, bottom))
-        self._draw_text(painter, int(right - length), bottom - 6, f"{length_mm} mm")
+        text = f"{length_mm} mm"
+        text_width = QFontMetrics(self._create_font(is_bold=False)).horizontalAdvance(text)
+        self._draw_text(painter, int(right - max(length, text_width)), bottom - 6, text)
         grey_window = self.grey_window
         width, level = grey_window.high - grey_window.low, (grey_window.high + grey_window.low) / 2
         magnification = f"   {self.zoom.factor:.1f}×" if self.zoom.factor > 1 else ""
         self._draw_text(painter, 12, self.height() - 12, f"W {width:.1f}   L {level:.1f}{magnification}")
 
+    def _paint_line(self, painter: QPainter, line: MeasuredLine) -> None:
+        """Draw a measured line with its ends, and its length beside the end drawn last."""
+        start, end = self._to_screen_position(line.start), self._to_screen_position(line.end)
+        is_selected = line is self._selected_line
+        radius = SELECTED_END_RADIUS if is_selected else LINE_END_RADIUS
+        colour = ACCENT if is_selected else TEXT
+        for pen in (QPen(BLACK, 4), QPen(colour, 1.8)):
+            painter.setPen(pen)
+            painter.drawLine(start, end)
+        painter.setPen(QPen(BLACK, 1))
+        painter.setBrush(colour)
+        for position in (start, end):
+            painter.drawEllipse(position, radius, radius)
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        self._draw_length(painter, start, end, self._length_format.format(f"{line.length_mm:.1f}"))
+
+    def _draw_length(self, painter: QPainter, start: QPointF, end: QPointF, text: str) -> None:
+        """Draw the length of a line beyond its end, where it does not cover the line, and within the view."""
+        metrics = QFontMetrics(self._create_font(is_bold=True))
+        width, ascent = metrics.horizontalAdvance(text), metrics.ascent()
+        x = end.x() + (LENGTH_OFFSET if end.x() >= start.x() else -LENGTH_OFFSET - width)
+        y = end.y() + (LENGTH_OFFSET + ascent if end.y() > start.y() else -LENGTH_OFFSET)
+        x = min(max(x, 4.0), self.width() - width - 4.0)
+        y = min(max(y, ascent + 4.0), self.height() - 6.0)
+        self._draw_text(painter, int(x), int(y), text, is_bold=True)
+
     def choose_scale_bar_mm(self) -> int:
         """Return the length of the scale bar: the longest that leaves room beside it."""
-        longest_mm = MAXIMUM_SCALE_BAR_FRACTION * self.width() / self.compute_screen_transform().m11()
+        longest_mm = MAXIMUM_SCALE_BAR_FRACTION * self.width() / self.pixels_per_mm
         fitting = (length_mm for length_mm in SCALE_BAR_LENGTHS_MM if length_mm <= longest_mm)
         return next(fitting, SCALE_BAR_LENGTHS_MM[-1])
 
     def _draw_text(self, painter: QPainter, x: int, y: int, text: str, is_bold: bool = False) -> None:
-        font = QFont(self.font())
-        font.setBold(is_bold)
-        font.setPixelSize(15 if is_bold else 12)
         outline = QPainterPath()
-        outline.addText(QPointF(x, y), font, text)
+        outline.addText(QPointF(x, y), self._create_font(is_bold), text)
         # a dark border keeps the text readable on bright tissue
         painter.strokePath(outline, QPen(BLACK, 2))
         painter.fillPath(outline, TEXT if is_bold else SECONDARY_TEXT)
+
+    def _create_font(self, is_bold: bool) -> QFont:
+        font = QFont(self.font())
+        font.setBold(is_bold)
+        font.setPixelSize(15 if is_bold else 12)
+        return font
 
     # ---- user actions -----------------------------------------------------------------------------------
 
@@ -303,13 +376,13 @@ class SliceView(QWidget):
         elif isinstance(event, QGestureEvent):
             pinch = event.gesture(Qt.GestureType.PinchGesture)
             if isinstance(pinch, QPinchGesture) and pinch.state() != Qt.GestureState.GestureFinished:
-                self._abandon_drag()
+                self.abandon_drag()
                 self.zoom_at(QPointF(self.mapFromGlobal(pinch.centerPoint().toPoint())), pinch.scaleFactor())
                 return True
         return super().event(event)
 
-    def _abandon_drag(self) -> None:
-        """Undo what the first of two fingers, which arrives as the left mouse button, has drawn."""
+    def abandon_drag(self) -> None:
+        """Undo what the stroke in progress has drawn; the first of two fingers arrives as the left mouse button."""
         if self._stroke_position is not None:
             self._stroke_position = None
             self.stroke_abandoned.emit()
@@ -355,7 +428,7 @@ class SliceView(QWidget):
         self._drag_position = self._pan_position = None
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:  # noqa: N802
-        """Show all of the brain again; with a drawing tool, draw as with a single click."""
+        """Show all of the brain again; with a tool, draw as with a single click."""
         if event.button() == Qt.MouseButton.LeftButton and self.tool != "none":
             self.mousePressEvent(event)
         elif event.button() != Qt.MouseButton.RightButton:

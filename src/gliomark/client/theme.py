@@ -139,6 +139,7 @@ def load_icon(icon_name: str) -> QIcon:
     """Load an icon by its file name without extension; it is drawn faint on a disabled button."""
     normal_pixmap = QIcon(str(ICONS_FOLDER / f"{icon_name}.svg")).pixmap(48, 48)
     disabled_pixmap = QPixmap(normal_pixmap.size())
+    disabled_pixmap.setDevicePixelRatio(normal_pixmap.devicePixelRatio())
     disabled_pixmap.fill(Qt.GlobalColor.transparent)
     painter = QPainter(disabled_pixmap)
     painter.setOpacity(0.35)

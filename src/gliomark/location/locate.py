@@ -52,7 +52,7 @@ def locate_lesion(study: Study, stack: SliceStack, lesion: NDArray[np.bool_]) ->
         If the atlas is not installed; the message says how to install it.
     """
     atlas = load_atlas()
-    is_side_stated = study.kind != "pictures" and all(one.is_oriented for one in study.series.values())
+    is_side_stated = study.is_orientation_stated
     if stack.examined is None or stack.examined < MIN_EXAMINED_SHARE:
         return LesionLocation(message("location-brain-cut"), is_side_stated=is_side_stated)
     try:

@@ -157,6 +157,9 @@ class StudyResponse(BaseModel):
     """A study. Fields that are not known yet are null or empty.
 
     - ``shape``: number of slices, rows and columns of the prepared images.
+    - ``spacing_mm``: spacing of slices, rows and columns.
+    - ``spacing_assumed``, ``orientation_stated``: whether the files lack the pixel size, and whether they state how the
+      images lie in the patient; null for a study of an earlier version.
     - ``grey``: per sequence, the intensities of the grey values 0 and 65535.
     - ``stand_ins``: missing sequence to the sequence used in its place.
     - ``found_outline``: file name of a lesion mask among the images.
@@ -175,6 +178,8 @@ class StudyResponse(BaseModel):
     slice_names: list[str] = []
     shape: list[int] | None = None
     spacing_mm: list[float] | None = None
+    spacing_assumed: bool | None = None
+    orientation_stated: bool | None = None
     grey: dict[str, GreyRange] = {}
     stand_ins: dict[str, str] = {}
     found_outline: str = ""

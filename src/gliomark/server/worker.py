@@ -145,6 +145,8 @@ class Worker:
             "slice_names": list(stack.slice_names),
             "shape": list(stack.brain.shape),
             "spacing_mm": list(stack.spacing_mm),
+            "spacing_assumed": prepared.study.spacing_assumed,
+            "orientation_stated": prepared.study.is_orientation_stated,
             "grey": self.store.save_slices(job.study_id, stack),
             "model_sha256": model.sha256,
             "stand_ins": {str(missing): str(shown) for missing, shown in prepared.stand_ins.items()},

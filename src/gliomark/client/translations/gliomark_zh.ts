@@ -44,6 +44,18 @@
         <translation>擦除勾画</translation>
     </message>
     <message>
+        <source>Measure</source>
+        <translation>测量</translation>
+    </message>
+    <message>
+        <source>Measure a length in mm: drag a line on the slice (M)</source>
+        <translation>测量长度（mm）：在层面上拖出一条线（M）</translation>
+    </message>
+    <message>
+        <source>The server does not state the pixel size of this study</source>
+        <translation>服务器未提供该检查的像素大小</translation>
+    </message>
+    <message>
         <source>Size</source>
         <translation>大小</translation>
     </message>
@@ -98,6 +110,14 @@
     <message>
         <source>Zoom: Ctrl and wheel. Move: drag with the middle button.</source>
         <translation>缩放：Ctrl+滚轮；移动：按住中键拖动。</translation>
+    </message>
+    <message>
+        <source>Drag a line to measure it; drag its ends to change it. Delete removes it, Escape ends measuring.</source>
+        <translation>拖出一条线即可测量，拖动两端可修改。Delete 删除，Esc 结束测量。</translation>
+    </message>
+    <message>
+        <source>The pixel size of image files is unknown: lengths are estimates.</source>
+        <translation>图片文件的像素大小未知：长度为估计值。</translation>
     </message>
     <message>
         <source>Predict again with my outline</source>
