@@ -20,8 +20,9 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from gliomark.client.mask_editor import Mask, MaskEditor
+from gliomark.client.mask_editor import MaskEditor
 from gliomark.client.measurement import Measurements
+from gliomark.client.shape_interpolation import Mask
 from gliomark.client.slice_strip import SliceStrip
 from gliomark.client.slice_view import (
     MASK_TOOLS,
@@ -132,6 +133,7 @@ class ImagePanel(QWidget):
         }
         self.brush_size_slider = _create_slider(1, 25, 5)
         self.brush_size_slider.valueChanged.connect(self._update_view_tools)
+        self.fill_button = create_tool_button(self.mask_editor.fill_gaps, "fill", shows_text=True)
         self.undo_button = create_tool_button(lambda: self._show_slice_at(self.mask_editor.undo()), "undo")
         self.redo_button = create_tool_button(lambda: self._show_slice_at(self.mask_editor.redo()), "redo")
         QShortcut(QKeySequence.StandardKey.Undo, self, self.undo_button.click)
@@ -181,6 +183,7 @@ class ImagePanel(QWidget):
             self.eraser_button,
             self._brush_size_label,
             self.brush_size_slider,
+            self.fill_button,
             10,
             self.undo_button,
             self.redo_button,
@@ -356,6 +359,8 @@ class ImagePanel(QWidget):
         self.hint_label.setText(self._format_hint())
         self.undo_button.setEnabled(self.mask_editor.is_edited)
         self.redo_button.setEnabled(self.mask_editor.can_redo)
+        self.fill_button.setEnabled(is_idle and bool(self.mask_editor.list_gaps()))
+        self.fill_button.setToolTip(self._explain_filling())
         self.predict_button.setVisible(self.mask_editor.is_edited)
         self.predict_button.setEnabled(is_idle and not self._missing_input)
         self.revert_button.setVisible(self.is_user_segmentation)
@@ -482,6 +487,7 @@ class ImagePanel(QWidget):
                 self.reset_contrast_button,
                 self.segmentation_toggle,
                 *self._tool_buttons.values(),
+                self.fill_button,
             ):
                 tool_button.setToolButtonStyle(
                     ICON_WITH_TEXT if show_button_texts else Qt.ToolButtonStyle.ToolButtonIconOnly
@@ -546,6 +552,8 @@ class ImagePanel(QWidget):
             if self._get_spacing_mm() is not None or not self._state.is_study_ready
             else self.tr("The server does not state the pixel size of this study")
         )
+        self.fill_button.setText(self.tr("Fill slices between"))
+        self.fill_button.setToolTip(self._explain_filling())
         self._brush_size_label.setText(self.tr("Size"))
         self.brush_size_slider.setToolTip(self.tr("Size of brush and eraser; keys [ and ]"))
         self.brush_size_slider.setAccessibleName(self.tr("Size of brush and eraser"))
@@ -621,6 +629,20 @@ class ImagePanel(QWidget):
             return self.tr("Your outline is shown.")
         paging = self.tr("Slice: wheel or arrow keys. Window and level: drag with the right button.")
         return paging + "\n" + self.tr("Zoom: Ctrl and wheel. Move: drag with the middle button.")
+
+    def _explain_filling(self) -> str:
+        """Return what the button fills, or why there is nothing to fill."""
+        if self.mask_editor.list_gaps():
+            return self.tr(
+                "Replace the outline on the undrawn slices between those that you have corrected by interpolated shapes"
+            )
+        if len(self.mask_editor.drawn_indices) < 2:
+            return self.tr(
+                "Nothing to fill: correct the outline on two slices first; the slices between them can then be filled"
+            )
+        return self.tr(
+            "Nothing to fill: there is no undrawn slice between two corrected slices that show the lesion"
+        )
 
     def _format_measuring_hint(self) -> str:
         hint = self.tr(

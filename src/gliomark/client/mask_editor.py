@@ -1,15 +1,17 @@
-"""The editable lesion mask: brush strokes with undo and redo, and the contour of a slice."""
+"""The editable lesion mask: brush strokes and filled slices with undo and redo, and the contour of a slice."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QObject, Signal
 
-Mask = NDArray[np.bool_]
+from gliomark.client.shape_interpolation import Mask, interpolate_masks
+
 Point = tuple[float, float]
 MAXIMUM_UNDO_STEPS = 200
 
@@ -80,8 +82,16 @@ class SliceChange:
     mask_after: Mask
 
 
-# what is undone at once: the slice of a stroke, or all slices of another mask
-Step = tuple[SliceChange, ...]
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What is undone at once: the slice of a stroke, filled slices, or all slices of another mask.
+
+    drawn_before, drawn_after: indices of the slices that had been drawn by hand.
+    """
+
+    changes: tuple[SliceChange, ...]
+    drawn_before: frozenset[int]
+    drawn_after: frozenset[int]
 
 
 class MaskEditor(QObject):
@@ -95,6 +105,12 @@ class MaskEditor(QObject):
         self._undo_stack: list[Step] = []
         self._redo_stack: list[Step] = []
         self._mask_before_stroke: Mask | None = None
+        self._drawn_indices: frozenset[int] = frozenset()
+
+    @property
+    def drawn_indices(self) -> tuple[int, ...]:
+        """Indices of the slices that were drawn by hand on the mask loaded or applied last, and show a lesion."""
+        return tuple(index for index in sorted(self._drawn_indices) if self.mask[index].any())
 
     @property
     def is_edited(self) -> bool:
@@ -110,14 +126,40 @@ class MaskEditor(QObject):
         """Set the mask ``(slice, row, column)`` and clear the undo and redo stacks."""
         self.mask = mask.copy()
         self._undo_stack, self._redo_stack, self._mask_before_stroke = [], [], None
+        self._drawn_indices = frozenset()
         self.changed.emit()
 
     def apply_mask(self, mask: Mask) -> None:
         """Change to another mask ``(slice, row, column)``; one undo step."""
-        self._add_step(
+        self._change_to(mask, frozenset())
+
+    def list_gaps(self) -> list[tuple[int, int]]:
+        """Return the pairs of slices drawn by hand that show a lesion and have only undrawn slices between them."""
+        drawn = sorted(self._drawn_indices)
+        return [
+            (lower, upper)
+            for lower, upper in pairwise(drawn)
+            if upper - lower > 1 and self.mask[lower].any() and self.mask[upper].any()
+        ]
+
+    def fill_gaps(self) -> None:
+        """Replace the mask of all undrawn slices between drawn ones by interpolated shapes; one undo step.
+
+        A slice keeps its mask if nothing results because the shapes beside it do not overlap.
+        """
+        filled = self.mask.copy()
+        for lower, upper in self.list_gaps():
+            between = interpolate_masks(self.mask[lower], self.mask[upper], upper - lower - 1)
+            for index, mask in enumerate(between, lower + 1):
+                filled[index] = mask if mask.any() else filled[index]
+        self._change_to(filled, self._drawn_indices)
+
+    def _change_to(self, mask: Mask, drawn_indices: frozenset[int]) -> None:
+        changes = (
             SliceChange(int(index), self.mask[index].copy(), mask[index].copy())
             for index in np.flatnonzero((mask != self.mask).any(axis=(1, 2)))
         )
+        self._add_step(changes, drawn_indices)
         self.mask, self._mask_before_stroke = mask.copy(), None
         self.changed.emit()
 
@@ -136,7 +178,9 @@ class MaskEditor(QObject):
         """End the stroke on a slice and put it on the undo stack."""
         before = self._mask_before_stroke
         if before is not None and (before != self.mask[index]).any():
-            self._add_step([SliceChange(index, before, self.mask[index].copy())])
+            self._add_step(
+                [SliceChange(index, before, self.mask[index].copy())], self._drawn_indices | {index}
+            )
         self._mask_before_stroke = None
         self.changed.emit()
 
@@ -153,7 +197,8 @@ class MaskEditor(QObject):
             return None
         step = self._undo_stack.pop()
         self._redo_stack.append(step)
-        return self._restore({one.index: one.mask_before for one in step})
+        self._drawn_indices = step.drawn_before
+        return self._restore({one.index: one.mask_before for one in step.changes})
 
     def redo(self) -> int | None:
         """Repeat the last undone change and return the index of its first slice; None without one."""
@@ -161,12 +206,15 @@ class MaskEditor(QObject):
             return None
         step = self._redo_stack.pop()
         self._undo_stack.append(step)
-        return self._restore({one.index: one.mask_after for one in step})
+        self._drawn_indices = step.drawn_after
+        return self._restore({one.index: one.mask_after for one in step.changes})
 
-    def _add_step(self, changes: Iterable[SliceChange]) -> None:
-        if step := tuple(changes):
+    def _add_step(self, changes: Iterable[SliceChange], drawn_indices: frozenset[int]) -> None:
+        if made_changes := tuple(changes):
+            step = Step(made_changes, self._drawn_indices, drawn_indices)
             self._undo_stack = [*self._undo_stack, step][-MAXIMUM_UNDO_STEPS:]
             self._redo_stack = []
+            self._drawn_indices = drawn_indices
 
     def _restore(self, masks: Mapping[int, Mask]) -> int:
         for index, mask in masks.items():

@@ -18,9 +18,9 @@ from gliomark.client import errors
 from gliomark.client.errors import ErrorMessage
 from gliomark.client.http_client import HttpClient, abort_reply
 from gliomark.client.local_server import LocalServer
-from gliomark.client.mask_editor import Mask
 from gliomark.client.patient_folder import pack_folder, resolve_patient_folder
 from gliomark.client.png import ImageDecodeError, decode_slice, decode_slices, encode_mask
+from gliomark.client.shape_interpolation import Mask
 from gliomark.client.state import ClientState, Json, Task, restore_document
 from gliomark.errors import GliomarkError
 from gliomark.files import make_temporary_name, remove_leftovers, remove_path

@@ -25,8 +25,9 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QGestureEvent, QPinchGesture, QSizePolicy, QWidget
 
-from gliomark.client.mask_editor import Mask, Point, compute_contour
+from gliomark.client.mask_editor import Point, compute_contour
 from gliomark.client.measurement import MeasuredLine
+from gliomark.client.shape_interpolation import Mask
 from gliomark.client.theme import ACCENT, BLACK, MUTED_TEXT, SECONDARY_TEXT, SEGMENTATION_COLOUR, TEXT
 
 DrawingTool = Literal["none", "brush", "eraser", "measure"]

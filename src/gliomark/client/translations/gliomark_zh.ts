@@ -56,6 +56,10 @@
         <translation>服务器未提供该检查的像素大小</translation>
     </message>
     <message>
+        <source>Fill slices between</source>
+        <translation>填充中间层面</translation>
+    </message>
+    <message>
         <source>Size</source>
         <translation>大小</translation>
     </message>
@@ -110,6 +114,18 @@
     <message>
         <source>Zoom: Ctrl and wheel. Move: drag with the middle button.</source>
         <translation>缩放：Ctrl+滚轮；移动：按住中键拖动。</translation>
+    </message>
+    <message>
+        <source>Replace the outline on the undrawn slices between those that you have corrected by interpolated shapes</source>
+        <translation>用插值所得的形状替换已修改层面之间未修改层面的勾画</translation>
+    </message>
+    <message>
+        <source>Nothing to fill: correct the outline on two slices first; the slices between them can then be filled</source>
+        <translation>无可填充的层面：请先修改两个层面的勾画，其间的层面即可填充</translation>
+    </message>
+    <message>
+        <source>Nothing to fill: there is no undrawn slice between two corrected slices that show the lesion</source>
+        <translation>无可填充的层面：两个有病灶的已修改层面之间没有未修改的层面</translation>
     </message>
     <message>
         <source>Drag a line to measure it; drag its ends to change it. Delete removes it, Escape ends measuring.</source>
