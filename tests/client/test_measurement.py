@@ -210,7 +210,7 @@ def test_the_key_m_selects_the_tool_and_the_brush_puts_it_away(panel: ImagePanel
     [
         ({"spacing_assumed": False}, "64.0 mm", ""),
         ({}, "64.0 mm", ""),
-        ({"spacing_assumed": True}, "≈ 64.0 mm", "lengths are estimates"),
+        ({"spacing_assumed": True}, "≈ 64.0 mm", "lengths and proportions are estimates"),
     ],
     ids=["stated", "not known", "assumed"],
 )
@@ -220,7 +220,7 @@ def test_an_assumed_pixel_size_is_stated(
     show_study(panel, "T1C", "FLAIR", id="other", **fields)
     panel.measure_button.click()
     assert panel.views[0]._length_format.format("64.0") == drawn
-    assert ("lengths are estimates" in panel.hint_label.text()) == bool(hint)
+    assert ("lengths and proportions are estimates" in panel.hint_label.text()) == bool(hint)
     if hint:
         use_language("zh")
         panel.render_state(create_state("T1C", "FLAIR", id="other", **fields))

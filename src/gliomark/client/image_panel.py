@@ -22,6 +22,7 @@ from PySide6.QtWidgets import (
 
 from gliomark.client.mask_editor import MaskEditor
 from gliomark.client.measurement import Measurements
+from gliomark.client.plane_column import CrosshairPosition, PlaneColumn, limit_to_pixels
 from gliomark.client.shape_interpolation import Mask
 from gliomark.client.slice_strip import SliceStrip
 from gliomark.client.slice_view import (
@@ -43,9 +44,14 @@ from gliomark.client.widgets import (
 )
 
 SLICES_PER_PAGE = 5
-MINIMUM_TOOLBAR_WIDTH = 520
+MINIMUM_TOOLBAR_WIDTH = 592
+TOOL_GAP, TOOL_GROUP_GAP = 4, 4  # pixels; a group is separated by both
+SLIDER_WIDTH = 60
+HINT_HEIGHT, SLICE_BAR_HEIGHT = 36, 162  # pixels
 ICON_WITH_TEXT = Qt.ToolButtonStyle.ToolButtonTextBesideIcon
 CROP_MARGIN_PIXELS = 8
+HEATMAP_OPACITY = 0.85
+AXIAL_SIDES = ("R", "L")  # radiological convention, also for pictures
 LINE_TOLERANCE = 8  # distance at which a measured line is caught, in pixels of the screen
 MINIMUM_LINE_LENGTH = 4  # of a measured line, in pixels of the screen
 MASK_FILE_PATTERNS = "*.nii *.nii.gz *.nrrd *.nhdr *.mha *.mhd *.dcm *.png *.bmp *.tif *.tiff *.jpg *.jpeg"
@@ -66,13 +72,14 @@ class ImagePanel(QWidget):
 
     ``prediction_requested``: predict with the user's outline. ``revert_requested``: restore the model's outline.
     ``supplied_mask_requested``: load the mask supplied with the images. ``mask_files_chosen``: load the mask in these
-    files of another program.
+    files of another program. ``planes_toggled``: show or hide the other planes from now on.
     """
 
     prediction_requested = Signal()
     revert_requested = Signal()
     supplied_mask_requested = Signal()
     mask_files_chosen = Signal(list)
+    planes_toggled = Signal(bool)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -92,6 +99,8 @@ class ImagePanel(QWidget):
             box.move(8, 8)
             box.setFocusPolicy(Qt.FocusPolicy.TabFocus)
             box.activated.connect(partial(self._show_chosen_sequence, number))
+        self.planes = PlaneColumn()
+        self._crosshair: tuple[float, float] | None = None  # (x, y) in pixels; None until the user moves it
         self.placeholder = create_label("blank")
         self.placeholder.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self._create_tool_buttons()
@@ -103,13 +112,22 @@ class ImagePanel(QWidget):
             view.stroke_drawn.connect(partial(self._draw_stroke, view))
             view.stroke_abandoned.connect(self._abandon_stroke)
             view.stroke_finished.connect(partial(self._finish_stroke, view))
+        self.views[0].position_picked.connect(
+            lambda point: self._move_crosshair(CrosshairPosition(point.x(), point.y(), self.index))
+        )
+        self.views[0].grey_window_changed.connect(
+            lambda: self.planes.show_grey_window(self.views[0].grey_window)
+        )
+        self.planes.position_chosen.connect(self._move_crosshair)
+        self.planes.grey_window_changed.connect(self._show_grey_window)
+        self.planes.zoom_changed.connect(self._update_reset_button)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
     # ---- widgets ----------------------------------------------------------------------------------------
 
     def _create_tool_buttons(self) -> None:
         self.reset_contrast_button = create_tool_button(self._reset_grey_windows, "window", shows_text=True)
-        self.reset_zoom_button = create_tool_button(lambda: self.show_zoom(Zoom()), "fit")
+        self.reset_zoom_button = create_tool_button(self._reset_zoom, "fit")
         self.reset_zoom_button.setEnabled(False)
         self.segmentation_toggle = create_tool_button(
             self._update_segmentation, "outline", is_checkable=True, shows_text=True
@@ -122,6 +140,9 @@ class ImagePanel(QWidget):
         )
         self.eraser_button = create_tool_button(
             lambda: self._select_tool("eraser"), "eraser", is_checkable=True, shows_text=True
+        )
+        self.planes_toggle = create_tool_button(
+            self._toggle_planes, "planes", is_checkable=True, shows_text=True
         )
         self.measure_button = create_tool_button(
             lambda: self._select_tool("measure"), "measure", is_checkable=True, shows_text=True
@@ -149,6 +170,7 @@ class ImagePanel(QWidget):
             lambda: self.brush_size_slider.setValue(self.brush_size_slider.value() + 1),
         )
         QShortcut(QKeySequence("M"), self, self.measure_button.click)
+        QShortcut(QKeySequence("P"), self, self.planes_toggle.click)
 
     def _create_slice_controls(self) -> None:
         self.previous_button = create_tool_button(lambda: self.step_slices(-1), "previous")
@@ -172,45 +194,44 @@ class ImagePanel(QWidget):
         toolbar_layout = create_row(
             self.reset_contrast_button,
             self.reset_zoom_button,
-            10,
+            TOOL_GROUP_GAP,
+            self.planes_toggle,
             self.measure_button,
-            10,
+            TOOL_GROUP_GAP,
             self.segmentation_toggle,
             self._opacity_label,
             self.opacity_slider,
-            10,
+            TOOL_GROUP_GAP,
             self.brush_button,
             self.eraser_button,
             self._brush_size_label,
             self.brush_size_slider,
             self.fill_button,
-            10,
+            TOOL_GROUP_GAP,
             self.undo_button,
             self.redo_button,
             None,
-            spacing=6,
+            spacing=TOOL_GAP,
         )
         views_layout = QHBoxLayout()
         views_layout.setSpacing(6)
         views_layout.addWidget(self.placeholder, 1)
         for view in self.views:
-            views_layout.addWidget(view, 1)
+            views_layout.addWidget(view, 3)
+        views_layout.addWidget(self.planes, 2)
         slice_row = create_row(self.previous_button, self.slice_strip, self.next_button, self.position_label)
         action_row = create_row(
-            self.hint_label,
-            self.mask_file_button,
-            self.supplied_mask_button,
-            self.revert_button,
-            self.predict_button,
+            None, self.mask_file_button, self.supplied_mask_button, self.revert_button, self.predict_button
         )
-        action_row.setStretch(0, 1)
         self._toolbar_layout = toolbar_layout
         self._toolbar = create_frame("bar", toolbar_layout, 8)
         # may become narrower than its texts; the buttons then show icons only
         self._toolbar.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self._toolbar.setMinimumWidth(MINIMUM_TOOLBAR_WIDTH)
-        slice_bar = create_frame("bar", create_column(slice_row, action_row), 10)
-        slice_bar.setMinimumHeight(122)
+        slice_bar = create_frame("bar", create_column(slice_row, self.hint_label, action_row, spacing=6), 10)
+        # as high as with any hint and button, so that the images do not move when the first stroke is drawn
+        self.hint_label.setMinimumHeight(HINT_HEIGHT)
+        slice_bar.setMinimumHeight(SLICE_BAR_HEIGHT)
         panel_layout = create_column(self._toolbar, views_layout, slice_bar, spacing=6)
         panel_layout.setStretch(1, 1)
         self.setLayout(panel_layout)
@@ -238,11 +259,77 @@ class ImagePanel(QWidget):
         ):
             part.setEnabled(is_ready)
         self.measure_button.setEnabled(is_ready and self._get_spacing_mm() is not None)
+        self.planes_toggle.setEnabled(self._has_planes)
         self.placeholder.setVisible(not is_ready)
+        self._arrange_views()
+
+    @property
+    def _has_planes(self) -> bool:
+        """Whether the study has several slices of known spacing."""
+        return self._get_spacing_mm() is not None and self.slice_strip.maximum() > 0
+
+    @property
+    def shows_planes(self) -> bool:
+        """Whether the coronal and sagittal planes are shown beside one axial view."""
+        return self.planes_toggle.isChecked() and self._has_planes
+
+    def _arrange_views(self) -> None:
+        """Show both axial views, or one of them beside the other planes; a hidden sequence can be chosen in a box."""
+        is_ready, shows_planes = self._state.is_study_ready, self.shows_planes
+        shown_views = self.views[:1] if shows_planes else self.views
         for view, box, sequence in zip(self.views, self.sequence_boxes, self._shown_sequences, strict=True):
-            view.setVisible(is_ready and bool(sequence))
-            box.setVisible(len(self._slices) > len(self.views))
+            view.setVisible(is_ready and bool(sequence) and view in shown_views)
+            view.picks_position = shows_planes
+            box.setVisible(len(self._slices) > len(shown_views))
+        self.views[0].edge_letters = (
+            *AXIAL_SIDES,
+            *(("A", "P") if self._is_orientation_known() else ("", "")),
+        )
+        self.planes.setVisible(is_ready and shows_planes)
+        self._show_planes()
         self._show_slice()
+
+    def _toggle_planes(self) -> None:
+        if not self.shows_planes and 0 < len(self._slices) <= len(self.views):
+            # both are shown again, and there is no box to choose them
+            self.sequence_boxes[0].setCurrentIndex(0)
+            self._show_chosen_sequence(0, 0)
+        self._arrange_views()
+        self._update_reset_button()
+        self.planes_toggled.emit(self.planes_toggle.isChecked())
+
+    def _show_planes(self) -> None:
+        """Show the sequence of the first view in the other planes."""
+        spacing_mm, sequence = self._get_spacing_mm(), self._shown_sequences[0]
+        if self.shows_planes and spacing_mm is not None and sequence in self._slices:
+            self.planes.show_slices(self._slices[sequence], self._lowest_grey[sequence])
+            self.planes.set_geometry(spacing_mm, self.views[0].crop, self._is_orientation_known())
+            self.planes.show_grey_window(self.views[0].grey_window)
+
+    def _locate_crosshair(self) -> tuple[float, float]:
+        """Return where the crosshair is: the user's choice, or else the middle of the lesion, or of the brain."""
+        if self._crosshair is not None:
+            return self._crosshair
+        if self.mask_editor.mask.any():
+            rows, columns = (self.mask_editor.mask.sum(axis=axes) for axes in ((0, 2), (0, 1)))
+            positions = np.arange(240) + 0.5
+            return float(np.average(positions, weights=columns)), float(np.average(positions, weights=rows))
+        centre = self.views[0].crop.center()
+        return centre.x(), centre.y()
+
+    def _move_crosshair(self, position: CrosshairPosition) -> None:
+        self._crosshair = limit_to_pixels(position.x, 240), limit_to_pixels(position.y, 240)
+        if position.index == self.index:
+            self._show_slice()
+        self.slice_strip.setValue(position.index)
+
+    def _show_crosshair(self) -> None:
+        if not self.shows_planes:
+            self.views[0].show_crosshair(None)
+            return
+        x, y = self._locate_crosshair()
+        self.views[0].show_crosshair(QPointF(x, y))
+        self.planes.show_position(CrosshairPosition(x, y, self.index))
 
     def set_slice(self, sequence: str, index: int, image: NDArray[np.float32]) -> None:
         """Add one prepared slice ``(row, column)``; the first and the last of a sequence set window and crop."""
@@ -254,6 +341,9 @@ class ImagePanel(QWidget):
                 if shown_sequence == sequence:
                     self._reset_grey_window(view_index)
             self._crop_to_brain()
+            self._show_planes()
+        elif self.shows_planes and sequence == self._shown_sequences[0]:
+            self.planes.show_slice(index, image)
         if index == self.index:
             self._show_slice()
 
@@ -266,7 +356,15 @@ class ImagePanel(QWidget):
         """Show this part of the image in both views."""
         for view in self.views:
             view.show_zoom(zoom)
-        self.reset_zoom_button.setEnabled(zoom != Zoom())
+        self._update_reset_button()
+
+    def _reset_zoom(self) -> None:
+        self.planes.show_zoom(Zoom())
+        self.show_zoom(Zoom())
+
+    def _update_reset_button(self) -> None:
+        shown_views = (*self.views, *self.planes.views) if self.shows_planes else self.views
+        self.reset_zoom_button.setEnabled(any(view.zoom != Zoom() for view in shown_views))
 
     def show_nearest_slice(self, slice_indices: frozenset[int]) -> None:
         """Show the nearest of these slices, unless one of them is shown already."""
@@ -311,8 +409,9 @@ class ImagePanel(QWidget):
         _, row_mm, column_mm = self._get_spacing_mm() or (1.0, 1.0, 1.0)
         for view in self.views:
             view.pixel_size_mm = column_mm, row_mm
+        self._crosshair = None
         self._select_tool("none")
-        self.show_zoom(Zoom())
+        self._reset_zoom()
         self.mask_editor.load_mask(np.zeros((count, 240, 240), bool))
         self.slice_strip.setRange(0, max(0, count - 1))
         self.slice_strip.setValue(count // 2)
@@ -333,6 +432,9 @@ class ImagePanel(QWidget):
     def _is_spacing_assumed(self) -> bool:
         return bool(self._state.study and self._state.study.get("spacing_assumed"))
 
+    def _is_orientation_known(self) -> bool:
+        return bool(self._state.study and self._state.study.get("orientation_stated"))
+
     def _show_slice(self) -> None:
         names = self._state.study["slice_names"] if self._state.is_study_ready and self._state.study else []
         for view, box, sequence in zip(self.views, self.sequence_boxes, self._shown_sequences, strict=True):
@@ -341,38 +443,52 @@ class ImagePanel(QWidget):
             view.show_image(slices[self.index] if slices else None)
             has_heatmap = self._heatmap is not None and self.index < len(self._heatmap)
             view.show_heatmap(
-                self._heatmap[self.index] if self._heatmap is not None and has_heatmap else None, 0.85
+                self._heatmap[self.index] if self._heatmap is not None and has_heatmap else None,
+                HEATMAP_OPACITY,
             )
         self.previous_button.setEnabled(bool(names) and self.index > 0)
         self.next_button.setEnabled(bool(names) and self.index < self.slice_strip.maximum())
         self.position_label.setText(self._format_slice_position(names))
         self._show_lines()
+        self._show_crosshair()
         self._update_segmentation()
 
     def _update_segmentation(self) -> None:
         mask: Mask | None = None
         if self.segmentation_toggle.isChecked() and self.index < len(self.mask_editor.mask):
             mask = self.mask_editor.mask[self.index]
+        if self._crosshair is None:
+            self._show_crosshair()
         for view in self.views:
             view.show_segmentation(mask, self.opacity_slider.value() / 100)
+        if self.shows_planes:
+            is_shown = self.segmentation_toggle.isChecked()
+            self.planes.show_segmentation(
+                self.mask_editor.mask if is_shown else None, self.opacity_slider.value() / 100
+            )
+            self.planes.show_heatmap(self._heatmap, HEATMAP_OPACITY)
         is_idle = self._state.is_study_ready and self._state.task is None
         self.hint_label.setText(self._format_hint())
         self.undo_button.setEnabled(self.mask_editor.is_edited)
         self.redo_button.setEnabled(self.mask_editor.can_redo)
         self.fill_button.setEnabled(is_idle and bool(self.mask_editor.list_gaps()))
         self.fill_button.setToolTip(self._explain_filling())
-        self.predict_button.setVisible(self.mask_editor.is_edited)
         self.predict_button.setEnabled(is_idle and not self._missing_input)
-        self.revert_button.setVisible(self.is_user_segmentation)
-        self.revert_button.setEnabled(is_idle)
-        self.supplied_mask_button.setVisible(
-            self._state.is_study_ready
-            and bool(self._state.supplied_mask_name)
-            and not self.is_user_segmentation
-        )
-        self.supplied_mask_button.setEnabled(is_idle)
-        self.mask_file_button.setVisible(self._state.is_study_ready and not self.is_user_segmentation)
-        self.mask_file_button.setEnabled(is_idle)
+        for outline_button in (self.revert_button, self.supplied_mask_button, self.mask_file_button):
+            outline_button.setEnabled(is_idle)
+        self._show_outline_buttons()
+
+    def _show_outline_buttons(self) -> None:
+        """Show the buttons that fit the outline; hide first, because the panel never becomes narrower by itself."""
+        can_load_mask = self._state.is_study_ready and not self.is_user_segmentation
+        visibility = {
+            self.predict_button: self.mask_editor.is_edited,
+            self.revert_button: self.is_user_segmentation,
+            self.supplied_mask_button: can_load_mask and bool(self._state.supplied_mask_name),
+            self.mask_file_button: can_load_mask,
+        }
+        for outline_button, is_visible in sorted(visibility.items(), key=lambda item: item[1]):
+            outline_button.setVisible(is_visible)
 
     def _is_result_from_user_segmentation(self) -> bool:
         return self._state.job is not None and self._state.job["request"].get("outline") == "corrected"
@@ -391,6 +507,7 @@ class ImagePanel(QWidget):
     def _show_chosen_sequence(self, view_index: int, sequence_index: int) -> None:
         self._shown_sequences[view_index] = list(self._slices)[sequence_index]
         self._reset_grey_window(view_index)
+        self._show_planes()
         self._show_slice()
 
     def _select_tool(self, chosen_tool: DrawingTool) -> None:
@@ -423,6 +540,9 @@ class ImagePanel(QWidget):
                 self.measurements.drag_to(view.to_millimetres(end))
             self._show_lines()
         elif self._state.task is None:
+            self._crosshair = (
+                self._locate_crosshair()
+            )  # does not follow the middle of the lesion while it is drawn
             points = (start.x(), start.y()), (end.x(), end.y())
             self.mask_editor.paint_segment(
                 self.index,
@@ -458,6 +578,13 @@ class ImagePanel(QWidget):
             else GreyWindow(0, 1)
         )
         self.views[view_index].show_grey_window(grey_window)
+        if view_index == 0:
+            self.planes.show_grey_window(grey_window)
+
+    def _show_grey_window(self, grey_window: GreyWindow) -> None:
+        """Show the first view and the planes, which have the same sequence, with this grey window."""
+        self.views[0].show_grey_window(grey_window)
+        self.planes.show_grey_window(grey_window)
 
     def _crop_to_brain(self) -> None:
         """Crop both views to the brain on all slices received so far."""
@@ -485,6 +612,7 @@ class ImagePanel(QWidget):
         for show_button_texts, show_slider_labels in ((True, True), (True, False), (False, False)):
             for tool_button in (
                 self.reset_contrast_button,
+                self.planes_toggle,
                 self.segmentation_toggle,
                 *self._tool_buttons.values(),
                 self.fill_button,
@@ -552,6 +680,13 @@ class ImagePanel(QWidget):
             if self._get_spacing_mm() is not None or not self._state.is_study_ready
             else self.tr("The server does not state the pixel size of this study")
         )
+        self.planes_toggle.setText(self.tr("Three planes"))
+        self.planes_toggle.setToolTip(
+            self.tr("Show or hide the coronal and sagittal plane beside the axial one (P)")
+            if self._has_planes or not self._state.is_study_ready
+            else self.tr("The other planes need several slices of known spacing")
+        )
+        self.planes.set_texts(self.tr("Coronal"), self.tr("Sagittal"))
         self.fill_button.setText(self.tr("Fill slices between"))
         self.fill_button.setToolTip(self._explain_filling())
         self._brush_size_label.setText(self.tr("Size"))
@@ -583,8 +718,9 @@ class ImagePanel(QWidget):
                 self._state.supplied_mask_name
             )
         )
-        for view, box in zip(self.views, self.sequence_boxes, strict=True):
+        for view in (*self.views, *self.planes.views):
             view.waiting_text = self.tr("loading")
+        for box in self.sequence_boxes:
             box.setAccessibleName(self.tr("Sequence"))
             for index, sequence in enumerate(self._slices):
                 box.setItemText(index, self._format_view_title(sequence))
@@ -627,6 +763,8 @@ class ImagePanel(QWidget):
             return "\n".join(filter(None, (self.tr("You have changed the outline."), self._missing_input)))
         if self._is_result_from_user_segmentation():
             return self.tr("Your outline is shown.")
+        if self.shows_planes:
+            return self._format_planes_hint()
         paging = self.tr("Slice: wheel or arrow keys. Window and level: drag with the right button.")
         return paging + "\n" + self.tr("Zoom: Ctrl and wheel. Move: drag with the middle button.")
 
@@ -648,15 +786,24 @@ class ImagePanel(QWidget):
         hint = self.tr(
             "Drag a line to measure it; drag its ends to change it. Delete removes it, Escape ends measuring."
         )
-        if self._is_spacing_assumed():
-            hint += "\n" + self.tr("The pixel size of image files is unknown: lengths are estimates.")
-        return hint
+        return "\n".join(filter(None, (hint, self._format_spacing_note())))
+
+    def _format_planes_hint(self) -> str:
+        hint = self.tr("Click or drag in an image to move the other planes. Window and level: right button.")
+        return "\n".join(filter(None, (hint, self._format_spacing_note())))
+
+    def _format_spacing_note(self) -> str:
+        if not self._is_spacing_assumed():
+            return ""
+        return self.tr(
+            "Pixel size and slice spacing of image files are unknown: lengths and proportions are estimates."
+        )
 
 
 def _create_slider(minimum: int, maximum: int, value: int) -> QSlider:
     slider = QSlider(Qt.Orientation.Horizontal)
     slider.setRange(minimum, maximum)
     slider.setValue(value)
-    slider.setFixedWidth(76)
+    slider.setFixedWidth(SLIDER_WIDTH)
     slider.setFocusPolicy(Qt.FocusPolicy.TabFocus)
     return slider

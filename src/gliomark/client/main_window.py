@@ -38,6 +38,7 @@ class MainWindow(QMainWindow):
         self._create_error_banner()
         self._create_footer()
         self._lay_out()
+        self.image_panel.planes_toggle.setChecked(settings.shows_planes)
         self._connect_signals()
         self.setAcceptDrops(True)
         self.setWindowTitle("gliomark")
@@ -127,6 +128,7 @@ class MainWindow(QMainWindow):
         images.revert_requested.connect(session.revert_segmentation)
         images.supplied_mask_requested.connect(session.fetch_supplied_mask)
         images.mask_files_chosen.connect(session.upload_mask_files)
+        images.planes_toggled.connect(self._remember_planes)
         result.heatmap_requested.connect(session.show_heatmap)
         result.slice_requested.connect(images.slice_strip.setValue)
         result.pathology_entered.connect(session.record_pathology)
@@ -202,6 +204,9 @@ class MainWindow(QMainWindow):
             else:
                 self._render_panels()
         dialog.deleteLater()
+
+    def _remember_planes(self, shows_planes: bool) -> None:
+        self.settings.shows_planes = shows_planes
 
     def _clear_recent_folders(self) -> None:
         self.settings.clear_recent_folders()

@@ -125,6 +125,16 @@ class UserSettings:
         """Store size and position of the main window."""
         self._write_value("window", geometry)
 
+    @property
+    def shows_planes(self) -> bool:
+        """Whether the coronal and sagittal planes are shown beside the axial one."""
+        return bool(self._ini_file.value("planes", False, type=bool))
+
+    @shows_planes.setter
+    def shows_planes(self, shows_planes: bool) -> None:
+        """Store whether the other planes are shown."""
+        self._write_value("planes", shows_planes)
+
     def _write_value(self, key: str, value: object) -> None:
         self._ini_file.setValue(key, value)
         self._ini_file.sync()

@@ -33,6 +33,8 @@ from gliomark.client.theme import ACCENT, BLACK, MUTED_TEXT, SECONDARY_TEXT, SEG
 DrawingTool = Literal["none", "brush", "eraser", "measure"]
 MASK_TOOLS: tuple[DrawingTool, ...] = ("brush", "eraser")
 LINE_END_RADIUS, SELECTED_END_RADIUS = 2.5, 4.5
+CROSSHAIR_GAP = 7  # from its middle to its lines, in pixels of the screen
+CROSSHAIR_COLOUR = QColor(88, 184, 201, 150)
 LENGTH_OFFSET = 8  # of a length from the end of its line, in pixels of the screen
 SCALE_BAR_LENGTHS_MM = (20, 10, 5, 2, 1)
 MAXIMUM_SCALE_BAR_FRACTION = 0.4  # of the view's width
@@ -109,7 +111,9 @@ def render_heatmap(heatmap: NDArray[np.uint8], opacity: float) -> QImage:
 class SliceView(QWidget):
     """View of one slice; emits strokes of the tool (in image pixels), wheel turns, changes of grey window and zoom.
 
-    ``pixel_size_mm``: width and height of an image pixel.
+    ``pixel_size_mm``: width and height of an image pixel. ``edge_letters``: directions in the patient at the left,
+    right, upper and lower edge. ``picks_position``: without a tool, the left button picks a position; otherwise it
+    changes the grey window.
     """
 
     stroke_drawn = Signal(QPointF, QPointF)
@@ -118,6 +122,7 @@ class SliceView(QWidget):
     wheel_turned = Signal(int)
     grey_window_changed = Signal()
     zoom_changed = Signal(Zoom)
+    position_picked = Signal(QPointF)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -128,6 +133,9 @@ class SliceView(QWidget):
         self.waiting_text = ""
         self.crop = QRectF(0, 0, 240, 240)
         self.pixel_size_mm = (1.0, 1.0)
+        self.edge_letters = ("R", "L", "", "")
+        self.picks_position = False
+        self.shows_grey_window = True
         self.zoom = Zoom()
         self._image: NDArray[np.float32] | None = None
         self._grey_image: QImage | None = None
@@ -141,6 +149,8 @@ class SliceView(QWidget):
         self._stroke_position: QPointF | None = None
         self._drag_position: QPoint | None = None
         self._pan_position: QPointF | None = None
+        self._crosshair: QPointF | None = None
+        self._is_picking = False
         self._cursor_position: QPointF | None = None
         self.setMouseTracking(True)
         self.grabGesture(Qt.GestureType.PinchGesture)
@@ -180,6 +190,11 @@ class SliceView(QWidget):
     def show_heatmap(self, heatmap: NDArray[np.uint8] | None, opacity: float) -> None:
         """Show a heatmap ``(row, column)`` of 0 to 255 over the slice; None hides it. opacity: 0 to 1."""
         self._heatmap_image = None if heatmap is None else render_heatmap(heatmap, opacity)
+        self.update()
+
+    def show_crosshair(self, position: QPointF | None) -> None:
+        """Show a crosshair at a position in image pixels; None hides it."""
+        self._crosshair = position
         self.update()
 
     def set_tool(self, tool: DrawingTool, brush_radius: float) -> None:
@@ -272,6 +287,8 @@ class SliceView(QWidget):
             painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, self.waiting_text)
         else:
             self._paint_image(painter)
+            if self._crosshair is not None:
+                self._paint_crosshair(painter, self.compute_screen_transform().map(self._crosshair))
             self._paint_annotations(painter)
             for line in self._lines:
                 self._paint_line(painter, line)
@@ -294,10 +311,16 @@ class SliceView(QWidget):
         painter.resetTransform()
 
     def _paint_annotations(self, painter: QPainter) -> None:
-        """Draw side markers, scale bar and window/level in their usual positions."""
-        middle = self.height() // 2
-        self._draw_text(painter, 12, middle + 5, "R", is_bold=True)
-        self._draw_text(painter, self.width() - 24, middle + 5, "L", is_bold=True)
+        """Draw directions, scale bar and window/level in their usual positions."""
+        centre, middle = self.width() // 2 - 5, self.height() // 2 + 5
+        left, right_letter, upper, lower = self.edge_letters
+        for letter, x, y in (
+            (left, 12, middle),
+            (right_letter, self.width() - 24, middle),
+            (upper, centre, 24),
+            (lower, centre, self.height() - 12),
+        ):
+            self._draw_text(painter, x, y, letter, is_bold=True)
         length_mm = self.choose_scale_bar_mm()
         length = length_mm * self.pixels_per_mm
         right, bottom = self.width() - 14, self.height() - 14
@@ -307,10 +330,21 @@ class SliceView(QWidget):
         text = f"{length_mm} mm"
         text_width = QFontMetrics(self._create_font(is_bold=False)).horizontalAdvance(text)
         self._draw_text(painter, int(right - max(length, text_width)), bottom - 6, text)
+        if not self.shows_grey_window:
+            return
         grey_window = self.grey_window
         width, level = grey_window.high - grey_window.low, (grey_window.high + grey_window.low) / 2
         magnification = f"   {self.zoom.factor:.1f}×" if self.zoom.factor > 1 else ""
         self._draw_text(painter, 12, self.height() - 12, f"W {width:.1f}   L {level:.1f}{magnification}")
+
+    def _paint_crosshair(self, painter: QPainter, position: QPointF) -> None:
+        """Draw the crosshair with a gap, so that what it points at stays visible."""
+        x, y, gap = position.x(), position.y(), CROSSHAIR_GAP
+        painter.setPen(QPen(CROSSHAIR_COLOUR, 1))
+        painter.drawLine(QPointF(x, 0), QPointF(x, y - gap))
+        painter.drawLine(QPointF(x, y + gap), QPointF(x, self.height()))
+        painter.drawLine(QPointF(0, y), QPointF(x - gap, y))
+        painter.drawLine(QPointF(x + gap, y), QPointF(self.width(), y))
 
     def _paint_line(self, painter: QPainter, line: MeasuredLine) -> None:
         """Draw a measured line with its ends, and its length beside the end drawn last."""
@@ -388,9 +422,10 @@ class SliceView(QWidget):
             self._stroke_position = None
             self.stroke_abandoned.emit()
         self._drag_position = self._pan_position = None
+        self._is_picking = False
 
     def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
-        """Start a brush stroke, or a drag that moves the image or changes the grey window."""
+        """Start a stroke of the tool, or a drag that moves the image or the crosshair or changes the grey window."""
         if self._image is None:
             return
         left = event.button() == Qt.MouseButton.LeftButton
@@ -400,6 +435,9 @@ class SliceView(QWidget):
         elif left and self.tool != "none":
             self._stroke_position = self.to_image_position(event.position())
             self.stroke_drawn.emit(self._stroke_position, self._stroke_position)
+        elif left and self.picks_position:
+            self._is_picking = True
+            self.position_picked.emit(self.to_image_position(event.position()))
         elif left or event.button() == Qt.MouseButton.RightButton:
             self._drag_position = event.position().toPoint()
 
@@ -409,6 +447,8 @@ class SliceView(QWidget):
         if self._stroke_position is not None:
             self.stroke_drawn.emit(self._stroke_position, self._cursor_position)
             self._stroke_position = self._cursor_position
+        elif self._is_picking:
+            self.position_picked.emit(self._cursor_position)
         elif self._pan_position is not None:
             self._pan_by(event.position() - self._pan_position)
             self._pan_position = event.position()
@@ -427,6 +467,7 @@ class SliceView(QWidget):
             self._stroke_position = None
             self.stroke_finished.emit()
         self._drag_position = self._pan_position = None
+        self._is_picking = False
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:  # noqa: N802
         """Show all of the brain again; with a tool, draw as with a single click."""

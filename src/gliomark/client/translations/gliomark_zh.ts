@@ -56,6 +56,26 @@
         <translation>服务器未提供该检查的像素大小</translation>
     </message>
     <message>
+        <source>Three planes</source>
+        <translation>三个切面</translation>
+    </message>
+    <message>
+        <source>Show or hide the coronal and sagittal plane beside the axial one (P)</source>
+        <translation>在轴位旁显示或隐藏冠状位和矢状位（P）</translation>
+    </message>
+    <message>
+        <source>The other planes need several slices of known spacing</source>
+        <translation>其他切面需要多个层面和已知的层间距</translation>
+    </message>
+    <message>
+        <source>Coronal</source>
+        <translation>冠状位</translation>
+    </message>
+    <message>
+        <source>Sagittal</source>
+        <translation>矢状位</translation>
+    </message>
+    <message>
         <source>Fill slices between</source>
         <translation>填充中间层面</translation>
     </message>
@@ -132,8 +152,12 @@
         <translation>拖出一条线即可测量，拖动两端可修改。Delete 删除，Esc 结束测量。</translation>
     </message>
     <message>
-        <source>The pixel size of image files is unknown: lengths are estimates.</source>
-        <translation>图片文件的像素大小未知：长度为估计值。</translation>
+        <source>Click or drag in an image to move the other planes. Window and level: right button.</source>
+        <translation>在图像上点击或拖动可移动其他切面。窗宽窗位：右键拖动。</translation>
+    </message>
+    <message>
+        <source>Pixel size and slice spacing of image files are unknown: lengths and proportions are estimates.</source>
+        <translation>图片文件的像素大小和层间距未知：长度和比例为估计值。</translation>
     </message>
     <message>
         <source>Predict again with my outline</source>
