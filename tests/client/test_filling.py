@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from PySide6.QtWidgets import QApplication
+from shiboken6 import delete
 from tests.client.test_image_panel import create_state, show_study
 
 from gliomark.client import mask_editor
@@ -215,7 +216,7 @@ def panel(app: QApplication) -> Iterator[ImagePanel]:
     panel.show()
     show_study(panel, "T1C", "FLAIR")
     yield panel
-    panel.close()
+    delete(panel)  # the theme is applied again to every widget that is left
 
 
 def draw_on(panel: ImagePanel, index: int) -> None:

@@ -11,6 +11,7 @@ from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtGui import QInputDevice, QNativeGestureEvent, QPointingDevice, QWheelEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
+from shiboken6 import delete
 
 from gliomark.client.image_panel import ImagePanel
 from gliomark.client.slice_view import MAXIMUM_ZOOM, SliceView, Zoom
@@ -47,12 +48,12 @@ def show_study(panel: ImagePanel, *sequences: str, **fields: Any) -> None:
 @pytest.fixture
 def panel(app: QApplication) -> Iterator[ImagePanel]:
     panel = ImagePanel()
-    panel.resize(900, 700)
+    panel.resize(900, 740)
     panel.show()
     show_study(panel, "T1C", "FLAIR")
     app.processEvents()
     yield panel
-    panel.close()
+    delete(panel)  # the theme is applied again to every widget that is left
 
 
 def turn_wheel(

@@ -10,6 +10,7 @@ import pytest
 from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
+from shiboken6 import delete
 from tests.client.test_image_panel import (
     LEFT,
     MIDDLE,
@@ -38,7 +39,7 @@ def panel(app: QApplication) -> Iterator[ImagePanel]:
     app.processEvents()
     panel.measure_button.click()
     yield panel
-    panel.close()
+    delete(panel)  # the theme is applied again to every widget that is left
 
 
 def to_screen(view: SliceView, x: float, y: float) -> QPoint:

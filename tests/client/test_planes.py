@@ -10,6 +10,7 @@ import pytest
 from PySide6.QtCore import QPoint, QPointF
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
+from shiboken6 import delete
 from tests.client.test_image_panel import (
     LEFT,
     MIDDLE,
@@ -63,7 +64,7 @@ def panel(app: QApplication) -> Iterator[ImagePanel]:
     for _ in range(5):
         app.processEvents()
     yield panel
-    panel.close()
+    delete(panel)  # the theme is applied again to every widget that is left
 
 
 def click(view: SliceView, x: float, y: float) -> None:
@@ -318,4 +319,4 @@ def test_a_study_of_two_axial_views_is_unchanged(app: QApplication) -> None:
     show_study(panel, "T1C", "FLAIR")
     assert not panel.planes.isVisible() and all(view.isVisible() for view in panel.views)
     assert not any(box.isVisible() for box in panel.sequence_boxes)
-    panel.close()
+    delete(panel)

@@ -92,3 +92,30 @@ def test_dicom_results_are_offered_for_dicom_studies(
     job = {"result": {"input": {"kind": kind}}}
     assert ClientState(study=study, job=job).can_save_dicom == is_offered
     assert not ClientState(study=study).can_save_dicom
+
+
+@pytest.mark.parametrize(
+    ("models", "is_offered"),
+    [
+        ((), False),  # not known yet
+        (
+            ({"name": "one", "title": "One", "markers": []},),
+            False,
+        ),  # an older server, which would refuse the field
+        (({"name": "one", "title": "One", "markers": [], "can_locate_lesion": False},), False),
+        (({"name": "one", "title": "One", "markers": [], "can_locate_lesion": True},), True),
+    ],
+)
+def test_the_location_is_requested_only_where_the_server_can_state_it(
+    app: QApplication, models: tuple[dict[str, Any], ...], is_offered: bool
+) -> None:
+    panel = InputPanel()
+    panel.render_state(ClientState(models=models))
+    assert panel.location_box.isHidden() == (not is_offered)
+    assert "location" not in panel.prediction_request
+    panel.location_box.setChecked(True)
+    assert panel.prediction_request.get("location") == (True if is_offered else None)
+    panel.restore_request({"age": 40, "sex": 1, "location": False})
+    assert "location" not in panel.prediction_request
+    panel.restore_request({"age": 40, "sex": 1, "location": True})
+    assert panel.location_box.isChecked()

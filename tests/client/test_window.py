@@ -21,7 +21,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from gliomark.client.language import format_local_time
+from gliomark.client.language import format_local_time, translate_message
 from gliomark.client.main_window import MainWindow
 from gliomark.client.png import encode_mask
 from gliomark.client.response_time import TIMEOUT_S, is_idle, wait_until
@@ -31,10 +31,10 @@ from gliomark.client.study_list import StudyListDialog
 from gliomark.files import encode_png
 from gliomark.messages import describe_level, format_percent
 
-# not translated into Chinese: names, units, file formats, the button for English
+# not translated into Chinese: names, units, file formats, keys, the button for English
 NAMES = re.compile(
     r"gliomark|English|mask|T1C|T1c|T1|FLAIR|IDH\d?|Grad-CAM|AUC|TCGA-LGG|xlsx|csv|id|age|sex|HTML|PDF|DICOM|zip"
-    r"|NIfTI|SEG|RTSTRUCT|clinical|https?://\S+|demonstration|[0-9a-f]{12}|W|L|R|mm|ml|UTF-8|GB18030|Ctrl"
+    r"|NIfTI|SEG|RTSTRUCT|clinical|https?://\S+|demonstration|[0-9a-f]{12}|W|L|R|mm|ml|UTF-8|GB18030|Ctrl|Delete|Esc|M|P"
 )
 
 
@@ -172,6 +172,24 @@ def test_the_outline_is_on_the_lesion(restored_window: MainWindow) -> None:
     assert flair[mask].mean() > flair[brain & ~mask].mean() + 1
     assert mask.sum(axis=(1, 2)).tolist() == pytest.approx(state.list_lesion_areas(), rel=0.01)
     assert state.collect_used_slice_indices() <= set(np.flatnonzero(mask.any(axis=(1, 2))))
+
+
+def test_the_location_of_the_lesion_is_stated_on_request(restored_window: MainWindow) -> None:
+    steps, result = restored_window.input_panel, restored_window.result_panel
+    if not restored_window.session.state.can_locate_lesion:
+        pytest.skip("the atlas is not installed")
+    assert not restored_window.session.state.prediction.get("location")
+    steps.location_box.click()
+    assert not result.stale_label.isHidden()
+    steps.predict_button.click()
+    wait_until(lambda: is_idle(restored_window))
+    location = restored_window.session.state.prediction["location"]
+    assert translate_message(location["summary"]) in result.lesion_label.text()
+    assert result.stale_label.isHidden()
+    steps.location_box.click()
+    steps.predict_button.click()
+    wait_until(lambda: is_idle(restored_window))
+    assert not restored_window.session.state.prediction.get("location")
 
 
 def test_the_readers_finding_decides_idh_and_is_named(restored_window: MainWindow) -> None:

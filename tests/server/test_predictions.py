@@ -20,6 +20,7 @@ import gliomark.reporting
 from gliomark import load_model, predict, read_study
 from gliomark.files import encode_png
 from gliomark.geometry import LPS_TO_RAS
+from gliomark.location import is_atlas_installed
 from gliomark.messages import Message, from_message_record
 from gliomark.pipeline import predict_prepared, prepare_study
 from gliomark.server.worker import PREPARE_PROGRESS, STEP_MESSAGES
@@ -422,4 +423,5 @@ def test_models_are_described(live_server) -> None:
     (model,) = live_server.get("/api/models").json()
     assert model["name"] == "tiny" and model["sequences"] == ["T1C", "FLAIR"]
     assert [marker["positive"] for marker in model["markers"]] == ["mutant", "high"]
+    assert model["can_locate_lesion"] is is_atlas_installed()
     assert live_server.get("/api/health").json()["status"] == "ok"

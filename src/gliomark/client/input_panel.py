@@ -153,6 +153,8 @@ class InputPanel(QWidget):
         return StepCard(3, self.enhancing_control, self.finding_note_label)
 
     def _create_prediction_step(self) -> StepCard:
+        self.location_box = QCheckBox()
+        self.location_box.toggled.connect(lambda _: self.input_changed.emit())
         self.predict_button = create_button(self.prediction_requested.emit, "primary")
         self.progress_bar = QProgressBar()
         self.progress_bar.setTextVisible(False)
@@ -161,6 +163,7 @@ class InputPanel(QWidget):
         self.missing_input_label = create_label("faint")
         return StepCard(
             4,
+            self.location_box,
             self.predict_button,
             self.progress_bar,
             self.progress_label,
@@ -181,12 +184,15 @@ class InputPanel(QWidget):
         """
         age, sex = parse_typed_age(self.age_field.text()), self.sex_control.value
         without_clinical = self.without_clinical_box.isChecked() and (age is None or sex is None)
-        return {
+        request = {
             "age": age,
             "sex": sex,
             "enhancing": self.enhancing_control.value,
             "without_clinical": without_clinical,
         }
+        # an older server refuses a field that it does not know
+        is_located = self._state.can_locate_lesion and self.location_box.isChecked()
+        return request | ({"location": True} if is_located else {})
 
     def explain_missing_input(self) -> str:
         """Return a message stating which input is missing for a prediction; empty if none is."""
@@ -242,6 +248,7 @@ class InputPanel(QWidget):
         self.sex_control.select_value(request.get("sex"))
         self.enhancing_control.select_value(request.get("enhancing"))
         self.without_clinical_box.setChecked(bool(request.get("without_clinical")))
+        self.location_box.setChecked(bool(request.get("location")))
         self.input_changed.emit()
 
     def set_table(self, path: Path) -> None:
@@ -415,6 +422,13 @@ class InputPanel(QWidget):
         is_running = state.task is not None and state.task.kind == "predicting"
         step.heading_label.setText(self.tr("Prediction"))
         step.set_done(state.job is not None and not is_running)
+        self.location_box.setText(self.tr("Location of the lesion"))
+        self.location_box.setToolTip(
+            self.tr(
+                "Also state side, brain region and distances to eloquent areas, approximately, from an atlas"
+            )
+        )
+        self.location_box.setVisible(state.can_locate_lesion and not is_running)
         self.predict_button.setText(self.tr("Predict"))
         self.predict_button.setVisible(not is_running)
         self.predict_button.setEnabled(not missing_input and state.task is None)

@@ -243,6 +243,8 @@ class MainWindow(QMainWindow):
         # an older server returns neither
         if levels | self._create_level_request(state) != {k: stored.get(k, v) for k, v in levels.items()}:
             return True
+        if bool(stored.get("location")) != bool(request.get("location")):
+            return True
         return any(stored.get(key) != request[key] for key in ("age", "sex", "enhancing"))
 
     def _retranslate_ui(self, state: ClientState) -> None:

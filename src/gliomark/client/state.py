@@ -109,6 +109,11 @@ class ClientState:
         markers = [one for model in self.models if model["name"] == model_name for one in model["markers"]]
         return next(((one["positive"], one["negative"]) for one in markers if one["name"] == marker), ())
 
+    @property
+    def can_locate_lesion(self) -> bool:
+        """Whether the server can state the location of the lesion with a prediction; an older server cannot."""
+        return any(model.get("can_locate_lesion") for model in self.models)
+
     def get_substitutes(self) -> dict[str, str]:
         """Return the substitute used for each missing sequence."""
         return dict(self.study.get("stand_ins", {})) if self.study else {}

@@ -317,7 +317,10 @@ class MarkerResponse(BaseModel):
 
 
 class ModelResponse(BaseModel):
-    """A model of the server."""
+    """A model of the server.
+
+    - ``can_locate_lesion``: whether a prediction with ``location`` can be requested: the atlas is installed.
+    """
 
     name: str
     title: str
@@ -326,6 +329,7 @@ class ModelResponse(BaseModel):
     sequences: list[str]
     intended_use: str
     licence: str
+    can_locate_lesion: bool = False
     markers: list[MarkerResponse]
 
 

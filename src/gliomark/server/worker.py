@@ -295,6 +295,7 @@ def _report_step(report_progress: ProgressCallback, step_name: str) -> None:
 
 def describe_model(name: str, model: Any) -> dict[str, Any]:
     """Return the description of a model for clients, see ``ModelResponse``."""
+    from gliomark.location import is_atlas_installed
     from gliomark.pipeline import describe_performance
 
     card = model.card
@@ -307,6 +308,7 @@ def describe_model(name: str, model: Any) -> dict[str, Any]:
         "sequences": list(card.sequences),
         "intended_use": card.intended_use,
         "licence": card.licence,
+        "can_locate_lesion": is_atlas_installed(),
         "markers": [
             {
                 "name": marker,

@@ -387,6 +387,14 @@
         <translation>预测</translation>
     </message>
     <message>
+        <source>Location of the lesion</source>
+        <translation>病灶位置</translation>
+    </message>
+    <message>
+        <source>Also state side, brain region and distances to eloquent areas, approximately, from an atlas</source>
+        <translation>同时依据图谱给出大致的左右侧、脑区和与功能区的距离</translation>
+    </message>
+    <message>
         <source>Predict</source>
         <translation>开始预测</translation>
     </message>
