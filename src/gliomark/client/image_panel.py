@@ -660,7 +660,7 @@ class ImagePanel(QWidget):
 
     # ---- texts ------------------------------------------------------------------------------------------
 
-    def _retranslate_ui(self) -> None:
+    def _retranslate_toolbar(self) -> None:
         self.reset_contrast_button.setText(self.tr("Reset contrast"))
         self.reset_contrast_button.setToolTip(
             self.tr("Restore the initial window and level. Drag with the right mouse button to change them.")
@@ -696,12 +696,19 @@ class ImagePanel(QWidget):
             (self.reset_zoom_button, self.tr("Show all of the brain again (double click)")),
             (self.undo_button, self.tr("Undo the last stroke")),
             (self.redo_button, self.tr("Redo the stroke")),
+        ):
+            icon_button.setToolTip(tool_tip)
+            icon_button.setAccessibleName(tool_tip)
+        self._fit_toolbar_texts()
+
+    def _retranslate_ui(self) -> None:
+        self._retranslate_toolbar()
+        for icon_button, tool_tip in (
             (self.previous_button, self.tr("Previous slice")),
             (self.next_button, self.tr("Next slice")),
         ):
             icon_button.setToolTip(tool_tip)
             icon_button.setAccessibleName(tool_tip)
-        self._fit_toolbar_texts()
         self.slice_strip.setAccessibleName(self.tr("Slice"))
         self.slice_strip.setToolTip(
             self.tr("Bars: lesion area on each slice. Orange with a dot: slices used for the prediction.")
