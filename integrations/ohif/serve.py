@@ -31,8 +31,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-PACKAGE = "@ohif/app@3.12.0"
-SHA512 = "D+SyPEOhW7E+P+ZfzFO1C3n8qwTfKSXExNEt2DPB5QHoLjSnUVTqEE+xaWX2B9p53boJfKWEM4b4SIVmz0qmOA=="
+PACKAGE = "@ohif/app@3.13.2"
+SHA512 = "WZdxmpmG7rqFgW9ZJLcbgr3XCtLi1KDNPoMaeY5PPe6j4G4fjEjjkycZM6C6Zk2F87BKxFfpq+jd5xXZB9E8EA=="
 CONFIGURATION = Path(__file__).with_name("app-config.js")
 # concern one connection only (RFC 9110, section 7.6.1), or are set anew
 _CONNECTION_HEADERS = frozenset(
@@ -96,7 +96,11 @@ def create_app(pages: Path, dicomweb: str, authentication: tuple[str, str] | Non
         headers.append(("forwarded", f"host={request.url.netloc};proto={request.url.scheme}"))
         try:
             answer = await archive.send(
-                archive.build_request(request.method, address, headers=headers, content=await request.body()),
+                archive.build_request(
+                    request.method,
+                    address,
+                    headers=headers,
+                ),
                 stream=True,
             )
         except httpx.HTTPError as error:
@@ -111,7 +115,7 @@ def create_app(pages: Path, dicomweb: str, authentication: tuple[str, str] | Non
 
     return Starlette(
         routes=[
-            Route("/dicom-web/{path:path}", pass_on, methods=["GET", "POST"]),
+            Route("/dicom-web/{path:path}", pass_on),
             Route("/app-config.js", lambda _: FileResponse(CONFIGURATION)),
             Route("/{path:path}", serve_file),
         ],
