@@ -420,6 +420,7 @@ def test_a_removed_study_is_deleted_and_its_result_is_kept(live_server, make_pat
 
 
 def test_models_are_described(live_server) -> None:
+    assert live_server.server.worker_pool.wait_for_models(300)
     (model,) = live_server.get("/api/models").json()
     assert model["name"] == "tiny" and model["sequences"] == ["T1C", "FLAIR"]
     assert [marker["positive"] for marker in model["markers"]] == ["mutant", "high"]

@@ -327,15 +327,13 @@ def format_client_results(results_folder: Path) -> str:
     predictions = pd.read_csv(results_folder / "client_response_time.csv")
     memory = pd.read_csv(results_folder / "client_response_time_memory.csv")["memory_mb"]
     return (
-        f"{summary.predictions} patients of TCGA-LGG, {summary.cores} cores, the client's own server, models "
-        f"loaded: from "
-        f"the click to the result on the screen {summary.median_s:.1f} s (median), {summary.worst_s:.1f} s at "
-        f"most; before "
-        f"that, from the choice of the folder to scrollable images {predictions['preparing_s'].median():.1f} "
-        f"s (median), "
-        f"{predictions['preparing_s'].max():.1f} s at most. Memory of client and server: "
-        f"{memory.iloc[0]:.0f} MB after the first of {len(memory)} patients in a row, {memory.iloc[-1]:.0f} MB after "
-        f"the last, {memory.max():.0f} MB at most."
+        f"{summary.predictions} patients of TCGA-LGG, {summary.cores} cores, the client's own server, models loaded: "
+        f"from the click, three seconds after the images appeared, to the result on the screen "
+        f"{summary.median_s:.1f} s (median), {summary.worst_s:.1f} s at most; from the choice of the folder to "
+        f"scrollable images {predictions['preparing_s'].median():.1f} s (median), "
+        f"{predictions['preparing_s'].max():.1f} s at most. Memory of client and server: {memory.iloc[0]:.0f} MB after "
+        f"the first of {len(memory)} patients in a row, {memory.iloc[-1]:.0f} MB after the last, {memory.max():.0f} MB "
+        f"at most."
     )
 
 
