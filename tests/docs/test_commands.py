@@ -129,8 +129,10 @@ def test_python_commands_exist() -> None:
         _, option, word, *_ = shlex.split(line, comments=True)
         if option == "-c":
             compile(word, "<document>", "exec")
+        elif option == "-m":
+            assert importlib.util.find_spec(word), line
         else:
-            assert option == "-m" and importlib.util.find_spec(word), line
+            assert (ROOT / option).is_file(), line
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
