@@ -209,9 +209,8 @@ class Worker:
 
         try:
             prepared = self._load_prepared(job.study_id)
-            if prepared.found is None:
-                clinical = ClinicalData(prepared.study.patient_id, None, None)
-                predict_prepared(prepared, clinical, self.models[job.model])
+            clinical = ClinicalData(prepared.study.patient_id, None, None)
+            predict_prepared(prepared, clinical, self.models[job.model])
         except (GliomarkError, *DATA_ERRORS) as error:
             LOG.info("no results ahead of the prediction: %s", type(error).__name__)
 
