@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import platformdirs
@@ -46,12 +47,20 @@ def install_viewer(folder: Path) -> Path:
     Raises
     ------
     SystemExit
-        If npm is missing or cannot download the package, or the package is not the tested one.
+        If npm is missing or cannot download the package, the package is not the tested one, or it cannot be stored.
     """
-    pages = folder / PACKAGE.rpartition("@")[2] / "package" / "dist"
+    version_folder = folder / PACKAGE.rpartition("@")[2]
+    pages = version_folder / "package" / "dist"
     if (pages / "index.html").is_file():
         return pages
-    folder.mkdir(parents=True, exist_ok=True)
+    if version_folder.exists():
+        raise SystemExit(f"{version_folder} is not a complete viewer: delete this folder and start again.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(
+            f"The viewer cannot be stored in {folder} ({error.strerror}): give --viewer."
+        ) from None
     with tempfile.TemporaryDirectory(dir=folder) as part:
         try:
             subprocess.run(
@@ -71,7 +80,7 @@ def install_viewer(folder: Path) -> Path:
         unpacked = Path(part) / "unpacked"
         with tarfile.open(archive) as files:
             files.extractall(unpacked, filter="data")
-        unpacked.rename(folder / PACKAGE.rpartition("@")[2])
+        unpacked.rename(version_folder)
     return pages
 
 
@@ -88,20 +97,18 @@ def create_app(pages: Path, dicomweb: str, authentication: tuple[str, str] | Non
             yield
 
     async def pass_on(request: Request) -> Response:
+        path = request.path_params["path"]
+        if {".", ".."} & set(path.split("/")):  # would leave the archive's DICOMweb service
+            return PlainTextResponse("This is no address of DICOMweb.", 404)
         address = httpx.URL(
-            f"{dicomweb.rstrip('/')}/{request.path_params['path']}", query=request.url.query.encode()
+            f"{dicomweb.rstrip('/')}/{quote(path, safe='/,:')}", query=request.url.query.encode() or None
         )
         headers = [(k, v) for k, v in request.headers.items() if k.lower() not in _CONNECTION_HEADERS]
         # so that the archive names itself by this address in its answers (RFC 7239)
         headers.append(("forwarded", f"host={request.url.netloc};proto={request.url.scheme}"))
         try:
             answer = await archive.send(
-                archive.build_request(
-                    request.method,
-                    address,
-                    headers=headers,
-                ),
-                stream=True,
+                archive.build_request(request.method, address, headers=headers), stream=True
             )
         except httpx.HTTPError as error:
             return PlainTextResponse(f"The archive at {dicomweb} does not answer: {error}", 502)
@@ -129,6 +136,26 @@ def find_file(pages: Path, path: str) -> Path:
     return file if file.is_file() and file.is_relative_to(pages.resolve()) else pages / "index.html"
 
 
+def check_address(dicomweb: str) -> str:
+    """Return the address of the archive.
+
+    Raises
+    ------
+    SystemExit
+        If it is no http or https address.
+    """
+    try:
+        address = httpx.URL(dicomweb)
+        is_web_address = address.scheme in ("http", "https") and bool(address.host)
+    except httpx.InvalidURL:
+        is_web_address = False
+    if not is_web_address:
+        raise SystemExit(
+            f"'{dicomweb}' is no address of an archive: give one such as http://localhost:8042/dicom-web."
+        )
+    return dicomweb
+
+
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(
@@ -150,7 +177,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     user, _, password = (options.user or "").partition(":")
-    app = create_app(install_viewer(options.viewer), options.dicomweb, (user, password) if user else None)
+    dicomweb = check_address(options.dicomweb)
+    app = create_app(install_viewer(options.viewer), dicomweb, (user, password) if user else None)
     print(f"OHIF: http://{options.host}:{options.port}/")
     uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
 

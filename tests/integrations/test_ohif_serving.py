@@ -100,6 +100,56 @@ def test_calls_are_passed_to_the_archive(serve: ModuleType, pages: Path, archive
     }
 
 
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("studies/1/series/2/instances/3/frames/1,2", "/dicom-web/studies/1/series/2/instances/3/frames/1,2"),
+        ("studies/a%3Fb%23c", "/dicom-web/studies/a%3Fb%23c"),
+        ("studies/%E7%8E%8B", "/dicom-web/studies/%E7%8E%8B"),
+        ("..%2finstances", None),
+        ("..%2f..%2fsystem", None),
+        ("studies/..%2f..%2finstances", None),
+        ("%2e%2e%2finstances", None),
+        ("studies/%2e%2finstances", None),
+    ],
+)
+def test_only_dicomweb_of_the_archive_is_reached(
+    serve: ModuleType, pages: Path, archive: str, path: str, expected: str | None
+) -> None:
+    with TestClient(serve.create_app(pages, archive)) as client:
+        answer = client.get(f"/dicom-web/{path}")
+    if expected is None:
+        assert answer.status_code == 404 and answer.text == "This is no address of DICOMweb."
+    else:
+        assert answer.json()["path"] == expected
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost:8042/dicom-web", "ftp://a/b", "http://", "", "http://[::1", "/dicom-web"]
+)
+def test_an_address_that_is_none_is_refused(serve: ModuleType, address: str) -> None:
+    with pytest.raises(SystemExit, match="is no address of an archive: give one such as"):
+        serve.check_address(address)
+
+
+def test_addresses_of_archives(serve: ModuleType) -> None:
+    for address in ("http://localhost:8042/dicom-web", "https://archive.example/dicom-web"):
+        assert serve.check_address(address) == address
+
+
+def test_an_incomplete_viewer_is_named(serve: ModuleType, tmp_path: Path) -> None:
+    folder = tmp_path / serve.PACKAGE.rpartition("@")[2]
+    folder.mkdir()
+    with pytest.raises(SystemExit, match="not a complete viewer: delete this folder"):
+        serve.install_viewer(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(serve: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit, match="cannot be stored in .*: give --viewer"):
+        serve.install_viewer(tmp_path / "file" / "viewer")
+
+
 def test_an_archive_that_does_not_answer_is_named(serve: ModuleType, pages: Path) -> None:
     with TestClient(serve.create_app(pages, "http://127.0.0.1:1/dicom-web")) as client:
         answer = client.get("/dicom-web/studies")
