@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 from scipy.special import expit, logit
+from typer.testing import CliRunner
 
-from gliomark.errors import GliomarkError
+from gliomark.cli.main import app
+from gliomark.errors import ConfigurationError, GliomarkError
 from gliomark.phantom.appearance import (
     APPEARANCE_EFFECTS,
     MARKER_COLUMNS,
@@ -25,6 +29,8 @@ from gliomark.phantom.appearance import (
     sample_appearance,
     sample_clinical,
 )
+from gliomark.phantom.hospital_patient import HospitalSettings
+from gliomark.phantom.patient import PhantomSettings
 from gliomark.study import ClinicalData
 
 
@@ -191,3 +197,25 @@ def test_invalid_settings_are_refused() -> None:
         AppearanceSettings(ki67_threshold=95)
     with pytest.raises(GliomarkError, match="Unknown marker 'mgmt'"):
         estimate_auc_ceiling("mgmt", patient_count=10)
+
+
+@pytest.mark.parametrize("noise", [-0.1, float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("settings", [PhantomSettings, HospitalSettings])
+def test_a_scanner_needs_a_finite_noise(settings: Callable[..., object], noise: float) -> None:
+    with pytest.raises(ConfigurationError, match="The noise of the scanner is .*: give a number from 0 up"):
+        settings(noise_sigma=noise)
+
+
+@pytest.mark.parametrize("settings", [PhantomSettings, AppearanceSettings])
+def test_an_unknown_case_mix_is_refused(settings: Callable[..., object]) -> None:
+    with pytest.raises(ConfigurationError, match="no case mix 'mixed': give surgical or low-grade"):
+        settings(case_mix="mixed")
+
+
+@pytest.mark.parametrize("noise", ["nan", "inf", "-1"])
+@pytest.mark.parametrize("form", ["prepared", "nifti"])
+def test_an_impossible_noise_leaves_nothing(form: str, noise: str, tmp_path: Path) -> None:
+    arguments = ["cohort", "phantom", "--out", str(tmp_path / "out"), "--as", form, "--noise", noise]
+    outcome = CliRunner().invoke(app, arguments)
+    assert outcome.exit_code != 0 and not (tmp_path / "out").exists()
+    assert "noise" in outcome.output + str(outcome.exception)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,18 @@ APPEARANCE_EFFECTS: Mapping[str, AppearanceEffect] = {
 MISMATCH_LOG_ODDS = (0.0, -0.6, -5.0)
 
 
+def check_case_mix(case_mix: str) -> None:
+    """Check the name of a case mix.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is unknown.
+    """
+    if case_mix not in get_args(CaseMix):
+        raise ConfigurationError(f"There is no case mix {case_mix!r}: give {' or '.join(get_args(CaseMix))}.")
+
+
 @dataclass(frozen=True)
 class AppearanceSettings:
     """Settings of the appearance model.
@@ -100,7 +112,7 @@ class AppearanceSettings:
     Raises
     ------
     ConfigurationError
-        If the noise factor or the threshold is out of range.
+        If the noise factor or the threshold is out of range, or the case mix unknown.
     """
 
     noise_factor: float = 1.0
@@ -117,6 +129,7 @@ class AppearanceSettings:
             raise ConfigurationError(
                 f"The Ki-67 threshold is {self.ki67_threshold:g} %: give one above 1 and up to 90."
             )
+        check_case_mix(self.case_mix)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from gliomark.phantom.patient import (
     PhantomSettings,
     SyntheticPerson,
     as_series,
+    check_noise,
     create_reader_mask,
     render_volumes,
     sample_person,
@@ -48,7 +49,7 @@ class HospitalSettings:
     Raises
     ------
     ConfigurationError
-        If a value is negative, a size not positive, or a transfer syntax unknown.
+        If a value is negative, a size not positive, the noise not finite, or a transfer syntax unknown.
     """
 
     max_motion_mm: float = 12.0
@@ -89,6 +90,7 @@ class HospitalSettings:
             raise ConfigurationError(
                 f"A size of the synthetic hospital's images is not positive: correct {self}."
             )
+        check_noise(self.noise_sigma)
         unknown = set(self.transfer_syntaxes) - set(TRANSFER_SYNTAXES)
         if unknown or not self.transfer_syntaxes:
             raise ConfigurationError(

@@ -21,7 +21,13 @@ from scipy import ndimage
 from gliomark.errors import ConfigurationError
 from gliomark.files import atomic_write, convert_write_errors, encode_png
 from gliomark.phantom.anatomy import HEAD_CENTRE_LPS, BodySide, FloatArray, HeadAnatomy, HeadRegion
-from gliomark.phantom.appearance import CaseMix, TumourAppearance, sample_appearance, sample_clinical
+from gliomark.phantom.appearance import (
+    CaseMix,
+    TumourAppearance,
+    check_case_mix,
+    sample_appearance,
+    sample_clinical,
+)
 from gliomark.phantom.rendering import (
     TRUE_REGIONS,
     compute_plane_points,
@@ -33,6 +39,20 @@ from gliomark.study import ClinicalData, MRSequence, Series, Study
 from gliomark.tables import format_csv
 
 SYNTHETIC_NOTE = "Synthetic patient, not a real person."
+
+
+def check_noise(noise_sigma: float) -> None:
+    """Check the noise of a scanner.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is negative or no finite number.
+    """
+    if not 0 <= noise_sigma < float("inf"):
+        raise ConfigurationError(
+            f"The noise of the scanner is {noise_sigma:g}: give a number from 0 up (0.03 is usual)."
+        )
 
 
 @dataclass(frozen=True)
@@ -49,7 +69,8 @@ class PhantomSettings:
     Raises
     ------
     ConfigurationError
-        If a size is not positive, noise or tilt is negative, or the side is unknown.
+        If a size is not positive, the tilt is negative, the noise negative or not finite, or
+        the side or the case mix unknown.
     """
 
     spacing_mm: tuple[float, float] = (0.94, 0.94)
@@ -67,10 +88,12 @@ class PhantomSettings:
     def __post_init__(self) -> None:
         """Check the settings."""
         sizes = (*self.spacing_mm, self.slice_mm, self.matrix, self.slice_count, self.sublayers)
-        if min(sizes) <= 0 or self.noise_sigma < 0 or self.max_tilt_degrees < 0:
+        if min(sizes) <= 0 or self.max_tilt_degrees < 0:
             raise ConfigurationError(
                 f"The phantom's sizes must be positive, not {self}: correct the settings."
             )
+        check_noise(self.noise_sigma)
+        check_case_mix(self.case_mix)
         if self.side not in ("left", "right", None):
             raise ConfigurationError(f"The phantom's side is {self.side!r}: give 'left', 'right' or None.")
 
