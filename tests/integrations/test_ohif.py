@@ -2,7 +2,7 @@
 ``integrations/orthanc``, the results come back, and OHIF, served by ``integrations/ohif/serve.py``, shows outline and
 diameters in Chromium.
 
-Set ``GLIOMARK_SCREENSHOTS`` to a folder to keep what OHIF showed.
+Set ``GLIOMARK_SCREENSHOTS`` to a folder to keep what OHIF showed, and ``GLIOMARK_OHIF`` to one that keeps the viewer.
 """
 
 from __future__ import annotations

@@ -22,9 +22,8 @@ from gliomark.errors import ConfigurationError
 from gliomark.files import atomic_write, scratch_folder
 
 RESULT_NAME = "client_response_time"
-ENTRY_TIME_S = (
-    3.0  # from the images to the click: a user enters age and sex; the server runs the networks meanwhile
-)
+# from the images to the click: a user enters age and sex; the server runs the networks meanwhile
+ENTRY_TIME_S = 3.0
 COLUMNS = ("patient", "preparing_s", "click_to_result_s")
 TIMEOUT_S = 300.0
 

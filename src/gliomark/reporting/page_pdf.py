@@ -32,10 +32,11 @@ from gliomark.reporting.pdf_layout import (
     measure_height,
     write_blocks,
 )
+from gliomark.reporting.plots import PLOT_SIZE
 
 TABLE_FONT_SIZE, TABLE_LINE_HEIGHT, CELL_PADDING = 7.0, 3.6, 2.0
 FACTS_PER_ROW, PLOTS_PER_ROW, PLOT_GAP = 3, 3, 5.0
-PLOT_ASPECT_RATIO = 3.2 / 4.5
+PLOT_ASPECT_RATIO = PLOT_SIZE[1] / PLOT_SIZE[0]
 HEADING_SPACE = 45.0  # a heading stands above at least as much of its section
 
 _PARAGRAPHS: dict[str, Paragraph] = {

@@ -11,10 +11,11 @@ from typing import Any
 from markupsafe import Markup
 
 TEXT_COLOUR, ACCENT_COLOUR, SECOND_COLOUR = "#14181b", "#0b5f78", "#d08a3c"
+PLOT_SIZE = (4.5, 3.2)  # width and height in inches
 
 
 def render_inline_svg(
-    draw: Callable[[Any], None], size: tuple[float, float] = (4.5, 3.2), is_text_drawn: bool = False
+    draw: Callable[[Any], None], size: tuple[float, float] = PLOT_SIZE, is_text_drawn: bool = False
 ) -> Markup:
     """Return one plot as inline SVG; needs no display.
 
