@@ -46,6 +46,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank_by_file.get(item.nodeid.partition("::")[0], len(rank_by_file)))
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their argument: compressed ones contain the time, and all workers must collect the same names."""
+    return argname if isinstance(val, bytes) else None
+
+
 COUNT, SLICES = 15, 4
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
 
