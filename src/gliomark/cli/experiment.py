@@ -401,7 +401,7 @@ def run_site_recalibration_command(
     id: IdColumnOption = "id",
     label: LabelColumnOption = "label",
     probability: ProbabilityColumnOption = "probability",
-    site: Annotated[str, typer.Option(help="Column of the hospital.")] = "site",
+    site: Annotated[str | None, typer.Option(help="Column of the hospital; default: one hospital.")] = None,
     predicted: PredictedColumnOption = None,
     where: RowFilterOption = None,
     local: Annotated[

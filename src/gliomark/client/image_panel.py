@@ -34,6 +34,7 @@ from gliomark.client.slice_view import (
     compute_grey_window,
 )
 from gliomark.client.state import ClientState
+from gliomark.client.theme import scale_to_text
 from gliomark.client.widgets import (
     create_button,
     create_column,
@@ -178,7 +179,7 @@ class ImagePanel(QWidget):
         self.slice_strip = SliceStrip()
         self.slice_strip.valueChanged.connect(self._show_slice)
         self.position_label = create_label("soft", wraps=False)
-        self.position_label.setMinimumWidth(140)
+        self.position_label.setMinimumWidth(scale_to_text(150))
         self.position_label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.hint_label = create_label("faint")
         self.predict_button = create_button(self.prediction_requested.emit, "primary")
@@ -230,8 +231,8 @@ class ImagePanel(QWidget):
         self._toolbar.setMinimumWidth(MINIMUM_TOOLBAR_WIDTH)
         slice_bar = create_frame("bar", create_column(slice_row, self.hint_label, action_row, spacing=6), 10)
         # as high as with any hint and button, so that the images do not move when the first stroke is drawn
-        self.hint_label.setMinimumHeight(HINT_HEIGHT)
-        slice_bar.setMinimumHeight(SLICE_BAR_HEIGHT)
+        self.hint_label.setMinimumHeight(scale_to_text(HINT_HEIGHT))
+        slice_bar.setMinimumHeight(scale_to_text(SLICE_BAR_HEIGHT))
         panel_layout = create_column(self._toolbar, views_layout, slice_bar, spacing=6)
         panel_layout.setStretch(1, 1)
         self.setLayout(panel_layout)

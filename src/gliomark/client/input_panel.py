@@ -22,6 +22,7 @@ from PySide6.QtWidgets import (
 from gliomark.client.clinical_data import parse_typed_age, read_age_and_sex
 from gliomark.client.language import translate_message
 from gliomark.client.state import ClientState, Json, Task
+from gliomark.client.theme import scale_to_text
 from gliomark.client.widgets import (
     SegmentedControl,
     create_button,
@@ -42,7 +43,7 @@ class StepCard(QWidget):
         super().__init__()
         self.number_label = QLabel(str(number))
         self.number_label.setObjectName("number")
-        self.number_label.setFixedSize(24, 24)
+        self.number_label.setFixedSize(scale_to_text(24), scale_to_text(24))
         self.number_label.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.heading_label = create_label("heading")
         heading_row = create_row(self.number_label, self.heading_label, spacing=10)
@@ -88,7 +89,7 @@ class InputPanel(QWidget):
         panel_layout = create_column(self._scroll_area, self.prediction_step, None, spacing=10)
         panel_layout.setContentsMargins(12, 12, 12, 12)
         self.setLayout(panel_layout)
-        self.setMinimumWidth(330)
+        self.setMinimumWidth(max(330, scale_to_text(282)))
 
     # ---- widgets ----------------------------------------------------------------------------------------
 
@@ -121,12 +122,12 @@ class InputPanel(QWidget):
     def _create_clinical_step(self) -> StepCard:
         self.choose_table_button = create_button(self.ask_for_table, icon_name="table")
         self.age_field = QLineEdit()
-        self.age_field.setFixedWidth(84)
+        self.age_field.setFixedWidth(scale_to_text(84))
         self.age_field.textEdited.connect(lambda _: self._handle_typed())
         self.years_label = create_label("soft", wraps=False)
         self.age_label, self.sex_label = create_label("soft", wraps=False), create_label("soft", wraps=False)
         for word in (self.age_label, self.sex_label):
-            word.setMinimumWidth(44)
+            word.setMinimumWidth(scale_to_text(44))
         self.sex_control = SegmentedControl((0, 1, None))
         self.sex_control.changed.connect(self._handle_typed)
         self.table_label = create_label("faint")

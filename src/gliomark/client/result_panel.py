@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QMenu, QSizePolicy, QToolButton, QVBoxLayout, QWid
 from gliomark.client.language import get_current_language, translate_message
 from gliomark.client.pathology_form import PathologyForm
 from gliomark.client.state import ClientState, Json
-from gliomark.client.theme import ACCENT, BORDER, MUTED_TEXT, SECONDARY_TEXT, TEXT, load_icon
+from gliomark.client.theme import ACCENT, BORDER, MUTED_TEXT, SECONDARY_TEXT, TEXT, load_icon, scale_to_text
 from gliomark.client.widgets import (
     create_button,
     create_column,
@@ -40,7 +40,7 @@ class ProbabilityBar(QWidget):
 
     def sizeHint(self) -> QSize:  # noqa: N802
         """Return the preferred size in pixels."""
-        return QSize(200, 44)
+        return QSize(200, 27 + scale_to_text(17))
 
     def show_values(
         self, probability: float | None, marks: tuple[float, ...], marks_text: str, is_muted: bool
@@ -94,12 +94,12 @@ class ProbabilityBar(QWidget):
 
     def _draw_marks_text(self, painter: QPainter, middle_x: float) -> None:
         font = self.font()
-        font.setPixelSize(12)
+        font.setPixelSize(scale_to_text(12))
         painter.setFont(font)
         painter.setPen(MUTED_TEXT)
         text_width = painter.fontMetrics().horizontalAdvance(self.marks_text)
         left = min(max(middle_x - text_width / 2, 0), self.width() - text_width)
-        painter.drawText(int(left), 39, self.marks_text)
+        painter.drawText(int(left), 24 + scale_to_text(15), self.marks_text)
 
 
 class MarkerCard(QWidget):
@@ -330,7 +330,7 @@ class ResultPanel(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(create_scroll_area(inner))
-        self.setMinimumWidth(300)
+        self.setMinimumWidth(max(300, scale_to_text(212)))
 
     def render_state(self, state: ClientState, is_stale: bool) -> None:
         """Update the panel. is_stale: whether the user's input has changed since the prediction."""

@@ -28,7 +28,9 @@ class SliceStrip(QSlider):
         """Return the preferred size in pixels."""
         return QSize(300, 46)
 
-    minimumSizeHint = sizeHint  # noqa: N815
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        """Return the smallest size in pixels."""
+        return QSize(180, 46)
 
     def mark_slices(self, lesion_areas: Sequence[float], used_slice_indices: frozenset[int]) -> None:
         """Set the lesion areas, one per slice, and the indices of the slices used for the prediction."""

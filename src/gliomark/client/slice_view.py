@@ -28,7 +28,15 @@ from PySide6.QtWidgets import QGestureEvent, QPinchGesture, QSizePolicy, QWidget
 from gliomark.client.mask_editor import Point, compute_contour
 from gliomark.client.measurement import MeasuredLine
 from gliomark.client.shape_interpolation import Mask
-from gliomark.client.theme import ACCENT, BLACK, MUTED_TEXT, SECONDARY_TEXT, SEGMENTATION_COLOUR, TEXT
+from gliomark.client.theme import (
+    ACCENT,
+    BLACK,
+    MUTED_TEXT,
+    SECONDARY_TEXT,
+    SEGMENTATION_COLOUR,
+    TEXT,
+    scale_to_text,
+)
 
 DrawingTool = Literal["none", "brush", "eraser", "measure"]
 MASK_TOOLS: tuple[DrawingTool, ...] = ("brush", "eraser")
@@ -292,7 +300,7 @@ class SliceView(QWidget):
             self._paint_annotations(painter)
             for line in self._lines:
                 self._paint_line(painter, line)
-        self._draw_text(painter, 12, 24, self.title, is_bold=True)
+        self._draw_text(painter, 12, scale_to_text(24), self.title, is_bold=True)
 
     def _paint_image(self, painter: QPainter) -> None:
         painter.setTransform(self.compute_screen_transform())
@@ -316,8 +324,8 @@ class SliceView(QWidget):
         left, right_letter, upper, lower = self.edge_letters
         for letter, x, y in (
             (left, 12, middle),
-            (right_letter, self.width() - 24, middle),
-            (upper, centre, 24),
+            (right_letter, self.width() - scale_to_text(24), middle),
+            (upper, centre, scale_to_text(24)),
             (lower, centre, self.height() - 12),
         ):
             self._draw_text(painter, x, y, letter, is_bold=True)
@@ -388,7 +396,7 @@ class SliceView(QWidget):
     def _create_font(self, is_bold: bool) -> QFont:
         font = QFont(self.font())
         font.setBold(is_bold)
-        font.setPixelSize(15 if is_bold else 12)
+        font.setPixelSize(scale_to_text(15 if is_bold else 12))
         return font
 
     # ---- user actions -----------------------------------------------------------------------------------

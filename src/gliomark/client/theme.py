@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QColor, QFont, QIcon, QPainter, QPalette, QPixmap
+from PySide6.QtGui import QColor, QFont, QFontInfo, QIcon, QPainter, QPalette, QPixmap
 from PySide6.QtWidgets import QApplication
 
 BLACK = QColor("#06080a")
@@ -20,6 +21,7 @@ ACCENT = QColor("#58b8c9")
 SEGMENTATION_COLOUR = QColor("#ffd54a")
 WARNING = QColor("#e9b35c")
 
+TEXT_SIZE = 14  # pixels, of texts without a size of their own
 FONT_FAMILIES = [
     *("Segoe UI", "SF Pro Text", "Inter", "Noto Sans", "Liberation Sans"),
     *("Microsoft YaHei UI", "PingFang SC", "Noto Sans CJK SC", "WenQuanYi Micro Hei"),
@@ -27,6 +29,7 @@ FONT_FAMILIES = [
 ICONS_FOLDER = Path(__file__).with_name("icons")
 CHECK_ICON = (ICONS_FOLDER / "check.svg").as_posix()
 
+# lengths that grow with the texts are written scaled(pixels)
 STYLE_SHEET = f"""
 * {{ color: {TEXT.name()}; }}
 QMainWindow, QDialog, QMessageBox {{ background: {BACKGROUND.name()}; }}
@@ -36,14 +39,14 @@ QScrollArea, QScrollArea > QWidget > QWidget {{ background: {PANEL.name()}; bord
 QFrame#card {{ background: {CARD.name()}; border-radius: 8px; }}
 QFrame#bar {{ background: {PANEL.name()}; border: none; }}
 QFrame#banner {{ background: #4a2a2a; border: none; }}
-QLabel#brand {{ font-size: 17px; font-weight: 600; color: {ACCENT.name()}; }}
-QLabel#heading {{ font-size: 15px; font-weight: 600; }}
-QLabel#level {{ font-size: 25px; font-weight: 600; }}
+QLabel#brand {{ font-size: scaled(17); font-weight: 600; color: {ACCENT.name()}; }}
+QLabel#heading {{ font-size: scaled(15); font-weight: 600; }}
+QLabel#level {{ font-size: scaled(25); font-weight: 600; }}
 QLabel#soft {{ color: {SECONDARY_TEXT.name()}; }}
-QLabel#faint {{ color: {MUTED_TEXT.name()}; font-size: 12px; }}
+QLabel#faint {{ color: {MUTED_TEXT.name()}; font-size: scaled(12); }}
 QLabel#warn {{ color: {WARNING.name()}; }}
-QLabel#tag {{ background: #3a4a33; border-radius: 4px; padding: 2px 7px; font-size: 12px; }}
-QLabel#number {{ background: {BORDER.name()}; border-radius: 12px; font-weight: 600; }}
+QLabel#tag {{ background: #3a4a33; border-radius: 4px; padding: 2px 7px; font-size: scaled(12); }}
+QLabel#number {{ background: {BORDER.name()}; border-radius: scaled(12); font-weight: 600; }}
 QLabel#number[done="true"] {{ background: {ACCENT.name()}; color: #0a2026; }}
 QPushButton, QToolButton {{
     background: {CARD.name()}; border: 1px solid {BORDER.name()}; border-radius: 6px; padding: 6px 12px;
@@ -53,7 +56,7 @@ QToolButton {{ padding: 5px 8px; }}
 QToolButton::menu-indicator, QPushButton::menu-indicator {{ image: none; width: 0; }}
 QPushButton#segment {{ padding: 6px 7px; }}
 QPushButton#icon {{ padding: 6px 8px; }}
-QLabel#blank {{ background: {BLACK.name()}; color: {SECONDARY_TEXT.name()}; font-size: 16px; padding: 40px; }}
+QLabel#blank {{ background: {BLACK.name()}; color: {SECONDARY_TEXT.name()}; font-size: scaled(16); padding: 40px; }}
 QPushButton:hover, QToolButton:hover {{ border-color: {ACCENT.name()}; }}
 QPushButton:focus, QToolButton:focus, QLineEdit:focus, QComboBox:focus {{ border-color: {ACCENT.name()}; }}
 QPushButton:pressed, QToolButton:pressed {{ background: {BORDER.name()}; }}
@@ -62,7 +65,8 @@ QPushButton:checked, QToolButton:checked, QFrame#card QPushButton:checked {{
 }}
 QPushButton:disabled, QToolButton:disabled {{ color: #5d6b74; border-color: #2a343b; }}
 QPushButton#primary {{
-    background: {ACCENT.name()}; color: #06222a; border: none; font-size: 15px; font-weight: 600; padding: 10px 16px;
+    background: {ACCENT.name()}; color: #06222a; border: none; font-size: scaled(15); font-weight: 600;
+    padding: 10px 16px;
 }}
 QPushButton#primary:hover {{ background: #74cbdb; }}
 QPushButton#primary:focus {{ border: 2px solid white; padding: 8px 14px; }}
@@ -87,16 +91,19 @@ QMenu::item:selected {{ background: #24505a; }}
 QMenu::item:disabled {{ color: #5d6b74; }}
 QCheckBox, QRadioButton {{ spacing: 8px; }}
 QCheckBox::indicator {{
-    width: 15px; height: 15px; border: 1px solid {MUTED_TEXT.name()}; border-radius: 3px; background: #161c20;
+    width: scaled(15); height: scaled(15); border: 1px solid {MUTED_TEXT.name()}; border-radius: 3px;
+    background: #161c20;
 }}
 QCheckBox::indicator:checked {{
     background: {ACCENT.name()}; border-color: {ACCENT.name()}; image: url("{CHECK_ICON}");
 }}
 QRadioButton::indicator {{
-    width: 13px; height: 13px; border: 1px solid {MUTED_TEXT.name()}; border-radius: 7px; background: #161c20;
+    width: scaled(13); height: scaled(13); border: 1px solid {MUTED_TEXT.name()}; border-radius: scaled(7);
+    background: #161c20;
 }}
 QRadioButton::indicator:checked {{
-    width: 7px; height: 7px; background: #161c20; border: 4px solid {ACCENT.name()}; border-radius: 7px;
+    width: scaled(7); height: scaled(7); background: #161c20; border: scaled(4) solid {ACCENT.name()};
+    border-radius: scaled(7);
 }}
 QCheckBox:focus {{ color: {ACCENT.name()}; }}
 QProgressBar {{ background: #161c20; border: none; border-radius: 3px; max-height: 6px; min-height: 6px; }}
@@ -113,7 +120,11 @@ QSplitter::handle {{ background: {BACKGROUND.name()}; }}
 
 
 def apply_theme(app: QApplication) -> None:
-    """Apply style, palette, font and style sheet to the application."""
+    """Apply style, palette, font and style sheet to the application.
+
+    Texts have the size of the system's font where it is larger than the client's own.
+    """
+    text_size = max(TEXT_SIZE, QFontInfo(QApplication.font()).pixelSize())
     app.setStyle("Fusion")
     palette = QPalette(BACKGROUND)
     for role, colour in (
@@ -130,9 +141,16 @@ def apply_theme(app: QApplication) -> None:
     app.setPalette(palette)
     font = QFont()
     font.setFamilies(FONT_FAMILIES)
-    font.setPixelSize(14)
+    font.setPixelSize(text_size)
     app.setFont(font)
-    app.setStyleSheet(STYLE_SHEET)
+    app.setStyleSheet(
+        re.sub(r"scaled\((\d+)\)", lambda match: f"{scale_to_text(int(match[1]))}px", STYLE_SHEET)
+    )
+
+
+def scale_to_text(pixels: int) -> int:
+    """Scale a length, given in pixels for the client's own text size, to the size that texts have."""
+    return round(pixels * max(1.0, QApplication.font().pixelSize() / TEXT_SIZE))
 
 
 def load_icon(icon_name: str) -> QIcon:

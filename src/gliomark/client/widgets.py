@@ -20,7 +20,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from gliomark.client.theme import load_icon
+from gliomark.client.theme import load_icon, scale_to_text
 
 Layout = TypeVar("Layout", QHBoxLayout, QVBoxLayout)
 
@@ -43,7 +43,7 @@ def create_button(
     new_button.setCheckable(is_checkable)
     if icon_name:
         new_button.setIcon(load_icon(icon_name))
-        new_button.setIconSize(QSize(18, 18))
+        new_button.setIconSize(QSize(scale_to_text(18), scale_to_text(18)))
     new_button.clicked.connect(lambda _: on_click())
     return new_button
 

@@ -46,7 +46,7 @@ class PredictionColumns:
 
     site: None without such a column. predicted_class: column with the predicted class, if the probability is that
     of the predicted and not of the positive class. row_filters: pairs of column and value; only matching rows are
-    used.
+    used. answered_only: leave out patients without a probability, to whom the model gave no answer.
     """
 
     id: str = "id"
@@ -55,6 +55,7 @@ class PredictionColumns:
     site: str | None = None
     predicted_class: str | None = None
     row_filters: tuple[tuple[str, str], ...] = ()
+    answered_only: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +148,8 @@ def read_predictions(path: Path, columns: PredictionColumns) -> PredictionTable:
         raise InputError(
             f"{path} has no rows{f' with {filter_text}' if filter_text else ''}; nothing can be evaluated."
         )
+    if columns.answered_only:
+        rows = [row for row in rows if row[columns.probability]]
     ids = tuple(row[columns.id] for row in rows)
     if not all(ids):
         raise InputError(f"{path}: row {ids.index('') + 1} has no id; fill it in.")

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from gliomark.errors import InputError
-from gliomark.evaluation.evaluate import PredictionColumns, PredictionTable, read_predictions
+from gliomark.evaluation.evaluate import PredictionColumns, read_predictions
 from gliomark.evaluation.site import (
     MIN_PER_CLASS,
     SiteSettings,
@@ -41,7 +41,8 @@ def run_site_recalibration(
 ) -> Path:
     """Write ``site_recalibration.csv`` and its run record; the path of the table.
 
-    home_file, sites_file: tables of predictions, see ``read_predictions``; the second with a column of the hospital.
+    home_file, sites_file: tables of predictions, see ``read_predictions``; without a column of the hospital the second
+    one is of one hospital. Patients without a probability, to whom the model gave no answer, are left out.
     local_counts: numbers of local patients to fit to; without any, half of each hospital's. A hospital needs at least
     ``MIN_TEST_PATIENTS`` more.
 
@@ -50,15 +51,25 @@ def run_site_recalibration(
     InputError
         If a table cannot be read, a patient is in both, or no hospital has 80 patients.
     """
+    columns = replace(columns, answered_only=True)
     home = read_predictions(home_file, replace(columns, site=None))
     others = read_predictions(sites_file, columns)
+    sites = others.sites or (sites_file.stem,) * len(others.ids)
     if shared := set(home.ids) & set(others.ids):
         raise InputError(message("site-shared-patient", patient=min(shared)))
     home_settings = fit_site_settings(home.labels, home.probabilities)
     rows = []
-    for site in sorted(set(others.sites or ())):
+    for site in sorted(set(sites)):
         for count in local_counts or (None,):
-            rows += _evaluate_site(site, others, home_settings, repeat_count, count)
+            in_site = np.array([name == site for name in sites])
+            rows += _evaluate_site(
+                site,
+                others.labels[in_site],
+                others.probabilities[in_site],
+                home_settings,
+                repeat_count,
+                count,
+            )
         notify(site)
     if not rows:
         raise InputError(message("site-none-large", file=sites_file.name, fewest=MIN_SITE_PATIENTS))
@@ -72,11 +83,14 @@ def run_site_recalibration(
 
 
 def _evaluate_site(
-    site: str, predictions: PredictionTable, home: SiteSettings, repeat_count: int, local_count: int | None
+    site: str,
+    label: np.ndarray,
+    probability: np.ndarray,
+    home: SiteSettings,
+    repeat_count: int,
+    local_count: int | None,
 ) -> list[dict[str, Any]]:
     """Evaluate a hospital, see ``run_site_recalibration``; no rows for one with too few patients."""
-    in_site = np.array([name == site for name in predictions.sites or ()])
-    label, probability = predictions.labels[in_site], predictions.probabilities[in_site]
     positive = int(label.sum())
     classes = (len(label) - positive, positive)
     if local_count is None:
