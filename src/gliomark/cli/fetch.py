@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gliomark.cli.options import ask_password
+from gliomark.errors import GliomarkError
+from gliomark.messages import to_message_record
 
 
 def fetch(
@@ -39,6 +43,9 @@ def fetch(
             help="User of the DICOMweb service; the password is GLIOMARK_PACS_PASSWORD, or asked for."
         ),
     ] = "",
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print the result, and an error too, as one line of JSON.")
+    ] = False,
 ) -> None:
     """Fetch the MR images of a study from a PACS into a folder for `gliomark predict`.
 
@@ -53,16 +60,25 @@ def fetch(
         open_pacs,
     )
 
-    query = StudyQuery(accession, patient_id, study_uid)
     password = ask_password(f"Password of {user}", variable="GLIOMARK_PACS_PASSWORD") if user else ""
     token = "" if user else os.environ.get("GLIOMARK_PACS_TOKEN", "")
-    connection = open_pacs(pacs, DimseOptions(ae_title, receive_port), Credentials(user, password, token))
     try:
+        query = StudyQuery(accession, patient_id, study_uid)
+        connection = open_pacs(pacs, DimseOptions(ae_title, receive_port), Credentials(user, password, token))
         fetched = fetch_study(connection, query, out)
-    except SeveralStudiesError as error:
-        typer.echo("date\tdescription\taccession number\tstudy UID")
-        for study in error.studies:
-            typer.echo(f"{study.date}\t{study.description}\t{study.accession_number}\t{study.uid}")
+    except GliomarkError as error:
+        studies = error.studies if isinstance(error, SeveralStudiesError) else ()
+        if json_output:
+            record = {"error": to_message_record(error.message), "studies": [asdict(one) for one in studies]}
+            typer.echo(json.dumps(record))
+        elif studies:
+            typer.echo("date\tdescription\taccession number\tstudy UID")
+            for study in studies:
+                typer.echo(f"{study.date}\t{study.description}\t{study.accession_number}\t{study.uid}")
         raise
+    if json_output:
+        counts = {"series": fetched.series_count, "files": fetched.file_count}
+        typer.echo(json.dumps({"folder": str(out), **counts}))
+        return
     files = "1 file" if fetched.file_count == 1 else f"{fetched.file_count} files"
     typer.echo(f"{out}: {files} in {fetched.series_count} series")

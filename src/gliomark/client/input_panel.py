@@ -66,6 +66,7 @@ class InputPanel(QWidget):
     cancel_requested = Signal()
     clear_recent_requested = Signal()
     studies_requested = Signal()
+    fetch_requested = Signal()
     input_changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -98,15 +99,18 @@ class InputPanel(QWidget):
         self.recent_button = create_button(lambda: None, "icon", "recent")
         self.recent_button.setMenu(QMenu(self.recent_button))
         self.studies_button = create_button(self.studies_requested.emit, "icon", "patients")
+        self.fetch_button = create_button(self.fetch_requested.emit, "icon", "fetch")
         self.model_box = QComboBox()
         self.model_box.activated.connect(lambda _: self._reopen_folder())
         self.patient_label = create_label("level")
-        self.patient_label.setStyleSheet("font-size: 17px")
+        self.patient_label.setStyleSheet(f"font-size: {scale_to_text(17)}px")
         self.status_label, self.substitute_label = create_label("soft"), create_label("warn")
         self.preparation_bar = QProgressBar()
         self.preparation_bar.setTextVisible(False)
         self.cancel_preparation_button = create_button(self.cancel_requested.emit)
-        choose_row = create_row(self.choose_folder_button, self.recent_button, self.studies_button)
+        choose_row = create_row(
+            self.choose_folder_button, self.recent_button, self.studies_button, self.fetch_button, spacing=6
+        )
         choose_row.setStretch(0, 1)
         return StepCard(
             1,
@@ -352,6 +356,10 @@ class InputPanel(QWidget):
         self.studies_button.setAccessibleName(self.tr("Earlier patients…"))
         self.studies_button.setVisible(state.server_status == "ready" and not is_opening)
         self.studies_button.setEnabled(task is None)
+        self.fetch_button.setToolTip(self.tr("Fetch from the PACS…"))
+        self.fetch_button.setAccessibleName(self.tr("Fetch from the PACS…"))
+        self.fetch_button.setVisible(not is_opening)
+        self.fetch_button.setEnabled(can_choose)
         self.model_box.setVisible(len(state.models) > 1 and not is_opening)
         self.model_box.setAccessibleName(self.tr("Model"))
 

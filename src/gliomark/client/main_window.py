@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PySide6.QtCore import QByteArray, QEvent, Qt
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeyEvent
 from PySide6.QtWidgets import QFileDialog, QFrame, QMainWindow, QMessageBox, QSplitter, QWidget
 
+from gliomark.client.fetch_dialog import FetchDialog
 from gliomark.client.image_panel import ImagePanel
 from gliomark.client.input_panel import InputPanel
 from gliomark.client.language import use_language
@@ -33,6 +35,7 @@ class MainWindow(QMainWindow):
         super().__init__()
         self.settings = settings
         self.session = Session(self)
+        self._fetched_files: tempfile.TemporaryDirectory[str] | None = None
         self.input_panel, self.image_panel, self.result_panel = InputPanel(), ImagePanel(), ResultPanel()
         self._create_header()
         self._create_error_banner()
@@ -123,6 +126,7 @@ class MainWindow(QMainWindow):
         steps.cancel_requested.connect(session.cancel_task)
         steps.clear_recent_requested.connect(self._clear_recent_folders)
         steps.studies_requested.connect(self.show_studies)
+        steps.fetch_requested.connect(self.fetch_study)
         steps.input_changed.connect(self._render_panels)
         images.prediction_requested.connect(self.predict)
         images.revert_requested.connect(session.revert_segmentation)
@@ -150,6 +154,17 @@ class MainWindow(QMainWindow):
         dialog = StudyListDialog(self.session, self)
         if dialog.exec() and self._confirm_discarding_edits():
             self.session.open_study(dialog.selected_id)
+        dialog.deleteLater()
+
+    def fetch_study(self) -> None:
+        """Let the user fetch a study from the PACS and open it; its files are removed with the window."""
+        if self._fetched_files is None:
+            self._fetched_files = tempfile.TemporaryDirectory(
+                prefix="gliomark-fetched-", ignore_cleanup_errors=True
+            )
+        dialog = FetchDialog(self.settings, Path(self._fetched_files.name), self)
+        if dialog.exec() and dialog.folder is not None and self._confirm_discarding_edits():
+            self.session.open_patient(dialog.folder, self.input_panel.model_box.currentData() or "")
         dialog.deleteLater()
 
     def _confirm_discarding_edits(self) -> bool:
@@ -308,6 +323,8 @@ class MainWindow(QMainWindow):
             return
         self.settings.window_geometry = self.saveGeometry()
         self.session.close_session()
+        if self._fetched_files is not None:
+            self._fetched_files.cleanup()
         event.accept()
 
 

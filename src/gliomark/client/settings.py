@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from PySide6.QtWidgets import (
 )
 
 from gliomark.client.language import get_current_language, get_system_language, translate_message
+from gliomark.client.pacs_fetch import PacsAccess
 from gliomark.client.state import Json
 from gliomark.client.widgets import create_column, create_label, create_row
 from gliomark.messages import Language, describe_level
@@ -64,6 +66,20 @@ class UserSettings:
         """Store the server; an empty address means the local server."""
         self._write_value("server/address", address)
         self._write_value("server/token", token)
+
+    @property
+    def pacs(self) -> PacsAccess:
+        """The PACS from which studies are fetched; its password is not stored."""
+        stored = {
+            one.name: self._ini_file.value(f"pacs/{one.name}", one.default) for one in fields(PacsAccess)
+        }
+        return PacsAccess(**{name: str(value) for name, value in stored.items()})
+
+    @pacs.setter
+    def pacs(self, access: PacsAccess) -> None:
+        """Store the PACS."""
+        for name, value in asdict(access).items():
+            self._write_value(f"pacs/{name}", value)
 
     @property
     def coverage(self) -> float:

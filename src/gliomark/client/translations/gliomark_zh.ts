@@ -2,6 +2,65 @@
 <!DOCTYPE TS>
 <TS version="2.1" language="zh_CN" sourcelanguage="en">
 <context>
+    <name>FetchDialog</name>
+    <message>
+        <source>Fetch from the PACS</source>
+        <translation>从 PACS 获取</translation>
+    </message>
+    <message>
+        <source>Accession number</source>
+        <translation>检查号</translation>
+    </message>
+    <message>
+        <source>or patient id</source>
+        <translation>或患者编号</translation>
+    </message>
+    <message>
+        <source>PACS address</source>
+        <translation>PACS 地址</translation>
+    </message>
+    <message>
+        <source>AE title of this computer</source>
+        <translation>本机 AE 名称</translation>
+    </message>
+    <message>
+        <source>Port of this computer</source>
+        <translation>本机端口</translation>
+    </message>
+    <message>
+        <source>User</source>
+        <translation>用户名</translation>
+    </message>
+    <message>
+        <source>Password</source>
+        <translation>密码</translation>
+    </message>
+    <message>
+        <source>PACS: AET@host:port, or the address of a DICOMweb service. The port is needed only if the PACS does not support C-GET; user and password only for DICOMweb. Only MR images, masks and structure sets are fetched.</source>
+        <translation>PACS 地址：AET@主机:端口，或 DICOMweb 服务的网址。仅当 PACS 不支持 C-GET 时才需填写本机端口；用户名和密码仅用于 DICOMweb。只获取磁共振影像、掩膜和结构集。</translation>
+    </message>
+    <message>
+        <source>Several studies fit. Choose one.</source>
+        <translation>有多个检查符合条件，请选择一个。</translation>
+    </message>
+    <message>
+        <source>Date</source>
+        <translation>日期</translation>
+    </message>
+    <message>
+        <source>Description</source>
+        <translation>描述</translation>
+    </message>
+    <message>
+        <source>Fetch</source>
+        <translation>获取</translation>
+    </message>
+    <message>
+        <source>Cancel</source>
+        <translation>取消</translation>
+    </message>
+</context>
+<context>
     <name>ImagePanel</name>
     <message>
         <source>Reset contrast</source>
@@ -273,6 +332,10 @@
     <message>
         <source>Earlier patients…</source>
         <translation>既往患者…</translation>
+    </message>
+    <message>
+        <source>Fetch from the PACS…</source>
+        <translation>从 PACS 获取…</translation>
     </message>
     <message>
         <source>Model</source>
