@@ -89,6 +89,7 @@ class FetchDialog(QDialog):
         )
         layout.setContentsMargins(16, 16, 16, 14)
         self.setLayout(layout)
+        self._layout = layout
         self.setMinimumWidth(scale_to_text(560))
         self.studies_table.setMinimumHeight(scale_to_text(120))
 
@@ -151,13 +152,15 @@ class FetchDialog(QDialog):
 
     def _show_studies(self, studies: tuple[Json, ...]) -> None:
         self.studies_table.clear()
+        item = None
         for study in studies:
             item = QTreeWidgetItem([study["date"], study["description"], study["accession_number"]])
             item.setData(0, UID_ROLE, study["uid"])
             self.studies_table.addTopLevelItem(item)
         for column in range(self.studies_table.columnCount()):
             self.studies_table.resizeColumnToContents(column)
-        self.studies_table.topLevelItem(self.studies_table.topLevelItemCount() - 1).setSelected(True)
+        if item is not None:
+            item.setSelected(True)  # the latest
         self._render()
 
     def _forget_studies(self) -> None:
@@ -187,7 +190,7 @@ class FetchDialog(QDialog):
         is_complete = bool(asked and self.address_field.text().strip())
         is_chosen = not has_choice or bool(self._selected_uid)
         self.fetch_button.setEnabled(is_complete and is_chosen and not is_running)
-        height = self.layout().totalHeightForWidth(self.width())  # of wrapped texts and what is shown
+        height = self._layout.totalHeightForWidth(self.width())  # of wrapped texts and what is shown
         self.resize(self.width(), max(self.height(), height))
 
     def changeEvent(self, event: QEvent) -> None:  # noqa: N802
