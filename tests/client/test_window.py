@@ -473,7 +473,7 @@ def open_study_list(window: MainWindow) -> StudyListDialog:
 
 def select_study(dialog: StudyListDialog, study_id: str) -> None:
     ids = [study["id"] for study in dialog._studies]
-    dialog.table.topLevelItem(ids.index(study_id)).setSelected(True)
+    dialog.table.setCurrentItem(dialog.table.topLevelItem(ids.index(study_id)))
     assert dialog.selected_id == study_id
 
 

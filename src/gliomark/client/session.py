@@ -155,6 +155,11 @@ class Session(QObject):
         self._update_state(error=None)
 
     @property
+    def http_client(self) -> HttpClient:
+        """For calls of the server beside those of the patient shown."""
+        return self._http_client
+
+    @property
     def pending_call_count(self) -> int:
         """Number of calls without a response."""
         return len(self._pending_replies)

@@ -1,10 +1,11 @@
-"""Dialog with the studies on the server, to reopen or remove one."""
+"""Dialog with the studies on the server, to reopen or remove one, or to compare two."""
 
 from __future__ import annotations
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QDialog, QLineEdit, QMessageBox, QTreeWidget, QTreeWidgetItem, QWidget
 
+from gliomark.client.follow_up import FollowUpDialog
 from gliomark.client.language import format_local_time, translate_message
 from gliomark.client.session import Session
 from gliomark.client.state import ClientState, Json
@@ -31,6 +32,7 @@ class StudyListDialog(QDialog):
         self.table = QTreeWidget()
         self.table.setHeaderLabels([self.tr("Patient"), self.tr("Received"), self.tr("State")])
         self.table.setRootIsDecorated(False)
+        self.table.setSelectionMode(QTreeWidget.SelectionMode.ExtendedSelection)
         self.table.setAccessibleName(self.tr("Earlier patients"))
         self.table.itemSelectionChanged.connect(self._enable_buttons)
         self.table.itemDoubleClicked.connect(lambda *_: self._open_selected())
@@ -38,13 +40,18 @@ class StudyListDialog(QDialog):
         self.open_button = create_button(self._open_selected, "primary")
         self.remove_button = create_button(self._remove_selected)
         self.close_button = create_button(self.reject)
+        self.compare_button = create_button(self._compare_selected)
         self.open_button.setText(self.tr("Open"))
         self.open_button.setDefault(True)
-        for button in (self.remove_button, self.close_button):
+        for button in (self.remove_button, self.compare_button, self.close_button):
             button.setAutoDefault(False)  # Enter opens
         self.remove_button.setText(self.tr("Remove…"))
+        self.compare_button.setText(self.tr("Compare two"))
+        self.compare_button.setToolTip(self.tr("Select two examinations with Ctrl"))
         self.close_button.setText(self.tr("Close"))
-        buttons = create_row(self.remove_button, None, self.close_button, self.open_button)
+        buttons = create_row(
+            self.remove_button, self.compare_button, None, self.close_button, self.open_button
+        )
         layout = create_column(
             self.search_field, self.table, self.message_label, self.error_label, buttons, spacing=10
         )
@@ -56,9 +63,14 @@ class StudyListDialog(QDialog):
 
     @property
     def selected_id(self) -> str:
-        """Id of the selected study; empty without one."""
+        """Id of the selected study; empty without one or with several."""
         items = self.table.selectedItems()
-        return str(items[0].data(0, ID_ROLE)) if items else ""
+        return str(items[0].data(0, ID_ROLE)) if len(items) == 1 else ""
+
+    @property
+    def _selected_studies(self) -> list[Json]:
+        ids = {item.data(0, ID_ROLE) for item in self.table.selectedItems()}
+        return [study for study in self._studies if study["id"] in ids]
 
     @property
     def _selected_study(self) -> Json | None:
@@ -96,10 +108,18 @@ class StudyListDialog(QDialog):
         study = self._selected_study
         self.open_button.setEnabled(study is not None and study["state"] != "failed")
         self.remove_button.setEnabled(study is not None)
+        states = [one["state"] for one in self._selected_studies]
+        self.compare_button.setEnabled(states == ["ready", "ready"])
 
     def _open_selected(self) -> None:
         if self.open_button.isEnabled():
             self.accept()
+
+    def _compare_selected(self) -> None:
+        """Show the two selected studies side by side."""
+        dialog = FollowUpDialog(self._session.http_client, self._selected_studies, self)
+        dialog.exec()
+        dialog.deleteLater()
 
     def _remove_selected(self) -> None:
         """Remove the selected study after a question."""

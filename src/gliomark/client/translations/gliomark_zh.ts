@@ -61,6 +61,25 @@
     </message>
 </context>
 <context>
+    <name>FollowUpDialog</name>
+    <message>
+        <source>Close</source>
+        <translation>关闭</translation>
+    </message>
+    <message>
+        <source>Two examinations</source>
+        <translation>两次检查</translation>
+    </message>
+    <message>
+        <source>Sequence</source>
+        <translation>序列</translation>
+    </message>
+    <message>
+        <source>Both sizes are of the outlines of the last predictions. Check and correct the outlines before you judge a change: the difference of two outlines is part of it.</source>
+        <translation>两次的大小均来自最近一次预测所用的勾画。判断变化之前请先核对并修改勾画：变化中包含两次勾画本身的差异。</translation>
+    </message>
+</context>
+<context>
     <name>ImagePanel</name>
     <message>
         <source>Reset contrast</source>
@@ -776,6 +795,14 @@
         <translation>删除…</translation>
     </message>
     <message>
+        <source>Compare two</source>
+        <translation>比较两次检查</translation>
+    </message>
+    <message>
+        <source>Select two examinations with Ctrl</source>
+        <translation>按住 Ctrl 选择两次检查</translation>
+    </message>
+    <message>
         <source>Close</source>
         <translation>关闭</translation>
     </message>
@@ -852,6 +879,33 @@
     <message>
         <source>{} cannot be read ({}).</source>
         <translation>无法读取 {}（{}）。</translation>
+    </message>
+</context>
+<context>
+    <name>follow-up</name>
+    <message>
+        <source>The patient ids differ, {} and {}: check that it is the same patient.</source>
+        <translation>患者编号不同（{} 与 {}）：请核对是否为同一患者。</translation>
+    </message>
+    <message>
+        <source>Predict for both examinations to compare the lesion.</source>
+        <translation>请先对两次检查都进行预测，再比较病灶。</translation>
+    </message>
+    <message>
+        <source>Image files do not state the pixel size: sizes cannot be compared.</source>
+        <translation>图片文件不含像素大小信息，无法比较大小。</translation>
+    </message>
+    <message>
+        <source>The predictions are of different models: predict again with the same.</source>
+        <translation>两次预测使用了不同的模型：请用同一模型重新预测。</translation>
+    </message>
+    <message>
+        <source>Volume: {} → {} ({})</source>
+        <translation>体积：{} → {}（{}）</translation>
+    </message>
+    <message>
+        <source>Longest diameter in a slice: {} → {}</source>
+        <translation>单层最大径：{} → {}</translation>
     </message>
 </context>
 </TS>
