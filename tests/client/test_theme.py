@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from PySide6.QtGui import QFont
@@ -49,8 +50,12 @@ def test_texts_have_the_size_of_the_systems_font(
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("window_of_font_size", [14, 18, 21], indirect=True)
-def test_no_text_is_cut_off(app: QApplication, window_of_font_size: MainWindow, language: str) -> None:
+def test_no_text_is_cut_off(
+    app: QApplication, window_of_font_size: MainWindow, language: str, tmp_path: Path
+) -> None:
     window = window_of_font_size
+    window.settings.remember_folder(tmp_path)  # every button of the first step is shown
+    window.session._update_state(patient_folder=tmp_path)
     window.switch_language(language)
     for _ in range(5):  # the layout settles step by step
         app.processEvents()

@@ -104,14 +104,13 @@ class InputPanel(QWidget):
         self.model_box.activated.connect(lambda _: self._reopen_folder())
         self.patient_label = create_label("level")
         self.patient_label.setStyleSheet(f"font-size: {scale_to_text(17)}px")
+        # a long id is cut off rather than all other texts of the panel
+        self.patient_label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.status_label, self.substitute_label = create_label("soft"), create_label("warn")
         self.preparation_bar = QProgressBar()
         self.preparation_bar.setTextVisible(False)
         self.cancel_preparation_button = create_button(self.cancel_requested.emit)
-        choose_row = create_row(
-            self.choose_folder_button, self.recent_button, self.studies_button, self.fetch_button, spacing=6
-        )
-        choose_row.setStretch(0, 1)
+        other_ways = create_row(self.recent_button, self.studies_button, self.fetch_button, None, spacing=6)
         return StepCard(
             1,
             self.patient_label,
@@ -119,7 +118,8 @@ class InputPanel(QWidget):
             self.substitute_label,
             self.preparation_bar,
             self.cancel_preparation_button,
-            choose_row,
+            self.choose_folder_button,
+            other_ways,
             self.model_box,
         )
 
@@ -329,6 +329,7 @@ class InputPanel(QWidget):
         is_opening = task is not None and task.kind != "predicting"
         can_choose = task is None or task.kind == "waiting"
         self.patient_label.setText(state.patient_id)
+        self.patient_label.setToolTip(state.patient_id)
         self.patient_label.setVisible(bool(state.patient_id))
         self.status_label.setText(self._format_status(state))
         lines = [
