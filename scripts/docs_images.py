@@ -1,4 +1,4 @@
-"""Draw the pictures of the documents: a report and the client, with the synthetic patient and model of ``make demo``."""
+"""Draw the pictures of the documents: a report and the client, with the patient and the model of ``make demo``."""
 
 from __future__ import annotations
 
