@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.models.broken_weights import write_tiny
+from tests.pipeline.conftest import CommandResult, reader_pool, run_command
 from tests.server.conftest import create_test_database, run_server
 
 from gliomark.errors import GliomarkError
@@ -21,6 +20,8 @@ from gliomark.models.signatures import (
 )
 from gliomark.server.run import ServerConfig, create_server
 from gliomark.server.worker import Worker
+
+__all__ = ["reader_pool", "run_command"]
 
 
 @pytest.fixture
@@ -77,12 +78,16 @@ def test_a_worker_loads_only_the_weights_that_were_checked(tmp_path: Path, signe
     ],
 )
 def test_the_server_does_not_start_with_untrusted_weights(
-    tmp_path: Path, signed: Path, arguments, error_text: str
+    tmp_path: Path,
+    signed: Path,
+    run_command: Callable[..., CommandResult],
+    monkeypatch,
+    arguments,
+    error_text,
 ) -> None:
     create_key_pair(tmp_path / "other", "")
-    command = [sys.executable, "-m", "gliomark", "serve", "--data", "data", "--port", "0"]
-    command += ["--model", f"tiny={signed}", *arguments]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GLIOMARK_")}
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
-    assert result.returncode == 1 and error_text in result.stderr, result.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GLIOMARK_TOKEN", raising=False)
+    result = run_command("serve", "--data", "data", "--port", "0", "--model", f"tiny={signed}", *arguments)
+    assert result.status == 1 and error_text in result.stderr, result.stderr
     assert result.stderr.startswith("gliomark: ") and result.stderr.count("\n") == 1
