@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.pipeline.conftest import reader_pool, run_command
 from tests.server.conftest import create_test_database
 
 from gliomark.cli import server as cli
@@ -19,6 +20,8 @@ from gliomark.server.associations import AssociationLimits
 from gliomark.server.body_limits import RequestLimits
 from gliomark.server.connections import ConnectionLimits
 from gliomark.server.run import ServerConfig, create_server
+
+__all__ = ["reader_pool", "run_command"]
 
 
 def start_server(data: Path, weights: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -73,14 +76,31 @@ def test_every_shipped_model_can_be_served(tmp_path, name: str) -> None:
     [
         (("--host", "0.0.0.0"), "unencrypted"),  # noqa: S104
         (("--database", "nothing://x"), "database cannot be opened"),
-        (("--dicom-port", "0", "--send-to", "nowhere"), "not the address of a PACS"),
         (("--model", "other="), "demo, synthetic or NAME=FILE"),
+    ],
+)
+def test_invalid_options_are_refused_in_one_sentence(
+    tmp_path, tiny_weights, run_command, monkeypatch, arguments, message
+) -> None:
+    monkeypatch.delenv("GLIOMARK_TOKEN", raising=False)
+    common = ("--data", tmp_path / "data", "--port", "0", "--model", f"tiny={tiny_weights}")
+    result = run_command("serve", *common, *arguments)
+    assert result.status == 1 and message in result.stderr
+    assert result.stderr.startswith("gliomark: ") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--dicom-port", "0", "--send-to", "nowhere"), "not the address of a PACS"),
         pytest.param(("--model", f"notes={__file__}"), "weights", marks=pytest.mark.slow),
         (("--dicom-port", "0", "--dicom-title", "A VERY LONG TITLE INDEED"), "not a valid AE title"),
         (("--dicom-port", "0", "--dicom-peer", "核磁"), "not a valid AE title"),
     ],
 )
-def test_invalid_options_are_refused_in_one_sentence(tmp_path, tiny_weights, arguments, message) -> None:
+def test_a_server_with_invalid_options_ends_with_one_sentence(
+    tmp_path, tiny_weights, arguments, message
+) -> None:
     with start_server(tmp_path / "data", tiny_weights, *arguments) as process:
         _, error_text = process.communicate(timeout=60)
     assert process.returncode == 1 and message in error_text and "Traceback" not in error_text
