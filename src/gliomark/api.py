@@ -201,6 +201,7 @@ def predict_folder(
     language: Language = "en",
     pdf: bool = False,
     dicom: bool = False,
+    rtstruct: bool = False,
     device: str = "auto",
     workers: int | None = None,
     scheduler: str | None = None,
@@ -228,8 +229,8 @@ def predict_folder(
         As for ``predict``.
     language
         Language of the report: "en" or "zh".
-    pdf, dicom
-        Whether the report is also written as PDF, and the results as DICOM.
+    pdf, dicom, rtstruct
+        Whether the report is also written as PDF, the results as DICOM, and the outline as a DICOM structure set.
     workers
         Number of worker processes, each of which predicts whole patients; None predicts in this process. A script that
         gives it must start below ``if __name__ == "__main__":``, because the processes import it.
@@ -270,6 +271,7 @@ def predict_folder(
         allows_missing_clinical=allow_missing_clinical,
         writes_pdf=pdf,
         writes_dicom=dicom,
+        writes_rtstruct=rtstruct,
         device=device,
         levels=_create_level_options(coverage, prevalence),
         locates_lesion=location,

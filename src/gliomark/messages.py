@@ -2580,9 +2580,9 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     # ---- results ----------------------------------------------------------------------------------------
     "dicom-out-bad-uid": (
         "{file} has the {keyword} '{value}', which is not a valid UID, so DICOM results cannot refer to it; export "
-        "the series in {folder} again, or omit --dicom-out.",
+        "the series in {folder} again, or omit --dicom-out and --rtstruct.",
         "{file} 的 {keyword} 为“{value}”，不是有效的 UID，DICOM 结果无法引用；请重新导出 {folder} 中的序列，或不使用"
-        " --dicom-out。",
+        " --dicom-out 和 --rtstruct。",
     ),
     "not-written": (
         "Could not write '{path}' ({reason}); choose an output folder that can be written to.",
@@ -2598,8 +2598,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "not-dicom": (
         "The images of patient {patient} are not DICOM, so DICOM results have no study to belong to; omit "
-        "--dicom-out, or provide the DICOM files.",
-        "患者 {patient} 的影像不是 DICOM，DICOM 结果无所属检查；请去掉 --dicom-out，或提供 DICOM 文件。",
+        "--dicom-out and --rtstruct, or provide the DICOM files.",
+        "患者 {patient} 的影像不是 DICOM，DICOM 结果无所属检查；请去掉 --dicom-out 和 --rtstruct，或提供 DICOM 文件。",
+    ),
+    "structure-set-empty": (
+        "No structure set (RTSTRUCT) was written, because no lesion was outlined on the images to which it would refer.",
+        "未写出结构集（RTSTRUCT），因为其应引用的影像上没有勾画病灶。",
     ),
     "dicom-gone": (
         "{file} can no longer be read; DICOM results need the original images.",
@@ -2607,13 +2611,13 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "dicom-incomplete": (
         "{file} lacks {field}, to which DICOM results refer; export the series in {folder} again, or omit "
-        "--dicom-out.",
-        "{file} 缺少 DICOM 结果需要引用的 {field}；请重新导出 {folder} 中的序列，或去掉 --dicom-out。",
+        "--dicom-out and --rtstruct.",
+        "{file} 缺少 DICOM 结果需要引用的 {field}；请重新导出 {folder} 中的序列，或去掉 --dicom-out 和 --rtstruct。",
     ),
     "dicom-spread": (
         "The series in {folder} is split into {count} multi-frame files, to which DICOM results cannot refer; omit "
-        "--dicom-out.",
-        "{folder} 中的序列分布在 {count} 个多帧文件中，DICOM 结果无法引用；请去掉 --dicom-out。",
+        "--dicom-out and --rtstruct.",
+        "{folder} 中的序列分布在 {count} 个多帧文件中，DICOM 结果无法引用；请去掉 --dicom-out 和 --rtstruct。",
     ),
     # ---- fetching from a PACS ---------------------------------------------------------------------------
     "pacs-query-empty": (

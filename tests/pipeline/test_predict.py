@@ -15,16 +15,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial import cKDTree
 from tests.pipeline.conftest import LESION_MM, drop_mask, write_dicom
 
 from gliomark import batch, load_model, predict, read_clinical_table, read_study, write_prediction
 from gliomark.batch import patient
 from gliomark.errors import GliomarkError
 from gliomark.evaluation.metrics import dice
-from gliomark.io.masks import read_segmentation
+from gliomark.io.masks import read_segmentation, read_structure_set
 from gliomark.isolation import run_in_this_process
 from gliomark.models.weights import MarkerValidation, load_weights, save_weights
 from gliomark.pipeline import predict_prepared
+from gliomark.study import MRSequence
 
 PATIENT = "患者 01"
 LESION_ML = 33.5  # a ball of 20 mm
@@ -190,14 +192,22 @@ def test_a_report_can_be_in_chinese(predict_patient, picture_folder) -> None:
 
 def test_dicom_results_are_written_for_dicom_images(predict_patient, working_folder, drawn_images) -> None:
     folder = write_dicom(working_folder / "检查", drop_mask(drawn_images))
-    result = predict_patient(folder, "--dicom-out", "--pdf", "--language", "zh")
+    result = predict_patient(folder, "--dicom-out", "--rtstruct", "--pdf", "--language", "zh")
     assert (result / "report.pdf").read_bytes().startswith(b"%PDF")
     assert {file.name for file in (result / "dicom").iterdir()} == {
         "segmentation.dcm",
         "report.dcm",
         "report_pdf.dcm",
+        "structure_set.dcm",
     }
     outline = read_segmentation(result / "dicom" / "segmentation.dcm").series
+    t1c = read_study(folder).series[MRSequence.T1C]
+    contours = read_structure_set(result / "dicom" / "structure_set.dcm", t1c).series.image > 0
+    points, expected = (
+        np.argwhere(image > 0)[:, ::-1] @ affine[:3, :3].T + affine[:3, 3]
+        for image, affine in ((contours, t1c.affine), (outline.image, outline.affine))
+    )
+    assert len(points) == len(expected) and cKDTree(points).query(expected)[0].max() < 0.01
     centre = np.argwhere(outline.image > 0).mean(axis=0)[::-1]
     written = nib.load(result / "segmentation.nii.gz")
     assert outline.image.sum() == np.asarray(written.dataobj).sum()

@@ -235,7 +235,13 @@ def check_conformance(results: dict[str, Dataset], folder: Path) -> None:
         )
         assert any(
             word in output
-            for word in ("Segmentation", "Comprehensive3DSR", "ComprehensiveSR", "EncapsulatedPDF")
+            for word in (
+                "Segmentation",
+                "Comprehensive3DSR",
+                "ComprehensiveSR",
+                "EncapsulatedPDF",
+                "RTStructureSet",
+            )
         )
 
 

@@ -113,7 +113,13 @@ def node(client, archive) -> Iterator[DicomNode]:
     destination = f"ARCHIVE@127.0.0.1:{archive.port}"
     one = DicomNode(
         client.server,
-        DicomNodeConfig(0, allowed_ae_titles=("MRI",), destinations=(destination,), quiet_period_s=2.0),
+        DicomNodeConfig(
+            0,
+            allowed_ae_titles=("MRI",),
+            destinations=(destination,),
+            quiet_period_s=2.0,
+            sends_rtstruct=True,
+        ),
     )
     one.start()
     yield one
@@ -150,7 +156,7 @@ def push(port: int, folder: Path) -> None:
 
 def test_results_of_a_pushed_study_are_sent_to_the_archive(node, client, archive, pushed) -> None:
     push(node.port, pushed)
-    received = {one.Modality: one for one in archive.wait_for_objects(3)}
+    received = {one.Modality: one for one in archive.wait_for_objects(4)}
     source = dcmread(next(iter(find_dicom_files(pushed))), stop_before_pixels=True)
     assert {one.StudyInstanceUID for one in received.values()} == {source.StudyInstanceUID}
     assert {one.PatientID for one in received.values()} == {source.PatientID}
@@ -164,6 +170,11 @@ def test_results_of_a_pushed_study_are_sent_to_the_archive(node, client, archive
     for name in ("report.pdf", "dicom.zip"):
         answer = client.get(f"/api/predictions/{job['id']}/{name}")
         assert answer.status_code == 200 and answer.content[:2] in (b"%P", b"PK")
+    outline = client.get(f"/api/predictions/{job['id']}/structure_set.dcm").raise_for_status().content
+    sent, fetched = received["RTSTRUCT"], dcmread(BytesIO(outline))
+    assert fetched.SOPInstanceUID == sent.SOPInstanceUID, "the same instance"
+    assert fetched.ROIContourSequence == sent.ROIContourSequence
+    assert sent.FrameOfReferenceUID == received["SEG"].FrameOfReferenceUID
 
 
 def test_a_pushed_study_waits_until_the_models_are_known(tmp_path, tiny_weights, monkeypatch) -> None:
@@ -263,7 +274,7 @@ def test_a_study_is_incomplete_while_its_sender_is_connected(node, client, archi
     for image in images[len(images) // 2 :]:
         assert association.send_c_store(image).Status == 0
     association.release()
-    archive.wait_for_objects(3)
+    archive.wait_for_objects(4)
     job = client.get("/api/predictions").json()[0]
     kept = list(find_dicom_files(client.server.store.get_input_folder(job["study_id"])))
     assert len(kept) == len(images)

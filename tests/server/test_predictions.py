@@ -292,8 +292,9 @@ def test_dicom_results_of_pictures_are_refused_and_leave_no_file(
     before = sorted(folder.iterdir())
     assert prepared_study["has_dicom_images"] is False
     assert prepared_study["orientation_stated"] is False and prepared_study["spacing_assumed"] is True
-    refused = live_server.get(f"/api/predictions/{finished_job['id']}/dicom.zip")
-    assert refused.status_code == 409 and "are not DICOM" in refused.json()["detail"]
+    for name in ("dicom.zip", "structure_set.dcm"):
+        refused = live_server.get(f"/api/predictions/{finished_job['id']}/{name}")
+        assert refused.status_code == 409 and "are not DICOM" in refused.json()["detail"]
     assert sorted(folder.iterdir()) == before
 
 

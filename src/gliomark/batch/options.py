@@ -29,8 +29,8 @@ class PredictionOptions:
         Language of the report.
     allows_missing_clinical
         Whether age and sex may be unknown.
-    writes_pdf, writes_dicom
-        Whether the report is also written as PDF, and the results as DICOM.
+    writes_pdf, writes_dicom, writes_rtstruct
+        Whether the report is also written as PDF, the results as DICOM, and the outline as a DICOM structure set.
     trust
         Which signatures the weights file must carry.
     device
@@ -52,6 +52,7 @@ class PredictionOptions:
     allows_missing_clinical: bool = False
     writes_pdf: bool = False
     writes_dicom: bool = False
+    writes_rtstruct: bool = False
     trust: TrustPolicy = TrustPolicy()
     device: str = "cpu"
     mask_file: Path | None = None
@@ -61,8 +62,12 @@ class PredictionOptions:
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """The outputs to write: the usual ones, and PDF and DICOM on request."""
-        extra = (("pdf", self.writes_pdf), ("dicom", self.writes_dicom))
+        """The outputs to write: the usual ones, and the others on request."""
+        extra = (
+            ("pdf", self.writes_pdf),
+            ("dicom", self.writes_dicom),
+            ("rtstruct", self.writes_rtstruct),
+        )
         return (*self.usual_formats, *(name for name, is_wanted in extra if is_wanted))
 
 

@@ -33,6 +33,7 @@ from gliomark.reporting import (
     check_dicom_source,
     create_failure_row,
     create_table_row,
+    has_outline_on_source_images,
     write_result_folder,
 )
 from gliomark.study import ClinicalData, Study
@@ -160,7 +161,7 @@ class PatientPredictor:
             study = self.reader_pool(folder, read_study, folder, required_sequences=self.model.sequences)
             self.check_id(study.patient_id, folder)
             result = replace(result, patient_id=study.patient_id)
-            if self.settings.options.writes_dicom:
+            if self.settings.options.writes_dicom or self.settings.options.writes_rtstruct:
                 self.reader_pool(folder, check_dicom_source, _drop_images(study))
             prediction = self._predict(study, report_step)
             report_step("write")
@@ -199,6 +200,8 @@ class PatientPredictor:
     def _write(self, prediction: Prediction, key: str) -> TableRow:
         """Write the results with the record of what they were made from, and return the row of the table."""
         options = self.settings.options
+        if options.writes_rtstruct and not has_outline_on_source_images(prediction):
+            prediction = replace(prediction, notes=(*prediction.notes, message("structure-set-empty")))
         report_input = ReportInput(prediction, options.language, self.reader_pool)
         write_result_folder(
             report_input,

@@ -76,6 +76,13 @@ def predict(
         bool,
         typer.Option("--dicom-out", help="Also write the results as DICOM, if the images are DICOM."),
     ] = False,
+    rtstruct: Annotated[
+        bool,
+        typer.Option(
+            "--rtstruct",
+            help="Also write the lesion's outline as DICOM structure set (RTSTRUCT), if the images are DICOM.",
+        ),
+    ] = False,
     device: DeviceOption = DeviceChoice.auto,
     quiet: QuietOption = False,
     print_json: Annotated[
@@ -112,6 +119,7 @@ def predict(
             allows_missing_clinical=allow_missing_clinical,
             writes_pdf=pdf,
             writes_dicom=dicom_out,
+            writes_rtstruct=rtstruct,
             trust=trust,
             device=device.value,
             mask_file=mask,

@@ -63,6 +63,10 @@ def serve(
             help="Send the structured report as Comprehensive SR; otherwise only where Comprehensive 3D SR is refused.",
         ),
     ] = False,
+    rtstruct: Annotated[
+        bool,
+        typer.Option("--rtstruct", help="Also send the lesion's outline as structure set (RTSTRUCT)."),
+    ] = False,
     language: Annotated[
         LanguageChoice, typer.Option(help="Language of the reports that are sent.")
     ] = LanguageChoice.en,
@@ -133,6 +137,7 @@ def serve(
             language=language.value,
             association_limits=association_limits,
             sends_comprehensive_sr=comprehensive_sr,
+            sends_rtstruct=rtstruct,
         )
     upload_limits = RequestLimits(
         int(upload_gb * BYTES_PER_GIB),

@@ -25,7 +25,12 @@ from gliomark.client.widgets import create_button, create_column, create_frame, 
 from gliomark.errors import GliomarkError
 from gliomark.study import DEFAULT_COVERAGE
 
-REPORT_SUFFIXES = {"report.html": "html", "report.pdf": "pdf", "dicom.zip": "zip"}
+REPORT_SUFFIXES = {
+    "report.html": "html",
+    "report.pdf": "pdf",
+    "dicom.zip": "zip",
+    "structure_set.dcm": "dcm",
+}
 
 
 class MainWindow(QMainWindow):

@@ -387,10 +387,11 @@ class ResultPanel(QWidget):
             (self.tr("Web page (HTML)…"), "report.html"),
             (self.tr("PDF…"), "report.pdf"),
             (self.tr("DICOM results (zip)…"), "dicom.zip"),
+            (self.tr("Outline as structure set (RTSTRUCT)…"), "structure_set.dcm"),
         )
         for entry_text, name in entries:
-            menu.addAction(entry_text, partial(self.save_requested.emit, name))
-        menu.actions()[-1].setEnabled(self._state.can_save_dicom)
+            action = menu.addAction(entry_text, partial(self.save_requested.emit, name))
+            action.setEnabled(self._state.can_save_dicom or name.startswith("report."))
 
     def _format_placeholder(self, state: ClientState) -> str:
         if state.task is not None and state.task.kind == "predicting":

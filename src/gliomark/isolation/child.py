@@ -41,6 +41,7 @@ ALLOWED_FUNCTIONS = frozenset({
     "gliomark.io.masks.reader_mask:read_reader_mask",
     "gliomark.io.masks.reader_mask:read_single_label",
     "gliomark.reporting.dicom.results:write_dicom_results",
+    "gliomark.reporting.dicom.results:write_structure_set",
     "gliomark.reporting.dicom.source_headers:check_dicom_source",
     "gliomark.server.study_import:create_prediction_request",
     "gliomark.server.study_import:import_study",

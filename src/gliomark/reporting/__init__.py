@@ -5,7 +5,10 @@ from gliomark.reporting.dicom import (
     check_dicom_source,
     convert_to_comprehensive_sr,
     create_dicom_results,
+    create_structure_set_result,
+    has_outline_on_source_images,
     write_dicom_results,
+    write_structure_set,
 )
 from gliomark.reporting.mask_resampling import resample_mask_to_series
 from gliomark.reporting.pdf_writer import render_pdf
@@ -37,13 +40,16 @@ __all__ = [
     "create_table_row",
     "create_derivative_description",
     "create_dicom_results",
+    "create_structure_set_result",
     "encode_folder_name",
+    "has_outline_on_source_images",
     "list_default_formats",
     "resample_mask_to_series",
     "read_predictions_table",
     "render_pdf",
     "check_dicom_source",
     "write_dicom_results",
+    "write_structure_set",
     "write_prediction",
     "write_predictions_table",
     "write_result_folder",

@@ -28,6 +28,7 @@ WRITERS: Mapping[str, Writer] = {
         bids_mask.WRITER,
         pdf_writer.WRITER,
         dicom_results.WRITER,
+        dicom_results.STRUCTURE_SET_WRITER,
     )
 }
 FORBIDDEN_IN_FILE_NAMES = re.compile(
@@ -54,8 +55,8 @@ def write_prediction(
     folder
         Output folder; the patient's folder is created in it and replaces an earlier result.
     formats
-        Names of the ``WRITERS`` to use: "json", "html", "png", "nifti", "bids", "pdf", "dicom". None:
-        ``list_default_formats()``, which are the first four.
+        Names of the ``WRITERS`` to use: "json", "html", "png", "nifti", "bids", "pdf", "dicom",
+        "rtstruct". None: ``list_default_formats()``, which are the first four.
     language
         Language of the reports: "en" or "zh".
     reader_pool

@@ -43,7 +43,7 @@ from gliomark.server.destinations import (
     get_destination_name,
     send_results,
 )
-from gliomark.server.dicom_results import load_or_create_dicom_results
+from gliomark.server.dicom_results import load_or_create_dicom_results, load_or_create_structure_set
 from gliomark.server.study_import import create_prediction_request
 from gliomark.server.study_store import write_file
 
@@ -87,6 +87,8 @@ class DicomNodeConfig:
         Limits of the listener.
     sends_comprehensive_sr
         Send the structured report as Comprehensive SR at once, not only where Comprehensive 3D SR is refused.
+    sends_rtstruct
+        Also send the lesion's outline as structure set.
     """
 
     port: int
@@ -99,6 +101,7 @@ class DicomNodeConfig:
     language: Language = "en"
     association_limits: AssociationLimits = AssociationLimits()
     sends_comprehensive_sr: bool = False
+    sends_rtstruct: bool = False
 
 
 class PendingStudy:
@@ -417,11 +420,8 @@ class DicomNode:
     def _send_results(self, job: JobRow, destination: str) -> str:
         """Send the results of a prediction; return the reason of a failure or an empty string."""
         try:
-            results = load_or_create_dicom_results(
-                self.server.store, job, self.config.language, self.server.reader_pool
-            )
             return send_results(
-                list(results.values()),
+                self._load_results(job),
                 parse_address(destination),
                 self.config.ae_title,
                 sends_comprehensive_sr=self.config.sends_comprehensive_sr,
@@ -430,6 +430,15 @@ class DicomNode:
             return str(error)
         except Exception as error:  # one archive must not block deliveries to the others
             return type(error).__name__
+
+    def _load_results(self, job: JobRow) -> list[Dataset]:
+        """Load the objects to send, or create them."""
+        store, reader_pool = self.server.store, self.server.reader_pool
+        results = load_or_create_dicom_results(store, job, self.config.language, reader_pool)
+        outline = (
+            load_or_create_structure_set(store, job, reader_pool) if self.config.sends_rtstruct else None
+        )
+        return [*results.values(), *([] if outline is None else [outline])]
 
     def _record_event(self, action: str, subject: str, reason: str = "", **detail: Any) -> None:
         self.server.database.add_audit_entry(

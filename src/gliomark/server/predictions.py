@@ -22,9 +22,10 @@ from gliomark.reporting.report_contents import create_report_contents
 from gliomark.server.access_audit import MAX_LOGGED_STUDIES, set_audit_detail
 from gliomark.server.database import FINAL_STATES, Caller, JobRow
 from gliomark.server.dependencies import CallerDep, Server, ServerDep
-from gliomark.server.dicom_results import load_or_create_dicom_results
+from gliomark.server.dicom_results import load_or_create_dicom_results, load_or_create_structure_set
 from gliomark.server.events import create_event_stream
 from gliomark.server.schemas import (
+    DICOM_RESPONSES,
     EVENT_RESPONSES,
     HTML_RESPONSES,
     NIFTI_RESPONSES,
@@ -214,6 +215,27 @@ def _create_dicom_zip(server: Server, prediction_id: str, language: Language) ->
         return create_zip(load_or_create_dicom_results(server.store, row, language, server.reader_pool))
     except GliomarkError as error:
         raise HTTPException(409, error.message) from None
+
+
+@router.get("/{id}/structure_set.dcm", response_class=Response, responses=DICOM_RESPONSES)
+async def get_structure_set(id: str, _: CallerDep, server: ServerDep) -> Response:
+    """Return the lesion's outline, of a study that was sent as DICOM, as structure set (RTSTRUCT)."""
+    return Response(
+        await server.run_slow_function(_create_structure_set_file, server, id), media_type="application/dicom"
+    )
+
+
+def _create_structure_set_file(server: Server, prediction_id: str) -> bytes:
+    row = server.get_finished_prediction(prediction_id)
+    try:
+        structure_set = load_or_create_structure_set(server.store, row, server.reader_pool)
+    except GliomarkError as error:
+        raise HTTPException(409, error.message) from None
+    if structure_set is None:
+        raise HTTPException(409, message("structure-set-empty"))
+    content = BytesIO()
+    structure_set.save_as(content, enforce_file_format=True)
+    return content.getvalue()
 
 
 def create_zip(results: Mapping[str, Dataset]) -> bytes:

@@ -56,6 +56,9 @@ PDF_RESPONSES: ResponseDescriptions = NOT_READY_RESPONSES | {
 ZIP_RESPONSES: ResponseDescriptions = NOT_READY_RESPONSES | {
     200: {"content": {"application/zip": {}}, "description": "DICOM files."}
 }
+DICOM_RESPONSES: ResponseDescriptions = NOT_READY_RESPONSES | {
+    200: {"content": {"application/dicom": {}}, "description": "A DICOM file."}
+}
 NIFTI_RESPONSES: ResponseDescriptions = NOT_READY_RESPONSES | {
     200: {"content": {"application/gzip": {}}, "description": "A compressed NIfTI volume."}
 }

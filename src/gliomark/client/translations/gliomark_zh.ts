@@ -661,6 +661,10 @@
         <translation>DICOM 结果（zip）…</translation>
     </message>
     <message>
+        <source>Outline as structure set (RTSTRUCT)…</source>
+        <translation>轮廓结构集（RTSTRUCT）…</translation>
+    </message>
+    <message>
         <source>The prediction is being computed. You can view the images meanwhile.</source>
         <translation>正在预测，期间可继续浏览影像。</translation>
     </message>

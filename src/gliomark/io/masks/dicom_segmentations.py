@@ -153,6 +153,8 @@ def is_gliomark_result(file: Path) -> bool:
     try:
         header = read_dataset(file, stop_before_pixels=True)
         kinds = {str(item.get("SegmentAlgorithmType")) for item in header.get("SegmentSequence") or ()}
+        rois = header.get("StructureSetROISequence") or ()
+        kinds |= {str(item.get("ROIGenerationAlgorithm")) for item in rois}
         return str(header.get("Manufacturer") or "") == DICOM_MANUFACTURER and "AUTOMATIC" in kinds
     except READ_ERRORS:
         return False

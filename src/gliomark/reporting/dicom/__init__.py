@@ -4,7 +4,10 @@ from gliomark.reporting.dicom.results import (
     DICOM_FILES,
     convert_to_comprehensive_sr,
     create_dicom_results,
+    create_structure_set_result,
+    has_outline_on_source_images,
     write_dicom_results,
+    write_structure_set,
 )
 from gliomark.reporting.dicom.source_headers import check_dicom_source
 
@@ -13,5 +16,8 @@ __all__ = [
     "check_dicom_source",
     "convert_to_comprehensive_sr",
     "create_dicom_results",
+    "create_structure_set_result",
+    "has_outline_on_source_images",
     "write_dicom_results",
+    "write_structure_set",
 ]

@@ -42,16 +42,17 @@ def create_lesion_segmentation(
         content_creator_name=DICOM_MANUFACTURER,
         **create_series_attributes(prediction, 9001, "gliomark lesion, research use only"),
     )
-    origin_comment = (
-        "Outlined or corrected by a reader"
-        if prediction.segmentation.is_drawn_by_reader
-        else UNREVIEWED_COMMENT
-    )
-    segmentation.ImageComments = f"{RESEARCH_ONLY_NOTICE}. {origin_comment}."
+    segmentation.ImageComments = f"{RESEARCH_ONLY_NOTICE}. {describe_outline_origin(prediction)}."
     _identify_segment_in_frames(segmentation)
     if headers.frames is not None:
         _set_source_frame_numbers(segmentation, headers.frames)
     return segmentation
+
+
+def describe_outline_origin(prediction: Prediction) -> str:
+    """Describe who outlined the lesion."""
+    is_by_reader = prediction.segmentation.is_drawn_by_reader
+    return "Outlined or corrected by a reader" if is_by_reader else UNREVIEWED_COMMENT
 
 
 def _create_segment_description(prediction: Prediction, tracking_uid: str) -> SegmentDescription:

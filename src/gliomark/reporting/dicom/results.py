@@ -1,4 +1,4 @@
-"""Results as DICOM in the study of the source images: segmentation, structured report and PDF report.
+"""Results as DICOM in the study of the source images: segmentation, structured report, PDF report and structure set.
 
 ``docs/dicom.md`` lists the objects and their codes.
 """
@@ -11,10 +11,14 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydicom.uid import ComprehensiveSRStorage, generate_uid
 
+from gliomark.errors import InputError
+from gliomark.messages import message
 from gliomark.prediction import Prediction
-from gliomark.reporting.dicom.source_headers import check_dicom_source
+from gliomark.reporting.dicom.source_headers import check_dicom_source, read_source_headers
+from gliomark.reporting.mask_resampling import resample_mask_to_source_images, select_reference_sequence
 from gliomark.reporting.report_texts import Language
 from gliomark.reporting.result_writer import Writer
 
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from gliomark.reporting.report_input import ReportInput
 
 DICOM_FILES = ("segmentation.dcm", "report.dcm", "report_pdf.dcm")
+STRUCTURE_SET_FILE = "structure_set.dcm"
 
 
 def create_dicom_results(
@@ -63,6 +68,44 @@ def create_dicom_results(
         return {file: dataset for file, dataset in datasets if dataset is not None}
 
 
+def has_outline_on_source_images(prediction: Prediction) -> bool:
+    """Whether the lesion appears on an image of the reference series.
+
+    Raises
+    ------
+    InputError
+        If the images were not read from DICOM.
+    """
+    name = select_reference_sequence(prediction)
+    if not prediction.study.series[name].source_images:
+        raise InputError(message("not-dicom", patient=prediction.patient_id))
+    return bool(np.any(resample_mask_to_source_images(prediction, name)))
+
+
+def create_structure_set_result(prediction: Prediction) -> Dataset:
+    """Create the lesion's outline as a DICOM structure set (RTSTRUCT), on the images of the segmentation.
+
+    The source files must still exist.
+
+    Raises
+    ------
+    InputError
+        If the images were not read from DICOM, the files lack a UID that the result needs, or there is no lesion on
+        the reference series.
+    """
+    from gliomark.reporting.dicom.structure_set import create_structure_set  # loads highdicom
+
+    check_dicom_source(prediction.study)
+    name = select_reference_sequence(prediction)
+    mask = resample_mask_to_source_images(prediction, name)
+    if not np.any(mask):
+        raise InputError(message("structure-set-empty"))
+    series = prediction.study.series[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of highdicom, see create_dicom_results
+        return create_structure_set(prediction, series, read_source_headers(series), mask)
+
+
 def convert_to_comprehensive_sr(report: Dataset) -> Dataset:
     """Convert the structured report to the SOP class Comprehensive SR, for archives without Comprehensive 3D SR.
 
@@ -90,9 +133,15 @@ def write_dicom_results(
     return list(results)
 
 
+def write_structure_set(prediction: Prediction, folder: Path) -> None:
+    """Write the structure set into an existing folder; see ``create_structure_set_result``."""
+    structure_set = create_structure_set_result(prediction)
+    structure_set.save_as(folder / STRUCTURE_SET_FILE, enforce_file_format=True)
+
+
 def _write_dicom_folder(report_input: ReportInput, folder: Path) -> None:
     """Write the DICOM objects into the subfolder ``dicom``; the source headers are read by the reader pool."""
-    (folder / "dicom").mkdir()
+    (folder / "dicom").mkdir(exist_ok=True)
     prediction, language = report_input.prediction, report_input.language
     source = prediction.study.source
     report_input.reader_pool(
@@ -101,3 +150,18 @@ def _write_dicom_folder(report_input: ReportInput, folder: Path) -> None:
 
 
 WRITER = Writer("dicom", ("dicom", *(f"dicom/{name}" for name in DICOM_FILES)), _write_dicom_folder)
+
+
+def _write_structure_set_file(report_input: ReportInput, folder: Path) -> None:
+    """Write the structure set into the subfolder ``dicom``; the source headers are read by the reader pool."""
+    (folder / "dicom").mkdir(exist_ok=True)
+    prediction = report_input.prediction
+    report_input.reader_pool(prediction.study.source, write_structure_set, prediction, folder / "dicom")
+
+
+STRUCTURE_SET_WRITER = Writer(
+    "rtstruct",
+    ("dicom", f"dicom/{STRUCTURE_SET_FILE}"),
+    _write_structure_set_file,
+    applies_to=has_outline_on_source_images,
+)

@@ -318,6 +318,7 @@ function connectButtons() {
     "pdf-button": () => saveReport("report.pdf"),
     "html-button": () => saveReport("report.html"),
     "dicom-button": () => saveReport("dicom.zip"),
+    "structure-set-button": () => saveReport("structure_set.dcm"),
   };
   for (const [id, handler] of Object.entries(handlers)) find(id).addEventListener("click", handler);
   for (const id of ["opening-task", "predicting-task"]) {

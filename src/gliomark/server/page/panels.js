@@ -105,7 +105,8 @@ export function renderResult(state, isStale, actions) {
   const { name, sha256 } = prediction.model;
   const notes = [...prediction.notes.map(render), text("Model: {} ({}…)", name, sha256.slice(0, 12))];
   setText("result-notes", notes.join("\n"));
-  find("dicom-button").hidden = prediction.input.kind === "pictures" || state.study?.has_dicom_images === false;
+  const isDicom = prediction.input.kind !== "pictures" && state.study?.has_dicom_images !== false;
+  for (const id of ["dicom-button", "structure-set-button"]) find(id).hidden = !isDicom;
 }
 
 function describeInputs({ age, sex, enhancing, outline }) {
