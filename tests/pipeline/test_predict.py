@@ -291,6 +291,19 @@ def test_no_marker_is_predicted_without_a_lesion(
     assert len(masks) == 20 and not np.any(masks)
 
 
+def test_without_a_lesion_a_note_states_why_there_is_no_structure_set(
+    predict_patient, working_folder, drawn_images, lesion_free_weights
+) -> None:
+    folder = write_dicom(working_folder / "in", drop_mask(drawn_images))
+    result = predict_patient(folder, "--rtstruct", model=lesion_free_weights)
+    assert not (result / "dicom").exists()
+    sentences = [note for note in read_document(result)["notes"] if "structure set" in note]
+    assert sentences == [
+        "No structure set (RTSTRUCT) was written, because no lesion was outlined on the images to which it would refer."
+    ]
+    assert sentences[0] in (result / "report.html").read_text("utf-8")
+
+
 def test_t2_is_used_if_flair_is_missing(predict_patient, copied_pictures) -> None:
     (copied_pictures / "FLAIR").rename(copied_pictures / "T2")
     result = predict_patient(copied_pictures)

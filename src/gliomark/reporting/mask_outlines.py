@@ -65,7 +65,8 @@ def _trace_boundaries(padded: NDArray[np.bool_]) -> list[list[_Corner]]:
 
 
 def _follow_boundary(steps: dict[_Corner, list[_Corner]], start: _Corner) -> list[_Corner]:
-    corner, step, boundary = start, steps[start][0], []
+    corner, step = start, steps[start][0]
+    boundary: list[_Corner] = []
     while not boundary or corner != start:
         right_turn = (-step[1], step[0])
         ways = steps[corner]
