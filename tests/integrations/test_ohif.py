@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,13 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import EnhancedMRImageStorage, generate_uid
 from tests.conftest import find_program
 from tests.orthanc import Orthanc, find_free_port, run_orthanc
+from tests.reporting.conftest import make_prediction  # noqa: F401 - a fixture
+from tests.reporting.test_dicom import create_prediction, create_results, remove_lesion, write_classic
 from tests.server.conftest import create_test_database, run_server
 from tests.server.test_browser_page import CHROMIUM, WEBGL_IN_SOFTWARE
 
 from gliomark.phantom.hospital import HospitalSettings, create_hospital_patient, write_patient_dicom
+from gliomark.prediction import Prediction
 from gliomark.server.dicom_node import DicomNode, DicomNodeConfig
 from gliomark.server.run import ServerConfig
 from gliomark.study import MRSequence
@@ -75,11 +79,11 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
             node.stop()
 
 
-@pytest.fixture(scope="module")
-def ohif(viewer: Path, hospital: Orthanc) -> Iterator[str]:
-    """Address of the viewer, served by the command in the documentation."""
+@contextmanager
+def serve_viewer(viewer: Path, archive: Orthanc) -> Iterator[str]:
+    """Serve the viewer beside an archive, by the command in the documentation."""
     port = find_free_port()
-    command = [sys.executable, str(INTEGRATIONS / "ohif" / "serve.py"), "--dicomweb", hospital.web]
+    command = [sys.executable, str(INTEGRATIONS / "ohif" / "serve.py"), "--dicomweb", archive.web]
     process = subprocess.Popen([*command, "--port", str(port), "--viewer", str(viewer)])
     address = f"http://127.0.0.1:{port}"
     try:
@@ -204,30 +208,31 @@ def count_pixels(picture: bytes, low: tuple[int, int, int], high: tuple[int, int
 
 
 @pytest.fixture(scope="module")
-def open_study(ohif: str) -> Iterator[Callable[[str], Any]]:
-    """Function that opens a study in OHIF."""
+def browser() -> Iterator[Any]:
     with playwright_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", *WEBGL_IN_SOFTWARE]
         )
-
-        def open_page(study_uid: str) -> Any:
-            page = browser.new_page(viewport={"width": 1366, "height": 768})
-            page.set_default_timeout(WAIT_S * 1000)
-            page.goto(f"{ohif}/viewer?StudyInstanceUIDs={study_uid}")
-            page.get_by_text("Skip all").click()
-            page.get_by_text("Confirm and hide").click()
-            return page
-
-        yield open_page
+        yield browser
         browser.close()
+
+
+def open_study(browser: Any, address: str, study_uid: str) -> Any:
+    """Open a study in the viewer."""
+    page = browser.new_page(viewport={"width": 1366, "height": 768})
+    page.set_default_timeout(WAIT_S * 1000)
+    page.goto(f"{address}/viewer?StudyInstanceUIDs={study_uid}")
+    page.get_by_text("Skip all").click()
+    page.get_by_text("Confirm and hide").click()
+    return page
 
 
 @pytest.mark.parametrize("patient", ["classic", "enhanced"])
 def test_ohif_shows_the_outline_and_the_diameters(
     patient: str,
+    viewer: Path,
     hospital: Orthanc,
-    open_study: Callable[[str], Any],
+    browser: Any,
     shared: Path,
     tmp_path: Path,
 ) -> None:
@@ -239,21 +244,52 @@ def test_ohif_shows_the_outline_and_the_diameters(
     else:
         folder = write_enhanced_phantom(tmp_path)
     uid = push(hospital, folder)
-    page = open_study(uid)
-    result = page.locator("[data-cy=study-browser-thumbnail-no-image]")
-    image = page.locator(".viewport-element").first
-    image.wait_for()
+    with serve_viewer(viewer, hospital) as address:
+        page = open_study(browser, address, uid)
+        result = page.locator("[data-cy=study-browser-thumbnail-no-image]")
+        image = page.locator(".viewport-element").first
+        image.wait_for()
 
-    result.filter(has_text="gliomark lesion").dblclick()
-    wait_until(lambda: count_pixels(keep(page, f"{patient}-outline", image), *OUTLINE_YELLOW) > 50)
+        result.filter(has_text="gliomark lesion").dblclick()
+        wait_until(lambda: count_pixels(keep(page, f"{patient}-outline", image), *OUTLINE_YELLOW) > 50)
 
-    result.filter(has_text="gliomark measurements").dblclick()
-    texts = read_diameters(hospital, uid)
-    assert len(texts) == 2
-    for text in texts:
-        page.get_by_text(text).wait_for()
-    wait_until(lambda: count_pixels(keep(page, f"{patient}-diameters", image), *LINE_GREEN) > 100)
-    page.close()
+        result.filter(has_text="gliomark measurements").dblclick()
+        texts = read_diameters(hospital, uid)
+        assert len(texts) == 2
+        for text in texts:
+            page.get_by_text(text).wait_for()
+        wait_until(lambda: count_pixels(keep(page, f"{patient}-diameters", image), *LINE_GREEN) > 100)
+        page.close()
+
+
+@pytest.mark.parametrize(
+    ("language", "sentence"),
+    [("en", "No lesion was found. The model outlined no lesion"), ("zh", "未发现病灶")],
+)
+def test_ohif_shows_the_sentence_of_a_report_without_a_lesion(
+    make_prediction: Callable[..., Prediction],  # noqa: F811
+    viewer: Path,
+    browser: Any,
+    tmp_path: Path,
+    language: str,
+    sentence: str,
+) -> None:
+    study = write_classic(tmp_path / "in")
+    prediction = remove_lesion(create_prediction(make_prediction, study))
+    results = create_results(prediction, language)
+    results["report.dcm"].save_as(tmp_path / "in" / "report.dcm", enforce_file_format=True)
+    with run_orthanc(tmp_path / "archive") as archive, serve_viewer(viewer, archive) as address:
+        archive.store(tmp_path / "in")
+        page = open_study(browser, address, str(results["report.dcm"].StudyInstanceUID))
+        page.locator("[data-cy=study-browser-thumbnail-no-image]").filter(
+            has_text="gliomark measurements"
+        ).dblclick()
+        shown = page.get_by_text(sentence).first
+        shown.wait_for()
+        keep(page, f"no-lesion-{language}", shown)
+        box = shown.bounding_box()
+        assert box is not None and box["y"] + box["height"] < 768, "on the screen without scrolling"
+        page.close()
 
 
 def keep(page: Any, name: str, part: Any) -> bytes:

@@ -33,6 +33,7 @@ from gliomark.prediction import CalibrationSummary, LevelLimits, Prediction
 from gliomark.reader_finding_accuracy import READER_FINDING_ACCURACY
 from gliomark.reporting import (
     check_dicom_source,
+    convert_to_comprehensive_sr,
     create_dicom_results,
     list_default_formats,
     resample_mask_to_series,
@@ -583,6 +584,58 @@ def test_without_a_lesion_there_is_a_report_and_no_segmentation(
     assert evaluations == {"lesion": "Absent", "idh": "Undetermined", "ki67": "Undetermined"}
     assert "the model missed it" in text
     assert [one.value for one in group.get_measurements()] == [0, 0]
+
+
+def list_conclusions(report: Dataset) -> list[str]:
+    """The sentences of the report's first container, if it is that of the conclusions."""
+    first = next(item for item in report.ContentSequence if item.RelationshipType == "CONTAINS")
+    if first.ConceptNameCodeSequence[0].CodeMeaning != "Conclusions":
+        return []
+    return [item.TextValue for item in first.ContentSequence]
+
+
+def hide_lesion(prediction: Prediction) -> Prediction:
+    """A lesion of which nothing is left on the images, so that there is nothing to draw."""
+    mask = np.zeros_like(prediction.segmentation.mask)
+    empty = replace(prediction.segmentation, mask=mask, probability=mask.astype(np.float32))
+    return replace(prediction, segmentation=empty)
+
+
+def erase_outline(prediction: Prediction) -> Prediction:
+    empty = remove_lesion(prediction)
+    return replace(empty, segmentation=replace(empty.segmentation, rule=READER_SEGMENTATION_RULE))
+
+
+RESEARCH_ONLY = {"en": "Research use only. Not a medical device.", "zh": "不是医疗器械"}
+
+
+@pytest.mark.parametrize(
+    ("change", "language", "sentence"),
+    [
+        (remove_lesion, "en", "No lesion was found. The model outlined no lesion on these images."),
+        (remove_lesion, "zh", "未发现病灶"),
+        (erase_outline, "en", "No lesion outlined. The reader left no outline on these images."),
+        (hide_lesion, "en", "a warning"),
+        (lambda prediction: prediction, "en", None),
+    ],
+)
+def test_a_report_that_has_nothing_to_draw_begins_with_its_conclusion(
+    one_prediction: tuple[Prediction, Path],
+    tmp_path: Path,
+    change: Callable[[Prediction], Prediction],
+    language: str,
+    sentence: str | None,
+) -> None:
+    """OHIF shows it as text only under a title other than Imaging Measurement Report."""
+    results = create_results(change(one_prediction[0]), language)
+    for report in (results["report.dcm"], convert_to_comprehensive_sr(results["report.dcm"])):
+        report = save_and_read(report)
+        title, conclusions = report.ConceptNameCodeSequence[0].CodeValue, list_conclusions(report)
+        assert (title, conclusions == []) == (("126000", True) if sentence is None else ("126001", False))
+        if sentence is not None:
+            assert conclusions[0].startswith(sentence)
+            assert RESEARCH_ONLY[language] in conclusions[-1]
+    check_conformance({"report.dcm": results["report.dcm"]}, tmp_path)
 
 
 # ---- all three --------------------------------------------------------------------------------------

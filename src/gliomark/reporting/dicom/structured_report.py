@@ -4,6 +4,10 @@ The lesion is one measurement group (TID 1411, or TID 1501 without a segment). I
 (TID 1501): their lines, image coordinates on a source image, are what a viewer can show. The tree is that of the IHE
 profile AI Results. OHIF's viewer reads it only if there is an image library and every number has a child; where a
 number has coordinates, they must be its only child.
+
+A report without these lines has another title of CID 7021, and its conclusion stands in front of the measurements:
+OHIF opens an Imaging Measurement Report only as coordinates on images, of which there are none, and fails; a report of
+any other title it shows as text from top to bottom.
 """
 
 from __future__ import annotations
@@ -105,7 +109,7 @@ def create_structured_report(
         observation_context=ObservationContext(observer_device_context=_create_device_observer(prediction)),
         procedure_reported=MRI_OF_BRAIN,
         imaging_measurements=groups,
-        title=codes.DCM.ImagingMeasurementReport,
+        title=codes.DCM.ImagingMeasurementReport if lines else codes.DCM.OncologyMeasurementReport,
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
             LANGUAGE_CODES[language]
         ),
@@ -114,6 +118,8 @@ def create_structured_report(
     if lines is not None and headers_by_sequence[lines.sequence] is not headers:
         listed.append(_select_image(headers_by_sequence[lines.sequence], lines)[0])
     report[0].ContentSequence.insert(-1, _create_image_library(listed))
+    if lines is None:
+        _insert_conclusions(report[0].ContentSequence, prediction, language)
     return Comprehensive3DSR(
         evidence=[*headers.datasets, *([] if segmentation is None else [segmentation]), *other_datasets],
         content=report[0],
@@ -269,6 +275,22 @@ def _create_segment_reference(segmentation: Segmentation) -> ReferencedSegment:
     return ReferencedSegment(segmentation.SOPClassUID, segmentation.SOPInstanceUID, 1, source_images=images)
 
 
+def _insert_conclusions(contents: ContentSequence, prediction: Prediction, language: Language) -> None:
+    """Insert a container of the sentences that a reader must see before the images and measurements."""
+    texts = get_report_texts(language, prediction.segmentation.is_drawn_by_reader)
+    sentences = [
+        *([] if _has_lesion(prediction) else [f"{texts.no_lesion}. {texts.no_lesion_more}"]),
+        *(render_message(text, language) for text in prediction.warnings),
+        f"{texts.research} {texts.research_more}",
+    ]
+    conclusions = ContainerContentItem(codes.DCM.Conclusions, relationship_type="CONTAINS")
+    conclusions.ContentSequence = ContentSequence(
+        [_create_text_item(codes.DCM.Conclusion, text, "CONTAINS") for text in sentences]
+    )
+    first = next(at for at, item in enumerate(contents) if item.RelationshipType == "CONTAINS")
+    contents.insert(first, conclusions)
+
+
 # ---- the lesion -------------------------------------------------------------------------------------
 
 
@@ -419,5 +441,5 @@ def _list_explanations(marker: MarkerPrediction, language: Language) -> list[tup
     return [(concept, render_message(text, language)) for concept, text in named_texts]
 
 
-def _create_text_item(name: CodedConcept, value: str, relationship: str) -> TextContentItem:
+def _create_text_item(name: Code | CodedConcept, value: str, relationship: str) -> TextContentItem:
     return TextContentItem(name, value, relationship)
