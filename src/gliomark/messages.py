@@ -2620,6 +2620,35 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} 中的序列分布在 {count} 个多帧文件中，DICOM 结果无法引用；请去掉 --dicom-out 和 --rtstruct。",
     ),
     # ---- fetching from a PACS ---------------------------------------------------------------------------
+    "commitment-all": (
+        "{pacs} committed to keep all objects: {kept}.",
+        "{pacs} 承诺保存全部对象：{kept}。",
+    ),
+    "commitment-some": (
+        "{pacs} committed to keep {kept}, but not {missing}; look for these objects in the archive, and send them again.",
+        "{pacs} 承诺保存 {kept}，但未承诺保存 {missing}；请在归档系统中查找这些对象，并重新发送。",
+    ),
+    "commitment-none": (
+        "{pacs} committed to keep none of the objects: {missing}; look for them in the archive, and send them again.",
+        "{pacs} 未承诺保存任何对象：{missing}；请在归档系统中查找这些对象，并重新发送。",
+    ),
+    "commitment-not-offered": (
+        "{pacs} does not offer storage commitment.",
+        "{pacs} 不提供存储承诺（Storage Commitment）。",
+    ),
+    "commitment-no-association": (
+        "{pacs} could not be asked for storage commitment, because it accepted no association.",
+        "无法向 {pacs} 请求存储承诺：对方未接受连接。",
+    ),
+    "commitment-refused": (
+        "{pacs} refused the request for storage commitment (status {status}).",
+        "{pacs} 拒绝了存储承诺请求（状态 {status}）。",
+    ),
+    "commitment-no-answer": (
+        "{pacs} did not report within {seconds} s whether it keeps the objects; it must know the address of this DICOM "
+        "node, and be among those named with --dicom-peer.",
+        "{pacs} 在 {seconds} 秒内未报告是否保存对象；对方须登记本 DICOM 节点的地址，并须列入 --dicom-peer。",
+    ),
     "pacs-query-empty": (
         "It is not stated which study to fetch; give --accession, --patient-id or --study-uid.",
         "未说明要获取哪个检查；请给出 --accession、--patient-id 或 --study-uid。",

@@ -109,8 +109,14 @@ def test_the_report_is_sent_in_a_class_that_the_destination_takes(
 ) -> None:
     start, expected = ARCHIVES[archive]
     with start() as (address, received):
-        reason = send_results(results, address, "GLIOMARK")
-    assert (reason == "") == (expected is not None)
+        outcome = send_results(results, address, "GLIOMARK")
+    assert (outcome.reason == "") == (expected is not None)
+    if not archive.startswith("web") and expected:
+        assert [str(one.SOPInstanceUID) for one in outcome.stored] == [
+            str(one.SOPInstanceUID) for one in received
+        ]
+    else:
+        assert outcome.stored == ()
     reports = [one for one in received if one.Modality == "SR"]
     assert [str(one.SOPClassUID) for one in reports] == ([expected] if expected else [])
     if expected:
@@ -123,5 +129,5 @@ def test_the_report_is_sent_in_a_class_that_the_destination_takes(
 @pytest.mark.parametrize("archive", ["takes both", "web takes both"])
 def test_a_setting_sends_comprehensive_sr_at_once(results: list[Dataset], archive: str) -> None:
     with ARCHIVES[archive][0]() as (address, received):
-        assert send_results(results, address, "GLIOMARK", sends_comprehensive_sr=True) == ""
+        assert send_results(results, address, "GLIOMARK", sends_comprehensive_sr=True).reason == ""
     assert [str(one.SOPClassUID) for one in received if one.Modality == "SR"] == [SOP_2D]

@@ -42,6 +42,7 @@ from gliomark.io.dicom import find_dicom_files
 from gliomark.reporting.mask_resampling import resample_mask_to_source_images, select_reference_sequence
 from gliomark.server import dicom_node
 from gliomark.server.database import DeliveryRow, JobRow
+from gliomark.server.destinations import SendOutcome
 from gliomark.server.dicom_node import DicomNode, DicomNodeConfig
 from gliomark.server.run import ServerConfig, create_server
 from gliomark.server.study_import import create_prediction_request, read_age
@@ -119,6 +120,7 @@ def node(client, archive) -> Iterator[DicomNode]:
             destinations=(destination,),
             quiet_period_s=2.0,
             sends_rtstruct=True,
+            commitment_wait_s=5.0,
         ),
     )
     one.start()
@@ -167,6 +169,13 @@ def test_results_of_a_pushed_study_are_sent_to_the_archive(node, client, archive
     assert [line["subject"] for line in audit_lines] == [job["id"]] and audit_lines[0]["detail"][
         "to"
     ] == "ARCHIVE"
+
+    def find_commitments() -> list[dict]:
+        lines = client.get("/api/audit", params={"action": "storage commitment"}).json()
+        return [one["detail"] for one in lines]
+
+    wait_until(lambda: bool(find_commitments()))
+    assert find_commitments() == [{"to": "ARCHIVE", "reason": "ARCHIVE does not offer storage commitment."}]
     for name in ("report.pdf", "dicom.zip"):
         answer = client.get(f"/api/predictions/{job['id']}/{name}")
         assert answer.status_code == 200 and answer.content[:2] in (b"%P", b"PK")
@@ -199,7 +208,9 @@ def test_undelivered_results_are_sent_after_a_restart(client, archive, pushed, m
     away = DicomNodeConfig(0, destinations=(f"ARCHIVE@127.0.0.1:{archive.port}",), quiet_period_s=1.0)
     refused: list[str] = []
     monkeypatch.setattr(
-        dicom_node, "send_results", lambda *_: refused.append("no association") or refused[-1]
+        dicom_node,
+        "send_results",
+        lambda *_, **__: refused.append("no association") or SendOutcome(refused[-1]),
     )
     first = DicomNode(client.server, away)
     first.start()
@@ -221,11 +232,11 @@ def test_undelivered_results_are_sent_after_a_restart(client, archive, pushed, m
 def test_a_repeated_delivery_sends_the_same_objects(client, pushed, monkeypatch) -> None:
     tried: list[set[str]] = []
 
-    def refuse(results, *_) -> str:
+    def refuse(results, *_, **__) -> SendOutcome:
         tried.append({str(one.SOPInstanceUID) for one in results})
         if len(tried) == 1:
             raise AttributeError("an unexpected response")
-        return "" if len(tried) == 3 else "some results were refused"
+        return SendOutcome("" if len(tried) == 3 else "some results were refused")
 
     monkeypatch.setattr(dicom_node, "FIRST_RETRY_PAUSE_S", 0.2)
     monkeypatch.setattr(dicom_node, "send_results", refuse)

@@ -67,6 +67,13 @@ def serve(
         bool,
         typer.Option("--rtstruct", help="Also send the lesion's outline as structure set (RTSTRUCT)."),
     ] = False,
+    storage_commitment: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            help="Ask archives to commit to keep what was sent, and wait so many seconds for their report.",
+        ),
+    ] = None,
     language: Annotated[
         LanguageChoice, typer.Option(help="Language of the reports that are sent.")
     ] = LanguageChoice.en,
@@ -138,6 +145,7 @@ def serve(
             association_limits=association_limits,
             sends_comprehensive_sr=comprehensive_sr,
             sends_rtstruct=rtstruct,
+            commitment_wait_s=storage_commitment,
         )
     upload_limits = RequestLimits(
         int(upload_gb * BYTES_PER_GIB),

@@ -4,9 +4,12 @@ from gliomark.pacs.address import DimseAddress, check_ae_title, is_loopback, par
 from gliomark.pacs.dicomweb import Credentials
 from gliomark.pacs.fetch import FetchedStudy, fetch_study
 from gliomark.pacs.pacs_client import DimseOptions, open_pacs
+from gliomark.pacs.storage_commitment import CommitmentOutcome, CommitmentReports, request_commitment
 from gliomark.pacs.studies import FoundStudy, SeveralStudiesError, StudyQuery
 
 __all__ = [
+    "CommitmentOutcome",
+    "CommitmentReports",
     "Credentials",
     "DimseAddress",
     "DimseOptions",
@@ -19,4 +22,5 @@ __all__ = [
     "is_loopback",
     "open_pacs",
     "parse_address",
+    "request_commitment",
 ]

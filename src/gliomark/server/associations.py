@@ -26,7 +26,7 @@ from pydicom.filewriter import write_file_meta_info
 from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
+from pynetdicom.dimse_messages import C_STORE_RQ, N_EVENT_REPORT_RQ, DIMSEMessage
 from pynetdicom.dsutils import create_file_meta
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import StateMachine
@@ -43,6 +43,7 @@ LIMIT_EXCEEDED_REJECTION = bytes.fromhex(
     "03000000000400020302"
 )  # A-ASSOCIATE-RJ: transient, local limit exceeded
 MAX_COMMAND_BYTES = 64 << 10
+MAX_REPORT_BYTES = 1 << 20  # of a storage commitment, which is kept in memory
 MAX_UNANSWERED_MESSAGES = 4  # messages that may arrive before the current one is answered
 POLL_INTERVAL_S = 0.05
 ACTIVE_PERIOD_S = 0.25  # a connection that has been silent for longer is polled less often
@@ -383,6 +384,8 @@ class BoundedDimseProvider(DIMSEServiceProvider):
             return "too many unanswered messages" if self.msg_queue.qsize() > MAX_UNANSWERED_MESSAGES else ""
         if type(message) is DIMSEMessage:
             return ""
+        if isinstance(message, N_EVENT_REPORT_RQ):
+            return "report too large" if self._message_bytes > MAX_REPORT_BYTES else ""
         if not isinstance(message, C_STORE_RQ):
             return "unsupported message"
         if message._data_set_file is None:

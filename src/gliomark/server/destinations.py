@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from dicomweb_client.api import DICOMwebClient
 from pydicom import Dataset
@@ -23,6 +24,22 @@ UNCOMPRESSED_TRANSFER_SYNTAXES = (
 )  # explicit and implicit VR little endian
 
 
+@dataclass(frozen=True)
+class SendOutcome:
+    """Outcome of sending results.
+
+    Attributes
+    ----------
+    reason
+        Why it failed; empty if all were stored.
+    stored
+        What was sent by C-STORE and stored: the results, the structured report in the class that was accepted.
+    """
+
+    reason: str = ""
+    stored: tuple[Dataset, ...] = ()
+
+
 def get_destination_name(destination_text: str) -> str:
     """Return a destination's name for the audit log: its AE title or web address."""
     destination = parse_address(destination_text)
@@ -35,7 +52,7 @@ def send_results(
     calling_ae_title: str,
     *,
     sends_comprehensive_sr: bool = False,
-) -> str:
+) -> SendOutcome:
     """Send all results.
 
     A structured report that the destination refuses as Comprehensive 3D SR is sent as Comprehensive SR.
@@ -53,16 +70,14 @@ def send_results(
 
     Returns
     -------
-    str
-        The reason of a failure; empty if all were stored.
+    SendOutcome
+        With the reason of a failure.
     """
     if sends_comprehensive_sr:
         results = [_convert_report(one) for one in results]
-    return (
-        _send_by_stow_rs(results, destination)
-        if isinstance(destination, str)
-        else _send_by_c_store(results, destination, calling_ae_title)
-    )
+    if isinstance(destination, str):
+        return SendOutcome(_send_by_stow_rs(results, destination))
+    return _send_by_c_store(results, destination, calling_ae_title)
 
 
 def _is_3d_report(result: Dataset) -> bool:
@@ -96,7 +111,7 @@ def _store_by_stow_rs(results: Sequence[Dataset], address: str) -> list[Dataset]
     return [one for one in results if str(one.SOPInstanceUID) not in stored_uids]
 
 
-def _send_by_c_store(results: Sequence[Dataset], address: DimseAddress, calling_ae_title: str) -> str:
+def _send_by_c_store(results: Sequence[Dataset], address: DimseAddress, calling_ae_title: str) -> SendOutcome:
     entity = AE(calling_ae_title)
     entity.connection_timeout = 10
     sop_classes = dict.fromkeys(
@@ -106,26 +121,31 @@ def _send_by_c_store(results: Sequence[Dataset], address: DimseAddress, calling_
         entity.add_requested_context(sop_class, list(UNCOMPRESSED_TRANSFER_SYNTAXES))
     association = entity.associate(address.host, address.port, ae_title=address.ae_title)
     if not association.is_established:
-        return "no association"
+        return SendOutcome("no association")
     try:
-        statuses = [_store_by_c_store(result, association) for result in results]
+        answers = [_store_by_c_store(result, association) for result in results]
     except (RuntimeError, ValueError) as error:
-        return type(error).__name__
+        return SendOutcome(type(error).__name__)
     finally:
         association.release()
     # 0xBxxx is a warning: the object was stored
     refused = [
-        status for status in statuses if status is None or (status != STATUS_SUCCESS and status >> 12 != 0xB)
+        status
+        for status, _ in answers
+        if status is None or (status != STATUS_SUCCESS and status >> 12 != 0xB)
     ]
-    return f"status {refused[0]}" if refused else ""
+    if refused:
+        return SendOutcome(f"status {refused[0]}")
+    return SendOutcome(stored=tuple(sent for _, sent in answers))
 
 
-def _store_by_c_store(result: Dataset, association: Association) -> int | None:
-    """Store an object and return the status; None if the archive did not answer."""
+def _store_by_c_store(result: Dataset, association: Association) -> tuple[int | None, Dataset]:
+    """Store an object; return the status, None if the archive did not answer, and the object as it was sent."""
     is_accepted = any(one.abstract_syntax == result.SOPClassUID for one in association.accepted_contexts)
     status = STATUS_SOP_CLASS_NOT_SUPPORTED
     if is_accepted or not _is_3d_report(result):
         status = association.send_c_store(result).get("Status")
     if status == STATUS_SOP_CLASS_NOT_SUPPORTED and _is_3d_report(result):
-        status = association.send_c_store(_convert_report(result)).get("Status")
-    return status
+        converted = _convert_report(result)
+        return association.send_c_store(converted).get("Status"), converted
+    return status, result

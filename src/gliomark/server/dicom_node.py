@@ -13,6 +13,7 @@ import shutil
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ from typing import Any
 from pydicom import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.association import Association
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    StorageCommitmentPushModel,
+    Verification,
+)
 from sqlalchemy.exc import SQLAlchemyError
 
 from gliomark.errors import DATA_ERRORS, ConfigurationError, GliomarkError
@@ -32,7 +36,14 @@ from gliomark.io.dicom import (
 )
 from gliomark.isolation import ReaderProcessError
 from gliomark.messages import message
-from gliomark.pacs import check_ae_title, is_loopback, parse_address
+from gliomark.pacs import (
+    CommitmentReports,
+    DimseAddress,
+    check_ae_title,
+    is_loopback,
+    parse_address,
+    request_commitment,
+)
 from gliomark.reporting import Language
 from gliomark.server.associations import AssociationLimits, BoundedAssociationServer, BoundedDimseProvider
 from gliomark.server.audit_writer import Refusal
@@ -89,6 +100,8 @@ class DicomNodeConfig:
         Send the structured report as Comprehensive SR at once, not only where Comprehensive 3D SR is refused.
     sends_rtstruct
         Also send the lesion's outline as structure set.
+    commitment_wait_s
+        Ask archives to commit to keep what was sent by C-STORE, and wait so long for their report; None: do not ask.
     """
 
     port: int
@@ -102,6 +115,7 @@ class DicomNodeConfig:
     association_limits: AssociationLimits = AssociationLimits()
     sends_comprehensive_sr: bool = False
     sends_rtstruct: bool = False
+    commitment_wait_s: float | None = None
 
 
 class PendingStudy:
@@ -158,6 +172,7 @@ class DicomNode:
         self._lock, self._stopping = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run_loop, daemon=True)
         self.port = config.port
+        self.commitment_reports = CommitmentReports()
 
     def start(self) -> None:
         """Start listening; studies received before a restart are continued.
@@ -174,6 +189,8 @@ class DicomNode:
         entity.add_supported_context(Verification)
         for context in AllStoragePresentationContexts:
             entity.add_supported_context(str(context.abstract_syntax), list(DECODABLE_TRANSFER_SYNTAXES))
+        if self.config.commitment_wait_s is not None:  # archives report over associations of their own
+            entity.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
         limits = self.config.association_limits
         entity.maximum_associations = (
             2 * limits.max_associations
@@ -183,8 +200,9 @@ class DicomNode:
         handlers: list[Any] = [
             (evt.EVT_C_STORE, self._handle_c_store),
             (evt.EVT_CONN_CLOSE, self._handle_connection_closed),
+            (evt.EVT_REJECTED, self._handle_association_rejected),
+            (evt.EVT_N_EVENT_REPORT, self.commitment_reports.handle_report),
         ]
-        handlers.append((evt.EVT_REJECTED, self._handle_association_rejected))
         shutil.rmtree(self.receiving_folder, ignore_errors=True)  # unfinished objects of a previous run
         self.receiving_folder.mkdir(parents=True)
         address = (self.config.host, self.config.port)
@@ -420,16 +438,37 @@ class DicomNode:
     def _send_results(self, job: JobRow, destination: str) -> str:
         """Send the results of a prediction; return the reason of a failure or an empty string."""
         try:
-            return send_results(
+            address = parse_address(destination)
+            outcome = send_results(
                 self._load_results(job),
-                parse_address(destination),
+                address,
                 self.config.ae_title,
                 sends_comprehensive_sr=self.config.sends_comprehensive_sr,
             )
+            if outcome.stored and isinstance(address, DimseAddress):
+                self._start_commitment(job.id, outcome.stored, address)
+            return outcome.reason
         except GliomarkError as error:
             return str(error)
         except Exception as error:  # one archive must not block deliveries to the others
             return type(error).__name__
+
+    def _start_commitment(self, job_id: str, stored: Sequence[Dataset], address: DimseAddress) -> None:
+        """Ask for storage commitment in the background, because the report may take minutes."""
+        wait_s = self.config.commitment_wait_s
+        if wait_s is None:
+            return
+
+        def ask() -> None:
+            try:
+                outcome = request_commitment(
+                    stored, address, self.config.ae_title, self.commitment_reports, wait_s
+                )
+                self._record_event("storage commitment", job_id, outcome.sentence, to=address.ae_title)
+            except Exception as error:  # the server may be stopping
+                LOG.error("storage commitment not recorded: %s", type(error).__name__)
+
+        threading.Thread(target=ask, daemon=True).start()
 
     def _load_results(self, job: JobRow) -> list[Dataset]:
         """Load the objects to send, or create them."""
