@@ -105,6 +105,12 @@ def test_hospitals_are_compared_before_and_after(tmp_path: Path) -> None:
     counts = pd.read_csv(path).groupby("site")["local_patients"].apply(list)
     # 161 would leave fewer than 40 of the 200 to test
     assert dict(counts) == {site: [30, 30, 120, 120] for site in ("near", "far")}
+    # a table of one hospital, where the model answered for 200 of 201 patients
+    one = write_table(tmp_path / "one.csv", {"near": (200, 0.0)}, 7000, 3)
+    one.write_text(one.read_text("utf-8") + "P9999,near,1,\n", "utf-8")
+    path = run_site_recalibration(home, one, PredictionColumns(), 2, tmp_path / "one", name="ki67")
+    assert path.name == "site_recalibration_ki67.csv"
+    assert pd.read_csv(path)[["site", "patients"]].values.tolist() == [["one", 200]] * 2
     with pytest.raises(InputError, match="P0 is a patient of both tables"):
         run_site_recalibration(home, home, columns, 5, tmp_path / "out")
     with pytest.raises(InputError, match="No hospital in small.csv has 80 patients"):

@@ -409,13 +409,14 @@ def run_site_recalibration_command(
         typer.Option(min=30, help="Patients of each hospital to recalibrate on; repeatable. Default: half."),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Random draws of these patients.")] = 50,
+    name: Annotated[str, typer.Option(help="Added to the names of the result files.")] = "",
 ) -> None:
     """A model at other hospitals before and after recalibration on some of their patients."""
     from gliomark.evaluation.evaluate import PredictionColumns
     from gliomark.experiments.site_recalibration import run_site_recalibration
 
     columns = PredictionColumns(id, label, probability, site, predicted, parse_row_filters(where))
-    typer.echo(str(run_site_recalibration(home, sites, columns, repeats, out, typer.echo, local or ())))
+    typer.echo(str(run_site_recalibration(home, sites, columns, repeats, out, typer.echo, local or (), name)))
 
 
 @app.command("conformal-coverage")

@@ -38,8 +38,11 @@ def run_site_recalibration(
     output_folder: Path,
     notify: Callable[[str], None] = lambda _: None,
     local_counts: Sequence[int] = (),
+    name: str = "",
 ) -> Path:
     """Write ``site_recalibration.csv`` and its run record; the path of the table.
+
+    name: added to the names of the files.
 
     home_file, sites_file: tables of predictions, see ``read_predictions``; without a column of the hospital the second
     one is of one hospital. Patients without a probability, to whom the model gave no answer, are left out.
@@ -73,13 +76,14 @@ def run_site_recalibration(
         notify(site)
     if not rows:
         raise InputError(message("site-none-large", file=sites_file.name, fewest=MIN_SITE_PATIENTS))
+    experiment = f"{EXPERIMENT_NAME}_{name}" if name else EXPERIMENT_NAME
     record = create_run_record(
-        EXPERIMENT_NAME,
+        experiment,
         home={"patients": home_settings.patients, "positives": home_settings.positives},
         home_calibration=home_settings.calibrator.method,
         repeats=repeat_count,
     )
-    return write_result_files(output_folder, EXPERIMENT_NAME, {"": pd.DataFrame(rows)}, record)
+    return write_result_files(output_folder, experiment, {"": pd.DataFrame(rows)}, record)
 
 
 def _evaluate_site(
