@@ -27,10 +27,11 @@ from pydicom.uid import EnhancedMRImageStorage, generate_uid
 from tests.conftest import find_program
 from tests.orthanc import Orthanc, find_free_port, run_orthanc
 from tests.reporting.conftest import make_prediction  # noqa: F401 - a fixture
-from tests.reporting.test_dicom import create_prediction, create_results, remove_lesion, write_classic
+from tests.reporting.test_dicom import create_prediction, create_results, remove_lesion
 from tests.server.conftest import create_test_database, run_server
 from tests.server.test_browser_page import CHROMIUM, WEBGL_IN_SOFTWARE
 
+from gliomark.io import read_study
 from gliomark.phantom.hospital import HospitalSettings, create_hospital_patient, write_patient_dicom
 from gliomark.prediction import Prediction
 from gliomark.server.dicom_node import DicomNode, DicomNodeConfig
@@ -274,12 +275,12 @@ def test_ohif_shows_the_sentence_of_a_report_without_a_lesion(
     language: str,
     sentence: str,
 ) -> None:
-    study = write_classic(tmp_path / "in")
-    prediction = remove_lesion(create_prediction(make_prediction, study))
+    folder = write_enhanced_phantom(tmp_path)
+    prediction = remove_lesion(create_prediction(make_prediction, read_study(folder)))
     results = create_results(prediction, language)
-    results["report.dcm"].save_as(tmp_path / "in" / "report.dcm", enforce_file_format=True)
+    results["report.dcm"].save_as(folder / "report.dcm", enforce_file_format=True)
     with run_orthanc(tmp_path / "archive") as archive, serve_viewer(viewer, archive) as address:
-        archive.store(tmp_path / "in")
+        archive.store(folder)
         page = open_study(browser, address, str(results["report.dcm"].StudyInstanceUID))
         page.locator("[data-cy=study-browser-thumbnail-no-image]").filter(
             has_text="gliomark measurements"

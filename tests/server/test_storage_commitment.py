@@ -57,7 +57,7 @@ def node(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Iterat
 
 
 class CommittingArchive:
-    """An archive that answers the request for storage commitment as it is told.
+    """An archive that answers the request for storage commitment as it is configured.
 
     way: "same" or "new" association, or "never". failed, unmentioned: indices of objects. status: of the action.
     """
@@ -159,7 +159,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_report_is_told_in_one_sentence(node: DicomNode, results: list[Dataset], case: str) -> None:
+def test_the_report_is_stated_in_one_sentence(node: DicomNode, results: list[Dataset], case: str) -> None:
     settings, committed, sentence = CASES[case]
     archive = CommittingArchive(node.port, **settings)  # type: ignore[arg-type]
     with run_archive(archive) as address:
@@ -181,7 +181,7 @@ def test_an_archive_that_never_reports_is_waited_for_within_the_limit(
     assert 1.0 <= time.monotonic() - start < 10.0
 
 
-def test_an_archive_without_storage_commitment_is_said_to_lack_it(
+def test_an_archive_without_storage_commitment_is_reported_to_lack_it(
     node: DicomNode, results: list[Dataset]
 ) -> None:
     for has_verification in (True, False):
