@@ -34,7 +34,7 @@ from gliomark.messages import describe_level, format_percent
 # not translated into Chinese: names, units, file formats, keys, the button for English
 NAMES = re.compile(
     r"gliomark|English|mask|T1C|T1c|T1|FLAIR|IDH\d?|Grad-CAM|AUC|TCGA-LGG|xlsx|csv|id|age|sex|HTML|PDF|DICOM|zip"
-    r"|NIfTI|SEG|RTSTRUCT|clinical|https?://\S+|demonstration|[0-9a-f]{12}|W|L|R|mm|ml|UTF-8|GB18030|Ctrl|Delete|Esc|M|P"
+    r"|NIfTI|PACS|SEG|RTSTRUCT|clinical|https?://\S+|demonstration|[0-9a-f]{12}|W|L|R|mm|ml|UTF-8|GB18030|Ctrl|Delete|Esc|M|P"
 )
 
 
