@@ -91,7 +91,7 @@ def test_one_of_several_studies_is_chosen(dialog: FetchDialog, archive: Orthanc)
         ({"receive_port": "70000"}, "B1", "receive-port"),
     ],
 )
-def test_what_went_wrong_is_said(
+def test_the_error_is_shown(
     dialog: FetchDialog,
     archive: Orthanc,
     access: dict[str, str],

@@ -104,7 +104,7 @@ def test_two_examinations_are_shown_side_by_side(
     dialog.done(0)
 
 
-def test_what_cannot_be_compared_is_said(app: QApplication, server: ServerAccess, examinations) -> None:
+def test_missing_predictions_are_named(app: QApplication, server: ServerAccess, examinations) -> None:
     (first, _), _, (third, _) = examinations
     dialog = open_follow_up(server, (first, third))
     assert dialog.note_label.text() == "Predict for both examinations to compare the lesion."

@@ -127,9 +127,9 @@ class ExaminationColumn(QWidget):
 
     def _track(self, reply: QNetworkReply) -> None:
         self._replies.append(reply)
-        reply.finished.connect(partial(self._forget, reply))
+        reply.finished.connect(partial(self._remove_reply, reply))
 
-    def _forget(self, reply: QNetworkReply) -> None:
+    def _remove_reply(self, reply: QNetworkReply) -> None:
         if reply in self._replies:
             self._replies.remove(reply)
 

@@ -64,9 +64,9 @@ class FetchDialog(QDialog):
         ]
         self._lay_out()
         for field, _ in self._rows:
-            field.textChanged.connect(self._forget_studies)
+            field.textChanged.connect(self._clear_studies)
         self._translate()
-        self._forget_studies()
+        self._clear_studies()
 
     def _lay_out(self) -> None:
         rows = []
@@ -163,7 +163,7 @@ class FetchDialog(QDialog):
             item.setSelected(True)  # the latest
         self._render()
 
-    def _forget_studies(self) -> None:
+    def _clear_studies(self) -> None:
         """Forget the studies found: what was asked for has changed."""
         self.studies_table.clear()
         self._render()

@@ -57,6 +57,9 @@ AUDITED_ROUTES: Mapping[str, AuditedRoute] = {
         "segmentation exported", is_recorded_every_time=True
     ),
     "/api/predictions/{id}/dicom.zip": AuditedRoute("DICOM results exported", is_recorded_every_time=True),
+    "/api/predictions/{id}/structure_set.dcm": AuditedRoute(
+        "structure set exported", is_recorded_every_time=True
+    ),
     "/api/predictions/{id}/truth": AuditedRoute("pathology viewed"),
     "/api/audit": AuditedRoute("audit read"),
     "/datastore/": AuditedRoute("studies listed"),
