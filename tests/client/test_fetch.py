@@ -133,6 +133,7 @@ def test_a_password_is_neither_stored_nor_an_argument(dialog: FetchDialog) -> No
     dialog.address_field.setText("https://127.0.0.1:1/dicom-web")
     dialog.accession_field.setText("B1")
     dialog.user_field.setText("reader")
+    assert not dialog.fetch_button.isEnabled()  # a user without a password
     dialog.password_field.setText("a secret")
     dialog.fetch_button.click()
     process = dialog._fetch._process

@@ -110,6 +110,10 @@ def test_hospitals_are_compared_before_and_after(tmp_path: Path) -> None:
     one.write_text(one.read_text("utf-8") + "P9999,near,1,\n", "utf-8")
     path = run_site_recalibration(home, one, PredictionColumns(), 2, tmp_path / "one", name="ki67")
     assert path.name == "site_recalibration_ki67.csv"
+    unanswered = tmp_path / "unanswered.csv"
+    unanswered.write_text("id,label,probability\nP8000,1,\nP8001,0,\n", "utf-8")
+    with pytest.raises(InputError, match="has no patient with a number in the column probability"):
+        run_site_recalibration(home, unanswered, PredictionColumns(), 2, tmp_path / "none")
     assert pd.read_csv(path)[["site", "patients"]].values.tolist() == [["one", 200]] * 2
     with pytest.raises(InputError, match="P0 is a patient of both tables"):
         run_site_recalibration(home, home, columns, 5, tmp_path / "out")

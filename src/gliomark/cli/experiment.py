@@ -401,7 +401,9 @@ def run_site_recalibration_command(
     id: IdColumnOption = "id",
     label: LabelColumnOption = "label",
     probability: ProbabilityColumnOption = "probability",
-    site: Annotated[str | None, typer.Option(help="Column of the hospital; default: one hospital.")] = None,
+    site: Annotated[
+        str, typer.Option(help="Column of the hospital; blank: all patients are of one hospital.")
+    ] = "site",
     predicted: PredictedColumnOption = None,
     where: RowFilterOption = None,
     local: Annotated[
@@ -415,7 +417,7 @@ def run_site_recalibration_command(
     from gliomark.evaluation.evaluate import PredictionColumns
     from gliomark.experiments.site_recalibration import run_site_recalibration
 
-    columns = PredictionColumns(id, label, probability, site, predicted, parse_row_filters(where))
+    columns = PredictionColumns(id, label, probability, site or None, predicted, parse_row_filters(where))
     typer.echo(str(run_site_recalibration(home, sites, columns, repeats, out, typer.echo, local or (), name)))
 
 

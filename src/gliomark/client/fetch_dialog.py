@@ -187,7 +187,8 @@ class FetchDialog(QDialog):
         self.error_label.setText(self._error.text if self._error else "")
         self.error_label.setVisible(self._error is not None and not is_running)
         asked = self.accession_field.text().strip() or self.patient_field.text().strip()
-        is_complete = bool(asked and self.address_field.text().strip())
+        has_password = not self.user_field.text().strip() or bool(self.password_field.text())
+        is_complete = bool(asked and self.address_field.text().strip()) and has_password
         is_chosen = not has_choice or bool(self._selected_uid)
         self.fetch_button.setEnabled(is_complete and is_chosen and not is_running)
         height = self._layout.totalHeightForWidth(self.width())  # of wrapped texts and what is shown

@@ -150,6 +150,10 @@ def read_predictions(path: Path, columns: PredictionColumns) -> PredictionTable:
         )
     if columns.answered_only:
         rows = [row for row in rows if row[columns.probability]]
+        if not rows:
+            raise InputError(
+                f"{path} has no patient with a number in the column {columns.probability}; nothing can be evaluated."
+            )
     ids = tuple(row[columns.id] for row in rows)
     if not all(ids):
         raise InputError(f"{path}: row {ids.index('') + 1} has no id; fill it in.")
