@@ -84,6 +84,7 @@ def test_two_examinations_are_shown_side_by_side(
         np.testing.assert_array_equal(column.lesion_mask, mask)
         assert 8 <= column.slider.value() < 12 and "P9" in column.heading_label.text()
         assert column.view.title == dialog.sequence_box.currentText() == "FLAIR"
+        assert {name for name, _ in column._slices} == {"FLAIR"}  # nothing else was fetched
         spacing = column.study["spacing_mm"]
         assert column.view.pixel_size_mm == (spacing[2], spacing[1])
         assert column.lesion["volume_ml"] == pytest.approx(mask.sum() * np.prod(spacing) / 1000, rel=1e-3)

@@ -66,10 +66,12 @@ class FollowUpDialog(QDialog):
             return
         shared = [name for name in first["sequences"] if name in second["sequences"]]
         if self.sequence_box.count() == 0 and shared:
+            # the last is the reference, on which the lesion is outlined; no slice of the others is fetched
+            self.sequence_box.blockSignals(True)
             self.sequence_box.addItems(shared)
-            self.sequence_box.setCurrentIndex(
-                len(shared) - 1
-            )  # the reference, on which the lesion is outlined
+            self.sequence_box.setCurrentIndex(len(shared) - 1)
+            self.sequence_box.blockSignals(False)
+            self._show_sequence(shared[-1])
         notes = list_obstacles(self.columns)
         self.note_label.setText("\n".join(notes))
         self.note_label.setVisible(bool(notes))
