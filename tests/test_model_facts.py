@@ -8,10 +8,12 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from gliomark.known_range import load_known_range
 from gliomark.messages import Language
 from gliomark.model_facts import collect_model_facts, render_facts_as_html, render_hugging_face_card
 from gliomark.models.card import SiteRecalibration
 from gliomark.models.weights import MarkerCard, Weights
+from gliomark.models.weights_description import describe_as_text
 from gliomark.pipeline import load_weights_by_name
 
 
@@ -69,6 +71,26 @@ def test_refits_at_hospitals_are_listed(weights: Weights) -> None:
     record = SiteRecalibration("市医院", "Dr. 李", "2026-03-01", 60, 22, "a" * 64, weights.sha256)
     facts = join_facts(change_marker(weights, recalibrations=(record,)))
     assert "Refitted at 市医院 by Dr. 李 on 2026-03-01, to 60 patients with pathology (22 positive)." in facts
+
+
+def test_the_facts_say_whether_images_are_compared_with_those_of_the_training(weights: Weights) -> None:
+    known_range = load_known_range(weights)
+    assert known_range is not None and known_range.patients <= len(weights.card.training_patients)
+    tensors = {name: one for name, one in weights.tensors.items() if not name.startswith("known_range/")}
+    without = replace(weights, tensors=tensors)
+    for language, compared, unchecked in (
+        ("en", f"those of the {known_range.patients} training patients", "does not check whether images"),
+        ("zh", f"与 {known_range.patients} 例训练患者比较", "不检查影像是否"),
+    ):
+        assert compared in join_facts(weights, language) and unchecked not in join_facts(weights, language)
+        assert unchecked in join_facts(without, language) and compared not in join_facts(without, language)
+    assert "get no marker" in find_line(describe_as_text(weights), "known range")
+    assert "not stored" in find_line(describe_as_text(without), "known range")
+
+
+def find_line(text: str, start: str) -> str:
+    (line,) = (one for one in text.splitlines() if one.startswith(start))
+    return line
 
 
 def test_a_synthetic_model_warns_first(weights: Weights) -> None:

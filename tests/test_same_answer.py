@@ -49,7 +49,7 @@ from gliomark.prediction import Prediction
 from gliomark.study import ClinicalData, MRSequence, Study
 
 # Lesion and head are the phantom's; the coarser grid only shortens the fifty predictions.
-SETTINGS = PhantomSettings(matrix=160, spacing_mm=(1.4, 1.4), slice_count=20, slice_mm=7.5, sublayers=1)
+SETTINGS = PhantomSettings(matrix=180, spacing_mm=(1.25, 1.25), slice_count=20, slice_mm=7.5, sublayers=1)
 PATIENT = "PHANTOM-0007"
 PAIR = ("T1C", "FLAIR")
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

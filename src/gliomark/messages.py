@@ -2396,6 +2396,14 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "Refitted at {site} by {person} on {date}, to {patients} patients with pathology ({positives} positive).",
         "{date} 由 {person} 在 {site} 按 {patients} 例有病理结果的患者（阳性 {positives} 例）重新校准。",
     ),
+    "facts-known-range": (
+        "Images unlike those of the {count} training patients with whom they are compared get no marker.",
+        "影像会与 {count} 例训练患者比较；与他们不相像的，不预测标志物。",
+    ),
+    "facts-no-known-range": (
+        "It does not check whether images are like those it was trained on: it also computes a result where it should not.",
+        "本模型不检查影像是否与训练影像相像：不该给出结果时也会给出。",
+    ),
     "facts-local-check": (
         "Before use at another hospital, check it on at least 30 local patients with pathology (gliomark site check).",
         "在其他医院使用前，请先用至少 30 例本院有病理结果的患者检验（gliomark site check）。",

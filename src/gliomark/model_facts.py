@@ -13,6 +13,7 @@ from typing import Any
 
 from gliomark.inference.levels import describe_calibration, describe_limits
 from gliomark.inference.patient_calibration import compute_level_limits
+from gliomark.known_range import load_known_range
 from gliomark.messages import (
     Language,
     find_level_message,
@@ -60,6 +61,7 @@ def collect_model_facts(weights: Weights, language: Language) -> tuple[FactSecti
         message("facts-section-use"): [identity.intended_use],
         message("facts-section-caution"): [
             *cautions,
+            _describe_known_range(weights),
             message("facts-other-patients"),
             message("facts-local-check"),
         ],
@@ -145,6 +147,13 @@ def _describe_marker(name: str, card: MarkerCard) -> Iterator[str]:
         yield card.performance
     for one in card.recalibrations:
         yield one.description
+
+
+def _describe_known_range(weights: Weights) -> str:
+    known_range = load_known_range(weights)
+    if known_range is None:
+        return message("facts-no-known-range")
+    return message("facts-known-range", count=known_range.patients)
 
 
 def _build_metadata(weights: Weights) -> dict[str, Any]:

@@ -120,7 +120,9 @@ def test_the_card_states_the_committed_results(card) -> None:
 def test_the_network_for_t2_was_added_to_the_model_of_the_results(card, tmp_path: Path) -> None:
     weights = load_weights(find_shipped_weights())
     record = json.loads((RESULTS / "t2_outline_run_record.json").read_text("utf-8"))
-    assert record["weights_sha256"] == weights.sha256
+    trained = {n: t for n, t in weights.tensors.items() if not n.startswith("known_range/")}
+    save_weights(tmp_path / "without_range.safetensors", card, trained)
+    assert load_weights(tmp_path / "without_range.safetensors").sha256 == record["weights_sha256"]
     second = card.second_segmentation
     assert second is not None and second.sequences == ("T1C", "T2")
     tables = (pd.read_csv(RESULTS / f"t2_outline{name}.csv") for name in ("", "_patients"))
@@ -131,7 +133,7 @@ def test_the_network_for_t2_was_added_to_the_model_of_the_results(card, tmp_path
     unseen = set(patients.loc[patients["fold"] == 1, "patient"])
     assert not unseen & set(second.training_patients) and len(unseen) == 5
     before = replace(card, second_segmentation=None, stand_ins={"FLAIR": "T2"})
-    tensors = {n: t for n, t in weights.tensors.items() if not n.startswith("second_segmentation/")}
+    tensors = {n: t for n, t in trained.items() if not n.startswith("second_segmentation/")}
     save_weights(tmp_path / "before.safetensors", before, tensors, lambda _: None)
     record = json.loads((RESULTS / "run_record.json").read_text("utf-8"))
     assert load_weights(tmp_path / "before.safetensors").sha256 == record["weights_sha256"]
@@ -152,6 +154,7 @@ def test_the_networks_are_those_of_the_results(part, sha256) -> None:
         "second_segmentation",
         "idh",
         "prior",
+        "known_range",
     }
     part_tensors = {n: torch.from_numpy(t.copy()) for n, t in tensors.items() if n.startswith(f"{part}/")}
     assert compute_digest("", part_tensors) == sha256

@@ -18,6 +18,8 @@ from pydicom import dcmread
 from sqlalchemy import create_engine, inspect, text
 from tests.server.conftest import LiveClient, create_test_database, run_server
 
+from gliomark.models.weights import save_weights
+from gliomark.pipeline import load_weights_by_name
 from gliomark.server.legacy_records import convert_legacy_data
 from gliomark.server.run import ServerConfig
 
@@ -91,12 +93,19 @@ def copy_to_database(data: Path, url: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def upgraded_client(unpacked: Path) -> Iterator[LiveClient]:
-    """This version on the moved data folder of the previous version, called with a token from then."""
+def upgraded_client(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveClient]:
+    """This version on the moved data folder of the previous version, called with a token from then.
+
+    The networks are those of then; the model did not check yet whether a patient is like its training patients, and the
+    drawn patient is not.
+    """
     data = unpacked / "gliomark-data"
-    with run_server(
-        ServerConfig(data, database_url=copy_to_database(data, create_test_database()))
-    ) as client:
+    weights = load_weights_by_name("demo")
+    tensors = {name: one for name, one in weights.tensors.items() if not name.startswith("known_range/")}
+    file = tmp_path_factory.mktemp("weights") / "demo.safetensors"
+    save_weights(file, weights.card, tensors)
+    database_url = copy_to_database(data, create_test_database())
+    with run_server(ServerConfig(data, database_url=database_url, model_files={"demo": str(file)})) as client:
         convert_legacy_data(client.server.store, client.server.database)
         client.headers["Authorization"] = f"Bearer {(unpacked / 'expected' / 'token').read_text()}"
         yield client

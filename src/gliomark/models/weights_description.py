@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from gliomark.messages import message
-from gliomark.models.card import MarkerCard, ModelCard, SecondSegmentationCard, to_card_record
+from gliomark.models.card import (
+    KNOWN_RANGE_PART,
+    MarkerCard,
+    ModelCard,
+    SecondSegmentationCard,
+    to_card_record,
+)
 from gliomark.models.network_names import get_display_name
 from gliomark.models.weights import Weights
 
@@ -53,6 +59,7 @@ def _build_lines(weights: Weights) -> Iterator[tuple[str, str]]:
         yield "", f"trained on {second.training_cohort}"
     for name, marker in card.markers.items():
         yield from _describe_marker(name, marker)
+    yield "known range", _describe_known_range(weights)
     yield "trained on", card.training_cohort
     patients = ", ".join(card.training_patients[:MAX_LISTED_PATIENTS])
     more = len(card.training_patients) - MAX_LISTED_PATIENTS
@@ -90,6 +97,12 @@ def _describe_marker(name: str, marker: MarkerCard) -> Iterator[tuple[str, str]]
         yield "", note
     for one in marker.recalibrations:
         yield "", one.description
+
+
+def _describe_known_range(weights: Weights) -> str:
+    if weights.get_tensors(KNOWN_RANGE_PART):
+        return "stored; images unlike those of the training patients get no marker"
+    return "not stored; images unlike those of the training patients are not noticed"
 
 
 def _describe_signature(state: str) -> str:
