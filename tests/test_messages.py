@@ -27,7 +27,8 @@ from gliomark.messages import (
     restore_messages,
     to_message_record,
 )
-from gliomark.pipeline import load_model
+from gliomark.model_facts import collect_model_facts
+from gliomark.pipeline import SHIPPED_MODELS, load_model, load_weights_by_name
 from gliomark.server.worker import STEP_MESSAGES
 from gliomark.study import READER_SEGMENTATION_RULE, MRSequence
 
@@ -195,6 +196,48 @@ def test_default_texts_of_a_custom_model_are_translated(language: Language, lice
     assert (
         render_message(find_message_for_text(kept, "intended-use", "intended-use-research"), language) == use
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "parameters"),
+    [
+        ("training-cohort", {"patients": "96", "fewest": "86"}),
+        ("training-cohort-synthetic", {"patients": "200"}),
+        (
+            "outline-performance",
+            {"dice": "0.84", "low": "0.82", "high": "0.86", "median": "0.88", "patients": "96"},
+        ),
+        ("cohort-synthetic-test-set", {}),
+    ],
+)
+def test_a_text_with_values_is_found_again(code: str, parameters: dict[str, str]) -> None:
+    text = str(message(code, **parameters))
+    found = find_message_for_text(text, "licence", code)
+    assert isinstance(found, Message) and (found.code, dict(found.parameters)) == (code, parameters)
+    assert found == text and render_message(found, "zh") == render_message(message(code, **parameters), "zh")
+    for other in (f"{text}, and more", f"before {text}", text.replace(" ", "  ", 1), ""):
+        assert not isinstance(find_message_for_text(other, code), Message)
+
+
+@pytest.mark.parametrize("name", SHIPPED_MODELS)
+def test_the_facts_of_a_shipped_model_have_no_english_left_in_chinese(name: str) -> None:
+    allowed = {
+        "AUC",
+        "Dice",
+        "BraTS",
+        "TCIA",
+        "TCGA-LGG",
+        "gliomark",
+        "site",
+        "check",
+        "BY-NC-SA",
+        "MIG-Net",
+        "KiNet",
+    }
+    allowed |= {"EfficientNet", "U-Net", "Lesion-pooled", "features", "FLAIR", "mutant", "Apache-2"}
+    sections = collect_model_facts(load_weights_by_name(name), "zh")
+    text = "\n".join(one for section in sections[:-1] for one in (section.title, *section.sentences))
+    assert set(re.findall(r"[A-Za-z][A-Za-z-]{4,}(?:-\d)?", text)) <= allowed
 
 
 def test_texts_of_the_shipped_model_are_translated() -> None:

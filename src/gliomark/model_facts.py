@@ -21,7 +21,7 @@ from gliomark.messages import (
     message,
     render_message,
 )
-from gliomark.models.card import MarkerCard, ModelCard
+from gliomark.models.card import MarkerCard, ModelCard, SecondSegmentationCard
 from gliomark.models.network_names import get_display_name
 from gliomark.models.weights import Weights
 from gliomark.pipeline import create_model_identity
@@ -114,7 +114,7 @@ def _describe_outline(card: ModelCard) -> Iterator[str]:
         "facts-outline",
         sequences=" + ".join(card.sequences),
         network=get_display_name(card.segmentation.network),
-        performance=card.segmentation_performance.rstrip("."),
+        performance=_describe_performance(card),
     )
     for wanted, shown in card.stand_ins.items():
         yield message("facts-stand-in", wanted=wanted, shown=shown)
@@ -124,8 +124,13 @@ def _describe_outline(card: ModelCard) -> Iterator[str]:
             missing=", ".join(name for name in card.sequences if name not in second.sequences),
             sequences=" + ".join(second.sequences),
             network=get_display_name(second.segmentation.network),
-            performance=second.segmentation_performance.rstrip("."),
+            performance=_describe_performance(second),
         )
+
+
+def _describe_performance(card: ModelCard | SecondSegmentationCard) -> str:
+    codes = ("outline-performance", *(f"outline-performance-{one}" for one in ("t2", "synthetic", "unknown")))
+    return find_message_for_text(card.segmentation_performance.rstrip("."), *codes)
 
 
 def _describe_marker(name: str, card: MarkerCard) -> Iterator[str]:

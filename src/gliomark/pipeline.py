@@ -213,14 +213,12 @@ class Model:
 
 def create_model_identity(weights: Weights) -> ModelIdentity:
     """Create the identity of weights, as it is written into results, with messages where the catalogue has them."""
-    card, cohort = weights.card, weights.card.training_cohort
-    if card.markers:
-        fewest = min(one.validation.patients if one.validation else 0 for one in card.markers.values())
-        cohort = find_message_for_text(
-            cohort, "training-cohort", patients=len(card.training_patients), fewest=fewest
-        )
-    licence = find_message_for_text(card.licence, "licence", "licence-not-stated")
-    use = find_message_for_text(card.intended_use, "intended-use", "intended-use-research")
+    card = weights.card
+    cohort = find_message_for_text(card.training_cohort, "training-cohort", "training-cohort-synthetic")
+    licence = find_message_for_text(card.licence, "licence", "licence-synthetic", "licence-not-stated")
+    use = find_message_for_text(
+        card.intended_use, "intended-use", "intended-use-synthetic", "intended-use-research"
+    )
     return ModelIdentity(card.name, weights.sha256, card.sequences, cohort, licence, use, weights.signature)
 
 

@@ -36,6 +36,7 @@ from gliomark.experiments.segmentation.procedure import (
     to_run_record,
 )
 from gliomark.experiments.segmentation.result_tables import SHIPPED_TABLE, list_shipped_runs
+from gliomark.messages import message
 from gliomark.models.patient_calibration import PatientCalibration
 from gliomark.models.weights import MarkerValidation, Weights, load_weights, save_weights
 from gliomark.pipeline import build_model, build_segmenter
@@ -282,10 +283,13 @@ def _describe_segmentation_performance(segmentation_table: pd.DataFrame) -> str:
     r = segmentation_table[segmentation_table["tested_on"] == segmentation_table["tested_on"].iloc[0]].iloc[
         -1
     ]
-    return (
-        f"mean Dice {r.dice:.2f} (95 % interval {r.dice_low_95:.2f} to {r.dice_high_95:.2f}), median "
-        f"{r.dice_median:.2f}, of the same recipe on {r.patients} TCGA-LGG patients in five folds, each never trained "
-        "on; these weights are trained on all of them"
+    return message(
+        "outline-performance",
+        dice=f"{r.dice:.2f}",
+        low=f"{r.dice_low_95:.2f}",
+        high=f"{r.dice_high_95:.2f}",
+        median=f"{r.dice_median:.2f}",
+        patients=r.patients,
     )
 
 

@@ -55,7 +55,7 @@ EXPERIMENT_NAME = "synthetic_model"
 WEIGHTS_NAME = "synthetic.safetensors"
 MARKER_NAMES = ("ki67", "idh")
 RECIPE: Recipe = "small"
-TEST_COHORT_NAME = "the synthetic test set"
+TEST_COHORT_NAME = message("cohort-synthetic-test-set")
 THRESHOLDS, THRESHOLD_PATIENTS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99), 50
 
 
@@ -265,9 +265,12 @@ def choose_threshold(segmenter: Segmenter, cohort: Cohort, patients: Sequence[st
 def _write_shipped_weights(weights: Weights, table: pd.DataFrame, patients: pd.DataFrame, path: Path) -> None:
     """Write the weights with licence, intended use, the results on the test patients, and a calibration on them."""
     row = table.iloc[0]
-    performance = (
-        f"mean Dice {row.dice:.2f} (95 % interval {row.dice_low_95:.2f} to {row.dice_high_95:.2f}) on "
-        f"{row.test_patients} synthetic patients who were not trained on"
+    performance = message(
+        "outline-performance-synthetic",
+        dice=f"{row.dice:.2f}",
+        low=f"{row.dice_low_95:.2f}",
+        high=f"{row.dice_high_95:.2f}",
+        patients=row.test_patients,
     )
     markers = {}
     for one in table.itertuples():
@@ -280,7 +283,7 @@ def _write_shipped_weights(weights: Weights, table: pd.DataFrame, patients: pd.D
     card = replace(
         weights.card,
         markers=markers,
-        training_cohort=f"{len(weights.card.training_patients)} synthetic patients drawn by gliomark",
+        training_cohort=message("training-cohort-synthetic", patients=len(weights.card.training_patients)),
         licence=message("licence-synthetic"),
         intended_use=message("intended-use-synthetic"),
         segmentation_performance=performance,

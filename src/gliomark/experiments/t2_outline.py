@@ -36,6 +36,7 @@ from gliomark.experiments.segmentation.result_tables import (
     summarise_patients,
     tabulate_patients,
 )
+from gliomark.messages import message
 from gliomark.models.network_loading import load_segmentation_network
 from gliomark.models.second_segmentation import add_second_segmentation
 from gliomark.models.weights import Weights, load_weights, save_weights
@@ -269,11 +270,15 @@ def _describe_performance(summary: pd.Series, unseen: int) -> str:
 
     unseen: number of the patients on whom the shipped network was not trained.
     """
-    return (
-        f"mean Dice {summary.dice:.2f} (95 % interval {summary.dice_low_95:.2f} to {summary.dice_high_95:.2f}), median "
-        f"{summary.dice_median:.2f}, worst {summary.dice_worst:.2f}, of the same recipe on the real T2 of "
-        f"{summary.patients:.0f} TCGA-LGG patients with BraTS 2021 masks, each never trained on; these weights are "
-        f"trained on synthetic T2 and on the real T2 of {summary.patients - unseen:.0f} of them"
+    return message(
+        "outline-performance-t2",
+        dice=f"{summary.dice:.2f}",
+        low=f"{summary.dice_low_95:.2f}",
+        high=f"{summary.dice_high_95:.2f}",
+        median=f"{summary.dice_median:.2f}",
+        worst=f"{summary.dice_worst:.2f}",
+        patients=f"{summary.patients:.0f}",
+        seen=f"{summary.patients - unseen:.0f}",
     )
 
 

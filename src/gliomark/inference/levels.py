@@ -9,7 +9,7 @@ from gliomark.errors import ConfigurationError
 from gliomark.evaluation.calibrators import check_prevalence
 from gliomark.evaluation.conformal import check_coverage
 from gliomark.inference.patient_calibration import calibrate_probabilities, compute_level_limits
-from gliomark.messages import find_level_message, format_percent, message
+from gliomark.messages import find_level_message, find_message_for_text, format_percent, message
 from gliomark.models.card import MarkerCard, MarkerValidation
 from gliomark.models.patient_calibration import PatientCalibration
 from gliomark.prediction import CalibrationSummary, LevelLimits, MarkerPrediction
@@ -230,7 +230,7 @@ def describe_calibration(
         "calibrated" if is_mapped else "calibration-unchanged",
         method=message(f"method-{calibration.method}"),
         patients=calibration.patients,
-        cohort=calibration.cohort,
+        cohort=find_message_for_text(calibration.cohort, "cohort-synthetic-test-set"),
         basis=basis,
         before=before,
     )

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from gliomark.errors import ConfigurationError, WeightsError
-from gliomark.messages import Message, message
+from gliomark.messages import Message, find_message_for_text, message
 from gliomark.models.patient_calibration import PatientCalibration
 from gliomark.models.validated_types import STRICT_CONFIG, Fraction, parse_record
 from gliomark.study import MRSequence
@@ -93,7 +93,8 @@ class MarkerValidation:
 
     def get_values(self) -> dict[str, Any]:
         """Return the values by name, for messages."""
-        return {name: value for name, value in asdict(self).items() if name != "is_test_set"}
+        values = {name: value for name, value in asdict(self).items() if name != "is_test_set"}
+        return values | {"cohort": find_message_for_text(self.cohort, "cohort-synthetic-test-set")}
 
 
 @with_config(STRICT_CONFIG)
