@@ -91,6 +91,16 @@ BANNED_TEXTS = {
         "mask sign": "掩模",
     }.items()
 }
+# one search for all of them: most files contain none, and need not be taken apart
+ANY_BANNED = re.compile(
+    "|".join(
+        [
+            *(f"(?:{one.pattern})" for one in BANNED_TEXTS.values()),
+            rf"(?<![^\W_])(?:{'|'.join(sorted(BANNED_NAME_PARTS))})(?![^\W_])",
+        ]
+    ),
+    re.IGNORECASE,
+)
 
 EXEMPT = frozenset(
     {
@@ -218,6 +228,8 @@ def find_banned_words(folder: Path = SOURCE, pattern: str = "**/*.py") -> list[s
     """Find banned words in names, comments, docstrings and texts of the modules that match a pattern."""
     found = []
     for path in sorted(folder.glob(pattern)):
+        if not ANY_BANNED.search(path.read_text("utf-8")):
+            continue
         with path.open("rb") as file:
             for token in tokenize.tokenize(file.readline):
                 location = f"{path.relative_to(folder.parent)}:{token.start[0]}"
@@ -230,7 +242,8 @@ def find_banned_words(folder: Path = SOURCE, pattern: str = "**/*.py") -> list[s
                         if one.search(token.string) and ("/".join(path.parts[-2:]), name) not in EXEMPT
                     ]
     for path in sorted(one for one in folder.rglob("*") if one.suffix in (".j2", ".ts", ".json")):
-        for number, line in enumerate(io.StringIO(path.read_text("utf-8")), start=1):
+        text = path.read_text("utf-8")
+        for number, line in enumerate(io.StringIO(text if ANY_BANNED.search(text) else ""), start=1):
             found += [
                 f"{path.relative_to(folder.parent)}:{number} {name}"
                 for name, one in BANNED_TEXTS.items()
