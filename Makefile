@@ -61,6 +61,7 @@ LOCKS := $(wildcard requirements/*.lock)
 
 .venv/installed-dev: .venv/made pyproject.toml $(LOCKS)
 	$(call install,gliomark and its test dependencies,base extras dev,-r requirements/$(TORCH).lock)
+	@$(BIN)/python -m pip uninstall --quiet --yes rfc3987-syntax # jsonschema works without; half of the import of MONAI
 	@touch .venv/installed .venv/installed-extras $@
 
 install: .venv/installed
