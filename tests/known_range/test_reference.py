@@ -17,6 +17,7 @@ from gliomark.known_range import (
     KNOWN_RANGE_TENSOR,
     MIN_PATIENTS,
     KnownRange,
+    PatientStatistics,
     fit_known_range,
     load_known_range,
 )
@@ -35,6 +36,17 @@ def test_the_stored_reference_is_read_as_it_was(
     save_weights(path, weights.card, add_tensor(weights, known_range.to_array()).tensors)
     assert load_known_range(load_weights(path)) == known_range
     assert load_known_range(weights) is None
+
+
+def test_a_stored_reference_gives_the_same_positions(
+    known_range: KnownRange, weights: Weights, cohort_statistics: Sequence[PatientStatistics]
+) -> None:
+    """Mappings that differ only in their order are equal, and a weights file sorts them."""
+    loaded = load_known_range(add_tensor(weights, known_range.to_array()))
+    assert loaded is not None and list(loaded.images) == sorted(known_range.images)
+    images = cohort_statistics[0].images
+    for kind in known_range.wrong:
+        assert loaded.compute_position(kind, images) == known_range.compute_position(kind, images)
 
 
 def set_training_patients(weights: Weights, patients: Sequence[str], **fields: object) -> Weights:
@@ -108,6 +120,12 @@ DAMAGES = {
     "refused before unusual": lambda record: record | {"lesion": record["lesion"] | {"refused": 1e-3}},
     "a direction without weights": lambda record: (
         record | {"wrong": {"swapped": {"weights": [1.0], "offset": 0.0}}}
+    ),
+    "a part too few": lambda record: (
+        record | {"images": {k: v for k, v in record["images"].items() if k != "T1C/grey"}}
+    ),
+    "an unknown part": lambda record: (
+        record | {"images": record["images"] | {"T1C/colour": record["images"]["T1C/grey"]}}
     ),
     "a limit of zero": lambda record: record | {"lesion": record["lesion"] | {"usual": 0.0}},
 }

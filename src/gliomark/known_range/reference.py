@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, with_config
 
 from gliomark.errors import WeightsError
-from gliomark.known_range.statistics import PatientStatistics, compute_robust_scale
+from gliomark.known_range.statistics import PatientStatistics, compute_robust_scale, list_parts
 from gliomark.models.card import KNOWN_RANGE_PART, SequencePair, create_invalid_field_message
 from gliomark.models.validated_types import STRICT_CONFIG, parse_record
 from gliomark.models.weights import Weights
@@ -128,17 +128,25 @@ class KnownRange:
     wrong: Mapping[str, WrongImages] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check that every direction has a weight per statistic. Raises ValueError."""
+        """Check the parts, and that every direction has a weight per statistic. Raises ValueError."""
+        if set(self.images) != set(list_parts(self.sequences)):
+            raise ValueError("known_range: the parts of the images are not those that are measured")
         count = sum(len(part.names) for part in self.images.values())
-        if not self.images or any(len(one.weights) != count for one in self.wrong.values()):
+        if any(len(one.weights) != count for one in self.wrong.values()):
             raise ValueError("known_range: the weights differ in number from the statistics")
 
     def compute_position(self, kind: str, images: Mapping[str, float]) -> float:
         """Compute where a patient's images lie between true ones, 0, and a kind of wrong ones, 1."""
-        parts = [part.compute_deviations(images) for part in self.images.values()]
-        deviations = _limit(np.concatenate(parts), WRONG_DEVIATIONS)
         wrong = self.wrong[kind]
-        return float(deviations @ np.array(wrong.weights) + wrong.offset)
+        return float(self.compute_deviations(images) @ np.array(wrong.weights) + wrong.offset)
+
+    def compute_deviations(self, images: Mapping[str, float]) -> FloatArray:
+        """Compute the limited deviations of all statistics ``(n,)``, in the order of the weights.
+
+        The order is that of the measurement. The mapping ``images`` cannot give it: a weights file stores it sorted.
+        """
+        parts = [self.images[name].compute_deviations(images) for name in list_parts(self.sequences)]
+        return _limit(np.concatenate(parts), WRONG_DEVIATIONS)
 
     def to_array(self) -> NDArray[np.uint8]:
         """Return the JSON text as bytes ``(n,)``, the tensor of a weights file."""
@@ -199,7 +207,7 @@ def fit_known_range(
     known_range = KnownRange(
         sequences=(one, other),
         patients=len(patients),
-        images={part: _fit(_select_part(images, part)) for part in _list_parts(images[0])},
+        images={part: _fit(_select_part(images, part)) for part in list_parts((one, other))},
         lesion=_fit(lesions),
         ranges=ranges,
         similarity=max(patient.similarity for patient in patients),
@@ -214,25 +222,13 @@ def _fit_direction(
     """Fit Fisher's linear discriminant between true and wrong images, with a shrunk covariance within both."""
     from sklearn.covariance import ledoit_wolf  # a prediction, which imports this module, does not need it
 
-    parts = known_range.images.values()
-    tables = [
-        _limit(
-            np.array([np.concatenate([part.compute_deviations(row) for part in parts]) for row in rows]),
-            WRONG_DEVIATIONS,
-        )
-        for rows in (true, wrong)
-    ]
+    tables = [np.array([known_range.compute_deviations(row) for row in rows]) for rows in (true, wrong)]
     means = [table.mean(axis=0) for table in tables]
     within = np.concatenate([table - mean for table, mean in zip(tables, means, strict=True)])
     covariance, _ = ledoit_wolf(_limit(within, WINSOR_DEVIATIONS), assume_centered=True)
     direction = np.linalg.solve(covariance, means[1] - means[0])
     weights = direction / (direction @ (means[1] - means[0]))
     return WrongImages(tuple(weights.tolist()), float(-(weights @ means[0])))
-
-
-def _list_parts(statistics: Mapping[str, float]) -> tuple[str, ...]:
-    """List the parts of the images' statistics, such as "T1C/grey", in their order."""
-    return tuple(dict.fromkeys(name.rpartition("/")[0] for name in statistics))
 
 
 def _select_part(rows: Sequence[Mapping[str, float]], part: str) -> list[dict[str, float]]:

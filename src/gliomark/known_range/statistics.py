@@ -104,17 +104,18 @@ def measure_images(stack: SliceStack, sequences: Sequence[MRSequence]) -> Statis
     slices = _select_brain_slices(stack, sequences)
     statistics: Statistics = {}
     one, other = sequences
-    measures = {
-        "grey": _measure_grey_values,
-        "detail": _measure_detail,
-        "vessels": _measure_bright_details,
-    }
     for name, second in ((one, other), (other, one)):
-        for part, measure in measures.items():
+        for part, measure in _PART_MEASURES.items():
             values = measure(slices, name, second)
             statistics |= {f"{name}/{part}/{key}": value for key, value in values.items()}
     relation = _measure_relation(slices, one, other)
     return statistics | {f"{one}+{other}/relation/{key}": value for key, value in relation.items()}
+
+
+def list_parts(sequences: Sequence[str]) -> tuple[str, ...]:
+    """List the parts of ``measure_images``, such as "T1C/grey", in their order."""
+    own = [f"{name}/{part}" for name in sequences for part in _PART_MEASURES]
+    return (*own, f"{sequences[0]}+{sequences[1]}/relation")
 
 
 def measure_similarity(stack: SliceStack, sequences: Sequence[MRSequence]) -> float:
@@ -294,6 +295,13 @@ def _measure_relation(slices: _BrainSlices, one: MRSequence, other: MRSequence) 
         for start, end, edge in zip(ends, ends[1:], RANK_EDGES, strict=False):
             statistics[f"{shown} where {ranked} {edge:g}"] = float(np.median(values[order[start:end]]))
     return statistics
+
+
+_PART_MEASURES = {
+    "grey": _measure_grey_values,
+    "detail": _measure_detail,
+    "vessels": _measure_bright_details,
+}
 
 
 def _correlate(
