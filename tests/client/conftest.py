@@ -45,7 +45,7 @@ def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from gliomark.phantom import PhantomSettings, create_phantom, write_pictures
 
     root = tmp_path_factory.mktemp("病例")
-    coarse = PhantomSettings(spacing_mm=(1.25, 1.25), matrix=192, slice_count=20, sublayers=1)
+    coarse = PhantomSettings(spacing_mm=(1.88, 1.88), matrix=128, slice_count=20, sublayers=1)
     folder = write_pictures(create_phantom(7, coarse).study, root).rename(root / "患者 7")
     (root / "clinical.csv").write_bytes("id,age,sex,备注\n患者 7,49,女,随访\nother,60,0,\n".encode("gb18030"))
     return folder

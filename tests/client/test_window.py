@@ -430,8 +430,8 @@ def test_a_mask_of_another_program_is_loaded_and_can_be_undone(
     """Two mask pictures, a rectangle in the upper right: anterior, on the patient's left."""
     images = restored_window.image_panel
     model_mask = images.mask_editor.mask.copy()
-    picture = np.zeros((192, 192), np.uint8)
-    picture[60:78, 114:138] = 255
+    picture = np.zeros((128, 128), np.uint8)
+    picture[40:52, 76:92] = 255
     slices = sorted(next(folder for folder in phantom_folder.iterdir() if folder.is_dir()).iterdir())
     files = [tmp_path / f"{slices[index].stem}.png" for index in (9, 10)]
     for file in files:
@@ -443,7 +443,7 @@ def test_a_mask_of_another_program_is_loaded_and_can_be_undone(
     mask = images.mask_editor.mask
     rows, columns = (np.nonzero(mask.any(axis=0).any(axis=axis))[0] for axis in (1, 0))
     assert 2 <= mask.any(axis=(1, 2)).sum() <= 3
-    assert len(rows) == pytest.approx(18 * 1.25, abs=2) and len(columns) == pytest.approx(24 * 1.25, abs=2)
+    assert len(rows) == pytest.approx(12 * 1.88, abs=2) and len(columns) == pytest.approx(16 * 1.88, abs=2)
     assert rows.mean() < 120 < columns.mean()
     images.undo_button.click()
     assert not images.mask_editor.is_edited
