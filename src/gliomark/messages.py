@@ -1442,6 +1442,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "名为 {name} 的影像上脑脊液呈高信号，与 T2 相同；{name} 上应为低信号。请核对导出为 {name} 的是哪个序列；未预测标"
         "志物。",
     ),
+    "range-fluid-dark": (
+        "Cerebrospinal fluid is dark on the image that is named {name}, as on T1 or FLAIR; it should be bright. Check "
+        "which series was exported as {name}, and its grey scale; no marker is predicted.",
+        "名为 {name} 的影像上脑脊液呈低信号，与 T1 或 FLAIR 相同；{name} 上应为高信号。请核对导出为 {name} 的是哪个序列及其"
+        "灰度；未预测标志物。",
+    ),
     "range-no-contrast-agent": (
         "No enhancing vessels are seen on {name}, as without contrast agent. Check whether the series before contrast "
         "agent was exported as {name}; no marker is predicted.",

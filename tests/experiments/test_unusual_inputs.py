@@ -71,6 +71,18 @@ def test_an_altered_patient_is_what_it_is_called(stack: SliceStack, name: str) -
         )
 
 
+@pytest.mark.parametrize("name", ["noise", "blur", "thick slices"])
+def test_a_poorer_image_shows_the_same_patient(stack: SliceStack, name: str) -> None:
+    altered = create(name, stack)
+    for sequence in PAIR:
+        old, new = stack.images[sequence][stack.brain], altered.images[sequence][stack.brain]
+        assert 0.5 < np.corrcoef(old, new)[0, 1] < 0.995
+    detail = [
+        np.abs(np.diff(one.images[T1C], axis=2))[one.brain[:, :, 1:]].mean() for one in (stack, altered)
+    ]
+    assert (detail[1] > detail[0]) == (name == "noise")
+
+
 def test_a_kind_without_its_sequence_is_left_out(stack: SliceStack) -> None:
     kind = next(kind for kind in list_kinds(PAIR) if kind.name == "T2 shown as FLAIR")
     assert kind.create(stack, stack.images, np.random.default_rng(0)) is None
@@ -78,11 +90,15 @@ def test_a_kind_without_its_sequence_is_left_out(stack: SliceStack) -> None:
 
 def test_the_table_has_shares_and_auroc() -> None:
     rows = [
-        ("real", "in range", 0.2, "in range"),
-        ("real", "in range", 0.4, "unusual"),
-        ("CT", "refused", 1.5, "refused"),
-        ("CT", "refused", 0.3, "in range"),
+        ("real", "in range", 0.2, "in range", ""),
+        ("real", "in range", 0.4, "unusual", ""),
+        ("CT", "refused", 1.5, "refused", "right"),
+        ("CT", "refused", 1.5, "refused", "wrong"),
+        ("CT", "refused", 1.5, "refused", "right"),
+        ("CT", "refused", 0.3, "in range", ""),
     ]
-    table = _summarise(pd.DataFrame(rows, columns=["kind", "expected", "score", "result"])).set_index("kind")
-    assert table.loc["CT", ["patients", "in_range", "unusual", "refused"]].tolist() == [2, 1, 0, 1]
-    assert table.loc["CT", "auroc"] == pytest.approx(0.75) and np.isnan(table.loc["real", "auroc"])
+    columns = ["kind", "expected", "score", "result", "named"]
+    table = _summarise(pd.DataFrame(rows, columns=columns)).set_index("kind")
+    assert table.loc["CT", ["named_right", "named_wrong", "named_none"]].tolist() == [2, 1, 0]
+    assert table.loc["CT", ["patients", "in_range", "unusual", "refused"]].tolist() == [4, 1, 0, 3]
+    assert table.loc["CT", "auroc"] == pytest.approx(7 / 8) and np.isnan(table.loc["real", "auroc"])

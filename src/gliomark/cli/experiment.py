@@ -374,7 +374,10 @@ def run_unusual_inputs_command(
     cohort: CohortOption,
     out: OutputFolderOption,
     source: Annotated[
-        Path | None, typer.Option(help="Folder of the cohort's original patients, for further sequences.")
+        Path | None,
+        typer.Option(
+            help="Folder of the original patients, or a cohort prepared alike, for further sequences."
+        ),
     ] = None,
     other: Annotated[
         list[str] | None,
@@ -383,13 +386,20 @@ def run_unusual_inputs_command(
     altered: Annotated[
         int | None, typer.Option(min=1, help="Number of patients to alter into every kind; default: all.")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Compare with the training patients of this model, not with the other folds."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Added to the names of the result files.")] = "",
 ) -> None:
     """What a model says of wrong images, other diseases and other cohorts, in five folds."""
     from gliomark.experiments.unusual_inputs.experiment import UnusualInputsConfig, run_unusual_inputs
+    from gliomark.pipeline import load_weights_by_name
 
     pairs = [text.partition("=") for text in other or ()]
     others = tuple((Path(folder), Path(raw) if raw else None) for folder, _, raw in pairs)
-    config = UnusualInputsConfig(cohort, source, others, altered, out, typer.echo)
+    weights = load_weights_by_name(model) if model else None
+    config = UnusualInputsConfig(cohort, source, others, altered, out, typer.echo, weights, name)
     typer.echo(str(run_unusual_inputs(config)))
 
 

@@ -22,8 +22,11 @@ from gliomark.study import MRSequence, SliceStack
 # without enhancing tissue a T1C differs little from T1: a higher limit than for other kinds
 WITHOUT_CONTRAST_POSITION = 0.75
 SPACING_MEASURES = frozenset({"brain_ml", "slice_mm", "volume_ml"})
-FAR_DISTANCE = 4.0  # images of another kind altogether, such as real ones to a model of drawn patients
-CERTAIN_SHARE = 0.3  # a certain kind of wrong image is this near to the typical ones
+# distance from typical wrong images, as a share of their distance from true ones, below which a kind is named: where
+# the rest is as in the training patients, where it is not, and where an inverted image is more likely than T2
+EVIDENT_SHARE, CERTAIN_SHARE_ELSEWHERE, CERTAIN_SHARE = 0.4, 0.25, 0.3
+GENERAL_REASONS = frozenset({"range-image-unlike", "range-images-unlike", "range-relation-unlike"})
+LEAST_DISPLACEMENT_MM = 2.0  # less is the error of the measurement, which wrong or noisy images increase
 SAME_IMAGE_CORRELATION = 0.99  # T1C and T2 of one patient can reach 0.95, with opposite contrast
 
 
@@ -105,41 +108,105 @@ def _get_similarity_limit(known_range: KnownRange) -> float:
 
 
 def _explain_refusal(known_range: KnownRange, statistics: PatientStatistics) -> Message:
-    """Return the most specific reason for a refusal."""
+    """Return the reason for a refusal: a certain mistake where the images are evidence for it, else a general one."""
     sequences = known_range.sequences
     one, other = sequences
     if statistics.similarity >= _get_similarity_limit(known_range):
         return message("range-same-image", one=one, other=other)
-    refused = _list_parts_beyond(known_range, statistics, "refused")
-    unlike = [name for name in sequences if any(part.startswith(f"{name}/") for part in refused)]
-    is_far = len(unlike) == len(sequences) and _compute_farthest(known_range, statistics) >= FAR_DISTANCE
-    positions = {kind: known_range.compute_position(kind, statistics.images) for kind in known_range.wrong}
-    # of the kinds that are possible, the one whose typical images are nearest
-    possible = {
-        kind: abs(at - 1)
-        for kind, at in positions.items()
-        if at >= _get_wrong_limit(kind)
-        # one wrong sequence does not make the other one strange, unless it is just like the typical ones
-        and not (is_far and "/" in kind and abs(at - 1) >= CERTAIN_SHARE)
-    }
-    if possible:
-        kind = min(possible, key=possible.__getitem__)
-        if kind.startswith(INVERTED) and possible[kind] < CERTAIN_SHARE:
-            return describe_wrong_images(kind, sequences, known_range.patients)
+    displacement = statistics.geometry["displacement_mm"]
+    if displacement > _get_displacement_limit(known_range):
+        return message("range-displaced-far", one=one, other=other, value=displacement)
+    mistakes = _list_evident_mistakes(known_range, statistics)
+    if not mistakes:
+        return _describe_unlike(known_range, statistics)
+    kind = min(mistakes, key=mistakes.__getitem__)
+    if not (kind.startswith(INVERTED) and mistakes[kind] < CERTAIN_SHARE):
         for name, second in ((one, other), (other, one)):
             if (
-                f"{T2_LIKE}/{name}" in possible
+                f"{T2_LIKE}/{name}" in mistakes
                 and statistics.images[_name_fluid(one, other, name, second)] > 1
             ):
                 return message("range-fluid-bright", name=name)
-        return describe_wrong_images(kind, sequences, known_range.patients)
-    displacement, (_, most) = statistics.geometry["displacement_mm"], known_range.ranges["displacement_mm"]
-    if displacement > most and not is_far:
-        return message("range-displaced-far", one=one, other=other, value=displacement)
+    return describe_wrong_images(kind, sequences, known_range.patients)
+
+
+def _get_displacement_limit(known_range: KnownRange) -> float:
+    """Return the displacement of the sequences, mm, above which they do not fit together."""
+    return max(known_range.ranges["displacement_mm"][1], LEAST_DISPLACEMENT_MM)
+
+
+def _list_evident_mistakes(known_range: KnownRange, statistics: PatientStatistics) -> dict[str, float]:
+    """List the kinds of wrong images for which there is evidence, with the distance of these from typical ones.
+
+    Images that are unlike the training patients' for any other reason, such as noise, can lie as far in the direction
+    of a kind of wrong images as these do. A kind therefore counts only if the images lie near the typical ones, and if
+    nothing is strange that this mistake does not change: the other sequence or, for a missing contrast agent, the grey
+    values.
+    """
+    own = {name: _measure_own_distance(known_range, statistics, name) for name in known_range.sequences}
+    mistakes = {}
+    for kind in _list_refused_kinds(known_range, statistics):
+        sort, _, wrong = kind.partition("/")
+        distance = abs(known_range.compute_position(kind, statistics.images) - 1)
+        untouched = min(own[name] for name in known_range.sequences if name != wrong)
+        limit = EVIDENT_SHARE if untouched < 1 else CERTAIN_SHARE_ELSEWHERE
+        if sort == WITHOUT_CONTRAST and untouched < 1:
+            limit = np.inf  # a real T1 has even fewer bright vessels than a T1C from which they were removed
+        is_stranger = not wrong or untouched < max(1.0, _measure_distance(known_range, statistics, wrong))
+        if distance < limit and is_stranger and _is_tissue_as_claimed(known_range, statistics, kind):
+            mistakes[kind] = distance
+    return mistakes
+
+
+def _list_refused_kinds(known_range: KnownRange, statistics: PatientStatistics) -> list[str]:
+    """List the kinds of wrong images whose limit of refusal a patient reaches."""
+    return [
+        kind
+        for kind in known_range.wrong
+        if known_range.compute_position(kind, statistics.images) >= _get_wrong_limit(kind)
+    ]
+
+
+def _is_tissue_as_claimed(known_range: KnownRange, statistics: PatientStatistics, kind: str) -> bool:
+    """Return whether grey values allow a missing contrast agent, which changes vessels only; True for other kinds."""
+    sort, _, wrong = kind.partition("/")
+    parts = (f"{wrong}/grey", f"{'+'.join(known_range.sequences)}/relation")
+    return sort != WITHOUT_CONTRAST or _compute_largest_ratio(known_range, statistics, parts) < 1
+
+
+def _measure_own_distance(known_range: KnownRange, statistics: PatientStatistics, name: str) -> float:
+    """Measure how unusual a sequence is by what does not depend on the other one; 1 is the limit."""
+    return _compute_largest_ratio(known_range, statistics, (f"{name}/grey", f"{name}/detail"))
+
+
+def _measure_distance(known_range: KnownRange, statistics: PatientStatistics, name: str) -> float:
+    """Measure how unusual a sequence is; 1 is the limit."""
+    return _compute_largest_ratio(
+        known_range, statistics, [part for part in known_range.images if part.startswith(f"{name}/")]
+    )
+
+
+def _compute_largest_ratio(
+    known_range: KnownRange, statistics: PatientStatistics, parts: Sequence[str]
+) -> float:
+    """Compute the largest distance of some parts of the images, divided by the limit from which they are unusual."""
+    chosen = [known_range.images[part] for part in parts]
+    return max(part.compute_distance(statistics.images) / part.usual for part in chosen)
+
+
+def _describe_unlike(known_range: KnownRange, statistics: PatientStatistics) -> Message:
+    """Describe images that are unlike the training patients', naming the sequence if it is one of them."""
+    sequences = known_range.sequences
+    refused = _list_parts_beyond(known_range, statistics, "refused")
+    unlike = [name for name in sequences if any(part.startswith(f"{name}/") for part in refused)]
+    if not refused:  # only by the position, which says what is wrong, but not surely
+        kinds = [kind.partition("/")[2] for kind in _list_refused_kinds(known_range, statistics)]
+        unlike = [name for name in sequences if name in kinds or "" in kinds]
     if len(unlike) == 1:
         return message("range-image-unlike", name=unlike[0], patients=known_range.patients)
     if unlike:
         return message("range-images-unlike", patients=known_range.patients)
+    one, other = sequences
     return message("range-relation-unlike", one=one, other=other, patients=known_range.patients)
 
 
@@ -161,6 +228,9 @@ def describe_wrong_images(kind: str, sequences: Sequence[str], patients: int) ->
     sort, _, name = kind.partition("/")
     if sort == SWAPPED:
         return message("range-swapped", one=one, other=other)
+    # T1, FLAIR and an inverted T2 differ from T2 alike
+    if sort in (T1_LIKE, INVERTED) and name == MRSequence.T2:
+        return message("range-fluid-dark", name=name)
     codes = {
         INVERTED: "range-inverted",
         CT: "range-computed-tomography",
@@ -221,7 +291,7 @@ def _describe_outside(
 ) -> Message | None:
     """Describe a measure outside the range of the training patients; None if it is inside."""
     low, high = limits
-    if name == "displacement_mm" and value > high:
+    if name == "displacement_mm" and value > _get_displacement_limit(known_range):
         one, other = known_range.sequences
         return message("range-displaced", one=one, other=other, value=value, high=high)
     if name not in _MEASURES or low <= value <= high:

@@ -19,6 +19,9 @@ from gliomark.study import MRSequence, SliceStack
 
 FloatImage = NDArray[np.float32]
 
+NOISE_SHARE = 0.2  # of the standard deviation of the grey values in the brain, which is 1 in a prepared image
+BLUR_PIXELS = 1.0
+
 
 def show_twice(stack: SliceStack, shown: MRSequence) -> SliceStack:
     """Show one sequence under both names."""
@@ -32,6 +35,30 @@ def shift(stack: SliceStack, name: MRSequence, row_mm: float, column_mm: float) 
         mode="nearest",
     )  # fmt: skip
     return replace_images(stack, {name: moved})
+
+
+def add_noise(stack: SliceStack, random_generator: np.random.Generator) -> SliceStack:
+    """Add noise of a fifth of the brain's standard deviation to both sequences."""
+    images = {
+        name: image + NOISE_SHARE * random_generator.standard_normal(image.shape, np.float32)
+        for name, image in stack.images.items()
+    }
+    return replace_images(stack, images)
+
+
+def blur(stack: SliceStack) -> SliceStack:
+    """Blur both sequences in the plane, as by a coarse matrix or slight movement."""
+    images = {
+        name: ndimage.gaussian_filter(image, (0, BLUR_PIXELS, BLUR_PIXELS))
+        for name, image in stack.images.items()
+    }
+    return replace_images(stack, images)
+
+
+def average_slices(stack: SliceStack) -> SliceStack:
+    """Average every slice with the next one, as in slices of twice the thickness."""
+    images = {name: ndimage.uniform_filter1d(image, 2, axis=0) for name, image in stack.images.items()}
+    return replace_images(stack, images)
 
 
 def scale_head(stack: SliceStack, factor: float) -> SliceStack:

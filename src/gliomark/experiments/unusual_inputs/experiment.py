@@ -6,8 +6,8 @@ it. Other cohorts are compared with the range of all patients, except those of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from gliomark.cohort.folds import load_cohort_folds
 from gliomark.cohort.store import Cohort
 from gliomark.errors import CohortError
 from gliomark.experiments.result_files import create_run_record, write_result_files
-from gliomark.experiments.unusual_inputs.kinds import PatientKind, list_kinds
+from gliomark.experiments.unusual_inputs.kinds import PatientKind, list_kinds, name_reason
 from gliomark.experiments.unusual_inputs.measurements import (
     CohortSource,
     RealPatient,
@@ -26,8 +26,21 @@ from gliomark.experiments.unusual_inputs.measurements import (
     measure_altered_patients,
     measure_real_patients,
 )
-from gliomark.known_range import MIN_PATIENTS, KnownRange, PatientStatistics, fit_known_range
-from gliomark.known_range.check import check_statistics, compute_score, compute_unusual_score
+from gliomark.known_range import (
+    MIN_PATIENTS,
+    KnownRange,
+    PatientStatistics,
+    fit_known_range,
+    load_known_range,
+)
+from gliomark.known_range.check import (
+    GENERAL_REASONS,
+    check_statistics,
+    compute_score,
+    compute_unusual_score,
+)
+from gliomark.messages import Message
+from gliomark.models.weights import Weights
 from gliomark.training.recipes import get_cohort_sequences
 
 EXPERIMENT_NAME = "unusual_inputs"
@@ -52,6 +65,11 @@ class UnusualInputsConfig:
         Folder of the tables, and of the statistics of every patient under ``work``.
     notify
         Called with every line of progress, and with the table.
+    weights
+        A model with whose training patients the cohort's are compared, instead of with those of the other folds. Its
+        own training patients are left out.
+    name
+        Added to the names of the result files.
     """
 
     cohort: Path
@@ -60,6 +78,8 @@ class UnusualInputsConfig:
     altered: int | None
     output_folder: Path
     notify: Callable[[str], None]
+    weights: Weights | None = None
+    name: str = ""
 
     def locate(self, folder: Path, raw_folder: Path | None) -> CohortSource:
         """Return a prepared cohort and the places of its files."""
@@ -76,11 +96,25 @@ def run_unusual_inputs(config: UnusualInputsConfig) -> Path:
     CohortError
         If a cohort has too few patients, or other sequences.
     """
+    if config.weights is not None:
+        rows, details = _compare_with_model(config, config.weights)
+    else:
+        rows, details = _compare_cohorts(config)
+    patients = pd.DataFrame(rows)
+    table = _summarise(patients)
+    config.notify(table.to_string(index=False))
+    record = create_run_record(EXPERIMENT_NAME, cohort=config.cohort.name, **details)
+    stem = f"{EXPERIMENT_NAME}_{config.name}" if config.name else EXPERIMENT_NAME
+    return write_result_files(config.output_folder, stem, {"": table, "_patients": patients}, record)
+
+
+def _compare_cohorts(config: UnusualInputsConfig) -> tuple[list[dict[str, object]], dict[str, object]]:
+    """Compare patients with those of the other folds, and with other cohorts; the rows, and details of the run."""
     source = config.locate(config.cohort, config.source)
     cohort, sequences = source.cohort, get_cohort_sequences(source.cohort)
     real = measure_real_patients(source, sequences)
     kinds = list_kinds(sequences)
-    chosen = np.random.default_rng(0).permutation(sorted(real)).tolist()[: config.altered]
+    chosen = _choose_patients(real, config.altered)
     altered = measure_altered_patients(source, chosen, sequences, kinds)
     rows = _check_folds(cohort, real, altered, kinds)
     # kinds that need a sequence which the first cohort lacks are made of the others
@@ -94,15 +128,37 @@ def run_unusual_inputs(config: UnusualInputsConfig) -> Path:
         if raw_folder is not None:
             altered_of_other = measure_altered_patients(other, list(real_of_other), sequences, further_kinds)
             rows += _check_other_cohort(cohort, real, other.cohort, altered_of_other)
-    patients = pd.DataFrame(rows)
-    table = _summarise(patients)
-    config.notify(table.to_string(index=False))
-    record = create_run_record(
-        EXPERIMENT_NAME, cohort=cohort.folder.name, patients=len(real), altered_patients=len(altered)
-    )
-    return write_result_files(
-        config.output_folder, EXPERIMENT_NAME, {"": table, "_patients": patients}, record
-    )
+    return rows, {"patients": len(real), "altered_patients": len(altered)}
+
+
+def _compare_with_model(
+    config: UnusualInputsConfig, weights: Weights
+) -> tuple[list[dict[str, object]], dict[str, object]]:
+    """Compare patients, real and altered, with the training patients of a model; the rows, and details of the run."""
+    source = config.locate(config.cohort, config.source)
+    known_range, sequences = load_known_range(weights), get_cohort_sequences(source.cohort)
+    if known_range is None or known_range.sequences != sequences:
+        raise CohortError(
+            f"{weights.path.name} holds no description of its training patients, or of other sequences than "
+            f"{' + '.join(sequences)} of {config.cohort}: give another model or cohort."
+        )
+    patients = [one for one in source.cohort.patient_ids if one not in weights.card.training_patients]
+    kinds = [PatientKind(REAL, "in range", lambda stack, *_: stack), *list_kinds(sequences)]
+    measured = measure_altered_patients(source, _choose_patients(patients, config.altered), sequences, kinds)
+    by_name = {kind.name: kind for kind in kinds}
+    rows = [
+        _check_patient(known_range, by_name[name], 0, patient, statistics)
+        for patient, by_kind in measured.items()
+        for name, statistics in by_kind.items()
+    ]
+    model = {"name": weights.card.name, "sha256": weights.sha256}
+    return rows, {"model": model, "patients": len(measured), "altered_patients": len(measured)}
+
+
+def _choose_patients(patients: Iterable[str], count: int | None) -> list[str]:
+    """Choose patients at random, the same ones in every run; all of them if ``count`` is None."""
+    chosen: list[str] = np.random.default_rng(0).permutation(sorted(patients)).tolist()
+    return chosen[:count]
 
 
 def _check_folds(
@@ -112,14 +168,13 @@ def _check_folds(
     kinds: Sequence[PatientKind],
 ) -> list[dict[str, object]]:
     """Compare every patient, real and altered, with the patients of the other folds."""
-    expected = {REAL: "in range"} | {kind.name: kind.expected for kind in kinds}
+    by_name = {kind.name: kind for kind in (PatientKind(REAL, "in range", lambda stack, *_: stack), *kinds)}
     rows = []
     for number, fold in enumerate(load_cohort_folds(cohort).folds, start=1):
         known_range = _fit([one for patient, one in real.items() if patient not in fold], cohort)
         for patient in (p for p in fold if p in real):
             for kind, statistics in {REAL: real[patient].statistics, **altered.get(patient, {})}.items():
-                labels = {"kind": kind, "expected": expected[kind], "fold": number, "patient": patient}
-                rows.append({**labels, **_check(known_range, statistics)})
+                rows.append(_check_patient(known_range, by_name[kind], number, patient, statistics))
     return rows
 
 
@@ -134,16 +189,18 @@ def _check_other_cohort(
     if len(training) < MIN_PATIENTS:  # a small cohort is only tested
         return []
     known_range = _fit(training, trained_cohort)
+    kinds = {kind.name: kind for kind in list_kinds(get_cohort_sequences(trained_cohort))}
     names = f"{tested_cohort.folder.name} compared with {trained_cohort.folder.name}"
     expected = "unusual" if trained_cohort.is_synthetic != tested_cohort.is_synthetic else "in range"
+    whole = PatientKind(names, expected, lambda stack, *_: stack)
     return [
-        {
-            "kind": names if kind == REAL else f"{kind}: {names}",
-            "expected": expected if kind == REAL else "refused",
-            "fold": 0,
-            "patient": patient,
-            **_check(known_range, statistics),
-        }
+        _check_patient(
+            known_range,
+            whole if kind == REAL else replace(kinds[kind], name=f"{kind}: {names}"),
+            0,
+            patient,
+            statistics,
+        )
         for patient, by_kind in tested.items()
         for kind, statistics in by_kind.items()
     ]
@@ -161,10 +218,25 @@ def _fit(patients: Sequence[RealPatient], cohort: Cohort) -> KnownRange:
     return known_range
 
 
-def _check(known_range: KnownRange, statistics: PatientStatistics) -> dict[str, object]:
+def _check_patient(
+    known_range: KnownRange, kind: PatientKind, fold: int, patient: str, statistics: PatientStatistics
+) -> dict[str, object]:
+    """Check a patient of a kind: a row of the table of patients.
+
+    named: whether the reason for a refusal names a mistake that was made ("right"), one that was not ("wrong"), or
+    says only that the images are unlike those of the training patients ("none").
+    """
     check = check_statistics(known_range, statistics)
     score = max(compute_score(known_range, statistics), compute_unusual_score(known_range, statistics))
-    return {"score": score, "result": check.result}
+    row = {"kind": kind.name, "expected": kind.expected, "fold": fold, "patient": patient}
+    row |= {"score": score, "result": check.result, "reason": "", "named": ""}
+    if check.is_refused:
+        (finding,) = check.findings
+        assert isinstance(finding, Message)
+        row["reason"] = name_reason(finding)
+        is_general = finding.code in GENERAL_REASONS
+        row["named"] = "none" if is_general else "right" if row["reason"] in kind.true_reasons else "wrong"
+    return row
 
 
 def _summarise(patients: pd.DataFrame) -> pd.DataFrame:
@@ -183,6 +255,7 @@ def _summarise(patients: pd.DataFrame) -> pd.DataFrame:
                 "in_range": int((group["result"] == "in range").sum()),
                 "unusual": int((group["result"] == "unusual").sum()),
                 "refused": int((group["result"] == "refused").sum()),
+                **{f"named_{one}": int((group["named"] == one).sum()) for one in ("right", "wrong", "none")},
             }
         )
     return pd.DataFrame(rows)

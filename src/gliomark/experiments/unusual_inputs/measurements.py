@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from gliomark.cohort.range_fitting import measure_training_patient
 from gliomark.cohort.store import Cohort, write_json
+from gliomark.errors import CohortError
 from gliomark.experiments.unusual_inputs import alterations
 from gliomark.experiments.unusual_inputs.kinds import PatientKind
 from gliomark.io import read_study
@@ -142,6 +143,8 @@ def _read_further(stack: SliceStack, source_folder: Path | None) -> dict[MRSeque
     """Read the sequences of the source that were not prepared, on the grid and within the brain of the stack."""
     if source_folder is None:
         return {}
+    if (source_folder / "cohort.json").is_file():
+        return _read_prepared(stack, Cohort(source_folder))
     study = read_study(source_folder / stack.patient_id)
     grid = _create_grid(stack)
     images = {}
@@ -155,6 +158,18 @@ def _read_further(stack: SliceStack, source_folder: Path | None) -> dict[MRSeque
             array = sitk.GetArrayFromImage(resample(image, grid, transform, 0.0)).astype(np.float32)
             images[name] = normalise_z_score(array, stack.brain, name)
     return images
+
+
+def _read_prepared(stack: SliceStack, cohort: Cohort) -> dict[MRSequence, NDArray[np.float32]]:
+    """Read further sequences of a patient from another prepared cohort; it must have the patient on the same grid."""
+    if stack.patient_id not in cohort.patient_ids:
+        return {}
+    other = cohort.read_stack(stack.patient_id)
+    if other.brain.shape != stack.brain.shape or not np.allclose(other.affine, stack.affine, atol=1e-3):
+        raise CohortError(
+            f"Patient {stack.patient_id} in {cohort.folder} is not on the same grid: give a cohort prepared alike."
+        )
+    return {name: image for name, image in other.images.items() if name not in stack.images}
 
 
 def _create_grid(stack: SliceStack) -> sitk.Image:
