@@ -23,7 +23,7 @@ from gliomark.study import MRSequence, SliceStack
 
 T1, T1C, T2, FLAIR = MRSequence
 PAIR = (T1C, T2)
-SLICES = 10
+SLICES = 16
 END_AREA_MM2 = 4500.0
 NOISE = {"usual": 0.03, "noisy": 0.05, "very noisy": 0.08}
 
@@ -37,7 +37,7 @@ def known_range() -> KnownRange:
     return loaded
 
 
-@pytest.fixture(scope="module", params=NOISE)
+@pytest.fixture(scope="module", params=["usual", "noisy", pytest.param("very noisy", marks=pytest.mark.slow)])
 def scanned(request: pytest.FixtureRequest) -> tuple[str, SliceStack]:
     """A drawn patient with all sequences, and the noise of the scanner."""
     settings = PhantomSettings(noise_sigma=NOISE[request.param], case_mix="low-grade")

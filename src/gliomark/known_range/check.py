@@ -150,8 +150,9 @@ def _list_evident_mistakes(known_range: KnownRange, statistics: PatientStatistic
         distance = abs(known_range.compute_position(kind, statistics.images) - 1)
         untouched = min(own[name] for name in known_range.sequences if name != wrong)
         limit = EVIDENT_SHARE if untouched < 1 else CERTAIN_SHARE_ELSEWHERE
-        if sort == WITHOUT_CONTRAST and untouched < 1:
-            limit = np.inf  # a real T1 has even fewer bright vessels than a T1C from which they were removed
+        if sort == WITHOUT_CONTRAST:
+            # blur and noise hide vessels on both sequences; a real T1 has even fewer than those that were made
+            limit = np.inf if untouched < 1 else 0.0
         is_stranger = not wrong or untouched < max(1.0, _measure_distance(known_range, statistics, wrong))
         if distance < limit and is_stranger and _is_tissue_as_claimed(known_range, statistics, kind):
             mistakes[kind] = distance

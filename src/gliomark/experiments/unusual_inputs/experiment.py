@@ -18,7 +18,7 @@ from gliomark.cohort.folds import load_cohort_folds
 from gliomark.cohort.store import Cohort
 from gliomark.errors import CohortError
 from gliomark.experiments.result_files import create_run_record, write_result_files
-from gliomark.experiments.unusual_inputs.kinds import PatientKind, list_kinds, name_reason
+from gliomark.experiments.unusual_inputs.kinds import Expected, PatientKind, list_kinds, name_reason
 from gliomark.experiments.unusual_inputs.measurements import (
     CohortSource,
     RealPatient,
@@ -191,7 +191,7 @@ def _check_other_cohort(
     known_range = _fit(training, trained_cohort)
     kinds = {kind.name: kind for kind in list_kinds(get_cohort_sequences(trained_cohort))}
     names = f"{tested_cohort.folder.name} compared with {trained_cohort.folder.name}"
-    expected = "unusual" if trained_cohort.is_synthetic != tested_cohort.is_synthetic else "in range"
+    expected: Expected = "unusual" if trained_cohort.is_synthetic != tested_cohort.is_synthetic else "in range"
     whole = PatientKind(names, expected, lambda stack, *_: stack)
     return [
         _check_patient(
