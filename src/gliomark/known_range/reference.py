@@ -141,7 +141,7 @@ class KnownRange:
         return float(self.compute_deviations(images) @ np.array(wrong.weights) + wrong.offset)
 
     def compute_deviations(self, images: Mapping[str, float]) -> FloatArray:
-        """Compute the limited deviations of all statistics ``(n,)``, in the order of the weights.
+        """Compute all statistics in robust standard deviations, limited, ``(n,)``, in the order of the weights.
 
         The order is that of the measurement. The mapping ``images`` cannot give it: a weights file stores it sorted.
         """
