@@ -73,10 +73,7 @@ REASONS = {
         ("range-inverted", "range-inverted", GENERAL),
     ),
     "T2 inverted": (lambda s: wrong_images.invert(s, T2), "range-fluid-dark"),
-    "CT as T1C": (
-        lambda s: wrong_images.simulate_ct(s, (T1C,), seed=1),
-        ("range-computed-tomography", "range-computed-tomography", GENERAL),
-    ),
+    "CT as T1C": (lambda s: wrong_images.simulate_ct(s, (T1C,), seed=1), "range-computed-tomography"),
     "CT as T2": (lambda s: wrong_images.simulate_ct(s, (T2,), seed=1), "range-computed-tomography"),
     "CT as both": (lambda s: wrong_images.simulate_ct(s, PAIR, seed=1), "range-computed-tomography"),
     "T1C displaced": (lambda s: alterations.shift(s, T1C, 6, 8), "range-displaced-far"),
