@@ -191,7 +191,9 @@ def _check_other_cohort(
     known_range = _fit(training, trained_cohort)
     kinds = {kind.name: kind for kind in list_kinds(get_cohort_sequences(trained_cohort))}
     names = f"{tested_cohort.folder.name} compared with {trained_cohort.folder.name}"
-    expected: Expected = "unusual" if trained_cohort.is_synthetic != tested_cohort.is_synthetic else "in range"
+    expected: Expected = (
+        "unusual" if trained_cohort.is_synthetic != tested_cohort.is_synthetic else "in range"
+    )
     whole = PatientKind(names, expected, lambda stack, *_: stack)
     return [
         _check_patient(
