@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
 from pynetdicom.presentation import build_role
@@ -24,8 +28,9 @@ from tests.reporting.conftest import make_prediction  # noqa: F401 - a fixture
 from tests.reporting.test_dicom import create_prediction, create_results, save_and_read, write_classic
 from tests.server.conftest import create_test_database
 
-from gliomark.pacs import CommitmentOutcome, DimseAddress, request_commitment
+from gliomark.pacs import DimseAddress
 from gliomark.server.associations import MAX_REPORT_BYTES
+from gliomark.server.dependencies import Server
 from gliomark.server.destinations import send_results
 from gliomark.server.dicom_node import DicomNode, DicomNodeConfig
 from gliomark.server.run import ServerConfig, create_server
@@ -43,23 +48,31 @@ def results(make_prediction: Callable, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Iterator[DicomNode]:
     """A node that takes reports and predicts nothing."""
-    server = create_server(
-        ServerConfig(
-            tmp_path_factory.mktemp("node"),
-            database_url=create_test_database(),
-            model_files={"tiny": str(tiny_weights)},
-        )
-    )
-    one = DicomNode(server, DicomNodeConfig(0, commitment_wait_s=20.0))
-    one.start()
-    yield one
-    one.stop()
+    with run_node(create_node_server(tmp_path_factory.mktemp("node"), tiny_weights)) as one:
+        yield one
+
+
+def create_node_server(folder: Path, weights: Path) -> Server:
+    database = create_test_database()
+    return create_server(ServerConfig(folder, database_url=database, model_files={"tiny": str(weights)}))
+
+
+@contextmanager
+def run_node(server: Server, port: int = 0, **options: Any) -> Iterator[DicomNode]:
+    node = DicomNode(server, DicomNodeConfig(port, commitment_wait_s=20.0, **options))
+    node.start()
+    try:
+        yield node
+    finally:
+        node.stop()
 
 
 class CommittingArchive:
     """An archive that answers the request for storage commitment as it is configured.
 
-    way: "same" or "new" association, or "never". failed, unmentioned: indices of objects. status: of the action.
+    way: "same" or "new" association, "early", before the answer to the action, "never", or "abort": it ends the
+    association instead of an answer, and reports later. failed, unmentioned: indices of objects. status: of the action.
+    change: applied to the report. count: how often it is sent.
     """
 
     def __init__(
@@ -69,18 +82,28 @@ class CommittingArchive:
         failed: tuple[int, ...] = (),
         unmentioned: tuple[int, ...] = (),
         status: int = 0,
+        change: Callable[[Dataset], object] = lambda report: None,
+        count: int = 1,
     ) -> None:
         self._node_port, self._way, self._status = node_port, way, status
         self._failed, self._unmentioned = failed, unmentioned
+        self._change, self._count = change, count
+        self.requests: list[Dataset] = []
         self.report_statuses: list[int | None] = []
 
     def handle_action(self, event: evt.Event) -> tuple[int, None]:
+        self.requests.append(event.action_information)
         if self._status == 0 and self._way != "never":
-            report = self._create_report(event.action_information)
-            threading.Thread(target=self._send, args=(event.assoc, report)).start()
+            report = self.create_report(event.action_information)
+            thread = threading.Thread(target=self._send, args=(event.assoc, report))
+            thread.start()
+            if self._way == "early":
+                thread.join()
+            if self._way == "abort":
+                event.assoc.abort()
         return self._status, None
 
-    def _create_report(self, request: Dataset) -> Dataset:
+    def create_report(self, request: Dataset) -> Dataset:
         report = Dataset()
         report.TransactionUID = request.TransactionUID
         objects = list(enumerate(request.ReferencedSOPSequence))
@@ -89,21 +112,23 @@ class CommittingArchive:
         report.FailedSOPSequence = [one for at, one in objects if at in self._failed]
         for one in report.FailedSOPSequence:
             one.FailureReason = NO_SUCH_OBJECT
+        self._change(report)
         return report
 
     def _send(self, association, report: Dataset) -> None:
-        time.sleep(0.2)  # after the answer to the action
-        event_type = 2 if report.FailedSOPSequence else 1
-        if self._way == "same":
-            self.report_statuses.append(send_report(association, report, event_type))
-        else:
+        if self._way != "early":
+            time.sleep(0.2)  # after the answer to the action
+        event_type = 2 if report.get("FailedSOPSequence") else 1
+        if self._way != "same":
             association = open_reporting_association(self._node_port)
+        for _ in range(self._count):
             self.report_statuses.append(send_report(association, report, event_type))
+        if self._way != "same":
             association.release()
 
 
-def open_reporting_association(node_port: int):
-    entity = AE("ARCHIVE")
+def open_reporting_association(node_port: int, ae_title: str = "ARCHIVE"):
+    entity = AE(ae_title)
     entity.add_requested_context(StorageCommitmentPushModel)
     role = build_role(StorageCommitmentPushModel, scp_role=True)
     return entity.associate("127.0.0.1", node_port, ae_title="GLIOMARK", ext_neg=[role])
@@ -130,45 +155,134 @@ def run_archive(archive: CommittingArchive | None, has_verification: bool = True
     listener.shutdown()
 
 
-def ask(
-    node: DicomNode, results: list[Dataset], address: DimseAddress, wait_s: float = 20.0
-) -> CommitmentOutcome:
-    return request_commitment(results, address, "GLIOMARK", node.commitment_reports, wait_s)
+def ask(node: DicomNode, results: list[Dataset], address: DimseAddress, wait_s: float = 20.0) -> str:
+    """Ask an archive, and return the sentence in the audit log."""
+    prediction_id = start(node, results, address, wait_s)
+    return wait_for_sentence(node, prediction_id)
 
 
-CASES = {
-    "all, same association": ({"way": "same"}, (0, 1, 2), "committed to keep all objects: SEG, SR, DOC."),
-    "all, new association": ({"way": "new"}, (0, 1, 2), "committed to keep all objects: SEG, SR, DOC."),
+def start(node: DicomNode, results: list[Dataset], address: DimseAddress, wait_s: float) -> str:
+    """Ask an archive for a new prediction and return the prediction's id."""
+    study_id, database = uuid.uuid4().hex, node.server.database
+    database.add_study(study_id, "P", "tiny", "0", "me", prediction_request={})
+    job = next(one for one in database.list_predictions("P") if one.study_id == study_id)
+    node.commitments.start(job.id, results, address, wait_s)
+    return job.id
+
+
+def wait_for_sentence(node: DicomNode, prediction_id: str) -> str:
+    deadline = time.monotonic() + 30
+    while not (lines := find_outcomes(node, prediction_id)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (line,) = lines
+    assert line.detail["to"] == "ARCHIVE"
+    return str(line.detail["reason"])
+
+
+def find_outcomes(node: DicomNode, prediction_id: str) -> list:
+    lines = node.server.database.list_audit_lines()
+    return [one for one in lines if (one.action, one.subject) == ("storage commitment", prediction_id)]
+
+
+def delete_sequences(report: Dataset) -> None:
+    del report.ReferencedSOPSequence, report.FailedSOPSequence
+
+
+def make_undecodable(report: Dataset) -> None:
+    """Replace the content of the sequence by text."""
+    tag = Tag("ReferencedSOPSequence")
+    report._dict[tag] = RawDataElement(tag, None, 12, b"no sequence!", 0, True, True)
+
+
+def list_as_failed_too(report: Dataset) -> None:
+    report.FailedSOPSequence = report.ReferencedSOPSequence[:1]
+
+
+def add_strangers(report: Dataset) -> None:
+    stranger = Dataset()
+    stranger.ReferencedSOPClassUID, stranger.ReferencedSOPInstanceUID = MRImageStorage, generate_uid()
+    report.ReferencedSOPSequence.append(stranger)
+
+
+ALL = "committed to keep all objects: SEG, SR, DOC."
+CASES: dict[str, tuple[dict[str, Any], str]] = {
+    "all, same association": ({"way": "same"}, ALL),
+    "all, new association": ({"way": "new"}, ALL),
+    "all, before the answer to the request": ({"way": "early"}, ALL),
+    "all, after the request's association was lost": ({"way": "abort"}, ALL),
+    "also an object that was not asked for": ({"change": add_strangers}, ALL),
     "one failed": (
         {"way": "new", "failed": (1,)},
-        (0, 2),
         "committed to keep SEG, DOC, but not SR (0112); look for these objects",
     ),
     "one not mentioned": (
         {"way": "same", "unmentioned": (0,)},
-        (1, 2),
+        "committed to keep SR, DOC, but not SEG (-);",
+    ),
+    "one both kept and failed": (
+        {"change": list_as_failed_too},
         "committed to keep SR, DOC, but not SEG (-);",
     ),
     "all failed": (
         {"way": "same", "failed": (0, 1, 2)},
-        (),
         "none of the objects: SEG (0112), SR (0112), DOC (0112);",
     ),
-    "request refused": ({"status": 0x0213}, (), "refused the request for storage commitment (status 0213)."),
+    "no object mentioned": ({"change": delete_sequences}, "none of the objects: SEG (-), SR (-), DOC (-);"),
+    "undecodable": ({"change": make_undecodable}, "none of the objects: SEG (-), SR (-), DOC (-);"),
+    "request refused": ({"status": 0x0213}, "refused the request for storage commitment (status 0213)."),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_report_is_stated_in_one_sentence(node: DicomNode, results: list[Dataset], case: str) -> None:
-    settings, committed, sentence = CASES[case]
-    archive = CommittingArchive(node.port, **settings)  # type: ignore[arg-type]
+    settings, expected = CASES[case]
+    archive = CommittingArchive(node.port, **settings)
     with run_archive(archive) as address:
-        outcome = ask(node, results, address)
-    assert outcome.committed == {str(results[at].SOPInstanceUID) for at in committed}
-    assert sentence in outcome.sentence and outcome.sentence.startswith("ARCHIVE ")
-    assert archive.report_statuses in ([0], []) and bool(archive.report_statuses) == (
-        "status" not in settings
-    )
+        sentence = ask(node, results, address)
+    assert expected in sentence and sentence.startswith("ARCHIVE ")
+    assert archive.report_statuses == ([] if "status" in settings else [0])
+
+
+def test_a_second_report_of_a_transaction_is_refused(node: DicomNode, results: list[Dataset]) -> None:
+    """The outcome is recorded once."""
+    archive = CommittingArchive(node.port, "new", count=2)
+    with run_archive(archive) as address:
+        prediction_id = start(node, results, address, 20.0)
+        wait_for_sentence(node, prediction_id)
+        while len(archive.report_statuses) < 2:
+            time.sleep(0.05)
+    assert archive.report_statuses == [0, 0x0115] and len(find_outcomes(node, prediction_id)) == 1
+
+
+@pytest.mark.parametrize("reports_in_time", [True, False])
+def test_a_request_outlasts_a_restart_of_the_server(
+    results: list[Dataset], tmp_path: Path, tiny_weights: Path, reports_in_time: bool
+) -> None:
+    """The report comes while the server is restarted, or not at all."""
+    server = create_node_server(tmp_path, tiny_weights)
+    archive = CommittingArchive(0, "never")
+    with run_node(server) as node, run_archive(archive) as address:
+        prediction_id = start(node, results, address, 20.0 if reports_in_time else 2.0)
+        while not archive.requests:
+            time.sleep(0.05)
+        port = node.port
+    with run_node(server, port) as node:
+        if reports_in_time:
+            association = open_reporting_association(port)
+            assert send_report(association, archive.create_report(archive.requests[0])) == 0
+            association.release()
+        sentence = wait_for_sentence(node, prediction_id)
+    assert (ALL if reports_in_time else "did not report within 2 s") in sentence
+
+
+def test_a_peer_that_is_not_named_cannot_report(
+    results: list[Dataset], tmp_path: Path, tiny_weights: Path
+) -> None:
+    with run_node(create_node_server(tmp_path, tiny_weights), allowed_ae_titles=("ARCHIVE",)) as node:
+        association = open_reporting_association(node.port, "STRANGER")
+        assert association.is_rejected
+        assert open_reporting_association(node.port).is_established
 
 
 def test_an_archive_that_never_reports_is_waited_for_within_the_limit(
@@ -176,8 +290,8 @@ def test_an_archive_that_never_reports_is_waited_for_within_the_limit(
 ) -> None:
     start = time.monotonic()
     with run_archive(CommittingArchive(node.port, "never")) as address:
-        outcome = ask(node, results, address, wait_s=1.0)
-    assert "did not report within 1 s" in outcome.sentence and not outcome.committed
+        sentence = ask(node, results, address, wait_s=1.0)
+    assert "did not report within 1 s" in sentence
     assert 1.0 <= time.monotonic() - start < 10.0
 
 
@@ -186,9 +300,9 @@ def test_an_archive_without_storage_commitment_is_reported_to_lack_it(
 ) -> None:
     for has_verification in (True, False):
         with run_archive(None, has_verification) as address:
-            assert ask(node, results, address).sentence == "ARCHIVE does not offer storage commitment."
+            assert ask(node, results, address) == "ARCHIVE does not offer storage commitment."
     nowhere = DimseAddress("ARCHIVE", "127.0.0.1", find_free_port())
-    assert "accepted no association" in ask(node, results, nowhere).sentence
+    assert "accepted no association" in ask(node, results, nowhere)
 
 
 def test_reports_that_were_not_asked_for_are_refused(node: DicomNode) -> None:
@@ -231,26 +345,8 @@ def test_orthanc_commits_to_what_it_has_stored(
         address = DimseAddress("ARCHIVE", "127.0.0.1", orthanc.dicom_port)
         outcome = send_results(results, address, "GLIOMARK")
         assert outcome.reason == "" and len(outcome.stored) == 3
-        answer = ask(node, list(outcome.stored), address)
-        assert answer.sentence == "ARCHIVE committed to keep all objects: SEG, SR, DOC."
-        assert len(answer.committed) == 3
+        assert ask(node, list(outcome.stored), address) == f"ARCHIVE {ALL}"
         missing = save_and_read(results[0])
         missing.SOPInstanceUID = generate_uid()
         answer = ask(node, [*outcome.stored, missing], address)
-        assert "committed to keep SEG, SR, DOC, but not SEG (0112);" in answer.sentence
-        assert len(answer.committed) == 3
-
-
-def test_the_outcome_is_recorded_in_the_audit_log(node: DicomNode, results: list[Dataset]) -> None:
-    with run_archive(CommittingArchive(node.port, "new", failed=(2,))) as address:
-        node._start_commitment("job-7", tuple(results), address)
-        deadline = time.monotonic() + 20
-        while not (lines := find_audit_lines(node, "job-7")) and time.monotonic() < deadline:
-            time.sleep(0.05)
-    (line,) = lines
-    assert line.action == "storage commitment" and line.detail["to"] == "ARCHIVE"
-    assert "committed to keep SEG, SR, but not DOC (0112)" in line.detail["reason"]
-
-
-def find_audit_lines(node: DicomNode, subject: str) -> list:
-    return [line for line in node.server.database.list_audit_lines() if line.subject == subject]
+        assert "committed to keep SEG, SR, DOC, but not SEG (0112);" in answer

@@ -4,12 +4,11 @@ from gliomark.pacs.address import DimseAddress, check_ae_title, is_loopback, par
 from gliomark.pacs.dicomweb import Credentials
 from gliomark.pacs.fetch import FetchedStudy, fetch_study
 from gliomark.pacs.pacs_client import DimseOptions, open_pacs
-from gliomark.pacs.storage_commitment import CommitmentOutcome, CommitmentReports, request_commitment
+from gliomark.pacs.storage_commitment import CommitmentReport, parse_report, request_commitment
 from gliomark.pacs.studies import FoundStudy, SeveralStudiesError, StudyQuery
 
 __all__ = [
-    "CommitmentOutcome",
-    "CommitmentReports",
+    "CommitmentReport",
     "Credentials",
     "DimseAddress",
     "DimseOptions",
@@ -22,5 +21,6 @@ __all__ = [
     "is_loopback",
     "open_pacs",
     "parse_address",
+    "parse_report",
     "request_commitment",
 ]

@@ -12,7 +12,7 @@ import secrets
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -53,7 +53,7 @@ JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 FINAL_STATES = ("done", "failed", "cancelled")
 SERIES_UIDS_KEY = "series_uids"  # in ``StudyRow.about``
 TOKEN_ADDED_ACTION = "token added"  # noqa: S105 - an action in the audit log, not a token
-COMMAND_LINE_CALLER = "command line"
+COMMAND_LINE_CALLER, DICOM_NODE_CALLER = "command line", "DICOM node"
 LOCKED_S = 30.0  # longest wait for SQLite's file lock
 MAX_AUDIT_LINES = 1000  # most lines of the audit log in one response
 MAX_JOB_ATTEMPTS = 2  # a job whose worker crashed is retried once
@@ -218,6 +218,28 @@ class DeliveryRow(Base):
     state: Mapped[str] = mapped_column(default="owed", index=True)
     tries: Mapped[int] = mapped_column(default=0)
     due: Mapped[datetime] = mapped_column(default=_get_utc_now)
+
+
+class CommitmentRow(Base):
+    """A request for storage commitment that an archive has not answered yet.
+
+    Attributes
+    ----------
+    archive
+        Its AE title.
+    objects
+        Modality by SOP instance UID.
+    wait_s, due
+        Seconds for the report, and the time at which they are over.
+    """
+
+    __tablename__ = "commitments"
+    transaction_uid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    prediction_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    archive: Mapped[str]
+    objects: Mapped[dict[str, Any]]
+    wait_s: Mapped[float]
+    due: Mapped[datetime]
 
 
 class AuditRow(Base):
@@ -900,6 +922,43 @@ class Database:
         with self.write_transaction() as session:
             row = session.get_one(DeliveryRow, delivery_id)
             row.state, row.due = state, _get_utc_now() + timedelta(seconds=retry_after_s)
+
+    def add_commitment(
+        self,
+        transaction_uid: str,
+        prediction_id: str,
+        archive: str,
+        objects: Mapping[str, str],
+        wait_s: float,
+    ) -> None:
+        """Add a request for storage commitment; see ``CommitmentRow``."""
+        row = CommitmentRow(
+            transaction_uid=transaction_uid,
+            prediction_id=prediction_id,
+            archive=archive,
+            objects=dict(objects),
+            wait_s=wait_s,
+            due=_get_utc_now() + timedelta(seconds=wait_s),
+        )
+        with self.write_transaction() as session:
+            session.add(row)
+
+    def end_commitment(self, transaction_uid: str, describe: Callable[[CommitmentRow], str]) -> bool:
+        """Remove a request, and record its outcome in the audit log; return whether there was one."""
+        with self.write_transaction() as session:
+            row = session.get(CommitmentRow, transaction_uid, with_for_update=True)
+            if row is None:
+                return False
+            detail = {"to": row.archive, "reason": describe(row)}
+            session.delete(row)
+            append_audit_line(session, DICOM_NODE_CALLER, "storage commitment", row.prediction_id, detail)
+            return True
+
+    def list_overdue_commitments(self) -> list[str]:
+        """List the transaction UIDs of the requests for whose report the time is over."""
+        query = select(CommitmentRow.transaction_uid).where(CommitmentRow.due <= _get_utc_now())
+        with self.read_transaction() as session:
+            return list(session.scalars(query))
 
     def add_pathology(self, job: JobRow, marker: str, value: str, note: str, owner: str) -> PathologyRow:
         """Record the pathology result of a marker."""

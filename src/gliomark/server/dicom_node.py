@@ -13,7 +13,6 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,17 +36,16 @@ from gliomark.io.dicom import (
 from gliomark.isolation import ReaderProcessError
 from gliomark.messages import message
 from gliomark.pacs import (
-    CommitmentReports,
     DimseAddress,
     check_ae_title,
     is_loopback,
     parse_address,
-    request_commitment,
 )
 from gliomark.reporting import Language
 from gliomark.server.associations import AssociationLimits, BoundedAssociationServer, BoundedDimseProvider
 from gliomark.server.audit_writer import Refusal
-from gliomark.server.database import DeliveryRow, JobRow
+from gliomark.server.commitments import CommitmentRequests
+from gliomark.server.database import DICOM_NODE_CALLER, DeliveryRow, JobRow
 from gliomark.server.dependencies import FollowUp, Server
 from gliomark.server.destinations import (
     STATUS_SUCCESS,
@@ -60,7 +58,6 @@ from gliomark.server.study_store import write_file
 
 LOG = logging.getLogger("gliomark.server.dicom")
 STATUS_OUT_OF_RESOURCES, STATUS_CANNOT_UNDERSTAND = 0xA700, 0xC000
-DICOM_NODE_CALLER = "DICOM node"
 MAX_DELIVERY_ATTEMPTS, FIRST_RETRY_PAUSE_S, MAX_RETRY_PAUSE_S = 30, 5.0, 3600.0  # in total about a day
 DELIVERY_LEASE_S = 600.0
 POLL_INTERVAL_S = 0.3
@@ -172,7 +169,7 @@ class DicomNode:
         self._lock, self._stopping = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run_loop, daemon=True)
         self.port = config.port
-        self.commitment_reports = CommitmentReports()
+        self.commitments = CommitmentRequests(server.database, config.ae_title)
 
     def start(self) -> None:
         """Start listening; studies received before a restart are continued.
@@ -201,7 +198,7 @@ class DicomNode:
             (evt.EVT_C_STORE, self._handle_c_store),
             (evt.EVT_CONN_CLOSE, self._handle_connection_closed),
             (evt.EVT_REJECTED, self._handle_association_rejected),
-            (evt.EVT_N_EVENT_REPORT, self.commitment_reports.handle_report),
+            (evt.EVT_N_EVENT_REPORT, self.commitments.handle_report),
         ]
         shutil.rmtree(self.receiving_folder, ignore_errors=True)  # unfinished objects of a previous run
         self.receiving_folder.mkdir(parents=True)
@@ -322,6 +319,7 @@ class DicomNode:
                 # one delivery per cycle: an unreachable archive must not delay new studies
                 if claimed := self.server.database.claim_next_delivery(DELIVERY_LEASE_S):
                     self._attempt_delivery(*claimed)
+                self.commitments.end_overdue()
             except Exception as error:  # the thread must survive any error
                 LOG.error("DICOM node continues after %s", type(error).__name__)
 
@@ -445,30 +443,14 @@ class DicomNode:
                 self.config.ae_title,
                 sends_comprehensive_sr=self.config.sends_comprehensive_sr,
             )
-            if outcome.stored and isinstance(address, DimseAddress):
-                self._start_commitment(job.id, outcome.stored, address)
+            wait_s = self.config.commitment_wait_s
+            if outcome.stored and isinstance(address, DimseAddress) and wait_s is not None:
+                self.commitments.start(job.id, outcome.stored, address, wait_s)
             return outcome.reason
         except GliomarkError as error:
             return str(error)
         except Exception as error:  # one archive must not block deliveries to the others
             return type(error).__name__
-
-    def _start_commitment(self, job_id: str, stored: Sequence[Dataset], address: DimseAddress) -> None:
-        """Ask for storage commitment in the background, because the report may take minutes."""
-        wait_s = self.config.commitment_wait_s
-        if wait_s is None:
-            return
-
-        def ask() -> None:
-            try:
-                outcome = request_commitment(
-                    stored, address, self.config.ae_title, self.commitment_reports, wait_s
-                )
-                self._record_event("storage commitment", job_id, outcome.sentence, to=address.ae_title)
-            except Exception as error:  # the server may be stopping
-                LOG.error("storage commitment not recorded: %s", type(error).__name__)
-
-        threading.Thread(target=ask, daemon=True).start()
 
     def _load_results(self, job: JobRow) -> list[Dataset]:
         """Load the objects to send, or create them."""
