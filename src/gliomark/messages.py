@@ -2724,6 +2724,21 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{pacs} 的序列 {series} 共 {announced} 幅图像，仅收到 {received} 幅，未保留任何内容；请重试，若再次出现请联系 "
         "PACS 管理员。",
     ),
+    "pacs-series-not-listed": (
+        "{pacs} has series {series} in this study, but lists no images of it, so nothing was fetched; try again, and if "
+        "it repeats, ask the administrator of the PACS.",
+        "{pacs} 的该检查含有序列 {series}，但未列出其图像，因此未获取任何内容；请重试，若再次出现请联系 PACS 管理员。",
+    ),
+    "pacs-other-patient": (
+        "{pacs} lists the study under patient id {listed}, but its images state {found}, so nothing was kept; ask the "
+        "administrator of the PACS which id is right.",
+        "{pacs} 将该检查列于患者编号 {listed} 之下，但图像中的编号为 {found}，因此未保留任何内容；请向 PACS 管理员核实哪个"
+        "编号正确。",
+    ),
+    "pacs-fetch-ended": (
+        "Fetching ended before it was complete, and nothing was kept; try again.",
+        "获取在完成前中断，未保留任何内容；请重试。",
+    ),
     "pacs-unreachable": (
         "{pacs} is not reachable ({reason}); check host, port and firewall.",
         "无法连接 {pacs}（{reason}）；请检查主机、端口和防火墙。",

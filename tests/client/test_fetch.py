@@ -1,14 +1,21 @@
-"""The client fetches a study from a PACS: a real Orthanc over DIMSE and DICOMweb."""
+"""The client fetches a study from a PACS: a real Orthanc over DIMSE and DICOMweb, and archives that misbehave."""
 
 from __future__ import annotations
 
+import os
+import signal
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PySide6.QtWidgets import QApplication
 from tests.io.test_dicom import FLAIR, T1C, write_series
 from tests.orthanc import Orthanc, run_orthanc
+from tests.pacs.test_fetch import FIND, GET, Archive, run_archive
 
 from gliomark.client.fetch_dialog import FetchDialog
 from gliomark.client.main_window import MainWindow
@@ -17,15 +24,17 @@ from gliomark.client.response_time import wait_until
 from gliomark.client.settings import UserSettings
 
 STUDY = {"StudyInstanceUID": "1.2.3.20", "PatientID": "P_8", "AccessionNumber": "B1", "StudyDate": "20240601"}
+OTHER_PATIENT = STUDY | {"StudyInstanceUID": "1.2.3.22", "PatientID": "Q_1", "AccessionNumber": "B2"}
 EARLIER = STUDY | {"StudyInstanceUID": "1.2.3.21", "AccessionNumber": "B2", "StudyDate": "20230501"}
 
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    """An archive with two studies of one patient."""
+    """An archive with two studies of one patient, and one of another with the accession number of the first."""
     folder = tmp_path_factory.mktemp("archive")
     write_series(folder / "images" / "T1C", **T1C, **STUDY)
     write_series(folder / "images" / "FLAIR", **FLAIR, **EARLIER)
+    write_series(folder / "images" / "other", (0,), **T1C, **OTHER_PATIENT)
     modalities = {"client": ["GLIOMARK", "127.0.0.1", 1]}
     with run_orthanc(folder / "orthanc", DicomModalities=modalities) as orthanc:
         orthanc.store(folder / "images")
@@ -33,13 +42,16 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 
 @pytest.fixture
-def dialog(app: QApplication, tmp_path: Path) -> Iterator[FetchDialog]:
+def dialog(app: QApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FetchDialog]:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     settings = UserSettings()
     settings.pacs = PacsAccess()
-    dialog = FetchDialog(settings, tmp_path)
-    dialog.show()
-    yield dialog
-    dialog.done(0)
+    with ExitStack() as fetched_files:
+        dialog = FetchDialog(settings, fetched_files)
+        dialog.show()
+        yield dialog
+        dialog.done(0)
+    assert list(tmp_path.iterdir()) == []
 
 
 def run_fetch(dialog: FetchDialog) -> None:
@@ -69,7 +81,10 @@ def test_one_of_several_studies_is_chosen(dialog: FetchDialog, archive: Orthanc)
     run_fetch(dialog)
     assert not dialog.error_label.isVisible(), dialog.error_label.text()
     rows = [dialog.studies_table.topLevelItem(index) for index in range(2)]
-    assert [[row.text(0), row.text(2)] for row in rows] == [["20230501", "B2"], ["20240601", "B1"]]
+    assert [[row.text(at) for at in (0, 2, 3)] for row in rows] == [
+        ["20230501", "B2", "P_8"],
+        ["20240601", "B1", "P_8"],
+    ]
     assert rows[1].isSelected() and dialog.choice_label.isVisible() and dialog.folder is None
     rows[1].setSelected(False)
     assert not dialog.fetch_button.isEnabled()
@@ -121,12 +136,79 @@ def test_the_error_follows_the_language(
     assert "没有" in dialog.error_label.text() and dialog.windowTitle() == "从 PACS 获取"
 
 
-def test_closing_the_dialog_stops_fetching(dialog: FetchDialog, archive: Orthanc, tmp_path: Path) -> None:
+def test_of_two_patients_with_one_accession_number_none_is_chosen_first(
+    dialog: FetchDialog, archive: Orthanc
+) -> None:
     dialog.address_field.setText(archive.web)
+    dialog.accession_field.setText("B2")
+    run_fetch(dialog)
+    rows = [dialog.studies_table.topLevelItem(index) for index in range(2)]
+    assert [row.text(3) for row in rows] == ["P_8", "Q_1"]
+    assert not any(row.isSelected() for row in rows) and not dialog.fetch_button.isEnabled()
+    rows[1].setSelected(True)
+    assert dialog.fetch_button.isEnabled() and dialog._selected_uid == "1.2.3.22"
+
+
+class StallingArchive(Archive):
+    """An archive that sends two images and then nothing until it is released."""
+
+    is_sending, is_released = False, threading.Event()
+
+    def send(self, event: Any) -> Iterator[Any]:
+        for number, one in enumerate(super().send(event)):
+            if number == 3:
+                self.is_sending = True
+                self.is_released.wait(60)
+                return
+            yield one
+
+
+@pytest.mark.parametrize("is_killed", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_an_interrupted_fetch_leaves_nothing(dialog: FetchDialog, tmp_path: Path, is_killed: bool) -> None:
+    """The dialog is closed, or the process killed, while images arrive."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        files = write_series(Path(folder), **T1C, **STUDY)
+        archive = StallingArchive(files, files)
+        archive.is_released.clear()
+        with run_archive(archive, FIND, GET) as address:
+            dialog.address_field.setText(address)
+            dialog.accession_field.setText("B1")
+            dialog.fetch_button.click()
+            assert wait_until(lambda: archive.is_sending, 60) is None
+            process = dialog._fetch._process.processId()
+            assert len(list(tmp_path.rglob("*.dcm"))) == 2
+            if is_killed:
+                os.kill(process, signal.SIGKILL)
+                wait_until(lambda: not dialog.progress_bar.isVisible(), 60)
+                assert dialog.error_label.text() == (
+                    "Fetching ended before it was complete, and nothing was kept; try again."
+                )
+            dialog.close_button.click()
+            archive.is_released.set()
+    assert dialog.folder is None and not dialog._fetch.is_running
+    assert not list(tmp_path.rglob("*.dcm"))
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+def test_a_folder_that_cannot_be_made_is_reported(dialog: FetchDialog, tmp_path: Path) -> None:
+    tempfile.tempdir = str(tmp_path / "missing")
+    dialog.address_field.setText("http://127.0.0.1:1/dicom-web")
     dialog.accession_field.setText("B1")
     dialog.fetch_button.click()
-    dialog.close_button.click()
-    assert dialog.folder is None and not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert dialog.error_label.text().startswith("Could not write") and dialog.error_label.isVisible()
+    assert dialog.fetch_button.isEnabled() and not dialog._fetch.is_running
+
+
+@pytest.mark.parametrize("patient_id", ["P_8/../..", "病" * 64, "x" * 300, "--out=y"])
+def test_any_patient_id_names_a_folder(dialog: FetchDialog, patient_id: str, tmp_path: Path) -> None:
+    dialog.address_field.setText("http://127.0.0.1:1/dicom-web")
+    dialog.patient_field.setText(patient_id)
+    dialog.fetch_button.click()
+    arguments = dialog._fetch._process.arguments()
+    (folder,) = (Path(one.removeprefix("--out=")) for one in arguments if one.startswith("--out="))
+    assert folder.parent.parent == tmp_path and f"--patient-id={patient_id}" in arguments
+    folder.mkdir()
 
 
 def test_a_password_is_neither_stored_nor_an_argument(dialog: FetchDialog) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ssl
 import subprocess
 import threading
@@ -31,6 +32,7 @@ from typer.testing import CliRunner
 
 from gliomark.cli.main import app
 from gliomark.errors import ConfigurationError, GliomarkError, InputError
+from gliomark.files import FileWriteError
 from gliomark.io import read_study
 from gliomark.pacs import (
     Credentials,
@@ -144,9 +146,9 @@ def test_of_several_studies_none_is_fetched(hospital: Hospital, is_dicomweb: boo
     result = CliRunner().invoke(app, arguments)
     assert isinstance(result.exception, SeveralStudiesError) and "--study-uid" in str(result.exception)
     assert result.output.splitlines() == [
-        "date\tdescription\taccession number\tstudy UID",
-        f"20230501\tbrain, earlier\tA2\t{OTHER_STUDY_UID}",
-        f"20240601\tbrain?[2J\tA1\t{STUDY_UID}",
+        "date\tdescription\taccession number\tpatient id\tstudy UID",
+        f"20230501\tbrain, earlier\tA2\t..P7\t{OTHER_STUDY_UID}",
+        f"20240601\tbrain?[2J\tA1\t..P7\t{STUDY_UID}",
     ]
     assert list(tmp_path.iterdir()) == []
     result = CliRunner().invoke(app, [*arguments, "--study-uid", OTHER_STUDY_UID])
@@ -479,3 +481,105 @@ def test_credentials_are_not_sent_in_the_open(address: str, credentials: Credent
 def test_an_invalid_address_is_refused(text: str) -> None:
     with pytest.raises(GliomarkError, match="is not the address of a PACS"):
         parse_address(text)
+
+
+@dataclass
+class AlteringArchive(Archive):
+    """An archive that alters its answers at one level; ``alter`` returns None for an answer that is left out."""
+
+    level: str = "STUDY"
+    alter: Callable[[Dataset], Dataset | None] = lambda answer: answer
+
+    def find(self, event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
+        """Answer like ``Archive``, the images of each series apart."""
+        asked = event.identifier
+        for status, answer in super().find(event):
+            if answer is not None and asked.QueryRetrieveLevel == "IMAGE":
+                file = next(one for one in self.files if dcmread(one).SOPInstanceUID == answer.SOPInstanceUID)
+                if dcmread(file).SeriesInstanceUID != asked.SeriesInstanceUID:
+                    continue
+            if asked.QueryRetrieveLevel == self.level and answer is not None:
+                answer = self.alter(answer)
+            if answer is not None:
+                yield status, answer
+
+    def send(self, event: evt.Event) -> Iterator[Any]:
+        """Send the images of the series."""
+        sent = [
+            one for one in self.sent if dcmread(one).SeriesInstanceUID == event.identifier.SeriesInstanceUID
+        ]
+        yield len(sent)
+        for file in sent:
+            yield 0xFF00, dcmread(file)
+
+
+def change_answer(**values: Any) -> Callable[[Dataset], Dataset | None]:
+    """Return a function that sets values in an answer with the first series' or image's number; None deletes one."""
+
+    def alter(answer: Dataset) -> Dataset | None:
+        for keyword, value in values.items():
+            if value is None:
+                delattr(answer, keyword)
+            else:
+                setattr(answer, keyword, value)
+        return answer
+
+    return alter
+
+
+LISTING_FAULTS: dict[str, tuple[str, Callable[[Dataset], Dataset | None], str]] = {
+    "no image is listed": ("IMAGE", lambda _: None, "has series .* but lists no images of it"),
+    "series UID is not valid": ("SERIES", change_answer(SeriesInstanceUID="1.2.3.*"), "lists no images of it"),
+    "series UID is missing": ("SERIES", change_answer(SeriesInstanceUID=None), "lists no images of it"),
+    "image UID is missing": ("IMAGE", change_answer(SOPInstanceUID=None), "sent 0 of 1 images"),
+    "images of another patient": ("STUDY", change_answer(PatientID="P8"), "patient id P8, but its images state ..P7"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LISTING_FAULTS)
+def test_a_study_that_is_listed_wrongly_is_refused(series: list[Path], tmp_path: Path, case: str) -> None:
+    """Rather than fetched without one of its series, or under another patient."""
+    level, alter, sentence = LISTING_FAULTS[case]
+    with pytest.raises(InputError, match=sentence):
+        fetch_from(AlteringArchive(series, series, level=level, alter=alter), tmp_path, FIND, GET)
+    assert [one.name for one in tmp_path.iterdir()] == ["images"]
+
+
+HARMLESS_LISTINGS: dict[str, tuple[str, Callable[[Dataset], Dataset | None]]] = {
+    "no modality": ("SERIES", change_answer(Modality=None)),
+    "patient id padded": ("STUDY", change_answer(PatientID="..p7^ ")),
+    "no patient id": ("STUDY", change_answer(PatientID=None)),
+    "no class": ("IMAGE", change_answer(SOPClassUID=None)),
+}
+
+
+@pytest.mark.parametrize("case", HARMLESS_LISTINGS)
+def test_a_listing_that_lacks_something_is_enough(series: list[Path], tmp_path: Path, case: str) -> None:
+    level, alter = HARMLESS_LISTINGS[case]
+    fetch_from(AlteringArchive(series, series, level=level, alter=alter), tmp_path, FIND, GET)
+    assert read_uids((tmp_path / "out").iterdir()) == read_uids(series)
+
+
+@pytest.mark.parametrize("status", [0xB000, 0xA702])
+def test_a_full_disk_is_named_whatever_the_archive_answers(
+    series: list[Path], tmp_path: Path, monkeypatch, status: int
+) -> None:
+    """Images are then refused, and the archive may call the whole transfer failed."""
+    write_bytes = Path.write_bytes
+
+    def fill_disk(file: Path, content: bytes) -> int:
+        if file.name == "image-00003.dcm":
+            raise OSError(errno.ENOSPC, "No space left on device", str(file))
+        return write_bytes(file, content)
+
+    monkeypatch.setattr(Path, "write_bytes", fill_disk)
+
+    class FailingArchive(Archive):
+        def send(self, event: evt.Event) -> Iterator[Any]:
+            yield from super().send(event)
+            if status != 0xB000:
+                yield status, None
+
+    with pytest.raises(FileWriteError, match="the disk is full"):
+        fetch_from(FailingArchive(series, series), tmp_path, FIND, GET)
+    assert [one.name for one in tmp_path.iterdir()] == ["images"]

@@ -72,9 +72,10 @@ def fetch(
             record = {"error": to_message_record(error.message), "studies": [asdict(one) for one in studies]}
             typer.echo(json.dumps(record))
         elif studies:
-            typer.echo("date\tdescription\taccession number\tstudy UID")
+            typer.echo("date\tdescription\taccession number\tpatient id\tstudy UID")
             for study in studies:
-                typer.echo(f"{study.date}\t{study.description}\t{study.accession_number}\t{study.uid}")
+                columns = (study.date, study.description, study.accession_number, study.patient_id, study.uid)
+                typer.echo("\t".join(columns))
         raise
     if json_output:
         counts = {"series": fetched.series_count, "files": fetched.file_count}

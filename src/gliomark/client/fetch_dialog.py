@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from PySide6.QtCore import QEvent, Qt
 from PySide6.QtWidgets import QDialog, QLineEdit, QProgressBar, QTreeWidget, QTreeWidgetItem, QWidget
 
+from gliomark.client import errors
 from gliomark.client.errors import ErrorMessage
 from gliomark.client.pacs_fetch import PacsAccess, PacsFetch
 from gliomark.client.settings import UserSettings
 from gliomark.client.state import Json
 from gliomark.client.theme import scale_to_text
 from gliomark.client.widgets import create_button, create_column, create_label, create_row
+from gliomark.files import FileWriteError, remove_path, scratch_folder
 
 UID_ROLE = Qt.ItemDataRole.UserRole
+MAX_NAME_LENGTH = 60  # of the folder, in letters
 
 
 class FetchDialog(QDialog):
     """Accession number or patient id, and the PACS; accepted with the study's images in ``folder``.
 
-    parent_folder: where the folder is made. The PACS is kept in the settings, the password is not.
+    fetched_files: keeps the images until it is closed; if the dialog is not accepted, they are removed at once. The
+    PACS is kept in the settings, the password is not.
     """
 
-    def __init__(self, settings: UserSettings, parent_folder: Path, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, settings: UserSettings, fetched_files: ExitStack, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         self.folder: Path | None = None
-        self._settings, self._parent_folder = settings, parent_folder
+        self._settings, self._fetched_files = settings, fetched_files
+        self._scratch_folder: Path | None = None
         self._error: ErrorMessage | None = None
         self._fetch = PacsFetch(self)
         self._fetch.fetched.connect(self._accept_folder)
@@ -115,7 +122,12 @@ class FetchDialog(QDialog):
             )
         )
         self.choice_label.setText(self.tr("Several studies fit. Choose one."))
-        headers = [self.tr("Date"), self.tr("Description"), self.tr("Accession number")]
+        headers = [
+            self.tr("Date"),
+            self.tr("Description"),
+            self.tr("Accession number"),
+            self.tr("Patient id"),
+        ]
         self.studies_table.setHeaderLabels(headers)
         self.studies_table.setAccessibleName(self.tr("Several studies fit. Choose one."))
         self.fetch_button.setText(self.tr("Fetch"))
@@ -139,10 +151,14 @@ class FetchDialog(QDialog):
         }
         # the name is shown until the server has read the images
         name = query["--patient-id"] or query["--accession"]
-        folder = Path(tempfile.mkdtemp(dir=self._parent_folder)) / "".join(
-            letter if letter.isalnum() else "-" for letter in name
-        )
-        self._fetch.start(self.access, self.password_field.text(), query, folder)
+        name = "".join(letter if letter.isalnum() else "-" for letter in name[:MAX_NAME_LENGTH])
+        try:
+            if self._scratch_folder is None:
+                self._scratch_folder = self._fetched_files.enter_context(scratch_folder())
+        except FileWriteError as error:
+            self._show_error(ErrorMessage(errors.PLAIN_TEXT, (error.message,), None))
+            return
+        self._fetch.start(self.access, self.password_field.text(), query, self._scratch_folder / name)
         self._render()
 
     @property
@@ -153,13 +169,15 @@ class FetchDialog(QDialog):
     def _show_studies(self, studies: tuple[Json, ...]) -> None:
         self.studies_table.clear()
         item = None
+        columns = ("date", "description", "accession_number", "patient_id")
         for study in studies:
-            item = QTreeWidgetItem([study["date"], study["description"], study["accession_number"]])
+            item = QTreeWidgetItem([study[column] for column in columns])
             item.setData(0, UID_ROLE, study["uid"])
             self.studies_table.addTopLevelItem(item)
         for column in range(self.studies_table.columnCount()):
             self.studies_table.resizeColumnToContents(column)
-        if item is not None:
+        is_one_patient = len({study["patient_id"] for study in studies}) == 1
+        if item is not None and is_one_patient:  # accession numbers of two hospitals may be the same
             item.setSelected(True)  # the latest
         self._render()
 
@@ -202,6 +220,8 @@ class FetchDialog(QDialog):
         super().changeEvent(event)
 
     def done(self, result: int) -> None:
-        """Stop fetching when the dialog is closed."""
+        """Stop fetching when the dialog is closed, and remove what was not fetched completely."""
         self._fetch.stop()
+        if self.folder is None and self._scratch_folder is not None:
+            remove_path(self._scratch_folder)
         super().done(result)

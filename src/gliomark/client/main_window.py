@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class MainWindow(QMainWindow):
         super().__init__()
         self.settings = settings
         self.session = Session(self)
-        self._fetched_files: tempfile.TemporaryDirectory[str] | None = None
+        self._fetched_files = ExitStack()
         self.input_panel, self.image_panel, self.result_panel = InputPanel(), ImagePanel(), ResultPanel()
         self._create_header()
         self._create_error_banner()
@@ -163,11 +163,7 @@ class MainWindow(QMainWindow):
 
     def fetch_study(self) -> None:
         """Let the user fetch a study from the PACS and open it; its files are removed with the window."""
-        if self._fetched_files is None:
-            self._fetched_files = tempfile.TemporaryDirectory(
-                prefix="gliomark-fetched-", ignore_cleanup_errors=True
-            )
-        dialog = FetchDialog(self.settings, Path(self._fetched_files.name), self)
+        dialog = FetchDialog(self.settings, self._fetched_files, self)
         if dialog.exec() and dialog.folder is not None and self._confirm_discarding_edits():
             self.session.open_patient(dialog.folder, self.input_panel.model_box.currentData() or "")
         dialog.deleteLater()
@@ -328,8 +324,7 @@ class MainWindow(QMainWindow):
             return
         self.settings.window_geometry = self.saveGeometry()
         self.session.close_session()
-        if self._fetched_files is not None:
-            self._fetched_files.cleanup()
+        self._fetched_files.close()
         event.accept()
 
 

@@ -14,7 +14,7 @@ from PySide6.QtCore import QObject, QProcess, QProcessEnvironment, Signal
 from gliomark.client import errors
 from gliomark.client.errors import ErrorMessage
 from gliomark.client.state import Json
-from gliomark.messages import from_message_record
+from gliomark.messages import from_message_record, message
 
 STOP_TIMEOUT_MS = 5_000
 
@@ -84,7 +84,7 @@ class PacsFetch(QObject):
         self._process.closeWriteChannel()  # a question for a password would wait forever
 
     def stop(self) -> None:
-        """Stop fetching; nothing is left in the folder, and no signal follows."""
+        """Stop fetching; no signal follows. Unfinished files may be left beside the folder."""
         self._process.blockSignals(True)
         if self.is_running:
             self._process.terminate()
@@ -102,10 +102,11 @@ class PacsFetch(QObject):
             self.failed.emit(ErrorMessage(errors.PLAIN_TEXT, (text,), None))
         elif "folder" in answer:
             self.fetched.emit(Path(answer["folder"]))
-        else:  # it did not start: an option is not valid, or a package is missing
+        else:  # it did not start, because an option is not valid or a package is missing; or it was killed
             lines = bytes(self._process.readAllStandardError().data()).decode("utf-8", "replace").split("\n")
-            text = next((line.strip() for line in reversed(lines) if line.strip()), "?")
-            self.failed.emit(ErrorMessage(errors.PLAIN_TEXT, (text.removeprefix("gliomark: "),), None))
+            last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+            text = last.removeprefix("gliomark: ") or message("pacs-fetch-ended")
+            self.failed.emit(ErrorMessage(errors.PLAIN_TEXT, (text,), None))
 
     def _handle_start_error(self, error: QProcess.ProcessError) -> None:
         if error == QProcess.ProcessError.FailedToStart:

@@ -77,8 +77,9 @@ class DimsePacs:
                 _create_identifier(level, attributes), StudyRootQueryRetrieveInformationModelFind
             )
             for status, answer in self._check_responses(responses):
-                if status in STATUS_PENDING and answer is not None:
-                    found.append(answer)
+                if status in STATUS_PENDING:
+                    # undecodable: a blank answer, which is noticed, is better than one study or image less
+                    found.append(Dataset() if answer is None else answer)
         return found
 
     def fetch_series(self, study_uid: str, series_uid: str, images: ReceivedImages) -> None:
@@ -106,16 +107,18 @@ class DimsePacs:
             ),
         ]
         roles = [build_role(uid, scp_role=True) for uid in FETCHED_SOP_CLASSES]
-        with self._associate(contexts, roles, storage.event_handlers) as association:
-            has_get = StudyRootQueryRetrieveInformationModelGet in {
-                context.abstract_syntax for context in association.accepted_contexts
-            }
-            if has_get:
-                responses = association.send_c_get(identifier, StudyRootQueryRetrieveInformationModelGet)
-                list(self._check_responses(responses))
-        if not has_get:
-            self._move_series(identifier, storage)
-        storage.raise_error()
+        try:
+            with self._associate(contexts, roles, storage.event_handlers) as association:
+                has_get = StudyRootQueryRetrieveInformationModelGet in {
+                    context.abstract_syntax for context in association.accepted_contexts
+                }
+                if has_get:
+                    responses = association.send_c_get(identifier, StudyRootQueryRetrieveInformationModelGet)
+                    list(self._check_responses(responses))
+            if not has_get:
+                self._move_series(identifier, storage)
+        finally:
+            storage.raise_error()  # a full disk is also why the PACS reports a failure
 
     def _move_series(self, identifier: Dataset, storage: _StorageHandler) -> None:
         """Let the PACS send a series to a listener of our own, by C-MOVE."""

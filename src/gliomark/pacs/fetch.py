@@ -11,7 +11,14 @@ from gliomark.files import atomic_folder
 from gliomark.messages import message
 from gliomark.pacs.pacs_client import Pacs
 from gliomark.pacs.received_images import FETCHED_SOP_CLASSES, ReceivedImages
-from gliomark.pacs.studies import FoundStudy, SeveralStudiesError, StudyQuery, get_answer_text, is_uid
+from gliomark.pacs.studies import (
+    FoundStudy,
+    SeveralStudiesError,
+    StudyQuery,
+    get_answer_text,
+    is_uid,
+    to_printable_text,
+)
 
 FETCHED_MODALITIES = ("MR", "SEG", "RTSTRUCT")
 STUDY_ATTRIBUTES = ("StudyInstanceUID", "PatientID", "AccessionNumber", "StudyDate", "StudyDescription")
@@ -43,7 +50,8 @@ def fetch_study(pacs: Pacs, query: StudyQuery, folder: Path) -> FetchedStudy:
     SeveralStudiesError
         If several studies fit.
     InputError
-        If no study fits, it has no MR images, the folder is not empty, or the transfer was incomplete.
+        If no study fits, it has no MR images, the folder is not empty, the transfer was incomplete, or the images are
+        of another patient.
     ConfigurationError
         If the PACS is not reachable or refuses.
     FileWriteError
@@ -68,6 +76,11 @@ def fetch_study(pacs: Pacs, query: StudyQuery, folder: Path) -> FetchedStudy:
                         series=series_uid,
                     )
                 )
+        if study.patient_id and (others := images.find_other_patient_ids(study.patient_id)):
+            found = ", ".join(map(to_printable_text, others))
+            raise InputError(
+                message("pacs-other-patient", pacs=pacs.name, listed=study.patient_id, found=found)
+            )
     return FetchedStudy(study, len(announced), len(images.image_uids))
 
 
@@ -97,7 +110,7 @@ def list_images(pacs: Pacs, study: FoundStudy) -> Mapping[str, frozenset[str]]:
     Raises
     ------
     InputError
-        If there is no MR image.
+        If there is no MR image, or the images of a series are not listed.
     """
     asked = {"StudyInstanceUID": study.uid, "SeriesInstanceUID": "", "Modality": ""}
     modalities = {
@@ -107,25 +120,34 @@ def list_images(pacs: Pacs, study: FoundStudy) -> Mapping[str, frozenset[str]]:
     announced = {
         series_uid: image_uids
         for series_uid, modality in modalities.items()
-        if modality in FETCHED_MODALITIES
-        and is_uid(series_uid)
+        if modality in ("", *FETCHED_MODALITIES)  # "": not stated; the class of each image decides
         and (image_uids := _list_image_uids(pacs, study.uid, series_uid))
     }
-    if not any(modalities[series_uid] == "MR" for series_uid in announced):
+    if not any(modalities[series_uid] in ("", "MR") for series_uid in announced):
         raise InputError(message("pacs-no-mr-images", pacs=pacs.name, count=len(modalities)))
     return announced
 
 
 def _list_image_uids(pacs: Pacs, study_uid: str, series_uid: str) -> frozenset[str]:
-    """List the images of a series; screenshots and other objects that gliomark does not read are left out."""
+    """List the images of a series; screenshots and other objects that gliomark does not read are left out.
+
+    Raises
+    ------
+    InputError
+        If the PACS lists no object at all, so that the study would be incomplete.
+    """
     asked = {
         "StudyInstanceUID": study_uid,
         "SeriesInstanceUID": series_uid,
         "SOPInstanceUID": "",
         "SOPClassUID": "",
     }
+    # an invalid UID could contain a wildcard
+    answers = pacs.search("IMAGE", asked) if is_uid(series_uid) else []
+    if not answers:
+        raise InputError(message("pacs-series-not-listed", pacs=pacs.name, series=series_uid))
     return frozenset(
         get_answer_text(answer, "SOPInstanceUID")
-        for answer in pacs.search("IMAGE", asked)
+        for answer in answers
         if get_answer_text(answer, "SOPClassUID") in ("", *FETCHED_SOP_CLASSES)
     )

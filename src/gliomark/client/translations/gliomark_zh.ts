@@ -52,6 +52,10 @@
         <translation>描述</translation>
     </message>
     <message>
+        <source>Patient id</source>
+        <translation>患者编号</translation>
+    </message>
+    <message>
         <source>Fetch</source>
         <translation>获取</translation>
     </message>
@@ -904,12 +908,32 @@
         <translation>两次预测使用了不同的模型：请用同一模型重新预测。</translation>
     </message>
     <message>
+        <source>The lesion was outlined on different sequences, {} and {}: sizes cannot be compared.</source>
+        <translation>两次勾画病灶所用的序列不同（{} 与 {}），无法比较大小。</translation>
+    </message>
+    <message>
+        <source>The date of an examination is not known: the one that was received first is on the left.</source>
+        <translation>有检查日期未知：先接收的检查显示在左侧。</translation>
+    </message>
+    <message>
+        <source>Both examinations are of the same date: check that they are not the same, and which was first.</source>
+        <translation>两次检查日期相同：请核对是否为同一次检查，以及先后顺序。</translation>
+    </message>
+    <message>
         <source>Volume: {} → {} ({})</source>
         <translation>体积：{} → {}（{}）</translation>
     </message>
     <message>
         <source>Longest diameter in a slice: {} → {}</source>
         <translation>单层最大径：{} → {}</translation>
+    </message>
+    <message>
+        <source>examined on {}</source>
+        <translation>检查日期 {}</translation>
+    </message>
+    <message>
+        <source>received {}</source>
+        <translation>接收于 {}</translation>
     </message>
 </context>
 </TS>
