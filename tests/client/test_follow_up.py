@@ -27,6 +27,8 @@ from gliomark.phantom import PhantomSettings, create_phantom, write_nifti
 
 COARSE = PhantomSettings(spacing_mm=(1.88, 1.88), matrix=128, slice_count=20, sublayers=1)
 RADIUS, GROWTH = 10, 2  # pixels
+UNKNOWN_DATE = "The date of an examination is not known: the one that was received first is on the left."
+SAME_DATE = "Both examinations are of the same date: check that they are not the same, and which was first."
 
 
 def wait_for_state(client: httpx.Client, path: str) -> dict[str, Any]:
@@ -79,7 +81,7 @@ def test_two_examinations_are_shown_side_by_side(
 ) -> None:
     (first, small), (second, large), _ = examinations
     dialog = open_follow_up(server, (first, second))
-    assert not dialog.note_label.isVisible() and not dialog.error_label.isVisible()
+    assert dialog.note_label.text() == UNKNOWN_DATE and not dialog.error_label.isVisible()
     for column, mask in zip(dialog.columns, (small, large), strict=True):
         np.testing.assert_array_equal(column.lesion_mask, mask)
         assert 8 <= column.slider.value() < 12 and "P9" in column.heading_label.text()
@@ -108,7 +110,8 @@ def test_two_examinations_are_shown_side_by_side(
 def test_missing_predictions_are_named(app: QApplication, server: ServerAccess, examinations) -> None:
     (first, _), _, (third, _) = examinations
     dialog = open_follow_up(server, (first, third))
-    assert dialog.note_label.text() == "Predict for both examinations to compare the lesion."
+    predict_first = "Predict for both examinations to compare the lesion."
+    assert dialog.note_label.text().split("\n") == [predict_first, UNKNOWN_DATE]
     assert dialog.change_label.text() == "" and dialog.columns[1].lesion_mask is None
     dialog.done(0)
 
@@ -121,23 +124,124 @@ def test_missing_predictions_are_named(app: QApplication, server: ServerAccess, 
         ({"spacing_assumed": True}, ["Image files do not state the pixel size"]),
         ({"sha256": "b"}, ["different models"]),
         ({"patient": "P10", "sha256": "b"}, ["The patient ids differ", "different models"]),
+        ({"used": ["T2", "T1C"]}, ["outlined on different sequences, FLAIR, T1C and T2, T1C: sizes"]),
+        ({"outline": "0a"}, []),
+        ({"sha256": "b", "outline": "0a"}, ["different models"]),
+        ({"is_predicted": False}, ["Predict for both examinations"]),
     ],
 )
 def test_obstacles_are_listed(app: QApplication, changes: dict[str, Any], sentences: list[str]) -> None:
-    columns = []
-    for change in ({}, changes):
-        column = ExaminationColumn(HttpClient("http://127.0.0.1:1"), "x")
-        column.close_calls()
-        column.study = {"patient_id": change.get("patient", "P9")}
-        result = {
-            "input": {"spacing_assumed": change.get("spacing_assumed", False)},
-            "model": {"sha256": change.get("sha256", "a")},
-        }
-        column.job = {"result": result}
-        columns.append(column)
+    columns = [create_column(**change) for change in ({}, changes)]
     found = list_obstacles(columns)
     assert len(found) == len(sentences)
     assert all(sentence in text for sentence, text in zip(sentences, found, strict=True))
+
+
+def test_outlines_of_a_reader_are_compared_whatever_the_models(app: QApplication) -> None:
+    columns = [create_column(outline="0a"), create_column(outline="0b", sha256="b", used=["T2"])]
+    assert list_obstacles(columns) == []
+
+
+def create_column(**changes: Any) -> ExaminationColumn:
+    column = ExaminationColumn(HttpClient("http://127.0.0.1:1"), "x")
+    fill_column(column, **changes)
+    return column
+
+
+def fill_column(
+    column: ExaminationColumn,
+    patient: str = "P9",
+    date: str | None = None,
+    volume_ml: float = 1.0,
+    spacing_assumed: bool = False,
+    sha256: str = "a",
+    used: list[str] | None = None,
+    outline: str = "",
+    sequences: tuple[str, ...] = ("T1C",),
+    is_predicted: bool = True,
+) -> None:
+    """Give a column what the server would send, without slices."""
+    column.close_calls()
+    column.study = {
+        "patient_id": patient,
+        "created": "2026-01-01T08:00:00",
+        "sequences": sequences,
+        "shape": [1, 2, 2],
+        "slice_names": ["001"],
+        "grey": dict.fromkeys(sequences, {"low": 0.0, "high": 1.0}),
+    }
+    result = {
+        "input": {
+            "spacing_assumed": spacing_assumed,
+            "examination": date and {"date": date, "number": 1, "of": 1},
+        },
+        "model": {"sha256": sha256},
+        "sequences": {"used": used or ["FLAIR", "T1C"]},
+        "lesion": {"volume_ml": volume_ml, "diameters": None},
+    }
+    column.job = {"result": result, "outline_sha256": outline} if is_predicted else None
+    column._finish_loading()
+
+
+@pytest.mark.parametrize(
+    ("dates", "volumes", "note"),
+    [
+        (("20240601", "20250601"), "10.0 ml → 15.0 ml (+5.0 ml, +50 %)", ""),
+        (("20250601", "20240601"), "15.0 ml → 10.0 ml (-5.0 ml, -33 %)", ""),  # the later was received first
+        (("20240601", "20240601"), "10.0 ml → 15.0 ml (+5.0 ml, +50 %)", SAME_DATE),
+        (("20240601", None), "10.0 ml → 15.0 ml (+5.0 ml, +50 %)", UNKNOWN_DATE),
+        ((None, None), "10.0 ml → 15.0 ml (+5.0 ml, +50 %)", UNKNOWN_DATE),
+    ],
+)
+def test_the_earlier_examination_is_on_the_left(
+    app: QApplication, dates: tuple[str | None, str | None], volumes: str, note: str
+) -> None:
+    """By the dates of examination, whichever was received first; if they are not known, that is stated."""
+    dialog = open_dialog_of(*({"date": date, "volume_ml": 10.0 + 5 * at} for at, date in enumerate(dates)))
+    assert dialog.change_label.text() == f"Volume: {volumes}"
+    assert dialog.note_label.text() == note
+    shown = [dialog._views_layout.itemAt(at).widget() for at in range(2)]
+    assert shown == dialog.columns
+    headings = [column.heading_label.text() for column in shown]
+    for date, heading in zip(sorted(dates) if all(dates) else dates, headings, strict=True):
+        assert heading.startswith(
+            f"P9 · examined on {date[:4]}-06-01" if date else "P9 · received 2026-01-01 "
+        )
+    dialog.done(0)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "shown"),
+    [
+        ((("FLAIR", "T1C"), ("T2", "FLAIR", "T1C")), ["T1C", "T1C"]),
+        ((("T1C", "FLAIR"), ("T1C", "T2")), ["T1C", "T1C"]),
+        ((("T1C", "FLAIR"), ("T2",)), ["FLAIR", "T2"]),  # none in both: each its own
+    ],
+)
+def test_a_sequence_is_shown_whatever_was_acquired(
+    app: QApplication, sequences: tuple[tuple[str, ...], tuple[str, ...]], shown: list[str]
+) -> None:
+    dialog = open_dialog_of(*({"sequences": one} for one in sequences))
+    assert [column.view.title for column in dialog.columns] == shown
+    assert (dialog.sequence_box.count() > 0) == (shown[0] == shown[1])
+    dialog.done(0)
+
+
+def open_dialog_of(*changes: dict[str, Any]) -> FollowUpDialog:
+    studies = [{"id": f"s{number}", "created": f"2026-01-0{number}"} for number in (1, 2)]
+    dialog = FollowUpDialog(HttpClient("http://127.0.0.1:1"), studies)
+    for column, change in zip(tuple(dialog.columns), changes, strict=True):
+        fill_column(column, **change)
+    return dialog
+
+
+def test_a_slice_that_is_being_fetched_is_not_requested_again(app: QApplication) -> None:
+    column = create_column()
+    column.show_sequence("T1C")
+    column.show_sequence("T1C")
+    assert len(column._replies) == 1
+    column.close_calls()
+    assert column._requested_slices == set()  # so that it can be requested again
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from PySide6.QtWidgets import QSlider, QWidget
 from gliomark.client import errors
 from gliomark.client.errors import ErrorMessage
 from gliomark.client.http_client import HttpClient, abort_reply
-from gliomark.client.language import format_local_time
+from gliomark.client.language import format_local_time, translate
 from gliomark.client.png import ImageDecodeError, decode_slice, decode_slices
 from gliomark.client.shape_interpolation import Mask
 from gliomark.client.slice_view import SliceView, compute_grey_window
@@ -30,7 +30,8 @@ class ExaminationColumn(QWidget):
     """View of an examination with a slider over its slices.
 
     ``loaded`` follows the study and its last prediction, ``failed`` carries an error. ``study``, ``job``: documents of
-    the server, None until they are received; ``job`` stays None without a finished prediction.
+    the server, None until they are received; ``job`` stays None without a finished prediction. ``is_loaded``: whether
+    all of them have been received.
     """
 
     loaded = Signal()
@@ -40,10 +41,12 @@ class ExaminationColumn(QWidget):
         super().__init__(parent)
         self.study: Json | None = None
         self.job: Json | None = None
+        self.is_loaded = False
         self.lesion_mask: Mask | None = None
         self._sequence = ""
         self._brain = QRectF()  # of all slices shown so far
         self._slices: dict[tuple[str, int], NDArray[np.float32]] = {}
+        self._requested_slices: set[tuple[str, int]] = set()
         self._http_client, self._study_id = http_client, study_id
         self._replies: list[QNetworkReply] = []
         self.heading_label, self.position_label = create_label("heading"), create_label("soft")
@@ -61,6 +64,12 @@ class ExaminationColumn(QWidget):
         """The lesion of the last prediction, as in prediction.json."""
         return None if self.job is None else self.job["result"]["lesion"]
 
+    @property
+    def date(self) -> str:
+        """Date of the examination, YYYYMMDD; "" if the images do not state it or there is no prediction."""
+        examination = None if self.job is None else self.job["result"]["input"].get("examination")
+        return str((examination or {}).get("date") or "")
+
     def show_sequence(self, sequence: str) -> None:
         """Show a sequence, the slice with most lesion first."""
         self._sequence = sequence
@@ -76,7 +85,7 @@ class ExaminationColumn(QWidget):
 
     def _handle_study(self, study: Any) -> None:
         self.study = restore_document(study)
-        self.heading_label.setText(f"{self.study['patient_id']} · {format_local_time(self.study['created'])}")
+        self._render_heading()
         spacing_mm = self.study.get("spacing_mm")
         if spacing_mm:
             self.view.pixel_size_mm = spacing_mm[2], spacing_mm[1]
@@ -91,7 +100,7 @@ class ExaminationColumn(QWidget):
         done = (job for job in jobs if job["study_id"] == self._study_id and job["state"] == "done")
         job = next(done, None)
         if job is None:
-            self.loaded.emit()
+            self._finish_loading()
             return
         self.job = restore_document(job)
         self._get_png(f"/api/predictions/{job['id']}/mask.png", self._handle_mask)
@@ -101,9 +110,17 @@ class ExaminationColumn(QWidget):
         self.lesion_mask = decode_slices(png, self.study["shape"][0]) > 127
         if self.lesion_mask.any():
             self.slider.setValue(int(self.lesion_mask.sum(axis=(1, 2)).argmax()))
+        self._finish_loading()
+
+    def _finish_loading(self) -> None:
+        self.is_loaded = True
+        self._render_heading()
         self.loaded.emit()
 
     def _fetch_slice(self, sequence: str, index: int) -> None:
+        if (sequence, index) in self._requested_slices:
+            return
+        self._requested_slices.add((sequence, index))
         assert self.study is not None
         grey = self.study["grey"][sequence]
 
@@ -111,29 +128,41 @@ class ExaminationColumn(QWidget):
             self._slices[sequence, index] = decode_slice(png, grey["low"], grey["high"])
             self._show_slice()
 
-        self._get_png(f"/api/studies/{self._study_id}/slices/{sequence}/{index}.png", handle_png)
+        reply = self._get_png(f"/api/studies/{self._study_id}/slices/{sequence}/{index}.png", handle_png)
+        # a slice that failed is requested again when it is shown again
+        reply.finished.connect(lambda: self._requested_slices.discard((sequence, index)))
 
     def _get_json(self, path: str, on_answer: Callable[[Any], None]) -> None:
         self._track(self._http_client.get_json(path, on_answer, self.failed.emit))
 
-    def _get_png(self, path: str, on_png: Callable[[bytes], None]) -> None:
+    def _get_png(self, path: str, on_png: Callable[[bytes], None]) -> QNetworkReply:
         def handle_png(png: bytes) -> None:
             try:
                 on_png(png)
             except ImageDecodeError:
                 self.failed.emit(ErrorMessage(errors.IMAGE_UNREADABLE))
 
-        self._track(self._http_client.get_bytes(path, handle_png, self.failed.emit))
+        return self._track(self._http_client.get_bytes(path, handle_png, self.failed.emit))
 
-    def _track(self, reply: QNetworkReply) -> None:
+    def _track(self, reply: QNetworkReply) -> QNetworkReply:
         self._replies.append(reply)
         reply.finished.connect(partial(self._remove_reply, reply))
+        return reply
 
     def _remove_reply(self, reply: QNetworkReply) -> None:
         if reply in self._replies:
             self._replies.remove(reply)
 
     # ---- rendering --------------------------------------------------------------------------------------
+
+    def _render_heading(self) -> None:
+        assert self.study is not None
+        if self.date:
+            date = f"{self.date[:4]}-{self.date[4:6]}-{self.date[6:]}"
+            when = translate("follow-up", "examined on {}").format(date)
+        else:
+            when = translate("follow-up", "received {}").format(format_local_time(self.study["created"]))
+        self.heading_label.setText(f"{self.study['patient_id']} · {when}")
 
     def _show_slice(self) -> None:
         """Show the slice of the slider; it is fetched if it has not been shown yet."""

@@ -16,7 +16,10 @@ from gliomark.client.widgets import create_button, create_column, create_label, 
 
 
 class FollowUpDialog(QDialog):
-    """Two examinations, the one received first on the left. studies: of the server's list."""
+    """Two examinations, the earlier on the left. studies: of the server's list.
+
+    Without a date in the images of both, the one that the server received first is on the left.
+    """
 
     def __init__(
         self, http_client: HttpClient, studies: Sequence[Json], parent: QWidget | None = None
@@ -41,7 +44,7 @@ class FollowUpDialog(QDialog):
                 " judge a change: the difference of two outlines is part of it."
             )
         )
-        views = create_row(*self.columns, spacing=10)
+        self._views_layout = views = create_row(*self.columns, spacing=10)
         layout = create_column(
             create_row(self.sequence_box, None),
             views,
@@ -60,23 +63,32 @@ class FollowUpDialog(QDialog):
         self._render()
 
     def _render(self) -> None:
-        studies = [column.study for column in self.columns]
-        first, second = studies
-        if first is None or second is None:
+        if not all(column.is_loaded for column in self.columns):
             return
-        shared = [name for name in first["sequences"] if name in second["sequences"]]
-        if self.sequence_box.count() == 0 and shared:
-            # the last is the reference, on which the lesion is outlined; no slice of the others is fetched
-            self.sequence_box.blockSignals(True)
-            self.sequence_box.addItems(shared)
-            self.sequence_box.setCurrentIndex(len(shared) - 1)
-            self.sequence_box.blockSignals(False)
-            self._show_sequence(shared[-1])
-        notes = list_obstacles(self.columns)
+        first, second = self.columns
+        if first.date and second.date and first.date > second.date:
+            self.columns.reverse()
+            self._views_layout.addWidget(first)  # moves it to the right
+        self._choose_sequence()
+        obstacles = list_obstacles(self.columns)
+        notes = obstacles + list_cautions(self.columns)
         self.note_label.setText("\n".join(notes))
         self.note_label.setVisible(bool(notes))
         lesions = [column.lesion for column in self.columns]
-        self.change_label.setText("" if notes else describe_change(lesions))
+        self.change_label.setText("" if obstacles else describe_change(lesions))
+
+    def _choose_sequence(self) -> None:
+        """Show the last sequence that both have: the reference, on which the lesion is outlined."""
+        names = [list(column.study["sequences"]) for column in self.columns if column.study is not None]
+        shared = [name for name in names[0] if name in names[1]]
+        # no slice of the others is fetched
+        self.sequence_box.blockSignals(True)
+        self.sequence_box.addItems(shared)
+        self.sequence_box.setCurrentIndex(len(shared) - 1)
+        self.sequence_box.blockSignals(False)
+        self.sequence_box.setVisible(bool(shared))
+        for column, own in zip(self.columns, names, strict=True):
+            column.show_sequence(shared[-1] if shared else own[-1])
 
     def _show_sequence(self, sequence: str) -> None:
         for column in self.columns:
@@ -105,15 +117,45 @@ def list_obstacles(columns: Sequence[ExaminationColumn]) -> list[str]:
         found.append(translate("follow-up", "Predict for both examinations to compare the lesion."))
         return found
     results = [job["result"] for job in jobs if job is not None]
+    is_outlined_by_reader = all(job["outline_sha256"] for job in jobs if job is not None)
     if any(result["input"]["spacing_assumed"] for result in results):
         found.append(
             translate("follow-up", "Image files do not state the pixel size: sizes cannot be compared.")
         )
+    if is_outlined_by_reader:
+        return found
     if len({result["model"]["sha256"] for result in results}) > 1:
         found.append(
             translate("follow-up", "The predictions are of different models: predict again with the same.")
         )
+    used = [", ".join(result["sequences"]["used"]) for result in results]
+    if len(set(used)) > 1:
+        text = translate(
+            "follow-up",
+            "The lesion was outlined on different sequences, {} and {}: sizes cannot be compared.",
+        )
+        found.append(text.format(*used))
     return found
+
+
+def list_cautions(columns: Sequence[ExaminationColumn]) -> list[str]:
+    """List in the user's language what is uncertain about the order of two loaded examinations."""
+    first, second = (column.date for column in columns)
+    if not (first and second):
+        return [
+            translate(
+                "follow-up",
+                "The date of an examination is not known: the one that was received first is on the left.",
+            )
+        ]
+    if first == second:
+        return [
+            translate(
+                "follow-up",
+                "Both examinations are of the same date: check that they are not the same, and which was first.",
+            )
+        ]
+    return []
 
 
 def describe_change(lesions: Sequence[Json | None]) -> str:
