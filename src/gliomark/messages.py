@@ -3143,6 +3143,14 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "Any device in the network could send studies to {host}; restrict the senders with --dicom-peer AET.",
         "网络中任何设备都可向 {host} 发送检查；请用 --dicom-peer AET 限定发送设备。",
     ),
+    "node-options-without-port": (
+        "{option} is for the DICOM node, which is not started; add --dicom-port.",
+        "{option} 用于 DICOM 节点，但该节点未启动；请加上 --dicom-port。",
+    ),
+    "commitment-nowhere": (
+        "--storage-commitment asks archives that are reached by C-STORE, and none is named; add --send-to AET@host:port.",
+        "--storage-commitment 向以 C-STORE 连接的归档系统请求承诺，但未指定任何一个；请加上 --send-to AET@host:port。",
+    ),
     "node-port": (
         "The DICOM port {port} cannot be opened ({reason}); choose another --dicom-port.",
         "无法打开 DICOM 端口 {port}（{reason}）；请用 --dicom-port 另选一个。",

@@ -77,6 +77,23 @@ def test_every_shipped_model_can_be_served(tmp_path, name: str) -> None:
         (("--host", "0.0.0.0"), "unencrypted"),  # noqa: S104
         (("--database", "nothing://x"), "database cannot be opened"),
         (("--model", "other="), "demo, synthetic or NAME=FILE"),
+        (("--send-to", "ARCHIVE@127.0.0.1:104"), "--send-to is for the DICOM node"),
+        (("--dicom-peer", "ARCHIVE"), "--dicom-peer is for the DICOM node"),
+        (("--storage-commitment", "60"), "--storage-commitment is for the DICOM node"),
+        (("--rtstruct",), "--rtstruct is for the DICOM node"),
+        (("--comprehensive-sr",), "--comprehensive-sr is for the DICOM node"),
+        (("--dicom-port", "0", "--storage-commitment", "60"), "add --send-to AET@host:port"),
+        (
+            (
+                "--dicom-port",
+                "0",
+                "--storage-commitment",
+                "60",
+                "--send-to",
+                "https://archive.example/dicom-web",
+            ),
+            "add --send-to AET@host:port",
+        ),
     ],
 )
 def test_invalid_options_are_refused_in_one_sentence(

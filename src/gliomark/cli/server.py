@@ -17,6 +17,8 @@ from gliomark.cli.options import (
     TrustedKeyOption,
     parse_pair,
 )
+from gliomark.errors import ConfigurationError
+from gliomark.messages import message
 
 BYTES_PER_GIB = 1 << 30
 
@@ -125,9 +127,9 @@ def serve(
     name_and_file_texts = [one if "=" in one else f"{one}={one}" for one in model or ["demo"]]
     models = dict(parse_pair(one, "demo, synthetic or NAME=FILE") for one in name_and_file_texts)
     address = ServerAddress(host, port, tls_certificate, tls_key)
-    dicom_node = None
+    peers, destinations, dicom_node = tuple(dicom_peer or ()), tuple(send_to or ()), None
+    _check_node_options(dicom_port, destinations, peers, storage_commitment, rtstruct, comprehensive_sr)
     if dicom_port is not None:
-        peers, destinations = tuple(dicom_peer or ()), tuple(send_to or ())
         association_limits = AssociationLimits(
             associations,
             associations_each,
@@ -169,3 +171,26 @@ def serve(
         study_memory_mb=study_memory,
     )
     run_server(settings, notify=typer.echo)
+
+
+def _check_node_options(
+    dicom_port: int | None,
+    destinations: tuple[str, ...],
+    peers: tuple[str, ...],
+    storage_commitment: float | None,
+    rtstruct: bool,
+    comprehensive_sr: bool,
+) -> None:
+    """Refuse options that would have no effect: those of a DICOM node that is not started, or without an archive."""
+    values = {
+        "--send-to": destinations,
+        "--dicom-peer": peers,
+        "--storage-commitment": storage_commitment,
+        "--rtstruct": rtstruct,
+        "--comprehensive-sr": comprehensive_sr,
+    }
+    for option, value in values.items():
+        if value and dicom_port is None:
+            raise ConfigurationError(message("node-options-without-port", option=option))
+    if storage_commitment and all("://" in one for one in destinations):
+        raise ConfigurationError(message("commitment-nowhere"))
