@@ -33,7 +33,7 @@ from gliomark.reporting import (
     write_table_rows,
     writers,
 )
-from gliomark.reporting.drawing import SEGMENTATION_COLOUR, create_slice_canvas, draw_slice
+from gliomark.reporting.drawing import SEGMENTATION_COLOUR, create_slice_canvas, draw_slice, encode_jpeg
 from gliomark.reporting.html_report import render_contents_as_html
 from gliomark.reporting.mask_resampling import align_probability_with_mask
 from gliomark.reporting.report_contents import create_report_contents
@@ -522,3 +522,13 @@ def test_a_chinese_page_has_known_sentences_in_chinese(make_prediction: Make, tm
     assert "未发现病灶，因此未预测标志物。" in text and warning not in text and "a warning" in text
     document = json.loads((tmp_path / "P1" / "prediction.json").read_text("utf-8"))
     assert document["warnings"][0] == warning, "the document is not translated"
+
+
+@pytest.mark.parametrize("side", [16, 240, 700])
+def test_noise_is_encoded_as_jpeg(side: int) -> None:
+    """It needs more than one byte per pixel."""
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    content = encode_jpeg(Image.fromarray(noise))
+    assert len(content) > noise[..., 0].size
+    decoded = np.asarray(Image.open(io.BytesIO(content)), np.float64)
+    assert np.corrcoef(decoded.ravel(), noise.ravel())[0, 1] > 0.9

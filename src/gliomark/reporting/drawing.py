@@ -99,9 +99,12 @@ def draw_heatmap(
 
 
 def encode_jpeg(image: Image.Image) -> bytes:
-    """Encode as JPEG without chroma subsampling, which would blur the thin coloured outline."""
+    """Encode as JPEG without chroma subsampling, which would blur the thin coloured outline.
+
+    Not with ``optimize``: Pillow's buffer for it holds one byte per pixel, and noise needs more.
+    """
     buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=86, subsampling=0, optimize=True)
+    image.save(buffer, format="JPEG", quality=86, subsampling=0)
     return buffer.getvalue()
 
 
