@@ -248,18 +248,19 @@ def test_ohif_shows_the_outline_and_the_diameters(
     with serve_viewer(viewer, hospital) as address:
         page = open_study(browser, address, uid)
         result = page.locator("[data-cy=study-browser-thumbnail-no-image]")
-        image = page.locator(".viewport-element").first
-        image.wait_for()
+        page.locator(".viewport-element").first.wait_for()
+        before = keep(page, f"{patient}-before")
+        assert count_pixels(before, *OUTLINE_YELLOW) == count_pixels(before, *LINE_GREEN) == 0
 
         result.filter(has_text="gliomark lesion").dblclick()
-        wait_until(lambda: count_pixels(keep(page, f"{patient}-outline", image), *OUTLINE_YELLOW) > 50)
+        wait_until(lambda: count_pixels(keep(page, f"{patient}-outline"), *OUTLINE_YELLOW) > 50)
 
         result.filter(has_text="gliomark measurements").dblclick()
         texts = read_diameters(hospital, uid)
         assert len(texts) == 2
         for text in texts:
             page.get_by_text(text).wait_for()
-        wait_until(lambda: count_pixels(keep(page, f"{patient}-diameters", image), *LINE_GREEN) > 100)
+        wait_until(lambda: count_pixels(keep(page, f"{patient}-diameters"), *LINE_GREEN) > 100)
         page.close()
 
 
@@ -287,15 +288,13 @@ def test_ohif_shows_the_sentence_of_a_report_without_a_lesion(
         ).dblclick()
         shown = page.get_by_text(sentence).first
         shown.wait_for()
-        keep(page, f"no-lesion-{language}", shown)
+        keep(page, f"no-lesion-{language}")
         box = shown.bounding_box()
         assert box is not None and box["y"] + box["height"] < 768, "on the screen without scrolling"
         page.close()
 
 
-def keep(page: Any, name: str, part: Any) -> bytes:
-    """Take a screenshot of a part of the page; keep that of the page if a folder is given."""
-    if SCREENSHOTS:
-        page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
-    picture: bytes = part.screenshot()
+def keep(page: Any, name: str) -> bytes:
+    """Take a screenshot of the page; keep it if a folder is given."""
+    picture: bytes = page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png" if SCREENSHOTS else None)
     return picture
