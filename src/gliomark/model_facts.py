@@ -28,6 +28,12 @@ from gliomark.pipeline import create_model_identity
 from gliomark.reporting.html_report import create_template_environment
 from gliomark.reporting.report_texts import get_report_texts
 
+OUTLINE_PERFORMANCE_CODES = (
+    "outline-performance",
+    "outline-performance-t2",
+    "outline-performance-synthetic",
+    "outline-performance-unknown",
+)
 HUGGING_FACE_TAGS = ("medical", "mri", "brain", "glioma", "neuro-oncology", "segmentation")
 
 
@@ -129,8 +135,7 @@ def _describe_outline(card: ModelCard) -> Iterator[str]:
 
 
 def _describe_performance(card: ModelCard | SecondSegmentationCard) -> str:
-    codes = ("outline-performance", *(f"outline-performance-{one}" for one in ("t2", "synthetic", "unknown")))
-    return find_message_for_text(card.segmentation_performance.rstrip("."), *codes)
+    return find_message_for_text(card.segmentation_performance.rstrip("."), *OUTLINE_PERFORMANCE_CODES)
 
 
 def _describe_marker(name: str, card: MarkerCard) -> Iterator[str]:
