@@ -6,7 +6,7 @@
 # make lock            renew requirements/
 # make licences        renew docs/reference/licences.md
 # make sbom            list the installed packages as CycloneDX
-# make slow            run the tests of load, fuzzing and tutorials (minutes)
+# make slow            run the tests of load, fuzzing and tutorials, and the cases that `make test` leaves out (an hour)
 # make kills           interrupt every command with kill -9 (ten minutes)
 # make battery         give broken and hostile inputs to every command (25 minutes)
 # make fuzz            change the headers of every format at random (MINUTES=10 for each)

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sysconfig
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,9 +42,22 @@ pipeline/test_many_patients
 """.split()
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark_cases_outside_the_sample(items)
     rank_by_file = {f"tests/{name}.py": rank for rank, name in enumerate(SLOWEST_FIRST)}
     items.sort(key=lambda item: rank_by_file.get(item.nodeid.partition("::")[0], len(rank_by_file)))
+
+
+def mark_cases_outside_the_sample(items: list[pytest.Item]) -> None:
+    """Mark as slow all but every n-th case of a table that is marked ``sample(n)``."""
+    case_counts: Counter[str] = Counter()
+    for item in items:
+        if marker := item.get_closest_marker("sample"):
+            table = item.nodeid.partition("[")[0]
+            if case_counts[table] % marker.args[0]:
+                item.add_marker(pytest.mark.slow)
+            case_counts[table] += 1
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -141,7 +141,12 @@ def read_files(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("writer", WRITERS)
+SLOW_WRITERS = {"phantoms"}
+
+
+@pytest.mark.parametrize(
+    "writer", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_WRITERS)) for name in WRITERS]
+)
 def test_a_full_disk_is_reported_in_one_sentence(small_disk: Path, writer: str) -> None:
     with pytest.raises(FileWriteError) as caught:
         WRITERS[writer](small_disk)

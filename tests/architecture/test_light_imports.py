@@ -69,6 +69,7 @@ def read_levels(out: Path) -> dict[str, str]:
     return {marker["marker"]: marker["level"] for marker in document["markers"]}
 
 
+@pytest.mark.slow
 def test_loading_the_shipped_model_imports_no_heavy_package(tmp_path: Path) -> None:
     program = (
         "import sys, gliomark, gliomark.batch, gliomark.reporting\n"
@@ -80,7 +81,8 @@ def test_loading_the_shipped_model_imports_no_heavy_package(tmp_path: Path) -> N
     assert loaded.stdout.split() == []
 
 
-@pytest.mark.parametrize("prefix", ["", WITHOUT_PYTORCH], ids=["as installed", "without PyTorch"])
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("prefix", [WITHOUT_PYTORCH, ""], ids=["without PyTorch", "as installed"])
 def test_the_shipped_model_predicts_without_heavy_packages(
     prefix: str, picture_folder: Path, tmp_path: Path
 ) -> None:
@@ -100,7 +102,8 @@ def test_the_shipped_model_predicts_without_heavy_packages(
     assert read_heavy_imports(modules_file) == []
 
 
-@pytest.mark.parametrize("prefix", ["", WITHOUT_PYTORCH], ids=["as installed", "without PyTorch"])
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("prefix", [WITHOUT_PYTORCH, ""], ids=["without PyTorch", "as installed"])
 def test_a_model_is_shown_without_heavy_packages(prefix: str, tmp_path: Path) -> None:
     modules_file = tmp_path / "modules.json"
     ended = run_program(prefix + COMMAND, tmp_path, modules_file, "models", "show", "demo")
@@ -108,6 +111,7 @@ def test_a_model_is_shown_without_heavy_packages(prefix: str, tmp_path: Path) ->
     assert read_heavy_imports(modules_file) == []
 
 
+@pytest.mark.slow
 def test_a_network_of_unusual_settings_names_what_to_install(
     picture_folder: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:

@@ -129,6 +129,7 @@ def test_the_first_networks_are_trained_first() -> None:
         )
 
 
+@pytest.mark.slow
 def test_results_of_folds_are_merged_into_tables(tmp_path: Path) -> None:
     random, out, results = np.random.default_rng(0), tmp_path / "out", tmp_path / "results"
     out.mkdir()

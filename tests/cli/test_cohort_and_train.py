@@ -21,6 +21,7 @@ def reset_log() -> Iterator[None]:
     logger.setLevel(logging.NOTSET)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("arguments", "steps"),
     [

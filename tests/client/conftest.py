@@ -19,6 +19,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 try:
     from PySide6.QtCore import QSettings
     from PySide6.QtWidgets import QApplication
+    from shiboken6 import delete
 
     from gliomark.client.language import use_language
     from gliomark.client.main_window import MainWindow
@@ -81,22 +82,27 @@ def isolated_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         yield
 
 
-@pytest.fixture
-def app(qapp: QApplication) -> Iterator[QApplication]:
-    """The application with the theme, in English."""
+@pytest.fixture(scope="session")
+def themed_app(qapp: QApplication) -> QApplication:
+    """The application with the theme, applied once: every time costs as much as there are widgets."""
     apply_theme(qapp)
+    return qapp
+
+
+@pytest.fixture
+def app(themed_app: QApplication) -> Iterator[QApplication]:
+    """The application with the theme, in English."""
     use_language("en")
-    yield qapp
+    yield themed_app
     use_language("en")
 
 
 @pytest.fixture(scope="module")
-def open_window(qapp: QApplication) -> Iterator[Callable[[], MainWindow]]:
-    """Function that opens a window in English without a server; the windows are closed after the module."""
+def open_window(themed_app: QApplication) -> Iterator[Callable[[], MainWindow]]:
+    """Function that opens a window in English without a server; the windows are deleted after the module."""
     windows: list[MainWindow] = []
 
     def create_window() -> MainWindow:
-        apply_theme(qapp)
         settings = UserSettings()
         settings.language = "en"
         use_language("en")
@@ -108,6 +114,7 @@ def open_window(qapp: QApplication) -> Iterator[Callable[[], MainWindow]]:
     yield create_window
     for window in windows:
         window.close()
+        delete(window)
 
 
 @pytest.fixture(scope="module")

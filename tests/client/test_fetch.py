@@ -96,6 +96,7 @@ def test_one_of_several_studies_is_chosen(dialog: FetchDialog, archive: Orthanc)
     assert not dialog.studies_table.isVisible()
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("access", "accession", "sentence"),
     [

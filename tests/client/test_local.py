@@ -92,6 +92,7 @@ def impostor() -> Iterator[list[bytes]]:
         server.server_close()
 
 
+@pytest.mark.slow
 def test_only_the_port_reported_by_the_local_server_is_contacted(
     open_window: Callable[[], MainWindow], impostor: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

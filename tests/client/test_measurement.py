@@ -58,6 +58,7 @@ def list_lengths(panel: ImagePanel) -> list[float]:
 # ---- the length -------------------------------------------------------------------------------------
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("zoom", [1.0, 1.7, 4.0])
 @pytest.mark.parametrize("is_moved", [False, True], ids=["", "moved"])
 @pytest.mark.parametrize(

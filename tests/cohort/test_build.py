@@ -124,6 +124,7 @@ def test_a_second_build_prepares_and_changes_nothing(source: Path, cohort_copy: 
     assert (report.prepared, report.reused) == (0, 10) and read_contents(cohort_copy) == before
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("damage", ["record", "slice cut short", "slice gone", "array changed"])
 def test_a_damaged_patient_is_prepared_again(source: Path, cohort_copy: Path, damage: str) -> None:
     patient = Cohort(cohort_copy).patient_ids[4]

@@ -72,6 +72,7 @@ def compute_dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     return 2 * np.count_nonzero(first & second) / (np.count_nonzero(first) + np.count_nonzero(second))
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("seed", "sequences", "imaging"),
     [
@@ -220,6 +221,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["readme.txt"]
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_cohort_of_the_requested_pair(tmp_path: Path, monkeypatch, capsys) -> None:
     out = tmp_path / "cohort"
     options = "--seed 8 --sequences T1C,FLAIR --noise 0.05 --case-mix low-grade"

@@ -155,6 +155,7 @@ def test_an_output_outlives_its_network_and_later_runs() -> None:
     np.testing.assert_array_equal(first, copy)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("content", [b"", b"<?xml version='1.0'?><net", b"no xml at all"])
 def test_a_damaged_conversion_is_repeated(
     cache: Path, content: bytes, caplog: pytest.LogCaptureFixture

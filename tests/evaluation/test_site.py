@@ -25,6 +25,7 @@ def draw_patients(
     return label, expit(slope * (log_likelihood_ratio + np.log(0.4 / 0.6)) + shift)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("prevalence, shift, slope", [(0.1, 0.0, 1.0), (0.4, 2.0, 1.0), (0.5, -1.0, 3.0)])
 @pytest.mark.parametrize("count", [60, pytest.param(400, marks=pytest.mark.slow)])
 def test_another_hospital_is_adapted_to(prevalence: float, shift: float, slope: float, count: int) -> None:

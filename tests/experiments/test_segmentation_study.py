@@ -308,6 +308,7 @@ def test_a_finished_fold_is_not_trained_again_and_that_of_another_run_is_refused
         execute(other)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("change", ["settings", "seed", "images", "outline", "grades", "teacher"])
 def test_a_stored_fold_is_valid_only_for_the_same_run(tmp_path: Path, change: str) -> None:
     """A change of anything that the results of a fold depend on makes a kept fold invalid."""

@@ -42,6 +42,7 @@ def test_one_picture_is_written_per_marker(run_command, patient: Path, tmp_path:
     assert with_heat_map.mean() > plain.mean() + 1
 
 
+@pytest.mark.slow
 def test_maps_lie_inside_the_view_of_the_classifier(patient: Path) -> None:
     from gliomark import read_study
 

@@ -53,6 +53,7 @@ def create_source(entry: SegmentationEntry[Any], network: nn.Module) -> NetworkS
     )
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("entry", SEGMENTATION_NETWORKS, ids=lambda entry: entry.name)
 @pytest.mark.parametrize(("half_brain", "uses_mirroring"), [(40, False), (110, True)])
 def test_every_network_segments_as_in_pytorch(

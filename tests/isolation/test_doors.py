@@ -157,6 +157,7 @@ def test_a_study_that_ended_the_server_is_tried_twice(
     assert not tries.exists(), "a study that is pushed again is read again"
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("damaged", [(0,), (3, 4), tuple(range(6))])
 def test_crashing_headers_are_quarantined_individually(
     tmp_path: Path, reader_pool: ReaderPool, monkeypatch: pytest.MonkeyPatch, damaged: tuple[int, ...]

@@ -164,6 +164,7 @@ processes(Path(sys.argv[1]), getattr(hostile, sys.argv[2]), Path(sys.argv[1]))
 """
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("function_name", ["start_child_process", "block_in_c", "loop_forever"])
 def test_no_child_outlives_a_killed_parent(function_name: str, patient: Path, tmp_path: Path) -> None:
     temporary_folder = tmp_path / "temporary"

@@ -202,6 +202,7 @@ def bundle(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_model(weights, tmp_path_factory.mktemp("bundle") / "gliomark", "monai-bundle")
 
 
+@pytest.mark.slow
 def test_the_bundle_runs_without_gliomark_and_gives_ours(
     bundle: Path, model: Model, stack: SliceStack, tmp_path: Path
 ) -> None:

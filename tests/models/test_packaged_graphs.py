@@ -138,6 +138,7 @@ def list_builds(is_quick: bool) -> list[pytest.param]:
     ]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("build", list_builds(is_quick=True))
 def test_a_graph_gives_the_output_of_pytorch(build: Callable[[], ExportedNetwork]) -> None:
     assert_same_output(build)

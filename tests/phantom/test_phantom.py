@@ -150,6 +150,7 @@ def measure_tumour(**changes: float) -> dict[str, float]:
     }
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("name", "values", "measure"),
     [

@@ -115,6 +115,7 @@ SOURCES: Mapping[str, Callable[[Path], Any]] = {
 }
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("create_source", SOURCES.values(), ids=SOURCES.keys())
 def test_every_source_gives_the_prediction_of_the_folder(
     create_source: Callable[[Path], Any], volume_folder: Path, model: Model, expected: Prediction
@@ -165,6 +166,7 @@ def test_predicting_does_not_change_the_images(volume_folder: Path, model: Model
 # ---- age, sex, id, model ------------------------------------------------------------------------------
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "sex, code", [("male", 0), ("M", 0), ("男", 0), ("female", 1), ("w", 1), (1, 1), (None, None)]
 )

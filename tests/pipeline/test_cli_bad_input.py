@@ -226,6 +226,7 @@ def write_dicom(file: Path, number: int, owner: str) -> None:
 # ---- the clinical table -----------------------------------------------------------------------------
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "rows, expected",
     [

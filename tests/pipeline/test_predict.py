@@ -470,6 +470,7 @@ def test_an_unexpected_error_does_not_stop_the_other_patients(
     assert {path.name for path in (working_folder / "out").iterdir()} == {"甲 1", "predictions.csv"}
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("validation", "reason"),
     [

@@ -34,6 +34,7 @@ def test_wrong_units_are_refused(brain: Series, factor: float):
         prepare(study, (FLAIR,))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("factors", [(1, 1, 1.8), (1.4, 1.4, 1.0), (1.3, 1.3, 1.3), (1, 1.4, 1)])
 def test_a_brain_of_impossible_size_is_refused(brain: Series, factors: tuple[float, float, float]):
     study = Study("p", {FLAIR: scale_series(brain, factors)}, Path("p"), "volumes")

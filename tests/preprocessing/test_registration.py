@@ -82,6 +82,7 @@ def draw_vessel(image: np.ndarray, value: float) -> None:
     )
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("add_outliers, value, images_with_outliers", [
     (set_one_voxel, 1e6, ("fixed",)), (set_one_voxel, 1e30, ("moving",)), (set_one_voxel, -1e6, ("moving",)),
     (set_random_voxels, 1e6, ("moving",)), (set_random_voxels, 1e30, ("fixed", "moving")),

@@ -155,6 +155,7 @@ def test_deepbet_finds_the_brain_of_a_head_with_skull(phantom) -> None:
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) >= 0.93
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sequence", ["_t1c", pytest.param("_t2", marks=pytest.mark.slow)])
 def test_the_brain_is_that_of_the_deepbet_package(shared: Path, sequence: str) -> None:
     """The same voxels, but for one in ten thousand."""

@@ -712,6 +712,7 @@ INVALID = [
 ]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.filterwarnings("ignore:Invalid value", "ignore:The value length", "ignore:The PN component")
 @pytest.mark.parametrize(("keyword", "content"), INVALID)
 def test_values_invalid_for_their_type_are_not_copied(

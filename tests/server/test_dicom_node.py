@@ -156,6 +156,7 @@ def push(port: int, folder: Path) -> None:
     association.release()
 
 
+@pytest.mark.slow
 def test_results_of_a_pushed_study_are_sent_to_the_archive(node, client, archive, pushed) -> None:
     push(node.port, pushed)
     received = {one.Modality: one for one in archive.wait_for_objects(4)}

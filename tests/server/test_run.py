@@ -106,6 +106,7 @@ def test_invalid_options_are_refused_in_one_sentence(
     assert result.stderr.startswith("gliomark: ") and result.stderr.count("\n") == 1
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -175,6 +175,7 @@ def create_textured_dataset(count: int, seed: int) -> LesionSliceDataset:
     return LesionSliceDataset(image.half(), lesion, (number >= 10).long(), number, torch.arange(count), names)
 
 
+@pytest.mark.slow
 def test_a_percentage_is_learned_as_a_number(tmp_path: Path) -> None:
     settings = replace(create_marker_config("pretrained"), augmentation=STILL)
     dataset, other = create_textured_dataset(60, 1), create_textured_dataset(200, 11)

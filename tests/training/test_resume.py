@@ -136,6 +136,7 @@ def interrupt_training(monkeypatch: pytest.MonkeyPatch, kind: Kind, epoch: int, 
     monkeypatch.setattr(task, "training_step", training_step)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(("epoch", "batch"), [(0, 1), (1, 0), (2, 2)])
 @pytest.mark.parametrize("name", KINDS)
 def test_a_resumed_training_gives_the_same_weights(

@@ -59,6 +59,7 @@ def segmentation_training(tiny_segmentation_training) -> SegmentationTrainingCon
     return replace(tiny_segmentation_training, batch=2)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("field", ["image", "lesion", "grade", "patient"])
 def test_a_segmentation_run_with_other_data_is_refused(segmentation_training, tmp_path, field) -> None:
     dataset = create_slice_dataset()
@@ -102,6 +103,7 @@ def test_another_segmentation_run_is_refused(segmentation_training, tmp_path, di
         train_segmentation_network(*arguments)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("kind", ["KiNet", "pretrained"])
 @pytest.mark.parametrize("change", [*(f.name for f in fields(LesionSliceDataset)), "crop", "seed"])
 def test_another_marker_run_is_refused(tiny_marker_training, tmp_path, kind, change) -> None:
@@ -124,6 +126,7 @@ def test_another_marker_run_is_refused(tiny_marker_training, tmp_path, kind, cha
         train_marker_network(dataset, settings, tmp_path)
 
 
+@pytest.mark.slow
 def test_learnt_loss_weights_are_trained_and_stored_in_the_checkpoint(tiny_marker_training, tmp_path) -> None:
     settings = replace(tiny_marker_training, loss="learnt bms", batch=2, epochs=5, slices_per_patient=8)
     settings = replace(settings, augmentation=replace(settings.augmentation, crop=48))
@@ -143,7 +146,8 @@ def test_learnt_loss_weights_are_trained_and_stored_in_the_checkpoint(tiny_marke
 # ---- the command ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("change", ["rule", "epochs", "one pixel", "nothing"])
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("change", ["one pixel", "epochs", "nothing", "rule"])
 def test_the_command_never_returns_the_network_of_another_run(
     tiny_segmentation_training, monkeypatch, tmp_path, change
 ) -> None:

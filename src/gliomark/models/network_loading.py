@@ -33,6 +33,7 @@ from gliomark.models.tensor_checks import (
 from gliomark.models.weights import TREES_TENSOR, Weights
 
 Settings = TypeVar("Settings")
+RANDOM_INITIALISATION = (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_, Tensor.clamp_)
 
 
 def load_segmentation_network(weights: Weights, part: str = SEGMENTATION_PART) -> nn.Module:
@@ -114,11 +115,19 @@ def _parse_settings(
         raise WeightsError(create_invalid_field_message(path, error, *field_path, "network")) from None
 
 
-class _SkipRandomInitialisation(TorchFunctionMode):
-    """Skip the random initialisation of a network whose weights are all read from a file."""
+class _BuildQuickly(TorchFunctionMode):
+    """Skip the random initialisation of a network whose weights are all read from a file.
+
+    Indices are always computed on the CPU: on the meta device they, like the initialisation, would import PyTorch's
+    compiler, which takes seconds.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **kwargs or {})
+        if func in RANDOM_INITIALISATION:
+            return args[0]
+        if func is torch.arange:
+            return func(*args, **{"device": "cpu", **(kwargs or {})})
+        return func(*args, **kwargs or {})
 
 
 def _build_with_weights(
@@ -126,13 +135,13 @@ def _build_with_weights(
 ) -> nn.Module:
     """Build a network and load its weights; it is in evaluation mode."""
     try:
-        with torch.device("meta"), _SkipRandomInitialisation():
+        with torch.device("meta"), _BuildQuickly():
             expected = describe_tensors(build_network())
     except (GliomarkError, *DATA_ERRORS, AssertionError) as error:
         raise WeightsError(create_part_message("weights-network", path, part, error)) from None
     check_tensor_shapes(expected, tensors, path, part)
     try:
-        with _SkipRandomInitialisation():
+        with _BuildQuickly():
             network = build_network()
     except DATA_ERRORS as error:
         raise WeightsError(create_part_message("weights-network", path, part, error)) from None
