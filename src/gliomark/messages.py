@@ -2645,6 +2645,16 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "No structure set (RTSTRUCT) was written, because no lesion was outlined on the images to which it would refer.",
         "未写出结构集（RTSTRUCT），因为其应引用的影像上没有勾画病灶。",
     ),
+    "dicom-segmentation-empty": (
+        "No DICOM segmentation was written, because the outlined lesion lies between the images to which it would refer.",
+        "未写出 DICOM 分割，因为勾画的病灶位于其应引用的影像之间。",
+    ),
+    "dicom-bad-patient-id": (
+        "{file} has the patient id '{id}', which DICOM does not allow, so an archive could not assign the results to "
+        "the patient; correct the id in the images, or omit --dicom-out and --rtstruct.",
+        "{file} 的患者编号“{id}”不符合 DICOM 规定，归档系统无法将结果归入该患者；请更正影像中的编号，或去掉 --dicom-out 和"
+        " --rtstruct。",
+    ),
     "dicom-gone": (
         "{file} can no longer be read; DICOM results need the original images.",
         "{file} 已无法读取；DICOM 结果需要原始影像。",

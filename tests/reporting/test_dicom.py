@@ -13,6 +13,7 @@ from typing import Any
 import highdicom
 import numpy as np
 import pydicom
+import pypdfium2
 import pytest
 from highdicom.color import CIELabColor
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ from gliomark.phantom.hospital import HospitalSettings, create_hospital_patient,
 from gliomark.prediction import CalibrationSummary, LevelLimits, Prediction
 from gliomark.reader_finding_accuracy import READER_FINDING_ACCURACY
 from gliomark.reporting import (
+    add_notes_on_missing_outlines,
     check_dicom_source,
     convert_to_comprehensive_sr,
     create_dicom_results,
@@ -40,6 +42,7 @@ from gliomark.reporting import (
     write_prediction,
 )
 from gliomark.reporting.drawing import SEGMENTATION_COLOUR
+from gliomark.reporting.mask_resampling import resample_mask_to_source_images, select_reference_sequence
 from gliomark.study import READER_SEGMENTATION_RULE, MRSequence, Series, Study
 
 Make = Callable[..., Prediction]
@@ -696,7 +699,6 @@ INVALID = [
     ("AccessionNumber", b"2024-0001-0001-0001-0001"),
     ("AccessionNumber", b"A1\x07"),
     ("StudyDescription", b"MR " * 30),
-    ("PatientID", b"7" * 65),
     ("PatientName", b"Wang^" + b"x" * 70),
     ("ReferringPhysicianName", b"y" * 80),
     ("PatientSex", b"female"),
@@ -796,6 +798,47 @@ def test_an_invalid_uid_is_refused(
     with pytest.raises(GliomarkError, match=f"has the {keyword} .* which is not a valid UID") as caught:
         create_altered_results(one_prediction, tmp_path, create_raw_element(keyword, uid))
     assert str(tmp_path / "in") in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:The value length", "ignore:Invalid value")
+@pytest.mark.parametrize("patient_id", [b"7" * 65, b"P7\x07"])
+def test_a_patient_id_that_dicom_forbids_is_refused(
+    one_prediction: tuple[Prediction, Path], tmp_path: Path, patient_id: bytes
+) -> None:
+    with pytest.raises(
+        GliomarkError, match="has the patient id '(7|P7).*', which DICOM does not allow"
+    ) as caught:
+        create_altered_results(one_prediction, tmp_path, create_raw_element("PatientID", patient_id))
+    assert str(tmp_path / "in") in str(caught.value)
+
+
+def test_a_lesion_between_the_images_is_noted(one_prediction: tuple[Prediction, Path]) -> None:
+    prediction, _ = one_prediction
+    name = select_reference_sequence(prediction)
+    planes = resample_mask_to_source_images(prediction, name)
+    series = prediction.study.series[name]
+    images = tuple(i for i, plane in zip(series.source_images, planes, strict=True) if not plane.any())
+    assert 0 < len(images) < len(series.source_images)
+    between = replace(
+        prediction,
+        study=replace(
+            prediction.study,
+            series={**prediction.study.series, name: replace(series, source_images=images)},
+        ),
+    )
+    results = create_dicom_results(between)
+    assert list(results) == ["report.dcm", "report_pdf.dcm"]
+    sentence = "the outlined lesion lies between the images"
+    texts = [str(element.value) for element in results["report.dcm"].iterall() if element.VR == "UT"]
+    assert any(sentence in text for text in texts)
+    document = pypdfium2.PdfDocument(results["report_pdf.dcm"].EncapsulatedDocument)
+    printed = "".join(page.get_textpage().get_text_range() for page in document)
+    assert sentence.replace(" ", "") in "".join(printed.split())
+    noted = add_notes_on_missing_outlines(between, needs_segmentation=True, needs_structure_set=True)
+    assert [note.code for note in noted.notes[len(between.notes) :]] == [
+        "dicom-segmentation-empty",
+        "structure-set-empty",
+    ]
 
 
 def test_leading_zeros_in_a_uid_are_accepted(one_prediction: tuple[Prediction, Path], tmp_path: Path) -> None:

@@ -30,10 +30,10 @@ from gliomark.reporting import (
     FailedPatient,
     ReportInput,
     TableRow,
+    add_notes_on_missing_outlines,
     check_dicom_source,
     create_failure_row,
     create_table_row,
-    has_outline_on_source_images,
     write_result_folder,
 )
 from gliomark.study import ClinicalData, Study
@@ -200,8 +200,12 @@ class PatientPredictor:
     def _write(self, prediction: Prediction, key: str) -> TableRow:
         """Write the results with the record of what they were made from, and return the row of the table."""
         options = self.settings.options
-        if options.writes_rtstruct and not has_outline_on_source_images(prediction):
-            prediction = replace(prediction, notes=(*prediction.notes, message("structure-set-empty")))
+        if options.writes_dicom or options.writes_rtstruct:
+            prediction = add_notes_on_missing_outlines(
+                prediction,
+                needs_segmentation=options.writes_dicom,
+                needs_structure_set=options.writes_rtstruct,
+            )
         report_input = ReportInput(prediction, options.language, self.reader_pool)
         write_result_folder(
             report_input,

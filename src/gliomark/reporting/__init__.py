@@ -2,6 +2,7 @@
 
 from gliomark.reporting.bids_mask import create_derivative_description
 from gliomark.reporting.dicom import (
+    add_notes_on_missing_outlines,
     check_dicom_source,
     convert_to_comprehensive_sr,
     create_dicom_results,
@@ -39,6 +40,7 @@ __all__ = [
     "create_failure_row",
     "create_table_row",
     "create_derivative_description",
+    "add_notes_on_missing_outlines",
     "create_dicom_results",
     "create_structure_set_result",
     "encode_folder_name",

@@ -2,6 +2,7 @@
 
 from gliomark.reporting.dicom.results import (
     DICOM_FILES,
+    add_notes_on_missing_outlines,
     convert_to_comprehensive_sr,
     create_dicom_results,
     create_structure_set_result,
@@ -15,6 +16,7 @@ __all__ = [
     "DICOM_FILES",
     "check_dicom_source",
     "convert_to_comprehensive_sr",
+    "add_notes_on_missing_outlines",
     "create_dicom_results",
     "create_structure_set_result",
     "has_outline_on_source_images",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,10 @@ def create_dicom_results(
     from gliomark.reporting.dicom.datasets import create_datasets  # loads highdicom, for half a second
 
     check_dicom_source(prediction.study)
+    if message("dicom-segmentation-empty") not in prediction.notes:
+        prediction = add_notes_on_missing_outlines(
+            prediction, needs_segmentation=True, needs_structure_set=False
+        )
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
@@ -80,6 +85,28 @@ def has_outline_on_source_images(prediction: Prediction) -> bool:
     if not prediction.study.series[name].source_images:
         raise InputError(message("not-dicom", patient=prediction.patient_id))
     return bool(np.any(resample_mask_to_source_images(prediction, name)))
+
+
+def add_notes_on_missing_outlines(
+    prediction: Prediction, *, needs_segmentation: bool, needs_structure_set: bool
+) -> Prediction:
+    """Return the prediction with a note for each object that cannot be written, because no image shows the lesion.
+
+    Without any lesion, a missing segmentation needs no note.
+
+    Raises
+    ------
+    InputError
+        If the images were not read from DICOM.
+    """
+    if has_outline_on_source_images(prediction):
+        return prediction
+    notes = list(prediction.notes)
+    if needs_segmentation and prediction.segmentation.mask.any():
+        notes.append(message("dicom-segmentation-empty"))
+    if needs_structure_set:
+        notes.append(message("structure-set-empty"))
+    return replace(prediction, notes=tuple(notes))
 
 
 def create_structure_set_result(prediction: Prediction) -> Dataset:

@@ -77,7 +77,7 @@ def read_source_headers(series: Series) -> SeriesHeaders:
     Raises
     ------
     InputError
-        If a needed UID is missing or invalid, or a file no longer exists.
+        If a needed UID is missing or invalid, the patient id is invalid, or a file no longer exists.
     """
     first = _read_header(series, series.source_images[0])
     if _is_single_frame(first):
@@ -153,6 +153,7 @@ def _read_header(series: Series, image: SourceImage) -> Dataset:
             warnings.simplefilter("ignore")
             header = pydicom.dcmread(image.file, stop_before_pixels=True, force=True)
             required = {keyword: header.get(keyword) for keyword in _REQUIRED_KEYWORDS}
+            patient_id = str(header.get("PatientID") or "").strip()
             remove_invalid_elements(header)
             header.decode()
     except (OSError, InvalidDicomError):
@@ -170,6 +171,8 @@ def _read_header(series: Series, image: SourceImage) -> Dataset:
                 "folder": str(series.source),
             }
             raise InputError(message("dicom-out-bad-uid", **parameters))
+    if patient_id and "PatientID" not in header:
+        raise InputError(message("dicom-bad-patient-id", file=image.file, id=patient_id))
     for keyword in _TYPE_2_KEYWORDS:
         if keyword not in header:
             setattr(header, keyword, "")
