@@ -2728,6 +2728,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{folder} exists and is not an empty folder; choose another --out, so that examinations are not mixed.",
         "{folder} 已存在且不是空文件夹；请另选 --out，以免混入其他检查。",
     ),
+    "pacs-list-cut": (
+        "{pacs} states that it has more answers than the {count} it sent, so that images could be missing; ask its "
+        "administrator to raise the limit of a search, or fetch by DICOM instead of DICOMweb.",
+        "{pacs} 表示结果多于其返回的 {count} 条，可能缺少影像；请联系管理员提高查询上限，或改用 DICOM 而非 DICOMweb 获取。",
+    ),
     "pacs-incomplete": (
         "{pacs} sent {received} of {announced} images of series {series}, so nothing was kept; try again, and if it "
         "repeats, ask the administrator of the PACS.",

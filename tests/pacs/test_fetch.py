@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import ssl
 import subprocess
 import threading
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import numpy as np
@@ -271,6 +273,74 @@ def test_passwords_and_certificates(tmp_path: Path, monkeypatch) -> None:
         result = CliRunner().invoke(app, [*arguments, "--out", str(out)])
         assert result.output == f"{out}: 1 file in 1 series\n"
     assert read_uids(out.iterdir()) == read_uids([image])
+
+
+UIDS = [f"1.2.{number}" for number in range(1, 6)]
+
+
+class PartialList:
+    """A DICOMweb service that lists five series, two in each answer.
+
+    knows_offset: whether it sends the others at an offset; refusal: status of its answer to an offset; states_more:
+    whether it warns that there are more.
+    """
+
+    def __init__(self, *, knows_offset: bool = True, refusal: int = 0, states_more: bool = True) -> None:
+        self.knows_offset, self.refusal, self.states_more = knows_offset, refusal, states_more
+
+    def create_answer(self, offset: int) -> tuple[int, bool, list[str]]:
+        """Return the status, whether there are more, and the UIDs."""
+        if offset and self.refusal:
+            return self.refusal, False, []
+        first = offset if self.knows_offset else 0
+        part = UIDS[first : first + 2]
+        return (200 if part else 204), self.states_more and first + 2 < len(UIDS), part
+
+
+@contextmanager
+def run_list_service(service: PartialList) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            offset = int(dict(parse_qsl(urlsplit(self.path).query)).get("offset", 0))
+            status, has_more, uids = service.create_answer(offset)
+            content = json.dumps([{"0020000E": {"vr": "UI", "Value": [uid]}} for uid in uids]).encode()
+            self.send_response(status)
+            if has_more:
+                self.send_header("Warning", '299 pacs: "There are additional results that can be requested"')
+            self.send_header("Content-Length", str(len(content) * (status != 204)))
+            self.end_headers()
+            self.wfile.write(content * (status != 204))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/dicom-web"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    "service", [PartialList(), PartialList(states_more=False)], ids=["with a warning", "without"]
+)
+def test_a_list_in_parts_is_read_to_its_end(service: PartialList) -> None:
+    with run_list_service(service) as address:
+        found = open_pacs(parse_address(address)).search(
+            "SERIES", {"StudyInstanceUID": "1.2", "SeriesInstanceUID": ""}
+        )
+    assert [str(one.SeriesInstanceUID) for one in found] == UIDS
+
+
+@pytest.mark.parametrize("service", [PartialList(knows_offset=False), PartialList(refusal=400)])
+def test_a_cut_list_is_refused(service: PartialList) -> None:
+    with (
+        run_list_service(service) as address,
+        pytest.raises(ConfigurationError, match="more answers than the 2 it sent"),
+    ):
+        open_pacs(parse_address(address)).search(
+            "SERIES", {"StudyInstanceUID": "1.2", "SeriesInstanceUID": ""}
+        )
 
 
 def test_a_token_is_sent_as_bearer(monkeypatch, tmp_path: Path) -> None:

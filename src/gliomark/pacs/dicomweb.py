@@ -20,6 +20,7 @@ from gliomark.errors import ConfigurationError
 from gliomark.messages import Message, message
 from gliomark.pacs.address import is_loopback
 from gliomark.pacs.received_images import ReceivedImages
+from gliomark.pacs.studies import get_answer_text
 
 STORED_TRANSFER_SYNTAX = (("application/dicom", "*"),)
 PARENT_KEYWORDS: Mapping[str, tuple[str, ...]] = {
@@ -27,6 +28,8 @@ PARENT_KEYWORDS: Mapping[str, tuple[str, ...]] = {
     "SERIES": ("StudyInstanceUID",),
     "IMAGE": ("StudyInstanceUID", "SeriesInstanceUID"),
 }
+UID_KEYWORDS = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
+REFUSALS_OF_AN_OFFSET = (400, 404, 413, 501)
 CONNECT_AND_READ_TIMEOUT_S = (10.0, 120.0)
 
 
@@ -66,7 +69,9 @@ class DicomwebPacs:
         has_credentials = bool(credentials.token or credentials.user)
         if has_credentials and parts.scheme != "https" and not is_loopback(parts.hostname or ""):
             raise ConfigurationError(message("pacs-unencrypted", pacs=address))
+        self._has_more_answers = False
         session = requests.Session()
+        session.hooks["response"].append(self._read_warning)
         if credentials.token:
             session.auth = _BearerAuth(credentials.token)
         elif credentials.user:
@@ -78,11 +83,26 @@ class DicomwebPacs:
     def search(self, level: str, attributes: Mapping[str, str]) -> list[Dataset]:
         """Search by QIDO-RS; parameters and errors as in ``DimsePacs.search``.
 
+        A service may send a list in parts of a size of its own, so it is asked until it has nothing new.
+
         Raises
         ------
         ConfigurationError
-            If the service is not reachable or refuses.
+            If the service is not reachable or refuses, or states that it has more answers and does not send them.
         """
+        answers: dict[str, Dataset] = {}
+        has_more = False
+        while part := self._search_part(level, attributes, len(answers)):
+            if part.keys() <= answers.keys():
+                break
+            answers |= part
+            has_more = self._has_more_answers
+        if has_more:
+            raise ConfigurationError(message("pacs-list-cut", pacs=self.name, count=len(answers)))
+        return list(answers.values())
+
+    def _search_part(self, level: str, attributes: Mapping[str, str], offset: int) -> dict[str, Dataset]:
+        """Search for the answers from an offset on, by their UIDs; none where a service knows no offset."""
         parents = PARENT_KEYWORDS[level]
         search: Any = {
             "STUDY": self._client.search_for_studies,
@@ -93,12 +113,22 @@ class DicomwebPacs:
             keyword: value for keyword, value in attributes.items() if value and keyword not in parents
         }
         with self._convert_errors():
-            found = search(
-                *(attributes[keyword] for keyword in parents),
-                fields=[keyword for keyword, value in attributes.items() if not value],
-                search_filters=filters,
-            )
-            return [Dataset.from_json(one) for one in found]
+            try:
+                found = search(
+                    *(attributes[keyword] for keyword in parents),
+                    fields=[keyword for keyword, value in attributes.items() if not value],
+                    search_filters=filters,
+                    offset=offset or None,
+                )
+            except requests.HTTPError as error:
+                if offset and _get_status(error) in REFUSALS_OF_AN_OFFSET:
+                    return {}
+                raise
+            return {get_answer_text(one, UID_KEYWORDS[level]): one for one in map(Dataset.from_json, found)}
+
+    def _read_warning(self, response: requests.Response, *_: object, **__: object) -> None:
+        """Remember whether the service has more answers than it sent (DICOM PS3.18, 8.3.4.4)."""
+        self._has_more_answers = response.headers.get("Warning", "").startswith("299")
 
     def fetch_series(self, study_uid: str, series_uid: str, images: ReceivedImages) -> None:
         """Fetch the images of a series by WADO-RS, in the transfer syntax in which they are stored.
@@ -136,7 +166,7 @@ class DicomwebPacs:
             ) from None
 
     def _describe_error(self, error: requests.RequestException) -> Message:
-        status = error.response.status_code if error.response is not None else 0
+        status = _get_status(error)
         if status in (401, 403):
             return message("pacs-unauthorised", pacs=self.name, status=status)
         if status == 404:
@@ -151,3 +181,8 @@ class DicomwebPacs:
         if isinstance(error, requests.ConnectionError):
             return message("pacs-unreachable", pacs=self.name, reason="no connection")
         return message("pacs-no-dicomweb", pacs=self.name, reason=type(error).__name__)
+
+
+def _get_status(error: requests.RequestException) -> int:
+    """Return the status of the service's answer; 0 if there was none."""
+    return error.response.status_code if error.response is not None else 0
