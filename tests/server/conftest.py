@@ -116,13 +116,12 @@ def run_server(settings: ServerConfig) -> Iterator[LiveClient]:
 
 @pytest.fixture(scope="module")
 def live_server(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Iterator[LiveClient]:
-    """One server for all tests of a module, with one worker, which starts twice as fast as two, and small limits."""
+    """One server for all tests of a module, with small limits."""
     data = tmp_path_factory.mktemp("数据 夹")
     with run_server(
         ServerConfig(
             data,
             database_url=create_test_database(),
-            worker_count=1,
             model_files={"tiny": str(tiny_weights)},
             request_limits=SMALL_LIMITS,
             connection_limits=ConnectionLimits(600, 600),
