@@ -144,7 +144,10 @@ def restored_window(predicted_window: MainWindow) -> Iterator[MainWindow]:
     predicted_window.switch_language("en")
     predicted_window.session.dismiss_error()
     predicted_window.session.show_heatmap("")
-    for tool in (predicted_window.image_panel.brush_button, predicted_window.image_panel.eraser_button):
+    for tool in (
+        predicted_window.image_panel.toolbar.brush_button,
+        predicted_window.image_panel.toolbar.eraser_button,
+    ):
         if tool.isChecked():
             tool.click()
     predicted_window.input_panel.enhancing_control.select_value(None)

@@ -239,20 +239,20 @@ def test_the_button_says_why_there_is_nothing_to_fill(
 ) -> None:
     for index in drawn:
         draw_on(panel, index)
-    assert panel.fill_button.isEnabled() == (not reason)
-    assert (reason or "interpolated shapes") in panel.fill_button.toolTip()
+    assert panel.toolbar.fill_button.isEnabled() == (not reason)
+    assert (reason or "interpolated shapes") in panel.toolbar.fill_button.toolTip()
     use_language("zh")
     panel.render_state(create_state("T1C", "FLAIR"))
-    assert chinese in panel.fill_button.toolTip()
+    assert chinese in panel.toolbar.fill_button.toolTip()
 
 
 def test_the_button_fills_and_undo_restores(panel: ImagePanel) -> None:
     draw_on(panel, 0)
     draw_on(panel, 2)
-    panel.fill_button.click()
+    panel.toolbar.fill_button.click()
     np.testing.assert_array_equal(panel.mask_editor.mask[1], panel.mask_editor.mask[0])
-    panel.undo_button.click()
+    panel.toolbar.undo_button.click()
     assert not panel.mask_editor.mask[1].any() and panel.index == 1
     busy = create_state("T1C", "FLAIR")
     panel.render_state(ClientState(server_status="ready", study=busy.study, task=Task("predicting")))
-    assert not panel.fill_button.isEnabled(), "the outline is not changed while it is predicted with"
+    assert not panel.toolbar.fill_button.isEnabled(), "the outline is not changed while it is predicted with"

@@ -138,7 +138,7 @@ def test_both_views_zoom_to_the_cursor(panel: ImagePanel, zoom_in: Any, factor: 
 
 def test_two_fingers_on_a_touchscreen_zoom_and_do_not_draw(panel: ImagePanel) -> None:
     view = panel.views[0]
-    panel.brush_button.click()
+    panel.toolbar.brush_button.click()
     grey_window, scale = view.grey_window, view.compute_screen_transform().m11()
     pinch_with_fingers(view, QPointF(view.width() / 2, view.height() / 2), 2.0)
     assert view.compute_screen_transform().m11() == pytest.approx(2 * scale, rel=0.1)
@@ -149,7 +149,7 @@ def test_two_fingers_on_a_touchscreen_zoom_and_do_not_draw(panel: ImagePanel) ->
 def test_zooming_stays_between_all_of_the_brain_and_the_maximum(panel: ImagePanel) -> None:
     view = panel.views[0]
     fitted, corner = view.compute_screen_transform(), QPointF(2, 2)
-    assert not panel.reset_zoom_button.isEnabled()
+    assert not panel.toolbar.reset_zoom_button.isEnabled()
     turn_wheel(view, corner, -1200)
     assert view.compute_screen_transform() == fitted and view.zoom == Zoom()
     turn_wheel(view, corner, 120 * 100)
@@ -167,15 +167,15 @@ def test_the_zoom_is_reset(panel: ImagePanel, reset: str) -> None:
     view = panel.views[0]
     fitted = view.compute_screen_transform()
     turn_wheel(view, QPointF(100, 100), 600)
-    assert panel.reset_zoom_button.isEnabled()
+    assert panel.toolbar.reset_zoom_button.isEnabled()
     if reset == "button":
-        panel.reset_zoom_button.click()
+        panel.toolbar.reset_zoom_button.click()
     elif reset == "double click":
         QTest.mouseDClick(panel.views[1], LEFT, pos=QPoint(50, 50))
     else:
         show_study(panel, "FLAIR", "T1C")
     assert view.compute_screen_transform() == panel.views[1].compute_screen_transform() == fitted
-    assert not panel.reset_zoom_button.isEnabled()
+    assert not panel.toolbar.reset_zoom_button.isEnabled()
 
 
 @pytest.mark.parametrize(("button", "modifier"), [(MIDDLE, NO_MODIFIER), (LEFT, CONTROL)])
@@ -185,7 +185,7 @@ def test_dragging_moves_the_image_and_nothing_else(
 ) -> None:
     view = panel.views[0]
     if has_brush:
-        panel.brush_button.click()
+        panel.toolbar.brush_button.click()
     grey_window, start, end = view.grey_window, QPoint(150, 200), QPoint(190, 170)
     drag(view, button, start, end, modifier)
     assert view.zoom == Zoom(), "all of the brain is shown, so there is nothing to move"
@@ -204,15 +204,15 @@ def test_dragging_moves_the_image_and_nothing_else(
 def test_the_brush_draws_below_the_cursor_at_any_zoom(panel: ImagePanel, wheel_units: int) -> None:
     view = panel.views[1]
     turn_wheel(view, QPointF(view.width() / 2 + 40, view.height() / 2 + 30), wheel_units)
-    panel.brush_button.click()
-    panel.brush_size_slider.setValue(4)
+    panel.toolbar.brush_button.click()
+    panel.toolbar.brush_size_slider.setValue(4)
     cursor = QPoint(view.width() // 2 + 20, view.height() // 2 - 10)
     centre = view.to_image_position(QPointF(cursor))
     drag(view, LEFT, cursor, cursor)
     rows, columns = np.nonzero(panel.mask_editor.mask[panel.index])
     assert (columns.mean() + 0.5, rows.mean() + 0.5) == pytest.approx((centre.x(), centre.y()), abs=0.5)
     assert len(rows) == pytest.approx(np.pi * 4**2, rel=0.1), "the brush has its size in the image"
-    panel.undo_button.click()
+    panel.toolbar.undo_button.click()
     assert not panel.mask_editor.mask.any()
 
 
@@ -258,7 +258,7 @@ def test_all_sequences_of_the_model_can_be_shown(panel: ImagePanel, sequences: t
     panel.step_slices(1)
     for view in shown:
         assert any(view._image is slices[panel.index] for slices in panel._slices.values())
-    panel.reset_contrast_button.click()
+    panel.toolbar.reset_contrast_button.click()
 
 
 def test_grad_cam_is_not_covered_by_the_fill_of_the_lesion(panel: ImagePanel) -> None:
@@ -270,7 +270,7 @@ def test_grad_cam_is_not_covered_by_the_fill_of_the_lesion(panel: ImagePanel) ->
     panel.set_heatmap(heatmap)
     without_fill = view.grab().toImage().pixelColor(centre)
     panel.mask_editor.load_mask(mask)
-    panel.brush_button.click()  # fills the lesion
+    panel.toolbar.brush_button.click()  # fills the lesion
     with_fill = view.grab().toImage().pixelColor(centre)
     beside = view.compute_screen_transform().map(QPointF(90, 90)).toPoint()
     filled = view.grab().toImage().pixelColor(beside)
@@ -283,7 +283,7 @@ def test_grad_cam_is_not_covered_by_the_fill_of_the_lesion(panel: ImagePanel) ->
 def test_an_outline_is_predicted_with_only_if_nothing_is_missing(panel: ImagePanel) -> None:
     state = create_state("T1C", "FLAIR")
     view = panel.views[0]
-    panel.brush_button.click()
+    panel.toolbar.brush_button.click()
     drag(
         view,
         LEFT,

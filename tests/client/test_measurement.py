@@ -37,7 +37,7 @@ def panel(app: QApplication) -> Iterator[ImagePanel]:
     panel.show()
     show_study(panel, "T1C", "FLAIR", id="measured", spacing_mm=[5.0, PIXEL_MM, PIXEL_MM])
     app.processEvents()
-    panel.measure_button.click()
+    panel.toolbar.measure_button.click()
     yield panel
     delete(panel)  # the theme is applied again to every widget that is left
 
@@ -130,7 +130,7 @@ def test_lines_are_kept_on_their_slices_until_another_patient_is_opened(panel: I
     assert len(list_lengths(panel)) == 2, "the same patient"
     show_study(panel, "T1C", "FLAIR", id="another")
     assert all(not panel.measurements.list_lines(index) for index in range(3))
-    assert not panel.measure_button.isChecked()
+    assert not panel.toolbar.measure_button.isChecked()
 
 
 @pytest.mark.parametrize("key", [Qt.Key.Key_Delete, Qt.Key.Key_Backspace])
@@ -187,9 +187,9 @@ def test_escape_goes_back_one_step_at_a_time(panel: ImagePanel) -> None:
     QTest.mouseClick(view, LEFT, NO_MODIFIER, to_screen(view, 100, 100))
     assert panel.measurements.selected is not None
     QTest.keyClick(panel, Qt.Key.Key_Escape)
-    assert panel.measurements.selected is None and panel.measure_button.isChecked()
+    assert panel.measurements.selected is None and panel.toolbar.measure_button.isChecked()
     QTest.keyClick(panel, Qt.Key.Key_Escape)
-    assert not panel.measure_button.isChecked()
+    assert not panel.toolbar.measure_button.isChecked()
     assert list_lengths(panel) == pytest.approx([32], abs=0.5)
 
 
@@ -197,11 +197,11 @@ def test_the_key_m_selects_the_tool_and_the_brush_puts_it_away(panel: ImagePanel
     panel.activateWindow()
     app.processEvents()
     QTest.keyClick(panel, Qt.Key.Key_M)
-    assert not panel.measure_button.isChecked()
+    assert not panel.toolbar.measure_button.isChecked()
     QTest.keyClick(panel, Qt.Key.Key_M)
-    assert panel.measure_button.isChecked()
-    panel.brush_button.click()
-    assert not panel.measure_button.isChecked() and panel.views[0].tool == "brush"
+    assert panel.toolbar.measure_button.isChecked()
+    panel.toolbar.brush_button.click()
+    assert not panel.toolbar.measure_button.isChecked() and panel.views[0].tool == "brush"
     QTest.keyClick(panel, Qt.Key.Key_Delete)
     measure(panel.views[0], (100, 100), (110, 100))
     assert list_lengths(panel) == [] and panel.mask_editor.is_edited
@@ -220,7 +220,7 @@ def test_an_assumed_pixel_size_is_stated(
     panel: ImagePanel, fields: dict[str, Any], drawn: str, hint: str
 ) -> None:
     show_study(panel, "T1C", "FLAIR", id="other", **fields)
-    panel.measure_button.click()
+    panel.toolbar.measure_button.click()
     assert panel.views[0]._length_format.format("64.0") == drawn
     assert ("lengths and proportions are estimates" in panel.hint_label.text()) == bool(hint)
     if hint:
@@ -231,8 +231,8 @@ def test_an_assumed_pixel_size_is_stated(
 
 def test_nothing_is_measured_without_a_pixel_size(panel: ImagePanel) -> None:
     show_study(panel, "T1C", "FLAIR", id="older server", spacing_mm=None)
-    assert not panel.measure_button.isEnabled()
-    assert "does not state the pixel size" in panel.measure_button.toolTip()
+    assert not panel.toolbar.measure_button.isEnabled()
+    assert "does not state the pixel size" in panel.toolbar.measure_button.toolTip()
 
 
 def test_the_distance_to_a_line_is_that_to_its_nearest_point() -> None:

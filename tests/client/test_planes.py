@@ -60,7 +60,7 @@ def panel(app: QApplication) -> Iterator[ImagePanel]:
     panel.resize(684, 668)  # as in a window of 1366 x 768
     panel.show()
     show_volume(panel, "T1C", "FLAIR")
-    panel.planes_toggle.click()
+    panel.toolbar.planes_toggle.click()
     for _ in range(5):
         app.processEvents()
     yield panel
@@ -186,7 +186,7 @@ def test_the_crosshair_begins_in_the_middle_of_the_lesion_and_stays_while_it_is_
     panel.mask_editor.load_mask(mask)
     assert get_position(panel)[1:] == (110, 65)
     assert panel.planes._position.y == 110.5, "also without another action"
-    panel.brush_button.click()
+    panel.toolbar.brush_button.click()
     axial = panel.views[0]
     drag(axial, LEFT, *[axial.compute_screen_transform().map(QPointF(180, 180)).toPoint()] * 2)
     assert panel.mask_editor.is_edited and get_position(panel)[1:] == (110, 65)
@@ -204,7 +204,7 @@ def test_outline_and_heatmap_are_shown_in_all_planes(panel: ImagePanel) -> None:
         assert view._contour_path.elementCount() == 2 * len(compute_contour(expected)) > 0
         box = view._contour_path.boundingRect()
         assert (box.top(), box.bottom()) == (COUNT - 12, COUNT - 8)
-    panel.segmentation_toggle.click()
+    panel.toolbar.segmentation_toggle.click()
     assert coronal._contour_path.isEmpty() and sagittal._contour_path.isEmpty()
     heatmap = np.zeros((COUNT, 240, 240), np.uint8)
     heatmap[10, 110, 65] = 255
@@ -231,7 +231,7 @@ def test_the_planes_show_the_sequence_and_contrast_of_the_axial_view(panel: Imag
     panel.planes.coronal_view.show_grey_window(GreyWindow(1, 5))
     panel.planes.coronal_view.grey_window_changed.emit()
     assert axial.grey_window == panel.planes.sagittal_view.grey_window == GreyWindow(1, 5)
-    panel.planes_toggle.click()
+    panel.toolbar.planes_toggle.click()
     assert [view.title for view in panel.views] == ["T1C", "FLAIR"], "both sequences again"
     assert axial.grey_window.high == pytest.approx(1.1)
 
@@ -247,11 +247,11 @@ def test_slices_appear_in_the_planes_as_they_arrive(panel: ImagePanel) -> None:
 def test_all_planes_are_shown_whole_again(panel: ImagePanel) -> None:
     sagittal = panel.planes.sagittal_view
     turn_wheel(sagittal, QPointF(80, 80), 480)
-    assert sagittal.zoom.factor > 2 and panel.reset_zoom_button.isEnabled()
+    assert sagittal.zoom.factor > 2 and panel.toolbar.reset_zoom_button.isEnabled()
     assert panel.views[0].zoom == panel.planes.coronal_view.zoom == Zoom()
     drag(sagittal, MIDDLE, QPoint(80, 80), QPoint(90, 80))
-    panel.reset_zoom_button.click()
-    assert sagittal.zoom == Zoom() and not panel.reset_zoom_button.isEnabled()
+    panel.toolbar.reset_zoom_button.click()
+    assert sagittal.zoom == Zoom() and not panel.toolbar.reset_zoom_button.isEnabled()
 
 
 # ---- the switch -------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def test_all_planes_are_shown_whole_again(panel: ImagePanel) -> None:
 
 def test_the_planes_can_be_hidden(panel: ImagePanel) -> None:
     assert panel.planes.isVisible()
-    panel.planes_toggle.click()
+    panel.toolbar.planes_toggle.click()
     assert not panel.planes.isVisible() and all(view.isVisible() for view in panel.views)
     assert panel.views[0]._crosshair is None and not panel.views[0].picks_position
     grey_window = panel.views[0].grey_window
@@ -274,8 +274,8 @@ def test_the_planes_can_be_hidden(panel: ImagePanel) -> None:
 )
 def test_one_slice_or_unknown_spacing_has_no_other_planes(panel: ImagePanel, fields: dict[str, Any]) -> None:
     panel.render_state(create_state("T1C", "FLAIR", **(FIELDS | {"id": "other"} | fields)))
-    assert not panel.planes_toggle.isEnabled() and not panel.planes.isVisible()
-    assert "several slices of known spacing" in panel.planes_toggle.toolTip()
+    assert not panel.toolbar.planes_toggle.isEnabled() and not panel.planes.isVisible()
+    assert "several slices of known spacing" in panel.toolbar.planes_toggle.toolTip()
     assert all(view.isVisible() for view in panel.views)
     show_volume(panel, "T1C", "FLAIR")
     assert panel.planes.isVisible(), "the switch stays as it was"
@@ -293,7 +293,7 @@ def test_nothing_is_cut_off_in_a_small_window(panel: ImagePanel, app: QApplicati
         *panel.planes.views,
         panel.slice_strip,
         panel.hint_label,
-        *panel._tool_buttons.values(),
+        *panel.toolbar._tool_buttons.values(),
     )
     for part in shown:
         corner = part.mapTo(panel, QPoint(0, 0))

@@ -301,7 +301,7 @@ def test_contrast_is_changed_by_dragging_and_can_be_reset(restored_window: MainW
         QTest.mouseMove(view, QPoint(150, 70))
         QTest.mouseRelease(view, button, pos=QPoint(150, 70))
         assert view.grey_window.high - view.grey_window.low > 1.2 * (before.high - before.low)
-        restored_window.image_panel.reset_contrast_button.click()
+        restored_window.image_panel.toolbar.reset_contrast_button.click()
         assert view.grey_window == before
 
 
@@ -315,14 +315,14 @@ def test_the_outline_can_be_hidden_and_made_transparent(restored_window: MainWin
         pixels = raw[:, : 3 * picture.width()].reshape(picture.height(), -1, 3).astype(int)
         return int(((pixels[..., 0] - pixels[..., 2]) > 100).sum())
 
-    images.opacity_slider.setValue(100)
+    images.toolbar.opacity_slider.setValue(100)
     bright = count_yellow_pixels()
-    images.opacity_slider.setValue(30)
+    images.toolbar.opacity_slider.setValue(30)
     faint = count_yellow_pixels()
-    images.segmentation_toggle.click()
+    images.toolbar.segmentation_toggle.click()
     hidden = count_yellow_pixels()
-    images.segmentation_toggle.click()
-    images.opacity_slider.setValue(85)
+    images.toolbar.segmentation_toggle.click()
+    images.toolbar.opacity_slider.setValue(85)
     assert bright > 100 and faint < bright / 2 and hidden == 0
 
 
@@ -359,15 +359,15 @@ def test_the_outline_can_be_corrected_and_reverted(restored_window: MainWindow) 
     model_mask, volume = images.mask_editor.mask.copy(), session.state.prediction["lesion"]["volume_ml"]
     images.slice_strip.setValue(int(np.argmax(session.state.list_lesion_areas())))
     index = images.index
-    images.brush_button.click()
+    images.toolbar.brush_button.click()
     draw_stroke(restored_window, 0, (80, 60), (110, 60))
-    images.eraser_button.click()
+    images.toolbar.eraser_button.click()
     draw_stroke(restored_window, 1, (105, 60), (112, 60))
-    assert not images.brush_button.isChecked()
+    assert not images.toolbar.brush_button.isChecked()
     drawn = images.mask_editor.mask.copy()
-    images.undo_button.click()
+    images.toolbar.undo_button.click()
     assert images.mask_editor.mask.sum() > drawn.sum()
-    images.redo_button.click()
+    images.toolbar.redo_button.click()
     np.testing.assert_array_equal(images.mask_editor.mask, drawn)
     changed = drawn.sum() - model_mask.sum()
     assert changed > 100 and (drawn != model_mask).any(axis=(1, 2)).nonzero()[0].tolist() == [index]
@@ -401,7 +401,7 @@ def test_strokes_are_discarded_only_after_a_question(
         return QMessageBox.StandardButton.No
 
     monkeypatch.setattr(QMessageBox, "question", answer_no)
-    restored_window.image_panel.brush_button.click()
+    restored_window.image_panel.toolbar.brush_button.click()
     draw_stroke(restored_window, 0, (80, 60), (90, 60))
     drawn = restored_window.image_panel.mask_editor.mask.copy()
     restored_window.open_patient(phantom_folder)
@@ -412,7 +412,7 @@ def test_strokes_are_discarded_only_after_a_question(
 
 def test_strokes_can_be_reverted(restored_window: MainWindow) -> None:
     model_mask = restored_window.image_panel.mask_editor.mask.copy()
-    restored_window.image_panel.eraser_button.click()
+    restored_window.image_panel.toolbar.eraser_button.click()
     restored_window.image_panel.slice_strip.setValue(
         int(np.argmax(restored_window.session.state.list_lesion_areas()))
     )
@@ -445,7 +445,7 @@ def test_a_mask_of_another_program_is_loaded_and_can_be_undone(
     assert 2 <= mask.any(axis=(1, 2)).sum() <= 3
     assert len(rows) == pytest.approx(12 * 1.88, abs=2) and len(columns) == pytest.approx(16 * 1.88, abs=2)
     assert rows.mean() < 120 < columns.mean()
-    images.undo_button.click()
+    images.toolbar.undo_button.click()
     assert not images.mask_editor.is_edited
     np.testing.assert_array_equal(images.mask_editor.mask, model_mask)
 
@@ -482,7 +482,7 @@ def test_an_earlier_patient_is_reopened_with_the_corrected_outline(
 ) -> None:
     images, session = restored_window.image_panel, restored_window.session
     study_id, model_mask = session.state.study["id"], images.mask_editor.mask.copy()
-    images.brush_button.click()
+    images.toolbar.brush_button.click()
     draw_stroke(restored_window, 0, (80, 60), (110, 60))
     drawn = images.mask_editor.mask.copy()
     images.predict_button.click()
@@ -521,7 +521,7 @@ def test_an_earlier_patient_is_reopened_with_the_corrected_outline(
     wait_until(lambda: is_idle(window) and window.image_panel.mask_editor.is_edited)
     np.testing.assert_array_equal(window.image_panel.mask_editor.mask, newer)
     assert window.image_panel.predict_button.isVisible() and window.image_panel.predict_button.isEnabled()
-    window.image_panel.undo_button.click()
+    window.image_panel.toolbar.undo_button.click()
     np.testing.assert_array_equal(window.image_panel.mask_editor.mask, drawn)
 
     window.image_panel.revert_button.click()

@@ -106,7 +106,7 @@ TINY = TinyPreset(
     QUICK.recipe,
     QUICK.cost_matched_width,
     QUICK.rule,
-    QUICK.extension_folds,
+    extension_folds=QUICK.extension_folds,
 )
 
 
@@ -392,12 +392,17 @@ def test_two_cohorts_are_cross_validated(
         run_experiment(one_fold, replace(config, cohort_folders=folders[:1]))
 
 
-def test_extensions_of_a_preset_may_have_fewer_folds(tiny_cohort: Cohort, tmp_path: Path) -> None:
-    table = segmentation_extensions.TABLE
+@pytest.mark.parametrize(
+    ("table", "folds"), [(segmentation_extensions.TABLE, [(0,)]), (table_3_2.TABLE, [(0,), (1,), (2,)])]
+)
+def test_tables_of_a_preset_may_have_fewer_folds(
+    tiny_cohort: Cohort, tmp_path: Path, table: Any, folds: list[tuple[int, ...]]
+) -> None:
     config = ExperimentConfig((tiny_cohort.folder,), tmp_path, "quick", 0, None, ignore_message)
     runs = table.list_runs("quick", PAIR)
     jobs = table.procedure.list_jobs(runs, table.count_folds("quick"), config)
-    assert {job.excluded_folds for job in jobs} == {(0,)} and [job.run for job in jobs] == runs
+    assert {job.excluded_folds for job in jobs} == set(folds) and len(jobs) == len(runs) * len(folds)
+    assert {job.run.name for job in jobs} == {run.name for run in runs}
     assert table.count_folds("published") == FOLD_COUNT
 
 

@@ -133,6 +133,7 @@ def test_the_balanced_sampler_draws_classes_equally(tiny_cohort) -> None:
     assert len(drawn) == len(sampler) == 200
     assert int(dataset.label[drawn].sum()) == 100
     assert min(Counter(dataset.patient[drawn].tolist()).values()) > 10
+    assert [len(ClassBalancedSampler(dataset, 40, 0, limit)) for limit in (30, 200, 1000)] == [30, 200, 200]
 
 
 def test_labels_and_values_are_read_from_the_table(tiny_cohort) -> None:

@@ -9,24 +9,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, QRectF, Qt, Signal
-from PySide6.QtGui import QKeyEvent, QKeySequence, QResizeEvent, QShortcut
+from PySide6.QtGui import QKeyEvent, QResizeEvent
 from PySide6.QtWidgets import (
     QComboBox,
     QFileDialog,
     QHBoxLayout,
-    QSizePolicy,
-    QSlider,
-    QToolButton,
     QWidget,
 )
 
+from gliomark.client.image_toolbar import ImageToolbar
 from gliomark.client.mask_editor import MaskEditor
 from gliomark.client.measurement import Measurements
 from gliomark.client.plane_column import CrosshairPosition, PlaneColumn, limit_to_pixels
 from gliomark.client.shape_interpolation import Mask
 from gliomark.client.slice_strip import SliceStrip
 from gliomark.client.slice_view import (
-    MASK_TOOLS,
     DrawingTool,
     GreyWindow,
     SliceView,
@@ -45,11 +42,7 @@ from gliomark.client.widgets import (
 )
 
 SLICES_PER_PAGE = 5
-MINIMUM_TOOLBAR_WIDTH = 592
-TOOL_GAP, TOOL_GROUP_GAP = 4, 4  # pixels; a group is separated by both
-SLIDER_WIDTH = 60
 HINT_HEIGHT, SLICE_BAR_HEIGHT = 36, 162  # pixels
-ICON_WITH_TEXT = Qt.ToolButtonStyle.ToolButtonTextBesideIcon
 CROP_MARGIN_PIXELS = 8
 HEATMAP_OPACITY = 0.85
 AXIAL_SIDES = ("R", "L")  # radiological convention, also for pictures
@@ -104,7 +97,8 @@ class ImagePanel(QWidget):
         self._crosshair: tuple[float, float] | None = None  # (x, y) in pixels; None until the user moves it
         self.placeholder = create_label("blank")
         self.placeholder.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self._create_tool_buttons()
+        self.toolbar = ImageToolbar(self)
+        self._connect_toolbar()
         self._create_slice_controls()
         self._lay_out()
         for view in self.views:
@@ -126,52 +120,16 @@ class ImagePanel(QWidget):
 
     # ---- widgets ----------------------------------------------------------------------------------------
 
-    def _create_tool_buttons(self) -> None:
-        self.reset_contrast_button = create_tool_button(self._reset_grey_windows, "window", shows_text=True)
-        self.reset_zoom_button = create_tool_button(self._reset_zoom, "fit")
-        self.reset_zoom_button.setEnabled(False)
-        self.segmentation_toggle = create_tool_button(
-            self._update_segmentation, "outline", is_checkable=True, shows_text=True
-        )
-        self.segmentation_toggle.setChecked(True)
-        self.opacity_slider = _create_slider(10, 100, 85)
-        self.opacity_slider.valueChanged.connect(self._update_segmentation)
-        self.brush_button = create_tool_button(
-            lambda: self._select_tool("brush"), "brush", is_checkable=True, shows_text=True
-        )
-        self.eraser_button = create_tool_button(
-            lambda: self._select_tool("eraser"), "eraser", is_checkable=True, shows_text=True
-        )
-        self.planes_toggle = create_tool_button(
-            self._toggle_planes, "planes", is_checkable=True, shows_text=True
-        )
-        self.measure_button = create_tool_button(
-            lambda: self._select_tool("measure"), "measure", is_checkable=True, shows_text=True
-        )
-        self._tool_buttons: dict[DrawingTool, QToolButton] = {
-            "brush": self.brush_button,
-            "eraser": self.eraser_button,
-            "measure": self.measure_button,
-        }
-        self.brush_size_slider = _create_slider(1, 25, 5)
-        self.brush_size_slider.valueChanged.connect(self._update_view_tools)
-        self.fill_button = create_tool_button(self.mask_editor.fill_gaps, "fill", shows_text=True)
-        self.undo_button = create_tool_button(lambda: self._show_slice_at(self.mask_editor.undo()), "undo")
-        self.redo_button = create_tool_button(lambda: self._show_slice_at(self.mask_editor.redo()), "redo")
-        QShortcut(QKeySequence.StandardKey.Undo, self, self.undo_button.click)
-        QShortcut(QKeySequence.StandardKey.Redo, self, self.redo_button.click)
-        QShortcut(
-            QKeySequence("["),
-            self,
-            lambda: self.brush_size_slider.setValue(self.brush_size_slider.value() - 1),
-        )
-        QShortcut(
-            QKeySequence("]"),
-            self,
-            lambda: self.brush_size_slider.setValue(self.brush_size_slider.value() + 1),
-        )
-        QShortcut(QKeySequence("M"), self, self.measure_button.click)
-        QShortcut(QKeySequence("P"), self, self.planes_toggle.click)
+    def _connect_toolbar(self) -> None:
+        self.toolbar.contrast_reset.connect(self._reset_grey_windows)
+        self.toolbar.zoom_reset.connect(self._reset_zoom)
+        self.toolbar.planes_toggled.connect(self._toggle_planes)
+        self.toolbar.outline_changed.connect(self._update_segmentation)
+        self.toolbar.tool_clicked.connect(self._use_tool)
+        self.toolbar.brush_size_changed.connect(self._update_view_tools)
+        self.toolbar.filling_requested.connect(self.mask_editor.fill_gaps)
+        self.toolbar.undo_requested.connect(lambda: self._show_slice_at(self.mask_editor.undo()))
+        self.toolbar.redo_requested.connect(lambda: self._show_slice_at(self.mask_editor.redo()))
 
     def _create_slice_controls(self) -> None:
         self.previous_button = create_tool_button(lambda: self.step_slices(-1), "previous")
@@ -188,32 +146,6 @@ class ImagePanel(QWidget):
         self.mask_file_button = create_button(self._choose_mask_files)
 
     def _lay_out(self) -> None:
-        self._opacity_label, self._brush_size_label = (
-            create_label("faint", wraps=False),
-            create_label("faint", wraps=False),
-        )
-        toolbar_layout = create_row(
-            self.reset_contrast_button,
-            self.reset_zoom_button,
-            TOOL_GROUP_GAP,
-            self.planes_toggle,
-            self.measure_button,
-            TOOL_GROUP_GAP,
-            self.segmentation_toggle,
-            self._opacity_label,
-            self.opacity_slider,
-            TOOL_GROUP_GAP,
-            self.brush_button,
-            self.eraser_button,
-            self._brush_size_label,
-            self.brush_size_slider,
-            self.fill_button,
-            TOOL_GROUP_GAP,
-            self.undo_button,
-            self.redo_button,
-            None,
-            spacing=TOOL_GAP,
-        )
         views_layout = QHBoxLayout()
         views_layout.setSpacing(6)
         views_layout.addWidget(self.placeholder, 1)
@@ -224,16 +156,11 @@ class ImagePanel(QWidget):
         action_row = create_row(
             None, self.mask_file_button, self.supplied_mask_button, self.revert_button, self.predict_button
         )
-        self._toolbar_layout = toolbar_layout
-        self._toolbar = create_frame("bar", toolbar_layout, 8)
-        # may become narrower than its texts; the buttons then show icons only
-        self._toolbar.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        self._toolbar.setMinimumWidth(MINIMUM_TOOLBAR_WIDTH)
         slice_bar = create_frame("bar", create_column(slice_row, self.hint_label, action_row, spacing=6), 10)
         # as high as with any hint and button, so that the images do not move when the first stroke is drawn
         self.hint_label.setMinimumHeight(scale_to_text(HINT_HEIGHT))
         slice_bar.setMinimumHeight(scale_to_text(SLICE_BAR_HEIGHT))
-        panel_layout = create_column(self._toolbar, views_layout, slice_bar, spacing=6)
+        panel_layout = create_column(self.toolbar, views_layout, slice_bar, spacing=6)
         panel_layout.setStretch(1, 1)
         self.setLayout(panel_layout)
 
@@ -249,18 +176,12 @@ class ImagePanel(QWidget):
         self._retranslate_ui()
         self.slice_strip.mark_slices(state.list_lesion_areas(), state.collect_used_slice_indices())
         is_ready = state.is_study_ready
-        for part in (
-            self.reset_contrast_button,
-            self.segmentation_toggle,
-            self.opacity_slider,
-            self.brush_button,
-            self.eraser_button,
-            self.brush_size_slider,
-            self.slice_strip,
-        ):
-            part.setEnabled(is_ready)
-        self.measure_button.setEnabled(is_ready and self._get_spacing_mm() is not None)
-        self.planes_toggle.setEnabled(self._has_planes)
+        self.slice_strip.setEnabled(is_ready)
+        self.toolbar.enable_tools(
+            is_ready=is_ready,
+            can_measure=self._get_spacing_mm() is not None,
+            can_show_planes=self._has_planes,
+        )
         self.placeholder.setVisible(not is_ready)
         self._arrange_views()
 
@@ -272,7 +193,7 @@ class ImagePanel(QWidget):
     @property
     def shows_planes(self) -> bool:
         """Whether the coronal and sagittal planes are shown beside one axial view."""
-        return self.planes_toggle.isChecked() and self._has_planes
+        return self.toolbar.planes_toggle.isChecked() and self._has_planes
 
     def _arrange_views(self) -> None:
         """Show both axial views, or one of them beside the other planes; a hidden sequence can be chosen in a box."""
@@ -297,7 +218,7 @@ class ImagePanel(QWidget):
             self._show_chosen_sequence(0, 0)
         self._arrange_views()
         self._update_reset_button()
-        self.planes_toggled.emit(self.planes_toggle.isChecked())
+        self.planes_toggled.emit(self.toolbar.planes_toggle.isChecked())
 
     def _show_planes(self) -> None:
         """Show the sequence of the first view in the other planes."""
@@ -365,7 +286,7 @@ class ImagePanel(QWidget):
 
     def _update_reset_button(self) -> None:
         shown_views = (*self.views, *self.planes.views) if self.shows_planes else self.views
-        self.reset_zoom_button.setEnabled(any(view.zoom != Zoom() for view in shown_views))
+        self.toolbar.reset_zoom_button.setEnabled(any(view.zoom != Zoom() for view in shown_views))
 
     def show_nearest_slice(self, slice_indices: frozenset[int]) -> None:
         """Show the nearest of these slices, unless one of them is shown already."""
@@ -411,7 +332,7 @@ class ImagePanel(QWidget):
         for view in self.views:
             view.pixel_size_mm = column_mm, row_mm
         self._crosshair = None
-        self._select_tool("none")
+        self.toolbar.select_tool("none")
         self._reset_zoom()
         self.mask_editor.load_mask(np.zeros((count, 240, 240), bool))
         self.slice_strip.setRange(0, max(0, count - 1))
@@ -456,24 +377,22 @@ class ImagePanel(QWidget):
 
     def _update_segmentation(self) -> None:
         mask: Mask | None = None
-        if self.segmentation_toggle.isChecked() and self.index < len(self.mask_editor.mask):
+        if self.toolbar.shows_outline and self.index < len(self.mask_editor.mask):
             mask = self.mask_editor.mask[self.index]
         if self._crosshair is None:
             self._show_crosshair()
         for view in self.views:
-            view.show_segmentation(mask, self.opacity_slider.value() / 100)
+            view.show_segmentation(mask, self.toolbar.opacity)
         if self.shows_planes:
-            is_shown = self.segmentation_toggle.isChecked()
-            self.planes.show_segmentation(
-                self.mask_editor.mask if is_shown else None, self.opacity_slider.value() / 100
-            )
+            shown_mask = self.mask_editor.mask if self.toolbar.shows_outline else None
+            self.planes.show_segmentation(shown_mask, self.toolbar.opacity)
             self.planes.show_heatmap(self._heatmap, HEATMAP_OPACITY)
         is_idle = self._state.is_study_ready and self._state.task is None
         self.hint_label.setText(self._format_hint())
-        self.undo_button.setEnabled(self.mask_editor.is_edited)
-        self.redo_button.setEnabled(self.mask_editor.can_redo)
-        self.fill_button.setEnabled(is_idle and bool(self.mask_editor.list_gaps()))
-        self.fill_button.setToolTip(self._explain_filling())
+        self.toolbar.undo_button.setEnabled(self.mask_editor.is_edited)
+        self.toolbar.redo_button.setEnabled(self.mask_editor.can_redo)
+        self.toolbar.fill_button.setEnabled(is_idle and bool(self.mask_editor.list_gaps()))
+        self.toolbar.fill_button.setToolTip(self._explain_filling())
         self.predict_button.setEnabled(is_idle and not self._missing_input)
         for outline_button in (self.revert_button, self.supplied_mask_button, self.mask_file_button):
             outline_button.setEnabled(is_idle)
@@ -511,29 +430,20 @@ class ImagePanel(QWidget):
         self._show_planes()
         self._show_slice()
 
-    def _select_tool(self, chosen_tool: DrawingTool) -> None:
-        """Select a tool; clicking the selected one deselects it."""
-        for tool, tool_button in self._tool_buttons.items():
-            tool_button.setChecked(tool_button.isChecked() and tool == chosen_tool)
-        if chosen_tool in MASK_TOOLS:
-            self.segmentation_toggle.setChecked(True)
-        if chosen_tool != "measure":
+    def _use_tool(self, clicked_tool: DrawingTool) -> None:
+        if clicked_tool != "measure":
             self.measurements.deselect()
         self._update_view_tools()
         self._show_lines()
         self._update_segmentation()
 
-    def _get_selected_tool(self) -> DrawingTool:
-        checked = (tool for tool, tool_button in self._tool_buttons.items() if tool_button.isChecked())
-        return next(checked, "none")
-
     def _update_view_tools(self) -> None:
         for view in self.views:
-            view.set_tool(self._get_selected_tool(), float(self.brush_size_slider.value()))
+            view.set_tool(self.toolbar.tool, self.toolbar.brush_size)
 
     def _draw_stroke(self, view: SliceView, start: QPointF, end: QPointF) -> None:
         """Paint a part of a brush stroke, or begin or continue a measured line."""
-        if self._get_selected_tool() == "measure":
+        if self.toolbar.tool == "measure":
             if start == end and not self.measurements.is_dragging:
                 tolerance_mm = LINE_TOLERANCE / view.pixels_per_mm
                 self.measurements.begin_drag(self.index, view.to_millimetres(start), tolerance_mm)
@@ -548,8 +458,8 @@ class ImagePanel(QWidget):
             self.mask_editor.paint_segment(
                 self.index,
                 *points,
-                float(self.brush_size_slider.value()),
-                self._get_selected_tool() == "brush",
+                self.toolbar.brush_size,
+                self.toolbar.tool == "brush",
             )
 
     def _finish_stroke(self, view: SliceView) -> None:
@@ -606,28 +516,7 @@ class ImagePanel(QWidget):
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
         """Fit the toolbar to the new width."""
         super().resizeEvent(event)
-        self._fit_toolbar_texts()
-
-    def _fit_toolbar_texts(self) -> None:
-        """Show as many toolbar texts as fit."""
-        for show_button_texts, show_slider_labels in ((True, True), (True, False), (False, False)):
-            for tool_button in (
-                self.reset_contrast_button,
-                self.planes_toggle,
-                self.segmentation_toggle,
-                *self._tool_buttons.values(),
-                self.fill_button,
-            ):
-                tool_button.setToolButtonStyle(
-                    ICON_WITH_TEXT if show_button_texts else Qt.ToolButtonStyle.ToolButtonIconOnly
-                )
-            for slider_label in (self._opacity_label, self._brush_size_label):
-                slider_label.setVisible(show_slider_labels)
-            self._toolbar_layout.invalidate()
-            if show_button_texts and show_slider_labels:  # the height stays the same without them
-                self._toolbar.setFixedHeight(self._toolbar_layout.sizeHint().height())
-            if self._toolbar_layout.sizeHint().width() <= self.width():
-                return
+        self.toolbar.fit_texts(self.width())
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
         """Handle the keys that change the slice or the measured lines."""
@@ -636,7 +525,7 @@ class ImagePanel(QWidget):
 
     def handle_key(self, event: QKeyEvent) -> bool:
         """Change the slice or the measured lines if the key is one for this; return whether it is."""
-        if self._get_selected_tool() == "measure" and self._handle_measuring_key(event.key()):
+        if self.toolbar.tool == "measure" and self._handle_measuring_key(event.key()):
             return True
         offset = SLICE_STEP_BY_KEY.get(Qt.Key(event.key()))
         if offset is not None and self._state.is_study_ready:
@@ -655,55 +544,24 @@ class ImagePanel(QWidget):
         elif self.measurements.selected is not None:
             self.measurements.deselect()
         else:
-            self.measure_button.click()
+            self.toolbar.measure_button.click()
         self._show_lines()
         return True
 
     # ---- texts ------------------------------------------------------------------------------------------
 
     def _retranslate_toolbar(self) -> None:
-        self.reset_contrast_button.setText(self.tr("Reset contrast"))
-        self.reset_contrast_button.setToolTip(
-            self.tr("Restore the initial window and level. Drag with the right mouse button to change them.")
+        has_no_study = not self._state.is_study_ready
+        self.toolbar.retranslate(
+            can_measure=has_no_study or self._get_spacing_mm() is not None,
+            can_show_planes=has_no_study or self._has_planes,
         )
-        self.segmentation_toggle.setText(self.tr("Outline"))
-        self.segmentation_toggle.setToolTip(self.tr("Show or hide the lesion outline"))
-        self._opacity_label.setText(self.tr("Opacity"))
-        self.opacity_slider.setToolTip(self.tr("Opacity of the outline"))
-        self.opacity_slider.setAccessibleName(self.tr("Opacity of the outline"))
-        self.brush_button.setText(self.tr("Brush"))
-        self.brush_button.setToolTip(self.tr("Add to the outline"))
-        self.eraser_button.setText(self.tr("Eraser"))
-        self.eraser_button.setToolTip(self.tr("Erase from the outline"))
-        self.measure_button.setText(self.tr("Measure"))
-        self.measure_button.setToolTip(
-            self.tr("Measure a length in mm: drag a line on the slice (M)")
-            if self._get_spacing_mm() is not None or not self._state.is_study_ready
-            else self.tr("The server does not state the pixel size of this study")
-        )
-        self.planes_toggle.setText(self.tr("Three planes"))
-        self.planes_toggle.setToolTip(
-            self.tr("Show or hide the coronal and sagittal plane beside the axial one (P)")
-            if self._has_planes or not self._state.is_study_ready
-            else self.tr("The other planes need several slices of known spacing")
-        )
-        self.planes.set_texts(self.tr("Coronal"), self.tr("Sagittal"))
-        self.fill_button.setText(self.tr("Fill slices between"))
-        self.fill_button.setToolTip(self._explain_filling())
-        self._brush_size_label.setText(self.tr("Size"))
-        self.brush_size_slider.setToolTip(self.tr("Size of brush and eraser; keys [ and ]"))
-        self.brush_size_slider.setAccessibleName(self.tr("Size of brush and eraser"))
-        for icon_button, tool_tip in (
-            (self.reset_zoom_button, self.tr("Show all of the brain again (double click)")),
-            (self.undo_button, self.tr("Undo the last stroke")),
-            (self.redo_button, self.tr("Redo the stroke")),
-        ):
-            icon_button.setToolTip(tool_tip)
-            icon_button.setAccessibleName(tool_tip)
-        self._fit_toolbar_texts()
+        self.toolbar.fill_button.setToolTip(self._explain_filling())
+        self.toolbar.fit_texts(self.width())
 
     def _retranslate_ui(self) -> None:
         self._retranslate_toolbar()
+        self.planes.set_texts(self.tr("Coronal"), self.tr("Sagittal"))
         for icon_button, tool_tip in (
             (self.previous_button, self.tr("Previous slice")),
             (self.next_button, self.tr("Next slice")),
@@ -761,7 +619,7 @@ class ImagePanel(QWidget):
     def _format_hint(self) -> str:
         if not self._state.is_study_ready:
             return ""
-        if self._get_selected_tool() == "measure":
+        if self.toolbar.tool == "measure":
             return self._format_measuring_hint()
         if self._heatmap is not None:
             return self.tr(
@@ -806,12 +664,3 @@ class ImagePanel(QWidget):
         return self.tr(
             "Pixel size and slice spacing of image files are unknown: lengths and proportions are estimates."
         )
-
-
-def _create_slider(minimum: int, maximum: int, value: int) -> QSlider:
-    slider = QSlider(Qt.Orientation.Horizontal)
-    slider.setRange(minimum, maximum)
-    slider.setValue(value)
-    slider.setFixedWidth(SLIDER_WIDTH)
-    slider.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-    return slider

@@ -46,7 +46,7 @@ class MainWindow(QMainWindow):
         self._create_error_banner()
         self._create_footer()
         self._lay_out()
-        self.image_panel.planes_toggle.setChecked(settings.shows_planes)
+        self.image_panel.toolbar.planes_toggle.setChecked(settings.shows_planes)
         self._connect_signals()
         self.setAcceptDrops(True)
         self.setWindowTitle("gliomark")

@@ -65,4 +65,5 @@ TABLE: ResultTable[SegmentationRun, SegmentationFold] = ResultTable(
     create_details=create_details,
     describe_reductions=describe_reductions,
     published=PUBLISHED,
+    count_folds=lambda preset: get_segmentation_preset(preset).ablation_folds,
 )

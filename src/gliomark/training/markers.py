@@ -83,6 +83,8 @@ class MarkerTrainingConfig:
     slices_per_patient
         Lesion slices drawn per patient and epoch, on average. The same number is drawn from either class, which
         balances the classes.
+    largest_epoch
+        Largest number of slices drawn per epoch, however many patients there are; None: no limit.
     """
 
     network: NetworkSettings = field(default_factory=KiNetSettings)
@@ -93,6 +95,7 @@ class MarkerTrainingConfig:
     batch: int = 16
     epochs: int = 100
     slices_per_patient: int = 8
+    largest_epoch: int | None = None
     seed: int = 0
 
 
@@ -231,16 +234,26 @@ def load_lesion_slice_dataset(
 
 
 class ClassBalancedSampler(torch.utils.data.Sampler[int]):
-    """Draws both classes equally often, patients of a class equally often, and one random slice per draw."""
+    """Draws both classes equally often, patients of a class equally often, and one random slice per draw.
 
-    def __init__(self, slice_dataset: LesionSliceDataset, slices_per_patient: int, seed: int = 0) -> None:
+    largest_epoch: as in ``MarkerTrainingConfig``.
+    """
+
+    def __init__(
+        self,
+        slice_dataset: LesionSliceDataset,
+        slices_per_patient: int,
+        seed: int = 0,
+        largest_epoch: int | None = None,
+    ) -> None:
         self.seed, self.epoch = seed, 0
         self.rows = {
             int(p): torch.nonzero(slice_dataset.patient == p)[:, 0] for p in slice_dataset.patient.unique()
         }
         label = {p: int(slice_dataset.label[rows[0]]) for p, rows in self.rows.items()}
         self.classes = [[p for p in self.rows if label[p] == value] for value in (0, 1)]
-        self.count = slices_per_patient * len(self.rows)
+        count = slices_per_patient * len(self.rows)
+        self.count = count if largest_epoch is None else min(count, largest_epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch; called by the trainer. The draws depend only on seed and epoch."""
@@ -374,7 +387,9 @@ def _fit_network(
         return module.network.eval()
     synchronise_batch_norm(module.network)
     trainer = create_trainer(config.epochs, work_folder, [], config.seed, layout=layout)
-    sampler = ClassBalancedSampler(slice_dataset, config.slices_per_patient, config.seed)
+    sampler = ClassBalancedSampler(
+        slice_dataset, config.slices_per_patient, config.seed, config.largest_epoch
+    )
     dataset = TensorDataset(slice_dataset.image, slice_dataset.lesion, slice_dataset.label)
     trainer.fit(
         module,

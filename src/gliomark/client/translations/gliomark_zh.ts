@@ -86,104 +86,12 @@
 <context>
     <name>ImagePanel</name>
     <message>
-        <source>Reset contrast</source>
-        <translation>重置窗宽窗位</translation>
-    </message>
-    <message>
-        <source>Restore the initial window and level. Drag with the right mouse button to change them.</source>
-        <translation>恢复初始窗宽窗位。按住鼠标右键拖动可调节。</translation>
-    </message>
-    <message>
-        <source>Outline</source>
-        <translation>轮廓</translation>
-    </message>
-    <message>
-        <source>Show or hide the lesion outline</source>
-        <translation>显示或隐藏病灶轮廓</translation>
-    </message>
-    <message>
-        <source>Opacity</source>
-        <translation>不透明度</translation>
-    </message>
-    <message>
-        <source>Opacity of the outline</source>
-        <translation>轮廓的不透明度</translation>
-    </message>
-    <message>
-        <source>Brush</source>
-        <translation>画笔</translation>
-    </message>
-    <message>
-        <source>Add to the outline</source>
-        <translation>添加勾画</translation>
-    </message>
-    <message>
-        <source>Eraser</source>
-        <translation>橡皮擦</translation>
-    </message>
-    <message>
-        <source>Erase from the outline</source>
-        <translation>擦除勾画</translation>
-    </message>
-    <message>
-        <source>Measure</source>
-        <translation>测量</translation>
-    </message>
-    <message>
-        <source>Measure a length in mm: drag a line on the slice (M)</source>
-        <translation>测量长度（mm）：在层面上拖出一条线（M）</translation>
-    </message>
-    <message>
-        <source>The server does not state the pixel size of this study</source>
-        <translation>服务器未提供该检查的像素大小</translation>
-    </message>
-    <message>
-        <source>Three planes</source>
-        <translation>三个切面</translation>
-    </message>
-    <message>
-        <source>Show or hide the coronal and sagittal plane beside the axial one (P)</source>
-        <translation>在轴位旁显示或隐藏冠状位和矢状位（P）</translation>
-    </message>
-    <message>
-        <source>The other planes need several slices of known spacing</source>
-        <translation>其他切面需要多个层面和已知的层间距</translation>
-    </message>
-    <message>
         <source>Coronal</source>
         <translation>冠状位</translation>
     </message>
     <message>
         <source>Sagittal</source>
         <translation>矢状位</translation>
-    </message>
-    <message>
-        <source>Fill slices between</source>
-        <translation>填充中间层面</translation>
-    </message>
-    <message>
-        <source>Size</source>
-        <translation>大小</translation>
-    </message>
-    <message>
-        <source>Size of brush and eraser; keys [ and ]</source>
-        <translation>画笔与橡皮擦的大小；快捷键 [ 和 ]</translation>
-    </message>
-    <message>
-        <source>Size of brush and eraser</source>
-        <translation>画笔与橡皮擦的大小</translation>
-    </message>
-    <message>
-        <source>Show all of the brain again (double click)</source>
-        <translation>重新显示整个脑部（双击）</translation>
-    </message>
-    <message>
-        <source>Undo the last stroke</source>
-        <translation>撤销上一笔</translation>
-    </message>
-    <message>
-        <source>Redo the stroke</source>
-        <translation>重做</translation>
     </message>
     <message>
         <source>Previous slice</source>
@@ -304,6 +212,101 @@
     <message>
         <source>Slice: wheel or arrow keys. Window and level: drag with the right button.</source>
         <translation>切换层面：滚轮或方向键；调节窗宽窗位：按住右键拖动。</translation>
+    </message>
+</context>
+<context>
+    <name>ImageToolbar</name>
+    <message>
+        <source>Reset contrast</source>
+        <translation>重置窗宽窗位</translation>
+    </message>
+    <message>
+        <source>Restore the initial window and level. Drag with the right mouse button to change them.</source>
+        <translation>恢复初始窗宽窗位。按住鼠标右键拖动可调节。</translation>
+    </message>
+    <message>
+        <source>Outline</source>
+        <translation>轮廓</translation>
+    </message>
+    <message>
+        <source>Show or hide the lesion outline</source>
+        <translation>显示或隐藏病灶轮廓</translation>
+    </message>
+    <message>
+        <source>Opacity</source>
+        <translation>不透明度</translation>
+    </message>
+    <message>
+        <source>Opacity of the outline</source>
+        <translation>轮廓的不透明度</translation>
+    </message>
+    <message>
+        <source>Brush</source>
+        <translation>画笔</translation>
+    </message>
+    <message>
+        <source>Add to the outline</source>
+        <translation>添加勾画</translation>
+    </message>
+    <message>
+        <source>Eraser</source>
+        <translation>橡皮擦</translation>
+    </message>
+    <message>
+        <source>Erase from the outline</source>
+        <translation>擦除勾画</translation>
+    </message>
+    <message>
+        <source>Measure</source>
+        <translation>测量</translation>
+    </message>
+    <message>
+        <source>Measure a length in mm: drag a line on the slice (M)</source>
+        <translation>测量长度（mm）：在层面上拖出一条线（M）</translation>
+    </message>
+    <message>
+        <source>The server does not state the pixel size of this study</source>
+        <translation>服务器未提供该检查的像素大小</translation>
+    </message>
+    <message>
+        <source>Three planes</source>
+        <translation>三个切面</translation>
+    </message>
+    <message>
+        <source>Show or hide the coronal and sagittal plane beside the axial one (P)</source>
+        <translation>在轴位旁显示或隐藏冠状位和矢状位（P）</translation>
+    </message>
+    <message>
+        <source>The other planes need several slices of known spacing</source>
+        <translation>其他切面需要多个层面和已知的层间距</translation>
+    </message>
+    <message>
+        <source>Fill slices between</source>
+        <translation>填充中间层面</translation>
+    </message>
+    <message>
+        <source>Size</source>
+        <translation>大小</translation>
+    </message>
+    <message>
+        <source>Size of brush and eraser; keys [ and ]</source>
+        <translation>画笔与橡皮擦的大小；快捷键 [ 和 ]</translation>
+    </message>
+    <message>
+        <source>Size of brush and eraser</source>
+        <translation>画笔与橡皮擦的大小</translation>
+    </message>
+    <message>
+        <source>Show all of the brain again (double click)</source>
+        <translation>重新显示整个脑部（双击）</translation>
+    </message>
+    <message>
+        <source>Undo the last stroke</source>
+        <translation>撤销上一笔</translation>
+    </message>
+    <message>
+        <source>Redo the stroke</source>
+        <translation>重做</translation>
     </message>
 </context>
 <context>

@@ -79,7 +79,7 @@ class ScoringMethod:
 class MarkerPreset:
     """Network size, augmentation and length of training; reductions: what is smaller than published, in words.
 
-    recipe: of the networks that the thesis does not name.
+    recipe: of the networks that the thesis does not name; largest_epoch: as in ``MarkerTrainingConfig``.
     """
 
     network_size: KiNetSize
@@ -88,6 +88,7 @@ class MarkerPreset:
     epochs: int
     reductions: str
     recipe: Recipe
+    largest_epoch: int | None = None
 
 
 PRESETS: Mapping[str, MarkerPreset] = {
@@ -98,9 +99,10 @@ PRESETS: Mapping[str, MarkerPreset] = {
         1e-3,
         12,
         "every network one block per stage and 32 to 96 channels (0.03 to 0.11 million parameters), pixels averaged "
-        "2 x 2, 12 epochs at a rate of 1e-3, small rotations instead of quarter turns; lesion-pooled features "
-        "are not reduced",
+        "2 x 2, 12 epochs of at most 2000 slices at a rate of 1e-3, small rotations instead of quarter turns; "
+        "lesion-pooled features are not reduced",
         "small",
+        2000,
     ),
 }
 
@@ -136,7 +138,12 @@ def _create_training(
     preset: MarkerPreset, network: NetworkSettings, loss: MarkerLoss
 ) -> MarkerTrainingConfig:
     return MarkerTrainingConfig(
-        network, preset.augmentation, loss, rate=preset.learning_rate, epochs=preset.epochs
+        network,
+        preset.augmentation,
+        loss,
+        rate=preset.learning_rate,
+        epochs=preset.epochs,
+        largest_epoch=preset.largest_epoch,
     )
 
 

@@ -49,14 +49,15 @@ class SegmentationPreset:
     """Settings shared by all runs of a preset.
 
     training: training settings; recipe: recipe whose settings the networks have; cost_matched_width: width of a U-Net
-    with as many operations per slice as Swin-UNet; rule: as in ``SegmentationRun``; extension_folds: number of folds
-    for the extensions of the published study.
+    with as many operations per slice as Swin-UNet; rule: as in ``SegmentationRun``; ablation_folds,
+    extension_folds: numbers of folds for the ablation and for the extensions of the published study.
     """
 
     training: SegmentationTrainingConfig
     recipe: Recipe
     cost_matched_width: int
     rule: str
+    ablation_folds: int = FOLD_COUNT
     extension_folds: int = FOLD_COUNT
 
     def get_network(self, name: str) -> Any:
@@ -80,6 +81,7 @@ PRESETS: Mapping[str, SegmentationPreset] = {
         "small",
         10,
         "single",
+        ablation_folds=3,
         extension_folds=1,
     ),
 }
