@@ -121,6 +121,8 @@ def downsample_by_averaging(images: Tensor, pooling_factor: float) -> Tensor:
 
     f = pooling_factor need not be an integer: with 1.5, three pixels become two.
     """
+    if pooling_factor == 1:
+        return images
     return F.interpolate(
         images, size=[round(side / pooling_factor) for side in images.shape[-2:]], mode="area"
     )
