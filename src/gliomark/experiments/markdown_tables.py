@@ -15,6 +15,8 @@ from gliomark.experiments.speed_tables import format_speed_results
 from gliomark.experiments.unusual_inputs.markdown_table import format_unusual_inputs
 from gliomark.files import atomic_write
 
+# Dice of every patient in table 3-1, now and as measured with gliomark 0.1
+COMPARED_PATIENTS = ("table_3_1_patients.csv", "table_3_1_patients_0_1.csv")
 RESULTS_BEGIN, RESULTS_END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
@@ -198,9 +200,49 @@ def format_segmentation_results(results_folder: Path) -> str:
         for name, title in titles.items()
         if (results_folder / f"{name}.csv").exists()
     ]
+    if all((results_folder / name).exists() for name in COMPARED_PATIENTS):
+        parts.insert(1, _format_paired_comparisons(results_folder))
     if (results_folder / "gpu_segmentation.csv").exists():
         parts.insert(0, _format_gpu_results(results_folder))
     return "\n\n".join(parts)
+
+
+def _format_paired_comparisons(results_folder: Path) -> str:
+    """Compare MIG-Net with Swin-UNet, and every network of table 3-1 with gliomark 0.1, patient by patient."""
+    from gliomark.experiments.segmentation.result_tables import average_over_seeds, compare_paired_dice
+    from gliomark.experiments.segmentation.runs import COST_MATCHED_UNET, MIGNET, SWIN_UNET
+
+    now, before = (
+        {
+            trial: average_over_seeds(part)
+            for trial, part in pd.read_csv(results_folder / name).groupby("trial", sort=False)
+        }
+        for name in COMPARED_PATIENTS
+    )
+    pairs = {
+        f"{MIGNET} and {SWIN_UNET}": (now[MIGNET], now[SWIN_UNET]),
+        f"{COST_MATCHED_UNET} and {SWIN_UNET}": (now[COST_MATCHED_UNET], now[SWIN_UNET]),
+        **{
+            f"{trial}, now and with gliomark 0.1": (now[trial], before[trial])
+            for trial in before
+            if trial in now
+        },
+    }
+    lines = [
+        "Compared patient by patient: mean Dice, and the difference, first minus second. gliomark 0.1 was measured in "
+        "other folds.",
+        "",
+        "| compared | patients | first | second | difference (95 % interval) | p |",
+        "|---|---|---|---|---|---|",
+    ]
+    for title, (first, second) in pairs.items():
+        c = compare_paired_dice(first, second)
+        dice = [table.set_index("patient")["dice"] for table in (first, second)]
+        both = pd.concat(dice, axis=1, join="inner", keys=("first", "second"))
+        interval = f"{c['difference']:+.3f} ({c['difference_low_95']:+.3f} to {c['difference_high_95']:+.3f})"
+        means = f"{both['first'].mean():.3f} | {both['second'].mean():.3f}"
+        lines.append(f"| {title} | {len(both)} | {means} | {interval} | {c['wilcoxon_p']:.2g} |")
+    return "\n".join(lines)
 
 
 def _format_gpu_results(results_folder: Path) -> str:
