@@ -23,6 +23,7 @@ from gliomark.models.registry import to_identity_record
 from gliomark.training.checkpoints import has_checkpoint
 
 RUN_RECORD_NAME = "run.json"
+LATER_SETTINGS = ("largest_epoch",)
 
 
 class TrainingConfig(Protocol):
@@ -81,8 +82,12 @@ def check_work_folder(
 
 
 def to_config_record(config: TrainingConfig) -> dict[str, Any]:
-    """Convert a configuration to the form by which finished and interrupted trainings are recognised."""
-    return {**asdict(config), "network": to_identity_record(config.network)}
+    """Convert a configuration to the form by which finished and interrupted trainings are recognised.
+
+    Settings that earlier versions lacked are part of it only if they have a value.
+    """
+    record = {**asdict(config), "network": to_identity_record(config.network)}
+    return {name: value for name, value in record.items() if name not in LATER_SETTINGS or value is not None}
 
 
 def _find_first_difference(record: Path, run: Mapping[str, Any]) -> str:
