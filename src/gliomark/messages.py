@@ -2650,10 +2650,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "未写出 DICOM 分割，因为勾画的病灶位于其应引用的影像之间。",
     ),
     "dicom-bad-patient-id": (
-        "{file} has the patient id '{id}', which DICOM does not allow, so an archive could not assign the results to "
-        "the patient; correct the id in the images, or omit --dicom-out and --rtstruct.",
-        "{file} 的患者编号“{id}”不符合 DICOM 规定，归档系统无法将结果归入该患者；请更正影像中的编号，或去掉 --dicom-out 和"
-        " --rtstruct。",
+        "{file} has a patient id that DICOM does not allow (more than 64 characters, or a control character), so an "
+        "archive could not assign the results to the patient; correct the id in the images, or omit --dicom-out and "
+        "--rtstruct.",
+        "{file} 的患者编号不符合 DICOM 规定（超过 64 个字符或含控制字符），归档系统无法将结果归入该患者；请更正影像中的"
+        "编号，或去掉 --dicom-out 和 --rtstruct。",
     ),
     "dicom-gone": (
         "{file} can no longer be read; DICOM results need the original images.",

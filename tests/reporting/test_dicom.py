@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -33,7 +34,6 @@ from gliomark.phantom.hospital import HospitalSettings, create_hospital_patient,
 from gliomark.prediction import CalibrationSummary, LevelLimits, Prediction
 from gliomark.reader_finding_accuracy import READER_FINDING_ACCURACY
 from gliomark.reporting import (
-    add_notes_on_missing_outlines,
     check_dicom_source,
     convert_to_comprehensive_sr,
     create_dicom_results,
@@ -801,18 +801,37 @@ def test_an_invalid_uid_is_refused(
 
 
 @pytest.mark.filterwarnings("ignore:The value length", "ignore:Invalid value")
-@pytest.mark.parametrize("patient_id", [b"7" * 65, b"P7\x07"])
+@pytest.mark.parametrize(
+    ("patient_id", "vr"),
+    [(b"7" * 65, "LO"), (b"P7\x07", "LO"), (b"P7", "PN"), (b"123", "FD"), (b"abcd", "SQ")],
+)
 def test_a_patient_id_that_dicom_forbids_is_refused(
-    one_prediction: tuple[Prediction, Path], tmp_path: Path, patient_id: bytes
+    one_prediction: tuple[Prediction, Path], tmp_path: Path, patient_id: bytes, vr: str
 ) -> None:
-    with pytest.raises(
-        GliomarkError, match="has the patient id '(7|P7).*', which DICOM does not allow"
-    ) as caught:
-        create_altered_results(one_prediction, tmp_path, create_raw_element("PatientID", patient_id))
+    with pytest.raises(GliomarkError, match="has a patient id that DICOM does not allow") as caught:
+        create_altered_results(one_prediction, tmp_path, create_raw_element("PatientID", patient_id, vr))
     assert str(tmp_path / "in") in str(caught.value)
 
 
-def test_a_lesion_between_the_images_is_noted(one_prediction: tuple[Prediction, Path]) -> None:
+def test_a_blank_patient_id_stays_blank(one_prediction: tuple[Prediction, Path], tmp_path: Path) -> None:
+    _, results = create_altered_results(one_prediction, tmp_path, create_raw_element("PatientID", b""))
+    assert all(one.PatientID == "" for one in results.values())
+
+
+@pytest.mark.parametrize(
+    ("keyword", "content"), [("AcquisitionDuration", b"1234"), ("ReferencedStudySequence", b"abcd")]
+)
+def test_an_element_that_cannot_be_decoded_is_left_out(
+    one_prediction: tuple[Prediction, Path], tmp_path: Path, keyword: str, content: bytes
+) -> None:
+    _, results = create_altered_results(one_prediction, tmp_path, create_raw_element(keyword, content))
+    assert not any(keyword in one for one in results.values())
+    assert all(one.PatientID == "住院 7" for one in results.values())
+
+
+def test_a_lesion_between_the_images_is_noted(
+    one_prediction: tuple[Prediction, Path], tmp_path: Path
+) -> None:
     prediction, _ = one_prediction
     name = select_reference_sequence(prediction)
     planes = resample_mask_to_source_images(prediction, name)
@@ -834,10 +853,12 @@ def test_a_lesion_between_the_images_is_noted(one_prediction: tuple[Prediction, 
     document = pypdfium2.PdfDocument(results["report_pdf.dcm"].EncapsulatedDocument)
     printed = "".join(page.get_textpage().get_text_range() for page in document)
     assert sentence.replace(" ", "") in "".join(printed.split())
-    noted = add_notes_on_missing_outlines(between, needs_segmentation=True, needs_structure_set=True)
-    assert [note.code for note in noted.notes[len(between.notes) :]] == [
-        "dicom-segmentation-empty",
-        "structure-set-empty",
+    folder = write_prediction(between, tmp_path, formats=["json", "dicom", "rtstruct"])
+    assert sorted(file.name for file in (folder / "dicom").iterdir()) == ["report.dcm", "report_pdf.dcm"]
+    notes = json.loads((folder / "prediction.json").read_text("utf-8"))["notes"]
+    assert [note.split(" was written")[0] for note in notes[-2:]] == [
+        "No DICOM segmentation",
+        "No structure set (RTSTRUCT)",
     ]
 
 

@@ -200,12 +200,7 @@ class PatientPredictor:
     def _write(self, prediction: Prediction, key: str) -> TableRow:
         """Write the results with the record of what they were made from, and return the row of the table."""
         options = self.settings.options
-        if options.writes_dicom or options.writes_rtstruct:
-            prediction = add_notes_on_missing_outlines(
-                prediction,
-                needs_segmentation=options.writes_dicom,
-                needs_structure_set=options.writes_rtstruct,
-            )
+        prediction = add_notes_on_missing_outlines(prediction, options.formats)
         report_input = ReportInput(prediction, options.language, self.reader_pool)
         write_result_folder(
             report_input,

@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from gliomark.messages import message
 from gliomark.prediction import Prediction
 from gliomark.study import MRSequence, Segmentation, Series, SliceStack
 
@@ -112,6 +113,14 @@ def resample_mask_to_source_images(prediction: Prediction, sequence: MRSequence)
                 resample_mask_to_series(stack, prediction.segmentation, single_series, to_stack=to_stack)[0]
             )
     return np.stack(planes)
+
+
+def note_missing_segmentation(prediction: Prediction) -> Prediction:
+    """Return a prediction whose lesion no source image shows with a note of this, once; without a lesion, as it is."""
+    note = message("dicom-segmentation-empty")
+    if note in prediction.notes or not prediction.segmentation.mask.any():
+        return prediction
+    return replace(prediction, notes=(*prediction.notes, note))
 
 
 def _create_single_slice_series(series: Series, slice_position: float) -> Series:

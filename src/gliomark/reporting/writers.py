@@ -82,7 +82,9 @@ def write_prediction(
     PosixPath('results/P001')
     """
     selected = list_default_formats() if formats is None else tuple(formats)
-    report_input = ReportInput(prediction, language, reader_pool)
+    report_input = ReportInput(
+        dicom_results.add_notes_on_missing_outlines(prediction, selected), language, reader_pool
+    )
     return write_result_folder(report_input, Path(folder), selected)
 
 

@@ -14,6 +14,7 @@ from gliomark.reporting.dicom.source_headers import read_source_headers
 from gliomark.reporting.dicom.structured_report import create_structured_report
 from gliomark.reporting.mask_resampling import (
     list_used_sequences,
+    note_missing_segmentation,
     resample_mask_to_source_images,
     select_reference_sequence,
 )
@@ -33,7 +34,11 @@ def create_datasets(
     headers_by_sequence = {n: read_source_headers(prediction.study.series[n]) for n in sequences}
     headers = headers_by_sequence[name]
     mask, tracking = resample_mask_to_source_images(prediction, name), UID()
-    segmentation = create_lesion_segmentation(prediction, headers, mask, tracking) if np.any(mask) else None
+    segmentation = None
+    if np.any(mask):
+        segmentation = create_lesion_segmentation(prediction, headers, mask, tracking)
+    else:
+        prediction = note_missing_segmentation(prediction)
     lines = create_diameter_lines(prediction, name, mask)
     report = create_structured_report(
         prediction, headers_by_sequence, segmentation, lines, tracking, language

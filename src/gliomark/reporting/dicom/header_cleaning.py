@@ -9,6 +9,7 @@ from pydicom import config
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 from pydicom.valuerep import DA, DT, TM, validate_value
@@ -20,6 +21,10 @@ _SINGLE_LINE_VRS = ("LO", "SH", "PN", "CS", "AE", "UC")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 _UID_PATTERN = re.compile(r"[0-9]+(\.[0-9]+)*")
 _MAXIMUM_UID_LENGTH = 64
+# raised by pydicom for an element that cannot be decoded
+_UNDECODABLE = (
+    ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OverflowError, BytesLengthException, OSError,
+)  # fmt: skip
 
 
 def remove_invalid_elements(header: Dataset) -> None:
@@ -44,8 +49,8 @@ def is_valid_uid(value: object) -> bool:
 def _has_valid_element(header: Dataset, tag: BaseTag) -> bool:
     try:
         return _is_valid_element(header[tag])
-    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OverflowError):
-        return False  # the element cannot be decoded
+    except _UNDECODABLE:
+        return False
 
 
 def _is_valid_element(element: DataElement) -> bool:

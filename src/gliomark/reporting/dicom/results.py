@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,11 @@ from gliomark.errors import InputError
 from gliomark.messages import message
 from gliomark.prediction import Prediction
 from gliomark.reporting.dicom.source_headers import check_dicom_source, read_source_headers
-from gliomark.reporting.mask_resampling import resample_mask_to_source_images, select_reference_sequence
+from gliomark.reporting.mask_resampling import (
+    note_missing_segmentation,
+    resample_mask_to_source_images,
+    select_reference_sequence,
+)
 from gliomark.reporting.report_texts import Language
 from gliomark.reporting.result_writer import Writer
 
@@ -61,10 +65,6 @@ def create_dicom_results(
     from gliomark.reporting.dicom.datasets import create_datasets  # loads highdicom, for half a second
 
     check_dicom_source(prediction.study)
-    if message("dicom-segmentation-empty") not in prediction.notes:
-        prediction = add_notes_on_missing_outlines(
-            prediction, needs_segmentation=True, needs_structure_set=False
-        )
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
@@ -84,29 +84,28 @@ def has_outline_on_source_images(prediction: Prediction) -> bool:
     name = select_reference_sequence(prediction)
     if not prediction.study.series[name].source_images:
         raise InputError(message("not-dicom", patient=prediction.patient_id))
-    return bool(np.any(resample_mask_to_source_images(prediction, name)))
+    has_lesion = prediction.segmentation.mask.any()
+    return bool(has_lesion and np.any(resample_mask_to_source_images(prediction, name)))
 
 
-def add_notes_on_missing_outlines(
-    prediction: Prediction, *, needs_segmentation: bool, needs_structure_set: bool
-) -> Prediction:
-    """Return the prediction with a note for each object that cannot be written, because no image shows the lesion.
+def add_notes_on_missing_outlines(prediction: Prediction, formats: Collection[str]) -> Prediction:
+    """Return the prediction with a note for each DICOM object of the formats that no source image can carry.
 
     Without any lesion, a missing segmentation needs no note.
 
     Raises
     ------
     InputError
-        If the images were not read from DICOM.
+        If one of the formats is DICOM, and the images were not read from DICOM.
     """
-    if has_outline_on_source_images(prediction):
+    wanted = {WRITER.name, STRUCTURE_SET_WRITER.name}.intersection(formats)
+    if not wanted or has_outline_on_source_images(prediction):
         return prediction
-    notes = list(prediction.notes)
-    if needs_segmentation and prediction.segmentation.mask.any():
-        notes.append(message("dicom-segmentation-empty"))
-    if needs_structure_set:
-        notes.append(message("structure-set-empty"))
-    return replace(prediction, notes=tuple(notes))
+    if WRITER.name in wanted:
+        prediction = note_missing_segmentation(prediction)
+    if STRUCTURE_SET_WRITER.name in wanted:
+        prediction = replace(prediction, notes=(*prediction.notes, message("structure-set-empty")))
+    return prediction
 
 
 def create_structure_set_result(prediction: Prediction) -> Dataset:

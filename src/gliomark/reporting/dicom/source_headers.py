@@ -153,7 +153,7 @@ def _read_header(series: Series, image: SourceImage) -> Dataset:
             warnings.simplefilter("ignore")
             header = pydicom.dcmread(image.file, stop_before_pixels=True, force=True)
             required = {keyword: header.get(keyword) for keyword in _REQUIRED_KEYWORDS}
-            patient_id = str(header.get("PatientID") or "").strip()
+            has_patient_id = "PatientID" in header
             remove_invalid_elements(header)
             header.decode()
     except (OSError, InvalidDicomError):
@@ -171,8 +171,8 @@ def _read_header(series: Series, image: SourceImage) -> Dataset:
                 "folder": str(series.source),
             }
             raise InputError(message("dicom-out-bad-uid", **parameters))
-    if patient_id and "PatientID" not in header:
-        raise InputError(message("dicom-bad-patient-id", file=image.file, id=patient_id))
+    if has_patient_id and "PatientID" not in header:
+        raise InputError(message("dicom-bad-patient-id", file=image.file))
     for keyword in _TYPE_2_KEYWORDS:
         if keyword not in header:
             setattr(header, keyword, "")
