@@ -29,7 +29,7 @@ PARENT_KEYWORDS: Mapping[str, tuple[str, ...]] = {
     "IMAGE": ("StudyInstanceUID", "SeriesInstanceUID"),
 }
 UID_KEYWORDS = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
-REFUSALS_OF_AN_OFFSET = (400, 404, 413, 501)
+REFUSALS_OF_AN_OFFSET = (400, 404, 501)
 CONNECT_AND_READ_TIMEOUT_S = (10.0, 120.0)
 
 
@@ -83,7 +83,7 @@ class DicomwebPacs:
     def search(self, level: str, attributes: Mapping[str, str]) -> list[Dataset]:
         """Search by QIDO-RS; parameters and errors as in ``DimsePacs.search``.
 
-        A service may send a list in parts of a size of its own, so it is asked until it has nothing new.
+        A service may send a list in parts, so it is asked until it has nothing new.
 
         Raises
         ------
@@ -91,18 +91,19 @@ class DicomwebPacs:
             If the service is not reachable or refuses, or states that it has more answers and does not send them.
         """
         answers: dict[str, Dataset] = {}
-        has_more = False
-        while part := self._search_part(level, attributes, len(answers)):
-            if part.keys() <= answers.keys():
+        received, has_more = 0, False
+        while part := self._search_part(level, attributes, received):
+            new = {get_answer_text(one, UID_KEYWORDS[level]): one for one in part}
+            if new.keys() <= answers.keys():
                 break
-            answers |= part
-            has_more = self._has_more_answers
+            answers |= new
+            received, has_more = received + len(part), self._has_more_answers
         if has_more:
             raise ConfigurationError(message("pacs-list-cut", pacs=self.name, count=len(answers)))
         return list(answers.values())
 
-    def _search_part(self, level: str, attributes: Mapping[str, str], offset: int) -> dict[str, Dataset]:
-        """Search for the answers from an offset on, by their UIDs; none where a service knows no offset."""
+    def _search_part(self, level: str, attributes: Mapping[str, str], offset: int) -> list[Dataset]:
+        """Search for the answers from an offset on; none where a service knows no offset."""
         parents = PARENT_KEYWORDS[level]
         search: Any = {
             "STUDY": self._client.search_for_studies,
@@ -122,9 +123,9 @@ class DicomwebPacs:
                 )
             except requests.HTTPError as error:
                 if offset and _get_status(error) in REFUSALS_OF_AN_OFFSET:
-                    return {}
+                    return []
                 raise
-            return {get_answer_text(one, UID_KEYWORDS[level]): one for one in map(Dataset.from_json, found)}
+            return [Dataset.from_json(one) for one in found]
 
     def _read_warning(self, response: requests.Response, *_: object, **__: object) -> None:
         """Remember whether the service has more answers than it sent (DICOM PS3.18, 8.3.4.4)."""
