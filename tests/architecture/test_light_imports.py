@@ -81,6 +81,19 @@ def test_loading_the_shipped_model_imports_no_heavy_package(tmp_path: Path) -> N
     assert loaded.stdout.split() == []
 
 
+@pytest.mark.slow
+def test_loading_mignet_does_not_import_the_compiler_of_pytorch(tiny_weights: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from gliomark.models.network_loading import load_segmentation_network
+from gliomark.models.weights import load_weights
+load_segmentation_network(load_weights(Path(sys.argv[1])))
+print("torch._dynamo" in sys.modules)
+"""
+    assert run_program(code, tiny_weights.parent, tiny_weights).stdout == "False\n"
+
+
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("prefix", [WITHOUT_PYTORCH, ""], ids=["without PyTorch", "as installed"])
 def test_the_shipped_model_predicts_without_heavy_packages(

@@ -39,6 +39,7 @@ from gliomark.client.widgets import (
     create_label,
     create_row,
     create_tool_button,
+    name_widget,
 )
 
 SLICES_PER_PAGE = 5
@@ -562,12 +563,8 @@ class ImagePanel(QWidget):
     def _retranslate_ui(self) -> None:
         self._retranslate_toolbar()
         self.planes.set_texts(self.tr("Coronal"), self.tr("Sagittal"))
-        for icon_button, tool_tip in (
-            (self.previous_button, self.tr("Previous slice")),
-            (self.next_button, self.tr("Next slice")),
-        ):
-            icon_button.setToolTip(tool_tip)
-            icon_button.setAccessibleName(tool_tip)
+        name_widget(self.previous_button, self.tr("Previous slice"))
+        name_widget(self.next_button, self.tr("Next slice"))
         self.slice_strip.setAccessibleName(self.tr("Slice"))
         self.slice_strip.setToolTip(
             self.tr("Bars: lesion area on each slice. Orange with a dot: slices used for the prediction.")

@@ -9,7 +9,7 @@ from PySide6.QtGui import QKeySequence, QShortcut
 from PySide6.QtWidgets import QFrame, QSizePolicy, QSlider, QToolButton, QWidget
 
 from gliomark.client.slice_view import MASK_TOOLS, DrawingTool
-from gliomark.client.widgets import create_label, create_row, create_tool_button
+from gliomark.client.widgets import create_label, create_row, create_tool_button, name_widget
 
 MINIMUM_WIDTH = 592
 TOOL_GAP, TOOL_GROUP_GAP = 4, 4  # pixels; a group is separated by both
@@ -173,8 +173,7 @@ class ImageToolbar(QFrame):
         self.segmentation_toggle.setText(self.tr("Outline"))
         self.segmentation_toggle.setToolTip(self.tr("Show or hide the lesion outline"))
         self._opacity_label.setText(self.tr("Opacity"))
-        self.opacity_slider.setToolTip(self.tr("Opacity of the outline"))
-        self.opacity_slider.setAccessibleName(self.tr("Opacity of the outline"))
+        name_widget(self.opacity_slider, self.tr("Opacity of the outline"))
         self.brush_button.setText(self.tr("Brush"))
         self.brush_button.setToolTip(self.tr("Add to the outline"))
         self.eraser_button.setText(self.tr("Eraser"))
@@ -195,13 +194,9 @@ class ImageToolbar(QFrame):
         self._brush_size_label.setText(self.tr("Size"))
         self.brush_size_slider.setToolTip(self.tr("Size of brush and eraser; keys [ and ]"))
         self.brush_size_slider.setAccessibleName(self.tr("Size of brush and eraser"))
-        for icon_button, tool_tip in (
-            (self.reset_zoom_button, self.tr("Show all of the brain again (double click)")),
-            (self.undo_button, self.tr("Undo the last stroke")),
-            (self.redo_button, self.tr("Redo the stroke")),
-        ):
-            icon_button.setToolTip(tool_tip)
-            icon_button.setAccessibleName(tool_tip)
+        name_widget(self.reset_zoom_button, self.tr("Show all of the brain again (double click)"))
+        name_widget(self.undo_button, self.tr("Undo the last stroke"))
+        name_widget(self.redo_button, self.tr("Redo the stroke"))
 
     def fit_texts(self, width: int) -> None:
         """Show as many texts as fit into a width in pixels."""

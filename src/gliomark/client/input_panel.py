@@ -31,6 +31,7 @@ from gliomark.client.widgets import (
     create_label,
     create_row,
     create_scroll_area,
+    name_widget,
 )
 from gliomark.errors import GliomarkError
 from gliomark.reader_finding_accuracy import READER_FINDING_ACCURACY
@@ -348,17 +349,14 @@ class InputPanel(QWidget):
         )
         self.choose_folder_button.setVisible(can_choose or not is_opening)
         self.choose_folder_button.setEnabled(can_choose)
-        self.recent_button.setToolTip(self.tr("Recent folders"))
-        self.recent_button.setAccessibleName(self.tr("Recent folders"))
+        name_widget(self.recent_button, self.tr("Recent folders"))
         self.recent_button.setVisible((can_choose or not is_opening) and bool(recent_folders))
         self.recent_button.setEnabled(can_choose)
         self._fill_recent_menu(recent_folders)
-        self.studies_button.setToolTip(self.tr("Earlier patients…"))
-        self.studies_button.setAccessibleName(self.tr("Earlier patients…"))
+        name_widget(self.studies_button, self.tr("Earlier patients…"))
         self.studies_button.setVisible(state.server_status == "ready" and not is_opening)
         self.studies_button.setEnabled(task is None)
-        self.fetch_button.setToolTip(self.tr("Fetch from the PACS…"))
-        self.fetch_button.setAccessibleName(self.tr("Fetch from the PACS…"))
+        name_widget(self.fetch_button, self.tr("Fetch from the PACS…"))
         self.fetch_button.setVisible(not is_opening)
         self.fetch_button.setEnabled(can_choose)
         self.model_box.setVisible(len(state.models) > 1 and not is_opening)

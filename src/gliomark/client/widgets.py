@@ -63,6 +63,12 @@ def create_tool_button(
     return new_button
 
 
+def name_widget(widget: QWidget, name: str) -> None:
+    """Name a widget that shows no text, in its tool tip and for screen readers."""
+    widget.setToolTip(name)
+    widget.setAccessibleName(name)
+
+
 def create_row(*items: QWidget | int | None, spacing: int = 8) -> QHBoxLayout:
     """Lay out items side by side; None is a stretch, a number a gap in pixels."""
     return _fill_layout(QHBoxLayout(), items, spacing)

@@ -200,7 +200,7 @@ def format_segmentation_results(results_folder: Path) -> str:
         for name, title in titles.items()
         if (results_folder / f"{name}.csv").exists()
     ]
-    if all((results_folder / name).exists() for name in COMPARED_PATIENTS):
+    if all((results_folder / name).exists() for name in ("table_3_1.csv", *COMPARED_PATIENTS)):
         parts.insert(1, _format_paired_comparisons(results_folder))
     if (results_folder / "gpu_segmentation.csv").exists():
         parts.insert(0, _format_gpu_results(results_folder))

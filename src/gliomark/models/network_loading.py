@@ -115,7 +115,7 @@ def _parse_settings(
         raise WeightsError(create_invalid_field_message(path, error, *field_path, "network")) from None
 
 
-class _BuildQuickly(TorchFunctionMode):
+class _QuickConstruction(TorchFunctionMode):
     """Skip the random initialisation of a network whose weights are all read from a file.
 
     Indices are always computed on the CPU: on the meta device they, like the initialisation, would import PyTorch's
@@ -135,13 +135,13 @@ def _build_with_weights(
 ) -> nn.Module:
     """Build a network and load its weights; it is in evaluation mode."""
     try:
-        with torch.device("meta"), _BuildQuickly():
+        with torch.device("meta"), _QuickConstruction():
             expected = describe_tensors(build_network())
     except (GliomarkError, *DATA_ERRORS, AssertionError) as error:
         raise WeightsError(create_part_message("weights-network", path, part, error)) from None
     check_tensor_shapes(expected, tensors, path, part)
     try:
-        with _BuildQuickly():
+        with _QuickConstruction():
             network = build_network()
     except DATA_ERRORS as error:
         raise WeightsError(create_part_message("weights-network", path, part, error)) from None

@@ -23,6 +23,7 @@ from gliomark.models.registry import to_identity_record
 from gliomark.training.checkpoints import has_checkpoint
 
 RUN_RECORD_NAME = "run.json"
+# settings that the records of earlier versions lack
 LATER_SETTINGS = ("largest_epoch",)
 
 
