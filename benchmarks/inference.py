@@ -40,6 +40,7 @@ from gliomark.inference.slice_classifier import (
     extract_lesion_slices,
     select_prediction_slices,
 )
+from gliomark.model_loading import Model, build_model, load_weights_by_name
 from gliomark.models.engine_loading import create_marker_inputs, create_segmentation_inputs
 from gliomark.models.network_io import LogitsOnly, VectorAndLogits
 from gliomark.models.registry import (
@@ -49,14 +50,7 @@ from gliomark.models.registry import (
     get_segmentation_entry,
 )
 from gliomark.models.weights import Weights
-from gliomark.pipeline import (
-    Model,
-    PreparedStudy,
-    build_model,
-    load_weights_by_name,
-    predict_prepared,
-    prepare_study,
-)
+from gliomark.pipeline import PreparedStudy, predict_prepared, prepare_study
 from gliomark.study import ClinicalData, Segmentation, SliceStack
 
 MODEL = "demo"

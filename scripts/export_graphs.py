@@ -22,6 +22,7 @@ from gliomark.engines import NetworkSource
 from gliomark.engines.graph_weights import separate_weights
 from gliomark.engines.openvino_engine import trace_network
 from gliomark.engines.openvino_library import openvino
+from gliomark.model_loading import load_weights_by_name
 from gliomark.models.engine_loading import create_marker_inputs, create_segmentation_inputs
 from gliomark.models.network_io import LogitsOnly, VectorAndLogits
 from gliomark.models.network_loading import describe_tensors, get_constants
@@ -36,7 +37,6 @@ from gliomark.models.registry import (
     to_network_record,
 )
 from gliomark.models.shipped_weights import SHIPPED_MODELS
-from gliomark.pipeline import load_weights_by_name
 from gliomark.preprocessing.deepbet_networks import (
     COARSE_SIDE,
     FINE_SIDE,

@@ -28,7 +28,8 @@ from gliomark.messages import (
     to_message_record,
 )
 from gliomark.model_facts import collect_model_facts
-from gliomark.pipeline import SHIPPED_MODELS, load_model, load_weights_by_name
+from gliomark.model_loading import load_model, load_weights_by_name
+from gliomark.models.shipped_weights import SHIPPED_MODELS
 from gliomark.server.worker import STEP_MESSAGES
 from gliomark.study import READER_SEGMENTATION_RULE, MRSequence
 

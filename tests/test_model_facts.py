@@ -11,10 +11,10 @@ import yaml
 from gliomark.known_range import load_known_range
 from gliomark.messages import Language
 from gliomark.model_facts import collect_model_facts, render_facts_as_html, render_hugging_face_card
+from gliomark.model_loading import load_weights_by_name
 from gliomark.models.card import SiteRecalibration
 from gliomark.models.weights import MarkerCard, Weights
 from gliomark.models.weights_description import describe_as_text
-from gliomark.pipeline import load_weights_by_name
 
 
 @pytest.fixture(scope="module")

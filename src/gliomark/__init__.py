@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from gliomark.api import predict, predict_folder
     from gliomark.errors import CohortError, ConfigurationError, GliomarkError, InputError, WeightsError
     from gliomark.io import read_clinical_table, read_study
-    from gliomark.pipeline import Model, load_model
+    from gliomark.model_loading import Model, load_model
     from gliomark.prediction import MarkerPrediction, Prediction
     from gliomark.preprocessing import prepare
     from gliomark.reporting import write_prediction
@@ -49,14 +49,14 @@ _MODULE_BY_NAME = {
     "InputError": "errors",
     "MRSequence": "study",
     "MarkerPrediction": "prediction",
-    "Model": "pipeline",
+    "Model": "model_loading",
     "Prediction": "prediction",
     "Segmentation": "study",
     "Series": "study",
     "SliceStack": "study",
     "Study": "study",
     "WeightsError": "errors",
-    "load_model": "pipeline",
+    "load_model": "model_loading",
     "predict": "api",
     "predict_folder": "api",
     "prepare": "preprocessing",

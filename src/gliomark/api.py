@@ -19,7 +19,8 @@ from gliomark.inference.levels import ANY_MARKER, LevelOptions
 from gliomark.io import read_study
 from gliomark.io.images import ImageSource
 from gliomark.messages import message
-from gliomark.pipeline import Model, describe_step, load_model
+from gliomark.model_loading import Model, load_model
+from gliomark.pipeline import describe_step
 from gliomark.prediction import Prediction
 from gliomark.reporting import FailedPatient, Language
 from gliomark.study import DEFAULT_COVERAGE, ClinicalData, Study

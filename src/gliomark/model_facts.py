@@ -21,10 +21,10 @@ from gliomark.messages import (
     message,
     render_message,
 )
+from gliomark.model_loading import create_model_identity
 from gliomark.models.card import MarkerCard, ModelCard, SecondSegmentationCard
 from gliomark.models.network_names import get_display_name
 from gliomark.models.weights import Weights
-from gliomark.pipeline import create_model_identity
 from gliomark.reporting.html_report import create_template_environment
 from gliomark.reporting.report_texts import get_report_texts
 

@@ -15,8 +15,9 @@ from gliomark.cohort.store import Cohort
 from gliomark.errors import CohortError
 from gliomark.evaluation.metrics import auc, dice
 from gliomark.experiments.cohort_evaluation import evaluate_on_cohort
+from gliomark.model_loading import Model, build_model
 from gliomark.models.weights import load_weights
-from gliomark.pipeline import Model, PreparedStudy, build_model, predict_prepared
+from gliomark.pipeline import PreparedStudy, predict_prepared
 from gliomark.study import MRSequence, Study
 
 __all__ = ["drawn_images", "reader_pool", "run_command", "tiny_weights"]

@@ -33,8 +33,9 @@ from gliomark.experiments.robustness.image_robustness import (
 )
 from gliomark.experiments.robustness.perturbations import PERTURBATIONS
 from gliomark.io import read_study
+from gliomark.model_loading import load_model
 from gliomark.models.weights import load_weights, save_weights
-from gliomark.pipeline import load_model, predict
+from gliomark.pipeline import predict
 from gliomark.study import ClinicalData
 
 __all__ = ["drawn_images", "reader_pool", "run_command", "tiny_weights"]

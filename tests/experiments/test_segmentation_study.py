@@ -78,11 +78,11 @@ from gliomark.experiments.segmentation.runs import (
     list_table_3_2_runs,
     list_table_3_3_runs,
 )
+from gliomark.model_loading import build_segmenter
 from gliomark.models.network_loading import load_segmentation_network
 from gliomark.models.published.mignet import MIGNetSettings, build_mignet
 from gliomark.models.published.swin_unet import SwinSize
 from gliomark.models.weights import load_weights, save_weights
-from gliomark.pipeline import build_segmenter
 from gliomark.study import MRSequence
 from gliomark.training import job_runner
 from gliomark.training.recipes import create_segmentation_card

@@ -29,8 +29,9 @@ from gliomark.experiments.synthetic_model import (
     summarise_model,
 )
 from gliomark.inference.segmenter import Segmenter
+from gliomark.model_loading import Model, build_model
 from gliomark.models.weights import load_weights
-from gliomark.pipeline import Model, PreparedStudy, build_model, predict_prepared
+from gliomark.pipeline import PreparedStudy, predict_prepared
 from gliomark.study import Segmentation, SliceStack, Study
 
 __all__ = ["drawn_images", "reader_pool", "run_command", "tiny_weights"]

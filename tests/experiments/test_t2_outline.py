@@ -30,9 +30,9 @@ from gliomark.experiments.t2_outline import (
     run_t2_outline,
     split_t2_patients,
 )
+from gliomark.model_loading import load_weights_by_name
 from gliomark.models.comparison.unet import UNetSettings
 from gliomark.models.weights import Weights, load_weights
-from gliomark.pipeline import load_weights_by_name
 from gliomark.study import MRSequence
 from gliomark.training.slice_dataset import SliceDataset
 from gliomark.training.synthetic_t2 import UNCHANGED

@@ -15,12 +15,12 @@ from gliomark.engines import NetworkSource
 from gliomark.engines.openvino_engine import OpenVinoNetwork, load_openvino_network
 from gliomark.engines.torch_engine import TorchNetwork
 from gliomark.inference.segmenter import Segmenter
+from gliomark.model_loading import build_model, load_weights_by_name
 from gliomark.models.engine_loading import LOGIT_TOLERANCE, create_segmentation_inputs
 from gliomark.models.entries import SegmentationEntry
 from gliomark.models.network_io import LogitsOnly
 from gliomark.models.registry import SEGMENTATION_NETWORKS, build_segmentation_network
 from gliomark.models.torch_inference import wrap_segmentation_network
-from gliomark.pipeline import build_model, load_weights_by_name
 from gliomark.study import MRSequence, SliceStack
 
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)

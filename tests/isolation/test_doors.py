@@ -23,7 +23,8 @@ from gliomark.io import read_study
 from gliomark.io.dicom import Instance, find_dicom_files, read_headers
 from gliomark.isolation import ReaderPool, ReaderProcessError, read_items_skipping_crashes
 from gliomark.messages import Message
-from gliomark.pipeline import load_model, predict
+from gliomark.model_loading import load_model
+from gliomark.pipeline import predict
 from gliomark.server.dicom_node import DicomNode, DicomNodeConfig
 from gliomark.server.run import ServerConfig
 from gliomark.study import ClinicalData

@@ -31,9 +31,9 @@ from gliomark.model_export import export_model
 from gliomark.model_export.exported_networks import OUTPUT_TOLERANCE, check_outputs
 from gliomark.model_export.monai_bundle import METADATA_SCHEMA
 from gliomark.model_export.volume_network import VolumeNetwork, build_volume_network
+from gliomark.model_loading import Model, build_model
 from gliomark.models.engine_loading import create_segmentation_inputs
 from gliomark.models.weights import Weights, load_weights
-from gliomark.pipeline import Model, build_model
 from gliomark.preprocessing import prepare
 from gliomark.study import SliceStack
 

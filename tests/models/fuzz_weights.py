@@ -25,10 +25,10 @@ from tests.models.broken_weights import (
 )
 
 from gliomark.errors import GliomarkError
+from gliomark.model_loading import build_model
 from gliomark.models.card import parse_card
 from gliomark.models.lightgbm_trees import parse_trees
 from gliomark.models.weights import load_weights
-from gliomark.pipeline import build_model
 from gliomark.study import ClinicalData, SliceStack
 
 Random = np.random.Generator

@@ -12,7 +12,7 @@ from tests.models.broken_weights import BROKEN, BrokenFile, write_tiny
 
 from gliomark.errors import GliomarkError
 from gliomark.messages import Message, render_message
-from gliomark.pipeline import load_model
+from gliomark.model_loading import load_model
 
 
 def test_the_tiny_model_is_valid(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tests.models.broken_weights import write_tiny
 
 from gliomark.errors import GliomarkError
 from gliomark.messages import Message, render_message
+from gliomark.model_loading import load_model
 from gliomark.models.signatures import (
     TrustPolicy,
     create_key_pair,
@@ -24,7 +25,6 @@ from gliomark.models.signatures import (
     read_verified_content,
     sign_weights,
 )
-from gliomark.pipeline import load_model
 
 PASSWORD = "长密码 1"  # noqa: S105
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("GLIOMARK_")}

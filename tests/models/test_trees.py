@@ -6,8 +6,8 @@ import lightgbm
 import numpy as np
 import pytest
 
+from gliomark.model_loading import load_weights_by_name
 from gliomark.models.lightgbm_trees import parse_trees
-from gliomark.pipeline import load_weights_by_name
 
 
 def assert_same_predictions(text: str, table: np.ndarray) -> None:

@@ -19,6 +19,7 @@ from tests.models.broken_weights import compute_digest
 from gliomark.errors import GliomarkError
 from gliomark.evaluation.calibrators import CALIBRATION_METHODS
 from gliomark.messages import LANGUAGES, render_message
+from gliomark.model_loading import build_segmenter
 from gliomark.models.card import OPTIONAL_FIELDS, OPTIONAL_MARKER_FIELDS, MarkerNetworkCard, SegmentationCard
 from gliomark.models.patient_calibration import CalibrationMethodName, PatientCalibration
 from gliomark.models.weights import (
@@ -28,7 +29,6 @@ from gliomark.models.weights import (
     load_weights,
     save_weights,
 )
-from gliomark.pipeline import build_segmenter
 
 MARKER = MarkerCard(
     "idh_mutant",

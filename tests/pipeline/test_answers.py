@@ -15,16 +15,10 @@ from gliomark import load_model, read_study
 from gliomark.errors import ConfigurationError, GliomarkError, WeightsError
 from gliomark.inference.levels import LevelOptions
 from gliomark.messages import Message, render_message
+from gliomark.model_loading import Model
 from gliomark.models.patient_calibration import PatientCalibration
 from gliomark.models.weights import MarkerValidation
-from gliomark.pipeline import (
-    Model,
-    PreparedStudy,
-    check_prepared_for,
-    predict,
-    predict_prepared,
-    prepare_study,
-)
+from gliomark.pipeline import PreparedStudy, check_prepared_for, predict, predict_prepared, prepare_study
 from gliomark.prediction import MarkerPrediction
 from gliomark.reader_finding_accuracy import READER_FINDING_ACCURACY
 from gliomark.reporting import render_pdf

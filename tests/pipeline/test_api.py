@@ -19,11 +19,11 @@ import SimpleITK as sitk
 from tests.pipeline.conftest import PATIENT, drop_mask, write_dicom
 
 import gliomark
-from gliomark import pipeline
+from gliomark import model_loading, pipeline
 from gliomark.errors import ConfigurationError, GliomarkError, InputError, WeightsError
 from gliomark.inference.device import check_device
 from gliomark.messages import Message
-from gliomark.pipeline import Model
+from gliomark.model_loading import Model
 from gliomark.prediction import Prediction
 from gliomark.study import ClinicalData, MRSequence, Study
 
@@ -298,12 +298,12 @@ def test_a_device_is_checked_and_replaced_if_it_cannot_compute(
         check_sentence(lambda name=name: check_device(name), ConfigurationError, "is unknown")  # type: ignore[misc]
     assert gliomark.predict(expected.study, model=model, device="cpu", **PERSON).markers == expected.markers
     # the meta device cannot compute, as an accelerator without memory or an operation
-    monkeypatch.setattr(pipeline, "list_accelerators", lambda: ["meta"])
-    monkeypatch.setattr(pipeline, "check_device", lambda _: None)
+    monkeypatch.setattr(model_loading, "list_accelerators", lambda: ["meta"])
+    monkeypatch.setattr(model_loading, "check_device", lambda _: None)
     with pytest.raises(WeightsError):
         model.to_device("meta")
     assert model.to_device("auto") is model
-    monkeypatch.setattr(pipeline, "_check_trial_run", lambda *_: None)
+    monkeypatch.setattr(model_loading, "_check_trial_run", lambda *_: None)
     moved = model.to_device("auto")
     assert (moved.device, model.device) == ("meta", "cpu")
     networks = [moved.segmenter.network, *(one.network for one in moved.classifiers.values())]

@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from gliomark import pipeline
+from gliomark.models import shipped_weights
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 
@@ -17,7 +17,7 @@ def test_the_example_of_the_readme_runs(picture_folder, working_folder, tiny_wei
     shutil.copytree(picture_folder, working_folder / "patient folder")
     monkeypatch.chdir(working_folder)
     # an absolute path replaces the name of the shipped file
-    monkeypatch.setitem(pipeline.SHIPPED_MODELS, "demo", str(tiny_weights))
+    monkeypatch.setitem(shipped_weights.SHIPPED_MODELS, "demo", str(tiny_weights))
     exec(compile(example, str(README), "exec"), {})
     written = {path.name for path in (working_folder / "out" / "patient folder").iterdir()}
     assert written == {"prediction.json", "report.html", "masks", "segmentation.nii.gz", "statistics.json"}

@@ -21,8 +21,9 @@ from gliomark.io import read_study
 from gliomark.known_range import KNOWN_RANGE_TENSOR, KnownRange, fit_known_range, measure_patient
 from gliomark.known_range.statistics import PatientStatistics
 from gliomark.messages import Message, format_percent
+from gliomark.model_loading import Model
 from gliomark.models.weights import load_weights, save_weights
-from gliomark.pipeline import Model, PreparedStudy, predict_prepared, prepare_study
+from gliomark.pipeline import PreparedStudy, predict_prepared, prepare_study
 from gliomark.prediction import Prediction
 from gliomark.reporting.html_report import render_contents_as_html
 from gliomark.reporting.report_input import ReportInput

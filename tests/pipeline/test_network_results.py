@@ -11,8 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from gliomark.io import read_study
+from gliomark.model_loading import Model, build_model
 from gliomark.models.weights import load_weights
-from gliomark.pipeline import Model, PreparedStudy, build_model, predict_prepared, prepare_study
+from gliomark.pipeline import PreparedStudy, predict_prepared, prepare_study
 from gliomark.prediction import Prediction
 from gliomark.study import ClinicalData
 

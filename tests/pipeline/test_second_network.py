@@ -12,9 +12,10 @@ from tests.pipeline.conftest import PATIENT
 from gliomark import load_model, predict, read_study
 from gliomark.errors import GliomarkError
 from gliomark.messages import Message, render_message
+from gliomark.model_loading import Model
 from gliomark.models.second_segmentation import add_second_segmentation
 from gliomark.models.weights import load_weights, save_weights
-from gliomark.pipeline import Model, PreparedStudy, predict_prepared, prepare_study
+from gliomark.pipeline import PreparedStudy, predict_prepared, prepare_study
 from gliomark.preprocessing import PreparationConfig, prepare
 from gliomark.reporting import render_pdf
 from gliomark.reporting.html_report import render_contents_as_html

@@ -22,17 +22,12 @@ from gliomark.engines.torch_engine import TorchNetwork
 from gliomark.errors import ConfigurationError
 from gliomark.evaluation.metrics import dice
 from gliomark.experiments.demonstration import apply_marker_validation
+from gliomark.model_loading import Model, build_model, load_weights_by_name
+from gliomark.models.shipped_weights import SHIPPED_MODELS
 from gliomark.models.weights import ModelCard, load_weights, save_weights
 from gliomark.phantom import create_phantom, write_pictures
 from gliomark.phantom.patient import PhantomSettings, create_patient_id
-from gliomark.pipeline import (
-    SHIPPED_MODELS,
-    Model,
-    build_model,
-    load_weights_by_name,
-    predict_prepared,
-    prepare_study,
-)
+from gliomark.pipeline import predict_prepared, prepare_study
 from gliomark.reporting import resample_mask_to_series
 from gliomark.study import ClinicalData, MRSequence
 from gliomark.training.recipes import MARKER_DEFINITIONS

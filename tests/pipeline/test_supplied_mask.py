@@ -12,7 +12,8 @@ import pytest
 from scipy import ndimage
 
 from gliomark.io import read_study
-from gliomark.pipeline import Model, PreparedStudy, load_model, predict_prepared, prepare_study
+from gliomark.model_loading import Model, load_model
+from gliomark.pipeline import PreparedStudy, predict_prepared, prepare_study
 from gliomark.prediction import Prediction
 from gliomark.reporting import write_prediction
 from gliomark.study import ClinicalData, MRSequence

@@ -18,8 +18,8 @@ from pydicom import dcmread
 from sqlalchemy import create_engine, inspect, text
 from tests.server.conftest import LiveClient, create_test_database, run_server
 
+from gliomark.model_loading import load_weights_by_name
 from gliomark.models.weights import save_weights
-from gliomark.pipeline import load_weights_by_name
 from gliomark.server.legacy_records import convert_legacy_data
 from gliomark.server.run import ServerConfig
 

@@ -10,8 +10,9 @@ from gliomark.errors import WeightsError
 from gliomark.inference.segmenter import Segmenter
 from gliomark.inference.slice_classifier import SliceClassifier
 from gliomark.io import read_study
+from gliomark.model_loading import build_model
 from gliomark.models.weights import load_weights
-from gliomark.pipeline import PreparedStudy, build_model, prepare_study
+from gliomark.pipeline import PreparedStudy, prepare_study
 from gliomark.server import worker as worker_module
 from gliomark.server.study_store import StudyStore
 from gliomark.server.worker import Worker, WorkerJob

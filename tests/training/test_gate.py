@@ -16,8 +16,9 @@ from gliomark.cohort.store import Cohort, write_json, write_patient
 from gliomark.evaluation.conservative_auc import compute_conservative_auc_interval
 from gliomark.evaluation.delong import compute_delong_interval
 from gliomark.io import read_study
+from gliomark.model_loading import build_model
 from gliomark.models.weights import Weights, load_weights
-from gliomark.pipeline import build_model, predict_prepared, prepare_study
+from gliomark.pipeline import predict_prepared, prepare_study
 from gliomark.reporting import write_prediction
 from gliomark.study import ClinicalData, MRSequence
 from gliomark.training import recipes

@@ -20,10 +20,11 @@ from gliomark.experiments.markers.runs import ScoringMethod, list_table_4_4_meth
 from gliomark.experiments.segmentation.runs import PRESETS as SEGMENTATION_PRESETS
 from gliomark.experiments.segmentation.runs import list_table_3_1_runs
 from gliomark.io import read_study
+from gliomark.model_loading import load_model
 from gliomark.models import registry
 from gliomark.models.weights import load_weights
 from gliomark.models.weights_description import describe_as_text
-from gliomark.pipeline import load_model, predict
+from gliomark.pipeline import predict
 from gliomark.study import ClinicalData
 
 TOY_UNET = '''

@@ -18,9 +18,10 @@ from gliomark.inference.levels import check_level_options
 from gliomark.io import ClinicalTable, find_patients, read_clinical_table
 from gliomark.isolation import ReaderPool, ReadExecutor
 from gliomark.messages import message
+from gliomark.model_loading import Model, load_model, load_weights_by_name
 from gliomark.models.shipped_weights import SHIPPED_MODELS
 from gliomark.models.weights import Weights
-from gliomark.pipeline import Model, describe_step, load_model, load_weights_by_name
+from gliomark.pipeline import describe_step
 from gliomark.reporting import create_table_row
 
 # share of a patient's work that is done before a step; before a marker it is MARKER_COMPLETED

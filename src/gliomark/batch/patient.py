@@ -18,13 +18,8 @@ from gliomark.io.masks import SeriesGrid
 from gliomark.io.masks.reader_mask import ReaderMask, read_reader_mask
 from gliomark.isolation import ReadExecutor
 from gliomark.messages import message
-from gliomark.pipeline import (
-    Model,
-    PreparedStudy,
-    check_prediction_arguments,
-    predict_prepared,
-    prepare_study,
-)
+from gliomark.model_loading import Model
+from gliomark.pipeline import PreparedStudy, check_prediction_arguments, predict_prepared, prepare_study
 from gliomark.prediction import Prediction
 from gliomark.reporting import (
     FailedPatient,

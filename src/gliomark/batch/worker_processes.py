@@ -25,7 +25,7 @@ from gliomark.cluster import create_dask_client, get_reader_pool, run_with_refil
 from gliomark.errors import ConfigurationError, GliomarkError, WeightsError
 from gliomark.io import list_patient_files
 from gliomark.messages import message
-from gliomark.pipeline import Model, load_model
+from gliomark.model_loading import Model, load_model
 from gliomark.reporting import FailedPatient
 
 WORKER_TIMEOUT_S = 15

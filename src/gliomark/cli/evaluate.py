@@ -73,7 +73,7 @@ def _evaluate_model(model: str | None, cohort: Path | None, out: Path) -> None:
         evaluate_on_cohort,
         write_cohort_evaluation,
     )
-    from gliomark.pipeline import load_model
+    from gliomark.model_loading import load_model
 
     if model is None or cohort is None:
         raise ConfigurationError(message("evaluate-what"))

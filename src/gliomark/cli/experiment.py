@@ -69,7 +69,7 @@ def run_t2_outline_command(
     from gliomark.experiments.config import ExperimentConfig
     from gliomark.experiments.segmentation.runs import SHIPPED_PRESET
     from gliomark.experiments.t2_outline import run_t2_outline
-    from gliomark.pipeline import load_weights_by_name
+    from gliomark.model_loading import load_weights_by_name
 
     cohorts = (cohort, t2_cohort)
     config = ExperimentConfig(cohorts, out, SHIPPED_PRESET, workers, scheduler, typer.echo)
@@ -394,7 +394,7 @@ def run_unusual_inputs_command(
 ) -> None:
     """What a model says of wrong images, other diseases and other cohorts, in five folds."""
     from gliomark.experiments.unusual_inputs.experiment import UnusualInputsConfig, run_unusual_inputs
-    from gliomark.pipeline import load_weights_by_name
+    from gliomark.model_loading import load_weights_by_name
 
     pairs = [text.partition("=") for text in other or ()]
     others = tuple((Path(folder), Path(raw) if raw else None) for folder, _, raw in pairs)

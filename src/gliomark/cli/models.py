@@ -21,8 +21,8 @@ app = typer.Typer(no_args_is_help=True, help="Show, export, sign and verify weig
 @app.command("list")
 def list_models_command() -> None:
     """List the shipped models: name, markers, file."""
+    from gliomark.model_loading import load_weights_by_name
     from gliomark.models.shipped_weights import SHIPPED_MODELS
-    from gliomark.pipeline import load_weights_by_name
 
     for name in SHIPPED_MODELS:
         weights = load_weights_by_name(name)
@@ -44,9 +44,9 @@ def show_model_command(
     trusted_key: TrustedKeyOption = None,
 ) -> None:
     """Load a weights file and show its model card, SHA-256 and signature."""
+    from gliomark.model_loading import build_model, load_weights_by_name
     from gliomark.models.signatures import read_trust_policy
     from gliomark.models.weights_description import describe_as_json, describe_as_text
-    from gliomark.pipeline import build_model, load_weights_by_name
 
     weights = load_weights_by_name(model, read_trust_policy(trusted_key or ()))
     build_model(weights)
@@ -66,8 +66,8 @@ def write_model_facts_command(
     """Write a model's facts on one page: what it does, how well, on whom it was measured, what to beware of."""
     from gliomark.files import atomic_write
     from gliomark.model_facts import render_facts_as_html, render_hugging_face_card
+    from gliomark.model_loading import load_weights_by_name
     from gliomark.models.signatures import read_trust_policy
-    from gliomark.pipeline import load_weights_by_name
 
     weights = load_weights_by_name(model, read_trust_policy(trusted_key or ()))
     content = (
@@ -85,8 +85,8 @@ def export_model_command(
 ) -> None:
     """Export the networks of a weights file: TorchScript, ONNX, or the segmentation as a MONAI bundle."""
     from gliomark.model_export import export_model
+    from gliomark.model_loading import load_weights_by_name
     from gliomark.models.signatures import read_trust_policy
-    from gliomark.pipeline import load_weights_by_name
 
     weights = load_weights_by_name(model, read_trust_policy(trusted_key or ()))
     typer.echo(str(export_model(weights, out, to.value)))
@@ -100,7 +100,7 @@ def learn_range_command(
 ) -> None:
     """Add to a weights file what its training patients look like, so that other images are refused."""
     from gliomark.cohort.store import Cohort
-    from gliomark.pipeline import load_weights_by_name
+    from gliomark.model_loading import load_weights_by_name
     from gliomark.training.recipes import add_known_range
 
     add_known_range(load_weights_by_name(model), Cohort(cohort), out)
@@ -130,8 +130,8 @@ def sign_model_command(
     key: Annotated[Path, typer.Option(help="Secret key file.")],
 ) -> None:
     """Load and sign a weights file; the signature is written beside it as FILE.minisig."""
+    from gliomark.model_loading import build_model, load_weights_by_name
     from gliomark.models.signatures import TrustPolicy, read_verified_content, sign_weights
-    from gliomark.pipeline import build_model, load_weights_by_name
 
     weights = load_weights_by_name(model)
     build_model(weights)

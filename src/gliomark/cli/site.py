@@ -120,7 +120,7 @@ def _read_patients(
 ) -> tuple[Weights, SitePatients]:
     """Load the weights, without their networks, and read the patients."""
     from gliomark.experiments.site_patients import SiteTables, read_site_patients
-    from gliomark.pipeline import load_weights_by_name
+    from gliomark.model_loading import load_weights_by_name
 
     weights = load_weights_by_name(model)
     if marker not in weights.card.markers:

@@ -24,7 +24,8 @@ from gliomark.inference.fusion import fuse_probabilities
 from gliomark.inference.patient_calibration import calibrate_probabilities, compute_level_limits
 from gliomark.known_range import check_patient
 from gliomark.messages import message
-from gliomark.pipeline import UNDETERMINED, VALIDATED_FUSION_RULE, Model
+from gliomark.model_loading import Model
+from gliomark.pipeline import UNDETERMINED, VALIDATED_FUSION_RULE
 from gliomark.reporting.evaluation_page import write_evaluation
 from gliomark.study import ClinicalData, SliceStack
 from gliomark.training.recipes import MarkerDefinition, parse_marker_definition

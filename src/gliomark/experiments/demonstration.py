@@ -37,9 +37,9 @@ from gliomark.experiments.segmentation.procedure import (
 )
 from gliomark.experiments.segmentation.result_tables import SHIPPED_TABLE, list_shipped_runs
 from gliomark.messages import message
+from gliomark.model_loading import build_model, build_segmenter
 from gliomark.models.patient_calibration import PatientCalibration
 from gliomark.models.weights import MarkerValidation, Weights, load_weights, save_weights
-from gliomark.pipeline import build_model, build_segmenter
 from gliomark.training.markers import MarkerTrainingConfig, create_marker_config
 from gliomark.training.patient_calibration import add_patient_calibration, calibrate_marker
 from gliomark.training.recipes import (

@@ -28,9 +28,9 @@ from gliomark.experiments.cohort_evaluation import CohortEvaluation, evaluate_on
 from gliomark.experiments.result_files import create_run_record, write_result_files
 from gliomark.inference.segmenter import Segmenter
 from gliomark.messages import message
+from gliomark.model_loading import build_model, build_segmenter, load_model
 from gliomark.models.entries import Recipe
 from gliomark.models.weights import MarkerValidation, Weights, load_weights, save_weights
-from gliomark.pipeline import build_model, build_segmenter, load_model
 from gliomark.training.markers import create_marker_config
 from gliomark.training.patient_calibration import add_patient_calibration, calibrate_marker
 from gliomark.training.recipes import (

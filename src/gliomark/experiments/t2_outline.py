@@ -37,10 +37,10 @@ from gliomark.experiments.segmentation.result_tables import (
     tabulate_patients,
 )
 from gliomark.messages import message
+from gliomark.model_loading import build_model, build_segmenter
 from gliomark.models.network_loading import load_segmentation_network
 from gliomark.models.second_segmentation import add_second_segmentation
 from gliomark.models.weights import Weights, load_weights, save_weights
-from gliomark.pipeline import build_model, build_segmenter
 from gliomark.study import MRSequence
 from gliomark.training.recipes import (
     collect_segmentation_tensors,

@@ -18,9 +18,10 @@ from gliomark.inference.slice_classifier import (
 from gliomark.io import read_study
 from gliomark.isolation import ReadExecutor, run_in_this_process
 from gliomark.messages import message
+from gliomark.model_loading import load_model
 from gliomark.models.network_loading import load_marker_network
 from gliomark.models.signatures import TrustPolicy
-from gliomark.pipeline import describe_step, load_model, predict_prepared, prepare_study
+from gliomark.pipeline import describe_step, predict_prepared, prepare_study
 from gliomark.prediction import MarkerPrediction, Prediction
 from gliomark.reporting.drawing import create_slice_canvas, draw_heatmap, draw_slice
 from gliomark.reporting.writers import encode_folder_name

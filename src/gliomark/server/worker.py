@@ -105,7 +105,7 @@ class Worker:
     @cached_property
     def models(self) -> dict[str, Any]:
         """The loaded models by name."""
-        from gliomark.pipeline import load_model
+        from gliomark.model_loading import load_model
 
         return {
             name: load_model(file, self.trust, device=self.device) for name, file in self.model_files.items()

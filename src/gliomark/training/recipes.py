@@ -30,6 +30,7 @@ from gliomark.inference.segmenter import SEQUENCE_RULES, select_sequences
 from gliomark.inference.slice_classifier import SliceClassifier
 from gliomark.known_range import KNOWN_RANGE_TENSOR, MIN_PATIENTS
 from gliomark.messages import message
+from gliomark.model_loading import build_model, build_segmenter
 from gliomark.models.card import MarkerNetworkCard, SegmentationCard, TreeFeatures, check_marker_name
 from gliomark.models.entries import Recipe
 from gliomark.models.lightgbm_library import lightgbm
@@ -44,7 +45,6 @@ from gliomark.models.weights import (
     load_weights,
     save_weights,
 )
-from gliomark.pipeline import build_model, build_segmenter
 from gliomark.preprocessing import PreparationConfig
 from gliomark.study import MRSequence
 from gliomark.training.job_runner import run_jobs

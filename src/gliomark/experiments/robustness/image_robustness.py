@@ -31,7 +31,8 @@ from gliomark.experiments.robustness.robustness_plot import plot_robustness
 from gliomark.io import find_patients, read_clinical_table, read_study
 from gliomark.io.masks.supplied_masks import find_supplied_mask
 from gliomark.messages import message
-from gliomark.pipeline import UNDETERMINED, Model, load_model
+from gliomark.model_loading import Model, load_model
+from gliomark.pipeline import UNDETERMINED
 from gliomark.preprocessing import prepare
 from gliomark.study import CANNOT_TELL, ClinicalData, MRSequence, Series, SliceStack, Study
 from gliomark.tables import list_id_spellings

@@ -28,6 +28,7 @@ from gliomark.experiments.segmentation.procedure import (
 )
 from gliomark.files import atomic_write
 from gliomark.inference.segmenter import Segmenter
+from gliomark.model_loading import build_segmenter
 from gliomark.models.network_io import downsample_by_averaging
 from gliomark.models.network_loading import load_segmentation_network
 from gliomark.models.published.mignet import (
@@ -38,7 +39,6 @@ from gliomark.models.published.mignet import (
     build_mignet,
 )
 from gliomark.models.weights import Weights, load_weights
-from gliomark.pipeline import build_segmenter
 from gliomark.study import MRSequence, SliceStack
 from gliomark.training.losses import compute_prior_weight
 

@@ -25,10 +25,10 @@ from gliomark.experiments.config import ExperimentConfig
 from gliomark.experiments.result_files import to_file_name
 from gliomark.experiments.runner import FinishedJob, TrainingJob
 from gliomark.inference.segmenter import Segmenter, select_sequences
+from gliomark.model_loading import build_segmenter
 from gliomark.models.network_io import downsample_by_averaging
 from gliomark.models.network_loading import load_segmentation_network
 from gliomark.models.weights import Weights, load_weights, save_weights
-from gliomark.pipeline import build_segmenter
 from gliomark.study import MRSequence, SliceStack
 from gliomark.training.recipes import (
     collect_segmentation_tensors,
