@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import multiprocessing
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -525,6 +526,8 @@ def create_trainer(
         logger=lightning.pytorch.loggers.CSVLogger(work_folder, name="log", version=0),
         log_every_n_steps=20,
         enable_model_summary=False,
+        # workers would write over each other's progress
+        enable_progress_bar=multiprocessing.parent_process() is None,
         gradient_clip_val=None if config is None else config.largest_gradient,
         check_val_every_n_epoch=1 if config is None else max(1, config.validate_every),
     )
