@@ -111,7 +111,7 @@ def keep_settings(run: SegmentationRun) -> SegmentationRun:
 def widen_windows(run: SegmentationRun) -> SegmentationRun:
     """Return the run with windows of 7, which divide none of its grids."""
     network = run.training.network
-    network = replace(network, size=replace(network.size, window=OLD_WINDOW))  # type: ignore[call-overload,union-attr]
+    network = replace(network, size=replace(network.size, window=OLD_WINDOW))
     return replace(run, training=replace(run.training, network=network))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from benchmarks.corrected_errors import CorrectedError, format_run_name, list_errors, list_runs, restore_error
+
 from gliomark.experiments.segmentation.procedure import SegmentationRun
 from gliomark.training.segmentation import SegmentationTrainingModule
 
