@@ -28,7 +28,7 @@ from gliomark.messages import message
 from gliomark.pipeline import PreparedStudy
 from gliomark.prediction import Contributions, MarkerPrediction, ModelIdentity, Prediction, SliceScore
 from gliomark.record_files import has_record
-from gliomark.server import legacy_records
+from gliomark.server import legacy_data, legacy_records
 from gliomark.server.run import open_database
 from gliomark.server.study_store import StudyStore
 from gliomark.study import ClinicalData, MRSequence, Segmentation, SliceStack, SourceImage, Study
@@ -134,7 +134,7 @@ def write_legacy_records(store: StudyStore, prepared: PreparedStudy, protocol: i
 def test_legacy_records_are_converted_unchanged(store: StudyStore, protocol: int) -> None:
     prepared = create_prepared(store.get_study_folder("s"))
     write_legacy_records(store, prepared, protocol)
-    legacy_records.convert_legacy_data(store, open_database(store.data_folder, ""))
+    legacy_data.convert_legacy_data(store, open_database(store.data_folder, ""))
     assert not list(store.data_folder.rglob("*.pickle"))
     check_same(prepared.study, store.load_study("s"))
     check_same(prepared, store.load_prepared("s"))
@@ -160,15 +160,15 @@ def test_an_interrupted_conversion_continues(store: StudyStore, monkeypatch: pyt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(legacy_records, "is_same_record", interrupt)  # written, but not yet compared
-        legacy_records.convert_legacy_data(store, records)
+        legacy_data.convert_legacy_data(store, records)
     assert len(list(store.data_folder.rglob("*.pickle"))) == 3
-    legacy_records.convert_legacy_data(store, records)
+    legacy_data.convert_legacy_data(store, records)
     assert not list(store.data_folder.rglob("*.pickle"))
     check_same(prepared, store.load_prepared("s"))
     assert [(line.action, line.detail) for line in records.list_audit_lines()] == [
         ("older data taken over", {"files": 3})
     ]
-    legacy_records.convert_legacy_data(store, records)
+    legacy_data.convert_legacy_data(store, records)
     assert len(records.list_audit_lines()) == 1
 
 
@@ -255,7 +255,7 @@ def test_an_outline_of_the_first_version_is_stored_by_its_hash(store: StudyStore
     records = open_database(store.data_folder, "")
     records.add_study("s", PATIENT, "demo", "0", "me")
     (store.get_study_folder("s") / "corrected.png").write_bytes(b"an outline")
-    legacy_records.convert_legacy_data(store, records)
+    legacy_data.convert_legacy_data(store, records)
     study = records.find_study("s")
     assert (
         study is not None and store.get_correction_path("s", study.correction).read_bytes() == b"an outline"
@@ -385,7 +385,7 @@ def test_a_study_that_cannot_be_converted_does_not_stop_the_others(store: StudyS
     write_legacy_records(store, prepared)
     (store.get_study_folder("a")).mkdir()
     (store.get_study_folder("a") / "study.pickle").write_bytes(HOSTILE["os.system"]())
-    legacy_records.convert_legacy_data(store, open_database(store.data_folder, ""))
+    legacy_data.convert_legacy_data(store, open_database(store.data_folder, ""))
     check_same(prepared, store.load_prepared("s"))
     with pytest.raises(GliomarkError, match=r"posix\.system is not allowed in a study"):
         store.load_study("a")
@@ -395,5 +395,5 @@ def test_uploaded_pickles_are_left_alone(store: StudyStore) -> None:
     sent = store.get_input_folder("s") / "P" / "study.pickle"
     sent.parent.mkdir(parents=True)
     sent.write_bytes(HOSTILE["os.system"]())
-    legacy_records.convert_legacy_data(store, open_database(store.data_folder, ""))
+    legacy_data.convert_legacy_data(store, open_database(store.data_folder, ""))
     assert sent.read_bytes() == HOSTILE["os.system"]()

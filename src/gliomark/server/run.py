@@ -27,7 +27,7 @@ from gliomark.server.database import Database, connect_database
 from gliomark.server.dependencies import Server
 from gliomark.server.dicom_node import DicomNode, DicomNodeConfig
 from gliomark.server.events import RowWatcher
-from gliomark.server.legacy_records import convert_legacy_data
+from gliomark.server.legacy_data import convert_legacy_data
 from gliomark.server.security import Authenticator, ServerAddress, check_address
 from gliomark.server.study_store import StudyStore
 from gliomark.server.worker import STUDY_MEMORY_MB
