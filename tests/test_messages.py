@@ -144,7 +144,7 @@ def test_no_probability_is_shown_as_certain(probability: float | None, text: str
     [
         ("mutant", False, "mutant", "突变型"),
         ("wild type", True, "borderline, leaning wild type", "临界，倾向野生型"),
-        ("undetermined", False, "undetermined", "未能判定"),
+        ("undetermined", False, "undetermined", "不予判定"),
         ("an author's own level", False, "an author's own level", "an author's own level"),
     ],
 )

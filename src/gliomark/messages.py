@@ -157,7 +157,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "picture-signed": (
         "{file} stores signed 8-bit values, which viewers display incorrectly: save it as a plain greyscale picture.",
-        "{file} 以有符号 8 位数值保存，无法可靠读取：请另存为普通灰度图片。",
+        "{file} 以有符号 8 位数值保存，看图软件会显示错误：请另存为普通灰度图片。",
     ),
     "picture-mask-inverted": (
         "The mask in {folder} covers most of the picture border, as an inverted mask does: mark the lesion in white "
@@ -859,21 +859,21 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "mask-absent": (
         "The segmentation {file} does not exist: check the path.",
-        "分割 {file} 不存在：请检查路径。",
+        "掩膜 {file} 不存在：请检查路径。",
     ),
     "mask-kind": (
         "{file} is not a segmentation: provide a volume (NIfTI, NRRD or MHA), a DICOM SEG, an RTSTRUCT, or, for a "
         "patient in pictures, a folder of mask pictures named after the slices.",
-        "{file} 不是分割文件：请提供容积文件（NIfTI、NRRD 或 MHA）、DICOM SEG、RTSTRUCT；图片格式的患者也可提供以层面命名的"
+        "{file} 不是掩膜文件：请提供容积文件（NIfTI、NRRD 或 MHA）、DICOM SEG、RTSTRUCT；若患者影像为图片，也可提供以层面命名的"
         "掩膜图片文件夹。",
     ),
     "mask-several-labels": (
         "The segmentation {file} has several labels ({labels}): keep only the segment of the lesion.",
-        "分割文件 {file} 含有多个标签（{labels}）：请只保留病灶这一分割。",
+        "掩膜文件 {file} 含有多个标签（{labels}）：请只保留病灶的标签。",
     ),
     "mask-files-several": (
         "The {count} files are not one segmentation: provide one file, or only mask pictures named after the slices.",
-        "这 {count} 个文件不是同一个分割：请只提供一个文件，或只提供以层面命名的掩膜图片。",
+        "这 {count} 个文件不是同一个掩膜：请只提供一个文件，或只提供以层面命名的掩膜图片。",
     ),
     "mask-picture-name": (
         "{file} is not named after a slice of the patient ({first} to {last}): give it the name of the slice on which it "
@@ -895,17 +895,17 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "mask-from-file": (
         "The lesion is the segmentation given in {file}, not that of the network.",
-        "病灶采用所给文件 {file} 中的分割，而非网络的分割。",
+        "病灶采用文件 {file} 中的勾画，而非网络的勾画。",
     ),
     "mask-other-patient": (
         "The segmentation {file} belongs to another patient than the images in {folder}: provide the one of this "
         "patient.",
-        "分割文件 {file} 与 {folder} 中的影像不属于同一患者：请提供该患者的分割。",
+        "掩膜文件 {file} 与 {folder} 中的影像不属于同一患者：请提供该患者的掩膜。",
     ),
     "mask-other-grid": (
         "The segmentation {file} has the grid of none of the patient's series ({sequences}): save it with the geometry "
         "of the images on which it was drawn.",
-        "分割文件 {file} 与患者各序列（{sequences}）的网格均不一致：请按勾画所用影像的几何信息重新保存。",
+        "掩膜文件 {file} 与患者各序列（{sequences}）的网格均不一致：请按勾画所用影像的几何信息重新保存。",
     ),
     "mask-files": ("the masks among the images", "影像中的掩膜文件"),
     "mask-damaged": (
@@ -955,15 +955,15 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "The slices of {file} are not aligned with each other: export one regular stack of slices.",
         "{file} 的各层面未对齐：请导出一组规则排列的层面。",
     ),
-    "segmentation-empty": ("The segmentation is empty.", "分割为空。"),
+    "segmentation-empty": ("The segmentation is empty.", "掩膜为空。"),
     "segmentation-uneven": (
         "The frames of the segmentation are unevenly spaced; the mask was resampled to a slice spacing of "
         "{step:.3g} mm.",
-        "分割的层间距不均；掩膜已重采样为 {step:.3g} 毫米的层间距。",
+        "DICOM 分割的层间距不均；掩膜已重采样为 {step:.3g} 毫米的层间距。",
     ),
     "contours-damaged": (
         "{file} is a damaged DICOM structure set (RTSTRUCT): export it again.",
-        "{file} 是已损坏的 DICOM 轮廓文件（RTSTRUCT）：请重新导出。",
+        "{file} 是已损坏的 DICOM 结构集（RTSTRUCT）：请重新导出。",
     ),
     "contours-cut-short": (
         "{file} is damaged: a contour of {count} numbers does not have the stated number of points; export it again.",
@@ -1301,7 +1301,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "skull-gone-in-some": (
         "{sequences}: already skull-stripped, unlike the other sequences; the brain mask was taken from {sequences}.",
-        "{sequences} 已去除颅骨，其余序列未去除；脑区取自 {sequences}。",
+        "{sequences} 已去除颅骨，其余序列未去除；脑掩膜取自 {sequences}。",
     ),
     "slices-empty": (
         "{name} has no image on slice {slices}, which lies within the brain (one grey value in the whole slice, "
@@ -1370,7 +1370,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "lesion-too-large": (
         "The outline covers {percent:.0f} % of the examined brain, more than a glioma does: check the outline before you "
         "use any of the numbers.",
-        "轮廓占所检查脑组织的 {percent:.0f}%，超过胶质瘤可能的范围：使用任何数值前请先核对轮廓。",
+        "所勾画的病灶占所分析脑组织的 {percent:.0f}%，超过胶质瘤可能的范围：使用任何数值前请先核对勾画。",
     ),
     "no-lesion-in-part": (
         "No lesion was found in the {percent:.0f} % of the brain that the images cover; the rest was not examined, "
@@ -1398,7 +1398,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "marker-on-stand-in": (
         "The networks were given {shown} in place of {wanted}. The marker has not been validated on such images, so "
         "neither a level nor a probability is given.",
-        "输入网络的是 {shown} 而非 {wanted}。该标志物未在此类影像上验证，因此不给出判断和概率。",
+        "输入网络的是 {shown} 而非 {wanted}。该标志物未在此类影像上验证，因此不给出判定结果和概率。",
     ),
     "outline-by-second-network": (
         "{missing} is missing; the lesion was outlined on {used}, by the model's network for these sequences. The "
@@ -1407,12 +1407,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "marker-needs-sequence": (
         "The marker was validated with {missing} only, which is missing, so neither a level nor a probability is given.",
-        "该标志物仅在含 {missing} 的影像上验证过，而此处缺少该序列，因此不给出判断和概率。",
+        "该标志物仅在含 {missing} 的影像上验证过，而此处缺少该序列，因此不给出判定结果和概率。",
     ),
     "marker-refused": (
         "The images are not like those on which the model was trained, as the warnings of this patient say, so neither "
         "a level nor a probability is given.",
-        "影像与模型的训练影像不符（详见该患者的警告），因此不给出判断和概率。",
+        "影像与模型的训练影像不符（详见该患者的警告），因此不给出判定结果和概率。",
     ),
     # ---- comparison with the training patients ------------------------------------------------------------
     "range-too-few-patients": (
@@ -1492,12 +1492,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "range-unusual-image": (
         "{name} looks unusual compared with the {patients} patients on whom the model was trained: its measured "
         "accuracy may not apply to this patient.",
-        "与模型的 {patients} 名训练患者相比，{name} 的表现不常见：模型的验证结果对该患者的参考价值有限。",
+        "与模型的 {patients} 名训练患者相比，{name} 的表现不常见：模型验证所得的准确性可能不适用于该患者。",
     ),
     "range-unusual-images": (
         "The images look unusual compared with the {patients} patients on whom the model was trained: its measured "
         "accuracy may not apply to this patient.",
-        "与模型的 {patients} 名训练患者相比，影像的表现不常见：模型的验证结果对该患者的参考价值有限。",
+        "与模型的 {patients} 名训练患者相比，影像的表现不常见：模型验证所得的准确性可能不适用于该患者。",
     ),
     "range-unusual-lesion": (
         "The lesion looks unusual compared with those of the {patients} patients on whom the model was trained (size, "
@@ -1507,7 +1507,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "range-outside": (
         "{measure} is {value}, outside what the {patients} training patients had ({low} to {high}): the measured "
         "accuracy of the model may not apply to this patient.",
-        "{measure}为 {value}，超出 {patients} 名训练患者的范围（{low} 至 {high}）：模型的验证结果对该患者的参考价值有限。",
+        "{measure}为 {value}，超出 {patients} 名训练患者的范围（{low} 至 {high}）：模型验证所得的准确性可能不适用于该患者。",
     ),
     "range-displaced": (
         "{one} seems to be displaced by {value:.1f} mm relative to {other}; the training patients had up to "
@@ -1521,19 +1521,19 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "marker-not-validated": (
         "The model has not been validated for this marker on patients outside its training data, so neither a level "
         "nor a probability is given.",
-        "该模型对此标志物的预测尚未在未参与训练的患者上验证，因此不给出判断和概率。",
+        "该模型对此标志物的预测尚未在未参与训练的患者上验证，因此不给出判定结果和概率。",
     ),
     "marker-at-chance": (
         "Not shown to be better than chance in validation (AUC {auc:.2f}, 95 % interval {low:.2f} to {high:.2f}; {patients} patients, "
         "{positives} positive), so neither a level nor a probability is given.",
         "验证中未能证明优于随机猜测（AUC {auc:.2f}，95% 置信区间 {low:.2f} 至 {high:.2f}；{patients} 例患者，阳性 "
-        "{positives} 例），因此不给出判断和概率。",
+        "{positives} 例），因此不给出判定结果和概率。",
     ),
     "marker-better-than-chance": (
         "Better than chance in validation (AUC {auc:.2f}, 95 % interval {low:.2f} to {high:.2f}; {patients} patients, "
         "{positives} positive), so levels and probabilities are given.",
         "验证中优于随机猜测（AUC {auc:.2f}，95% 置信区间 {low:.2f} 至 {high:.2f}；{patients} 例患者，阳性 {positives} "
-        "例），因此给出判断和概率。",
+        "例），因此给出判定结果和概率。",
     ),
     "fusion-not-validated": (
         "Calibration, threshold and validation apply to the rule 'near'; they have not been evaluated for the rule "
@@ -1578,7 +1578,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "limits-none": (
         "The model states no level: {positives} {positive} and {negatives} {negative} patients are too few for a coverage "
         "of {coverage}.",
-        "模型不作判断：{positives} 例{positive}、{negatives} 例{negative}患者不足以达到 {coverage} 的覆盖率。",
+        "模型不给出判定结果：{positives} 例{positive}、{negatives} 例{negative}患者不足以达到 {coverage} 的覆盖率。",
     ),
     "calibrated": (
         "Calibrated ({method}) on {patients} patients of {cohort}, each predicted by models not trained on that patient. "
@@ -1609,12 +1609,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "method-isotonic": ("isotonic regression", "保序回归"),
     "finding-without-lesion": (
         "The reader's finding was not used: without a lesion, no marker is predicted.",
-        "未采用阅片者的判断：没有病灶，不预测标志物。",
+        "未采用阅片者所见：没有病灶，不预测标志物。",
     ),
     "finding-contradicted": (
         "The reader's finding and the model disagree: the finding indicates {found}, the model predicts {level} "
         "(probability of {positive}: {probability}).",
-        "阅片者的判断与模型不一致：前者提示{found}，模型预测为{level}（{positive}的概率：{probability}）。",
+        "阅片者所见与模型不一致：前者提示{found}，模型预测为{level}（{positive}的概率：{probability}）。",
     ),
     "enhancing-not-understood": (
         "{given} is not a valid value for the enhancing focus; give True, False or, if it is not stated, None.",
@@ -1695,7 +1695,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "mask-many-patients": (
         "{folder} has {count} patients, but --mask is the segmentation of one; predict that patient's folder alone.",
-        "{folder} 中有 {count} 名患者，而 --mask 只是其中一名的分割；请单独预测该患者的文件夹。",
+        "{folder} 中有 {count} 名患者，而 --mask 只是其中一名的掩膜；请单独预测该患者的文件夹。",
     ),
     "patient-twice": (
         "{folder} and {other} before it are both patient {patient}; put them into one folder, or use different ids.",
@@ -1719,22 +1719,22 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     # results: markers, their levels and their validation
     "title-idh": ("IDH", "IDH 基因状态"),
-    "title-ki67": ("Ki-67", "Ki-67 增殖指数"),
+    "title-ki67": ("Ki-67", "Ki-67 状态"),
     "label-idh": (
         "positive: IDH1 or IDH2 is mutated; negative: wild type",
         "阳性：IDH1 或 IDH2 突变；阴性：野生型",
     ),
     "label-ki67": (
         "high: at least 10 % of the stained tumour cells are Ki-67 positive",
-        "高：至少 10% 的染色肿瘤细胞 Ki-67 阳性",
+        "高表达：至少 10% 的肿瘤细胞 Ki-67 阳性",
     ),
     "level-mutant": ("mutant", "突变型"),
     "level-wild-type": ("wild type", "野生型"),
-    "level-high": ("high", "高"),
-    "level-low": ("low", "低"),
+    "level-high": ("high", "高表达"),
+    "level-low": ("low", "低表达"),
     "level-positive": ("positive", "阳性"),
     "level-negative": ("negative", "阴性"),
-    "level-undetermined": ("undetermined", "未能判定"),
+    "level-undetermined": ("undetermined", "不予判定"),
     "level-cannot-tell": ("cannot tell", "无法判断"),
     "level-borderline": ("borderline, leaning {level}", "临界，倾向{level}"),
     "performance": (
@@ -1955,7 +1955,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "evaluated-marker": (
         "{marker}: AUC {auc:.3f} (95 % interval {low:.3f} to {high:.3f}), {count} patients, {positive} positive",
-        "{marker}：AUC {auc:.3f}（95 % 区间 {low:.3f} 至 {high:.3f}），{count} 名患者，其中 {positive} 名阳性",
+        "{marker}：AUC {auc:.3f}（95% 置信区间 {low:.3f} 至 {high:.3f}），{count} 名患者，其中 {positive} 名阳性",
     ),
     "robustness-prepared": (
         "{folder} is a prepared cohort, whose images are already resampled and normalised: give the folder of the "
@@ -2024,14 +2024,14 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "AUC {auc:.2f} (conservative 95 % interval {low:.2f} to {high:.2f}) of the same procedure on {patients} patients in five "
         "folds ({positives} positive), each never trained on, calibrated without the fold, lesions outlined by the network, "
         "mean of the slices around the largest lesion; the final model is refitted on all of them",
-        "同一流程在 {patients} 例患者上五折交叉验证的 AUC 为 {auc:.2f}（保守 95 % 区间 {low:.2f} 至 {high:.2f}；阳性 {positives} "
-        "例），每例均未参与训练，校准不使用该折，病灶由网络勾画，取病灶最大处附近层面的均值；最终模型在全部患者上重新拟合",
+        "同一流程在 {patients} 例患者上五折交叉验证的 AUC 为 {auc:.2f}（保守 95% 置信区间 {low:.2f} 至 {high:.2f}；阳性 {positives} "
+        "例），每例均由训练中未使用该患者的模型预测，校准不使用该折，病灶由网络勾画，取病灶最大处附近层面的均值；最终模型在全部患者上重新拟合",
     ),
     "study-card-dice": (
         "mean Dice {dice:.2f} (95 % interval {low:.2f} to {high:.2f}) of the same procedure on {patients} patients in five folds, "
         "each never trained on; the final network is refitted on all of them",
-        "同一流程在 {patients} 例患者上五折交叉验证的平均 Dice 为 {dice:.2f}（95 % 区间 {low:.2f} 至 {high:.2f}），每例均未参与"
-        "训练；最终网络在全部患者上重新拟合",
+        "同一流程在 {patients} 例患者上五折交叉验证的平均 Dice 为 {dice:.2f}（95% 置信区间 {low:.2f} 至 {high:.2f}），每例均由训练"
+        "中未使用该患者的网络勾画；最终网络在全部患者上重新拟合",
     ),
     "study-card-unmeasured": (
         "not measured: the patients in whom a lesion was outlined are of one class",
@@ -2057,13 +2057,13 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "study-claim-chance": (
         "{marker}: nothing may be claimed. The 95 % interval of the AUC, {low:.2f} to {high:.2f}, includes 0.5: the model was "
         "not shown to be better than chance.",
-        "{marker}：不能作出任何结论。AUC 的 95 % 区间为 {low:.2f} 至 {high:.2f}，包含 0.5：未能证明该模型优于随机。",
+        "{marker}：不能作出任何结论。AUC 的 95% 置信区间为 {low:.2f} 至 {high:.2f}，包含 0.5：未能证明该模型优于随机。",
     ),
     "study-claim-permuted": (
         "{marker}: nothing may be claimed. With labels permuted among the patients, the mean AUC within folds of {count} "
         "permutations is {auc:.2f} (99 % interval {low:.2f} to {high:.2f}) instead of 0.50. Repeat the study with more "
         "permutations; if the mean stays above 0.50, labels of test patients reach the model: please report it.",
-        "{marker}：不能作出任何结论。将标签在患者间随机置换 {count} 次，折内平均 AUC 为 {auc:.2f}（99 % 区间 {low:.2f} 至 {high:.2f}），"
+        "{marker}：不能作出任何结论。将标签在患者间随机置换 {count} 次，折内平均 AUC 为 {auc:.2f}（99% 置信区间 {low:.2f} 至 {high:.2f}），"
         "而非 0.50。请增加置换次数后重新运行；若均值仍高于 0.50，则测试患者的标签影响了模型，请报告此问题。",
     ),
     "study-claim-ranking": (
@@ -2071,7 +2071,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "interval {low:.2f} to {high:.2f}, out of fold). It may not be claimed that the probability of a single patient is "
         "reliable: {patients} patients are fewer than the {needed_few} that a regression with {few} candidate parameters needs "
         "(one with {many}: {needed_many}; Riley et al. 2020), and a network needs more.",
-        "{marker}：可以认为此类患者的影像含有该标志物的信息（AUC {auc:.2f}，95 % 区间 {low:.2f} 至 {high:.2f}，折外预测）。但不能"
+        "{marker}：可以认为此类患者的影像含有该标志物的信息（AUC {auc:.2f}，95% 置信区间 {low:.2f} 至 {high:.2f}，折外预测）。但不能"
         "认为单个患者的概率可靠：{patients} 例患者少于含 {few} 个候选参数的回归模型所需的 {needed_few} 例（含 {many} 个参数的需要 "
         "{needed_many} 例；Riley 等，2020），而神经网络需要更多。",
     ),
@@ -2079,7 +2079,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{marker}: it may be claimed that the procedure ranks and calibrates patients of this cohort as stated below (AUC "
         "{auc:.2f}, 95 % interval {low:.2f} to {high:.2f}, out of fold). {patients} patients are enough for a regression with "
         "{few} candidate parameters ({needed_few}; with {many}: {needed_many}; Riley et al. 2020); a network needs more.",
-        "{marker}：可以认为该方法对本队列患者的排序与校准如下文所述（AUC {auc:.2f}，95 % 区间 {low:.2f} 至 {high:.2f}，折外预测）。"
+        "{marker}：可以认为该方法对本队列患者的排序与校准如下文所述（AUC {auc:.2f}，95% 置信区间 {low:.2f} 至 {high:.2f}，折外预测）。"
         "{patients} 例患者足以建立含 {few} 个候选参数的回归模型（需要 {needed_few} 例；含 {many} 个参数的需要 {needed_many} 例；"
         "Riley 等，2020）；神经网络需要更多。",
     ),
@@ -2091,7 +2091,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "study-claim-baseline": (
         "It may not be claimed that the images add to {baseline}: the difference of the AUCs is {difference:.2f} (95 % interval "
         "{low:.2f} to {high:.2f}).",
-        "不能认为影像在{baseline}之外提供了更多信息：两个 AUC 之差为 {difference:.2f}（95 % 区间 {low:.2f} 至 {high:.2f}）。",
+        "不能认为影像在{baseline}之外提供了更多信息：两个 AUC 之差为 {difference:.2f}（95% 置信区间 {low:.2f} 至 {high:.2f}）。",
     ),
     "study-choices": (
         "A study needs at least one marker and one recipe, each given once; given: {names}.",
@@ -2197,12 +2197,12 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "site-checked": (
         "{patients} patients with pathology, {positives} positive; 95 % intervals in parentheses",
-        "{patients} 名患者有病理结果，其中 {positives} 名阳性；括号内为 95 % 区间",
+        "{patients} 名患者有病理结果，其中 {positives} 名阳性；括号内为 95% 置信区间",
     ),
     "site-quantity": ("{name}: {value:.3f} ({low:.3f} to {high:.3f})", "{name}：{value:.3f}（{low:.3f} 至 {high:.3f}）"),
     "site-same-patients": (
         "The model was refitted on exactly these patients: the results are better than on others.",
-        "模型正是用这些患者重新校准的：结果会优于其他患者。",
+        "模型正是用这些患者重新校准的：因此结果会优于该模型在其他患者上的表现。",
     ),
     "site-unnamed": (
         "Name the hospital and the person who refits the model: both are kept in the weights file.",
@@ -2226,7 +2226,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "site-sensitivity": (
         "The threshold aims at a sensitivity of 0.9; with so few positive patients it may be {low:.2f} to {high:.2f}.",
-        "阈值以灵敏度 0.9 为目标；以目前的阳性患者数，实际灵敏度可能为 {low:.2f} 至 {high:.2f}。",
+        "阈值以敏感度 0.9 为目标；以目前的阳性患者数，实际灵敏度可能为 {low:.2f} 至 {high:.2f}。",
     ),
     "site-coverage": (
         "Limits from {count} patients with the level {level}: a coverage of {share:.2f} on average, for these limits between "
@@ -2298,7 +2298,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "training-batch-not-divisible": (
         "A batch of {batch} slices cannot be split evenly over --devices {devices} times --nodes {nodes} processes; "
         "choose numbers whose product divides {batch}.",
-        "每批 {batch} 张切片无法平均分给 --devices {devices} 乘以 --nodes {nodes} 个进程；请选择乘积能整除 {batch} 的数值。",
+        "每批 {batch} 个层面无法平均分给 --devices {devices} 乘以 --nodes {nodes} 个进程；请选择乘积能整除 {batch} 的数值。",
     ),
     "training-too-few-gpus": (
         "--devices {devices}: this computer has {found} GPUs; choose at most {found}.",
@@ -2318,7 +2318,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "training-few-validation-slices": (
         "{slices} validation slices cannot be split over {count} processes; use at most {slices} processes.",
-        "{slices} 张验证切片无法分给 {count} 个进程；进程数最多为 {slices}。",
+        "{slices} 个验证层面无法分给 {count} 个进程；进程数最多为 {slices}。",
     ),
     "training-process-failed": (
         "Process {number} of {count} of the training ended: {reason}. The others were stopped; remove the cause and "
@@ -2358,7 +2358,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "intended-use": (
         "demonstration and research only; not a medical device; trained on lower-grade glioma with T1C and FLAIR",
-        "仅供演示与科研；不是医疗器械；训练数据为低级别胶质瘤的 T1C 与 FLAIR 影像",
+        "仅供演示与科研；不是医疗器械；训练数据为 WHO 2、3 级胶质瘤的 T1C 与 FLAIR 影像",
     ),
     "licence": (
         "CC BY-NC-SA 4.0 (non-commercial, share-alike), inherited from the training masks; images TCIA TCGA-LGG, CC BY "
@@ -2373,14 +2373,14 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "outline-performance": (
         "mean Dice {dice} (95 % interval {low} to {high}), median {median}, of the same recipe on {patients} TCGA-LGG "
         "patients in five folds, each never trained on; these weights are trained on all of them",
-        "同一训练方案在 {patients} 例 TCGA-LGG 患者上五折交叉验证（受测患者均未参与训练）：平均 Dice {dice}（95% 置信区间 {low} "
+        "同一训练方案在 {patients} 例 TCGA-LGG 患者上五折交叉验证（每例均由训练中未使用该患者的模型勾画）：平均 Dice {dice}（95% 置信区间 {low} "
         "至 {high}），中位数 {median}；本权重用全部患者训练",
     ),
     "outline-performance-t2": (
         "mean Dice {dice} (95 % interval {low} to {high}), median {median}, worst {worst}, of the same recipe on the real "
         "T2 of {patients} TCGA-LGG patients with BraTS 2021 masks, each never trained on; these weights are trained on "
         "synthetic T2 and on the real T2 of {seen} of them",
-        "同一训练方案在 {patients} 例有 BraTS 2021 掩膜的 TCGA-LGG 患者的真实 T2 上（受测患者均未参与训练）：平均 Dice {dice}（95% "
+        "同一训练方案在 {patients} 例有 BraTS 2021 掩膜的 TCGA-LGG 患者的真实 T2 上验证（每例均由训练中未使用该患者的模型勾画）：平均 Dice {dice}（95% "
         "置信区间 {low} 至 {high}），中位数 {median}，最低 {worst}；本权重用合成 T2 和其中 {seen} 例的真实 T2 训练",
     ),
     "outline-performance-synthetic": (
@@ -2762,18 +2762,18 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "pacs-rejected": (
         "{pacs} rejected the association of {title} ({reason}); check the AE title of the PACS, and have the calling "
         "AE title registered there (--ae-title).",
-        "{pacs} 拒绝了 {title} 的连接（{reason}）；请核对 PACS 的 AE 标题，并在 PACS 中登记本机的 AE 标题"
+        "{pacs} 拒绝了 {title} 的连接（{reason}）；请核对 PACS 的 AE Title，并在 PACS 中登记本机的 AE Title"
         "（--ae-title）。",
     ),
     "pacs-connection-lost": (
         "{pacs} ended the association of {title} without an answer; it may not permit query and retrieve for this AE "
         "title: have it registered there, or try again.",
-        "{pacs} 未应答即结束了 {title} 的连接；可能未对该 AE 标题开放查询与获取权限：请在 PACS 中登记，或重试。",
+        "{pacs} 未应答即结束了 {title} 的连接；可能未对该 AE Title开放查询与获取权限：请在 PACS 中登记，或重试。",
     ),
     "pacs-refused": (
         "{pacs} refused the request of {title} (status {status}); its administrator must permit query and retrieve "
         "for this AE title.",
-        "{pacs} 拒绝了 {title} 的请求（状态 {status}）；需由 PACS 管理员为该 AE 标题开放查询与获取权限。",
+        "{pacs} 拒绝了 {title} 的请求（状态 {status}）；需由 PACS 管理员为该 AE Title开放查询与获取权限。",
     ),
     "pacs-no-get": (
         "{pacs} does not support C-GET; have {title} registered there with this machine and a port, and give that port "
@@ -2782,7 +2782,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "pacs-destination-unknown": (
         "{pacs} does not know the destination {title}; have it registered there with this machine and port {port}.",
-        "{pacs} 不认识目标 {title}；请在 PACS 中登记该 AE 标题、本机地址和端口 {port}。",
+        "{pacs} 不认识目标 {title}；请在 PACS 中登记该 AE Title、本机地址和端口 {port}。",
     ),
     "pacs-receive-port": (
         "The port {port} cannot be opened ({reason}); choose another --receive-port.",
@@ -2826,7 +2826,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "monai-needs-study": (
         "Inference runs on uploaded studies only: upload the images first, then send the study's id as 'image'.",
-        "推理仅适用于已上传的检查：请先上传影像，再以 image 发送检查编号。",
+        "推理仅适用于已上传的检查：请先上传影像，再以 image 发送服务器上该检查的 ID。",
     ),
     "monai-other-model": (
         "The study was prepared for the model '{model}'; choose that model.",
@@ -2854,7 +2854,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "monai-description": (
         "Segments glioma on preoperative MRI and predicts molecular markers. For research, not a medical device.",
-        "在术前 MRI 上分割胶质瘤并预测分子标志物。仅供研究，非医疗器械。",
+        "在术前 MRI 上勾画胶质瘤并预测分子标志物。仅供科研使用，不是医疗器械。",
     ),
     # ---- uploads and server -----------------------------------------------------------------------------
     "server-unforeseen": (
@@ -3153,7 +3153,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "title-unfit": (
         "'{title}' is not a valid AE title; use 1 to 16 letters, digits or other characters except the backslash.",
-        "“{title}”不是有效的 AE 标题；请给出 1 至 16 个字母、数字或符号（不含反斜杠）。",
+        "“{title}”不是有效的 AE Title；请给出 1 至 16 个字母、数字或符号（不含反斜杠）。",
     ),
     "node-open": (
         "Any device in the network could send studies to {host}; restrict the senders with --dicom-peer AET.",
@@ -3282,13 +3282,13 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     ),
     "location-summary": (
         "approximately: {region} ({percent:.0f} % of the volume)",
-        "大致位置：{region}（占体积的 {percent:.0f} %）",
+        "大致位置：{region}（占病灶体积的 {percent:.0f} %）",
     ),
     "location-left": ("The lesion is on the left side.", "病灶位于左侧。"),
     "location-right": ("The lesion is on the right side.", "病灶位于右侧。"),
     "location-both-sides": (
         "The lesion is on both sides of the midline: {left:.0f} % of its volume left, {right:.0f} % right.",
-        "病灶跨越中线：体积的 {left:.0f} % 在左侧，{right:.0f} % 在右侧。",
+        "中线两侧均有病灶：病灶体积的 {left:.0f} % 在左侧，{right:.0f} % 在右侧。",
     ),
     "location-image-left": (
         "The lesion is on the left of the image. The images do not state which of the patient's sides that is; "
@@ -3303,7 +3303,7 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "location-image-both": (
         "The lesion is on both sides of the midline: {left:.0f} % of its volume on the left of the image, "
         "{right:.0f} % on the right. The images do not state which of the patient's sides these are.",
-        "病灶跨越中线：体积的 {left:.0f} % 在图像左侧，{right:.0f} % 在图像右侧。影像未注明其对应患者的哪一侧。",
+        "中线两侧均有病灶：病灶体积的 {left:.0f} % 在图像左侧，{right:.0f} % 在图像右侧。影像未注明其对应患者的哪一侧。",
     ),
     "location-no-distances": (
         "Distances are not given, because the images do not state their scale.",

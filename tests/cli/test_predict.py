@@ -65,7 +65,7 @@ def test_a_table_is_printed_for_one_patient(
     ("language", "words"),
     [
         ("en", ["Please note", "age or sex is unknown", "rule 'large'", "Ki-67", "reader’s finding"]),
-        ("zh", ["请注意", "年龄或性别未知", "标志物", "预测结果", "阅片者的判断", "阈值 50 %"]),
+        ("zh", ["警告", "年龄或性别未知", "标志物", "预测结果", "阅片者所见", "阈值 50 %"]),
     ],
 )
 def test_every_warning_is_printed(

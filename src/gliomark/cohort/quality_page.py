@@ -72,7 +72,7 @@ BADGE_TITLES: Mapping[str, tuple[str, str]] = {
     "displacement_mm": ("large displacement", "位移过大"),
     "rotation_degrees": ("large rotation", "旋转过大"),
     "snr": ("low SNR", "信噪比低"),
-    "slice_mm": ("thick slices", "层厚过大"),
+    "slice_mm": ("thick slices", "层间距过大"),
     "row_mm": ("large pixels", "像素过大"),
     "column_mm": ("large pixels", "像素过大"),
     "foreground": ("foreground", "前景异常"),

@@ -204,7 +204,29 @@ def format_segmentation_results(results_folder: Path) -> str:
         parts.insert(1, _format_paired_comparisons(results_folder))
     if (results_folder / "gpu_segmentation.csv").exists():
         parts.insert(0, _format_gpu_results(results_folder))
+    if (results_folder / "corrected_errors.csv").exists():
+        parts.append(_format_corrected_errors(pd.read_csv(results_folder / "corrected_errors.csv")))
     return "\n\n".join(parts)
+
+
+def _format_corrected_errors(table: pd.DataFrame) -> str:
+    """Format what each corrected error cost: the network without it and with it alone, in the same folds."""
+    first = table.iloc[0]
+    seeds = "one seed" if first.seeds == 1 else f"mean of {first.seeds} seeds"
+    lines = [
+        f"**Corrected errors, each put back alone.** {first.sequences}, the first {first.folds} of {FOLD_COUNT} folds, "
+        f"preset `{first.preset}`, {seeds}. Mean Dice over patients; difference: what the correction gains.",
+        "",
+        "| error | network | patients | corrected | with the error | difference (95 % interval) | p |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in table.itertuples():
+        interval = f"{r.difference:+.3f} ({r.difference_low_95:+.3f} to {r.difference_high_95:+.3f})"
+        lines.append(
+            f"| {r.error} | {r.network} | {r.patients} | {r.dice:.3f} | {r.dice_with_error:.3f} | {interval} "
+            f"| {r.wilcoxon_p:.2g} |"
+        )
+    return "\n".join(lines)
 
 
 def _format_paired_comparisons(results_folder: Path) -> str:

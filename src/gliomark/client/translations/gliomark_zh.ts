@@ -21,7 +21,7 @@
     </message>
     <message>
         <source>AE title of this computer</source>
-        <translation>本机 AE 名称</translation>
+        <translation>本机 AE Title</translation>
     </message>
     <message>
         <source>Port of this computer</source>
@@ -119,7 +119,7 @@
     </message>
     <message>
         <source>Coloured: pixels that raise the probability of the positive class, on slices used for the prediction.</source>
-        <translation>彩色：用于预测的层面上使阳性概率升高的像素。</translation>
+        <translation>彩色：用于预测的层面上使阳性类别概率升高的像素。</translation>
     </message>
     <message>
         <source>Zoom: Ctrl and wheel. Move: drag with the middle button.</source>
@@ -469,7 +469,7 @@
     </message>
     <message>
         <source>Your finding decides IDH: yes means wild type, no means mutant. Not stated: the model decides.</source>
-        <translation>您的判断决定 IDH 结果：有强化灶为野生型，无强化灶为突变型；未说明时由模型判断。</translation>
+        <translation>您的所见决定 IDH 结果：有强化灶为野生型，无强化灶为突变型；未说明时由模型判断。</translation>
     </message>
     <message>
         <source>Prediction</source>
@@ -500,7 +500,7 @@
     </message>
     <message>
         <source>A level is stated only where the other one is unlikely; otherwise the result is “cannot tell”. The higher the coverage, the more often. A share of positive patients corrects the probability for your hospital.</source>
-        <translation>仅当另一水平不太可能时才给出判定，否则结果为“无法判断”；覆盖率越高，“无法判断”越多。填写阳性患者比例可按本院情况校正概率。</translation>
+        <translation>仅当另一类别不太可能时才给出判定结果，否则结果为“无法判断”；覆盖率越高，“无法判断”越多。填写阳性患者比例可按本院情况校正概率。</translation>
     </message>
     <message>
         <source>Share of “{}” patients ({})</source>
@@ -570,7 +570,7 @@
     <name>MarkerCard</name>
     <message>
         <source>from the reader&apos;s finding</source>
-        <translation>依据阅片者的判断</translation>
+        <translation>依据阅片者所见</translation>
     </message>
     <message>
         <source>threshold {}</source>
@@ -598,7 +598,7 @@
     </message>
     <message>
         <source>Accuracy of the reader&apos;s finding: {}</source>
-        <translation>阅片者判断的准确性：{}</translation>
+        <translation>阅片者所见的准确性：{}</translation>
     </message>
     <message>
         <source>Validation: {}</source>
@@ -630,7 +630,7 @@
     </message>
     <message>
         <source>Pixels of these slices that raise the probability of the positive class</source>
-        <translation>这些层面中使阳性概率升高的像素</translation>
+        <translation>这些层面中使阳性类别概率升高的像素</translation>
     </message>
     <message>
         <source>cannot tell: {} to {}</source>
