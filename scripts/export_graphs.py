@@ -82,6 +82,9 @@ class ExportedNetwork:
 
 def main() -> None:
     """Write all graphs and remove those of networks that no longer exist; arguments: only those of these names."""
+    names = {"deepbet", *(entry.name for entry in (*SEGMENTATION_NETWORKS, *MARKER_NETWORKS))}
+    if unknown := sorted(set(sys.argv[1:]) - names):
+        sys.exit(f"No network is called {', '.join(unknown)}; the networks are {', '.join(sorted(names))}.")
     GRAPHS.mkdir(exist_ok=True)
     written = set()
     for build in list_networks():

@@ -39,7 +39,7 @@ def build_cohort_command(
         bool, typer.Option("--allow-missing-masks", help="Include patients without a lesion mask.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Worker processes; default: all cores; 0: none.")
+        int | None, typer.Option(min=0, help="Worker processes; default: all cores, at most 8; 0: none.")
     ] = None,
     scheduler: Annotated[str | None, typer.Option(help="Address of a dask scheduler, tcp://...")] = None,
 ) -> None:

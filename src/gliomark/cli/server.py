@@ -48,7 +48,8 @@ def serve(
     ] = None,
     dicom_title: Annotated[str, typer.Option(help="AE title of the DICOM node.")] = "GLIOMARK",
     dicom_peer: Annotated[
-        list[str] | None, typer.Option(help="AE title that may send images; default: any; repeatable.")
+        list[str] | None,
+        typer.Option(help="AE title that may send images; needed unless --host is loopback; repeatable."),
     ] = None,
     dicom_quiet: Annotated[
         float,

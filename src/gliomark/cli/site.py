@@ -33,7 +33,8 @@ ProbabilityOption = Annotated[
     str | None,
     typer.Option(
         "--probability",
-        help="Column of the probability before calibration of the patient level; default: MARKER_probability.",
+        help="Column of the probability before calibration of the patient level; default: MARKER_raw_probability, or "
+        "MARKER_probability of a model without calibration.",
     ),
 ]
 

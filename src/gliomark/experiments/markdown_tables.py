@@ -10,7 +10,7 @@ import pandas as pd
 from gliomark.cohort.folds import FOLD_COUNT
 from gliomark.errors import ConfigurationError
 from gliomark.experiments.markers.cascade import CASCADE_STAGE
-from gliomark.experiments.markers.markdown_tables import MARKER_TITLES, format_marker_results
+from gliomark.experiments.markers.markdown_tables import MARKER_TITLES, OUTLINE_NAMES, format_marker_results
 from gliomark.experiments.speed_tables import format_speed_results
 from gliomark.experiments.unusual_inputs.markdown_table import format_unusual_inputs
 from gliomark.files import atomic_write
@@ -82,7 +82,7 @@ def _format_segmentation_table(table: pd.DataFrame) -> str:
         f"Segmentation: Dice per patient over all prepared slices, {first.folds} folds by patient; the last row is the "
         "shipped configuration:",
         "",
-        "| recipe | patients | mean Dice (95 % interval) | median | worst | lesion-free slices under 1 % |",
+        "| recipe | patients | mean Dice (95 % interval) | median | worst | lesion-free slices with < 1 % outlined |",
         "|---|---|---|---|---|---|",
     ]
     for r in table[table["tested_on"] == first.tested_on].itertuples():
@@ -97,7 +97,8 @@ def _format_segmentation_table(table: pd.DataFrame) -> str:
         lines += [
             "",
             f"Shipped configuration, network of the first fold, on `{name}` ({r.patients} patients, {dice}): "
-            f"{r.small_false_area:.1%} of {r.lesion_free_slices} lesion-free slices under 1 % of the brain.",
+            f"{r.small_false_area:.1%} of {r.lesion_free_slices} lesion-free slices have less than 1 % of the brain "
+            "outlined.",
         ]
     return "\n".join(lines)
 
@@ -116,8 +117,8 @@ def _format_marker_table(table: pd.DataFrame) -> str:
     for r in table[table["fusion"].isin(["near", "none"]) & table["marker"].isin(shipped)].itertuples():
         area = f"{r.auc:.2f} ({r.low_95:.2f} to {r.high_95:.2f})"
         lines.append(
-            f"| {MARKER_TITLES[r.marker]} | {r.outline} | {r.stage} | {r.patients} ({r.positive}) | {area} "
-            f"| {r.auc_in_folds:.2f} | {r.sensitivity:.2f} | {r.specificity:.2f} |"
+            f"| {MARKER_TITLES[r.marker]} | {OUTLINE_NAMES[r.outline]} | {r.stage} | {r.patients} ({r.positive}) "
+            f"| {area} | {r.auc_in_folds:.2f} | {r.sensitivity:.2f} | {r.specificity:.2f} |"
         )
     return "\n".join(lines)
 
@@ -281,8 +282,8 @@ def _format_gpu_results(results_folder: Path) -> str:
         "same batches and augmentations for every network of a seed; the last weights are evaluated. Means over "
         "patients with 95 % intervals; difference from Swin-UNet of the same seed, p: Wilcoxon.",
         "",
-        "| network | seed | patients | Dice (95 % interval) | median | HD95, mm | lesion-free slices under 1 % "
-        "| difference, p |",
+        "| network | seed | patients | Dice (95 % interval) | median | HD95, mm "
+        "| lesion-free slices with < 1 % outlined | difference, p |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for r in table.to_dict("records"):
@@ -335,7 +336,7 @@ def _format_chapter_3_table(title: str, table: pd.DataFrame) -> str:
         f"{_describe_seeds(table)}",
         "",
         "| network | tested on | patients | Dice (95 % interval) | published | HD95, mm | sensitivity "
-        "| lesion-free slices under 1 % | difference, p | parameters |",
+        "| lesion-free slices with < 1 % outlined | difference, p | parameters |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in table.to_dict("records"):

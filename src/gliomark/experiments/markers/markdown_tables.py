@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 
 MARKER_TITLES = {"idh": "IDH", "proliferation": "proliferation proxy", "ki67": "Ki-67"}
+# how the lesion was outlined
+OUTLINE_NAMES = {"drawn": "manual", "predicted": "predicted", "none": "none"}
 TABLE_TITLES = {
     "table_4_2": "One sequence, ResNet-50 (table 4-2)",
     "table_4_3": "Two sequences, ResNet-50 (table 4-3)",
@@ -172,7 +174,7 @@ def _format_permuted_labels(name: str, table: pd.DataFrame) -> str:
     ]
     for r in means.to_dict("records"):
         lines.append(
-            f"| {r['outline']} | {r['stage']} | {r['auc_in_folds']:.3f} ({r['auc_in_folds_sd']:.3f}) "
+            f"| {OUTLINE_NAMES[r['outline']]} | {r['stage']} | {r['auc_in_folds']:.3f} ({r['auc_in_folds_sd']:.3f}) "
             f"| {r['auc']:.3f} ({r['auc_sd']:.3f}) |"
         )
     return "\n".join(lines)

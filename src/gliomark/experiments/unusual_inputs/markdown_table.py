@@ -24,7 +24,7 @@ def format_unusual_inputs(results_folder: Path) -> str:
             "",
             *_format_rows(table),
             "",
-            f"{drawn_record['patients']} drawn patients of a second scanner with more noise, compared with the "
+            f"{drawn_record['patients']} synthetic patients of a second scanner with more noise, compared with the "
             f"training patients of the model {drawn_record['model']['name'].removeprefix('gliomark ')} "
             f"(`results/{SECOND_SCANNER}.csv`):",
             "",
