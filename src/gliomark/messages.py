@@ -2066,6 +2066,15 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{marker}：不能作出任何结论。将标签在患者间随机置换 {count} 次，折内平均 AUC 为 {auc:.2f}（99% 置信区间 {low:.2f} 至 {high:.2f}），"
         "而非 0.50。请增加置换次数后重新运行；若均值仍高于 0.50，则测试患者的标签影响了模型，请报告此问题。",
     ),
+    "study-claim-permuted-undefined": (
+        "{marker}: nothing may be claimed. The {count} studies with permuted labels give no mean AUC within folds with an "
+        "interval. Repeat the study with more permutations.",
+        "{marker}：不能作出任何结论。{count} 次随机置换标签的研究未能给出折内平均 AUC 及其置信区间。请增加置换次数后重新运行。",
+    ),
+    "study-few-permutations": (
+        "{count} permutations give no interval; choose 0 or at least {least}.",
+        "{count} 次置换无法给出置信区间；请选择 0 或至少 {least}。",
+    ),
     "study-claim-ranking": (
         "{marker}: it may be claimed that the images of such patients carry information on the marker (AUC {auc:.2f}, 95 % "
         "interval {low:.2f} to {high:.2f}, out of fold). It may not be claimed that the probability of a single patient is "
@@ -2179,6 +2188,34 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "No patient of {table} has a pathology result for {marker} in {truth}: check the ids and the column of the marker.",
         "{table} 中没有患者在 {truth} 里有 {marker} 的病理结果：请检查编号及该标志物所在的列。",
     ),
+    "site-only-trained-on": (
+        "The model was trained on the patients of {table} who have a pathology result for {marker} in {truth}: give other "
+        "patients.",
+        "{table} 中在 {truth} 里有 {marker} 病理结果的患者均用于训练该模型：请提供其他患者。",
+    ),
+    "site-without-pathology": (
+        "{count} patients left out without a pathology result for the marker, such as {example}.",
+        "{count} 名患者没有该标志物的病理结果（如 {example}），未计入。",
+    ),
+    "site-without-probability": (
+        "{count} patients left out without a probability, such as {example}.",
+        "{count} 名患者没有概率（如 {example}），未计入。",
+    ),
+    "site-trained-on": (
+        "{count} patients left out because the model was trained on them, such as {example}.",
+        "{count} 名患者曾用于训练该模型（如 {example}），未计入。",
+    ),
+    "site-pathology": (
+        "{table}, {patient}: '{text}' in the column {column} is not understood; enter a number, or yes or no for a marker "
+        "that is 0 or 1.",
+        "{table}，{patient}：无法识别列 {column} 中的“{text}”；请填写数值，取值为 0 或 1 的标志物也可填写 yes 或 no。",
+    ),
+    "site-refitted-on-some": (
+        "The model seems to have been refitted on {count} of these {patients} patients, who have the same level and score as "
+        "patients of the refit: the results are better than on others.",
+        "这 {patients} 名患者中有 {count} 名的结果和分数与重新校准所用的患者相同，可能是同一批患者：因此结果会优于该模型在其他患者上"
+        "的表现。",
+    ),
     "site-probability": (
         "{table}, {patient}: the probability is '{text}'; it must be a number from 0 to 1.",
         "{table}，{patient}：概率为“{text}”；须为 0 至 1 之间的数。",
@@ -2194,6 +2231,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "site-unknown-marker": (
         "The model {model} has no marker {marker}: name one of {markers}.",
         "模型 {model} 没有标志物 {marker}：请选择 {markers} 之一。",
+    ),
+    "marker-not-binary": (
+        "Patient {patient}: the column {column} should be 0 or 1 but is {value}; for a number give the marker as "
+        "'{column}>=threshold', and train a model for it.",
+        "患者 {patient}：列 {column} 应为 0 或 1，但实际为 {value}；若为数值，请将标志物写为“{column}>=阈值”并为其训练模型。",
     ),
     "site-checked": (
         "{patients} patients with pathology, {positives} positive; 95 % intervals in parentheses",

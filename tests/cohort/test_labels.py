@@ -217,3 +217,13 @@ def test_real_tables(shared: Path):
     lgg = read_labels(shared / "cohorts/tcga-lgg/clinical.csv")
     assert len(lgg.ids) == 96 and {row["who_grade"] for row in lgg.rows.values()} <= {"", "2", "3", "4"}
     assert lgg.notes == ()
+
+
+def test_predictions_in_the_table_are_no_labels(tmp_path: Path):
+    text = (
+        "id,ki67_probability,ki67_level,Ki-67,idh_raw_probability,idh_level,mgmt_level\n"
+        "A,0.9,high,3 %,0.1,cannot tell,1\nB,0.1,cannot tell,,0.9,mutant,0\n"
+    )
+    table = write_and_read_labels(tmp_path, text)
+    assert table.rows["A"] == {"ki67": "3", "ki67_high": "0", "mgmt_level": "1"}
+    assert table.rows["B"] == {"ki67": "", "ki67_high": "", "mgmt_level": "0"}

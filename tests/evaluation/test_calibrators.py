@@ -143,3 +143,12 @@ def test_an_unknown_method_is_refused() -> None:
 def test_no_map_returns_the_probabilities() -> None:
     probability = np.random.default_rng(0).random((3, 4))
     np.testing.assert_array_equal(Calibrator().apply(probability), probability)
+
+
+@pytest.mark.parametrize("extreme", [0.0, 1.0])
+def test_tied_extreme_patients_get_about_their_share(extreme: float) -> None:
+    rng = np.random.default_rng(0)
+    score = np.concatenate([rng.uniform(0.3, 0.7, 300), np.full(100, extreme)])
+    truth = (rng.random(400) < np.where(score == extreme, 0.4 + 0.2 * extreme, 0.5)).astype(int)
+    calibrated = fit_calibrator("isotonic", truth, score).apply(score)
+    assert calibrated[-1] == pytest.approx(truth[300:].mean(), abs=0.05)

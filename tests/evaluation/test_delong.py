@@ -61,3 +61,14 @@ def test_undefined_values_are_nan() -> None:
     single = compute_delong_interval([1, 0, 0], [0.9, 0.1, 0.2])
     assert single.value == 1.0 and np.isnan(single.lower)
     assert np.isnan(compute_delong_test([0, 0], [0.1, 0.2], [0.3, 0.4]).p)
+
+
+def test_a_perfect_order_of_few_patients_has_no_narrow_interval() -> None:
+    label, perfect, constant = [1, 0, 1, 0], [0.9, 0.2, 0.6, 0.4], [0.5] * 4
+    interval = compute_delong_interval(label, perfect)
+    assert (interval.value, interval.upper) == (1.0, 1.0)
+    assert interval.lower == pytest.approx(0.025**0.5)  # Clopper-Pearson, two of two
+    test = compute_delong_test(label, perfect, constant)
+    assert test.difference.value == pytest.approx(0.5)
+    assert np.isnan(test.difference.lower) and np.isnan(test.p)
+    assert compute_delong_test(label, perfect, perfect).p == 1.0

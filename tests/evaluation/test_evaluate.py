@@ -103,6 +103,8 @@ def test_the_probability_of_a_predicted_class_is_converted(tmp_path: Path) -> No
         ("id,label,probability\na,1,\n", "a: the probability is ''"),
         ("id,label,probability\na,1,0.4\nb,1,0.2\n", "all 2 patients have the label 1"),
         ("id,label,probability\n", "no rows"),
+        ("id,label,probability,comment\na,1,0,83,\nb,0,0,12,\n", "Row a in"),
+        ("id,label,probability,\na,1,0,83\nb,0,0,12\n", "Row a in"),
     ],
 )
 def test_invalid_tables_of_predictions_are_refused(
@@ -120,6 +122,14 @@ def test_patients_that_must_not_be_mixed_are_refused(tmp_path: Path) -> None:
     with pytest.raises(GliomarkError, match="appears in both"):
         evaluate_predictions(
             ours, validation=read_predictions(write_predictions(tmp_path / "b.csv"), PredictionColumns())
+        )
+    zeros = tmp_path / "zeros.csv"  # a spreadsheet dropped the zeros of one table
+    zeros.write_text((tmp_path / "a.csv").read_text("utf-8").replace("\nP", "\n00"), "utf-8")
+    numbers = tmp_path / "numbers.csv"
+    numbers.write_text((tmp_path / "a.csv").read_text("utf-8").replace("\nP", "\n"), "utf-8")
+    with pytest.raises(GliomarkError, match=r"000 \(0\) appears in both numbers.csv and zeros.csv"):
+        evaluate_predictions(
+            read_predictions(zeros, PredictionColumns()), read_predictions(numbers, PredictionColumns())
         )
     with pytest.raises(GliomarkError, match="no patient in common"):
         evaluate_predictions(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +72,53 @@ def test_patients_trained_on_are_left_out(model: Model, tiny_cohort: Cohort, cou
     assert evaluation.trained_on == seen
     assert not set(seen) & set(evaluation.patients["id"])
     assert len(evaluation.patients) == len(tiny_cohort.patient_ids) - count
+
+
+@pytest.mark.parametrize(
+    ("trained_in", "evaluated", "is_left_out"),
+    [("a" * 64, "b" * 64, False), ("a" * 64, "a" * 64, True), ("", "b" * 64, True), ("a" * 64, "", True)],
+)
+def test_the_same_new_id_in_another_cohort_is_another_patient(
+    model: Model, tiny_cohort_folder: Path, tmp_path: Path, trained_in: str, evaluated: str, is_left_out: bool
+) -> None:
+    folder = tmp_path / "cohort"
+    shutil.copytree(tiny_cohort_folder, folder)
+    patient = Cohort(folder).patient_ids[0]
+    for path in [folder / "patients" / f"{patient}.json", *(folder / "GMSBraTS").glob(f"*/{patient}")]:
+        path.rename(path.with_name(path.name.replace(patient, "G0001")))
+    table = folder / "MetaMS.csv"
+    table.write_text(table.read_text("utf-8").replace(patient, "G0001"), "utf-8")
+    metadata = json.loads((folder / "cohort.json").read_text("utf-8"))
+    (folder / "cohort.json").write_text(json.dumps(metadata | {"cohort_id": evaluated}), "utf-8")
+    other = Cohort(folder).patient_ids[-1]  # an id that no build assigned is the same patient everywhere
+    card = replace(model.card, training_patients=("G0001", other), training_cohort_id=trained_in)
+    trained = replace(model, weights=replace(model.weights, card=card))
+    evaluation = evaluate_on_cohort(trained, Cohort(folder))
+    assert set(evaluation.trained_on) == ({"G0001", other} if is_left_out else {other})
+
+
+@pytest.mark.parametrize(
+    ("cells", "labels"),
+    [(["1", "0", "NaN", "n/a"], [1, 0]), (["1", "yes"], None), (["1", "inf"], None), (["1", "2"], None)],
+)
+def test_the_number_of_a_marker_is_read_strictly(
+    model: Model, tiny_cohort_folder: Path, tmp_path: Path, cells: list[str], labels: list[int] | None
+) -> None:
+    folder = tmp_path / "cohort"
+    shutil.copytree(tiny_cohort_folder, folder)
+    table = pd.read_csv(folder / "MetaMS.csv", dtype=str)
+    table["tert"] = [*cells, *([""] * (len(table) - len(cells)))]
+    table.to_csv(folder / "MetaMS.csv", index=False)
+    marker = replace(model.card.markers["idh"], column="tert", label="positive: tert is 1")
+    card = replace(model.card, markers={**model.card.markers, "idh": marker})
+    changed = replace(model, weights=replace(model.weights, card=card))
+    patients = list(table["id"][: len(cells)])
+    if labels is None:
+        with pytest.raises(CohortError, match=f"{patients[1]}.*(not a number|should be 0 or 1)"):
+            evaluate_on_cohort(changed, Cohort(folder), patients=patients)
+    else:
+        found = evaluate_on_cohort(changed, Cohort(folder), patients=patients).patients["idh"]
+        assert found.dropna().astype(int).tolist() == labels
 
 
 def test_a_cohort_that_cannot_be_used_is_refused(model: Model, tiny_cohort: Cohort) -> None:

@@ -21,7 +21,10 @@ from gliomark.experiments.site_adaptation import (
     RecalibrationRequest,
     check_site,
     compute_coverage_range,
+    describe_monitoring,
+    describe_site_check,
     describe_support,
+    monitor_site,
     recalibrate,
     write_recalibrated,
 )
@@ -44,7 +47,7 @@ def create_patients(count: int, seed: int = 0, shift: float = 0.0) -> SitePatien
     label[:5], label[5:10] = 0, 1
     ids = tuple(f"P{number}" for number in range(count))
     days = tuple(date(2026, 1, 1) + timedelta(days=number) for number in range(count))
-    return SitePatients(ids, label, probability, days, 0, sha256(probability.tobytes()).hexdigest())
+    return SitePatients(ids, label, probability, days, sha256(probability.tobytes()).hexdigest())
 
 
 def write_tables(folder: Path, patients: SitePatients, words: tuple[str, str]) -> tuple[Path, Path]:
@@ -77,7 +80,7 @@ def test_pathology_is_read_in_usual_wording(
     pd.DataFrame({"id": ids, column: cells}).to_excel(truth, index=False)
     patients = read_site_patients(weights, marker, SiteTables(predictions, truth))
     assert patients.labels.tolist() == labels and patients.ids == tuple(ids[:4])
-    assert patients.without_pathology == 1
+    assert patients.without_pathology == ("P4",)
 
 
 def test_patients_are_in_order_of_time(weights: Weights, tmp_path: Path) -> None:
@@ -98,6 +101,12 @@ def test_patients_are_in_order_of_time(weights: Weights, tmp_path: Path) -> None
         ("id,idh_probability,idh\nA,1.5,1\n", "A: the probability is '1.5'"),
         ("id,idh_probability,idh\nA,0.5,\n", "No patient"),
         ("id,idh_probability,idh,sha256\nA,0.5,1,abc\n", "predictions of another model"),
+        (
+            "id,idh_probability,idh_probability,idh\nA,0.9,0.1,1\n",
+            "contains the column idh_probability twice",
+        ),
+        ("id,idh,idh_probability,remark\nA,1,0,83,\nB,0,0,12,\n", "more cells than the header"),
+        ("id,idh,idh_probability,\nA,1,0,83\nB,0,0,12\n", "more cells than the header"),
     ],
 )
 def test_tables_that_cannot_be_used_are_refused(
@@ -107,6 +116,111 @@ def test_tables_that_cannot_be_used_are_refused(
     table.write_text(text, "utf-8")
     with pytest.raises(InputError, match=words):
         read_site_patients(weights, "idh", SiteTables(table))
+
+
+def with_marker(weights: Weights, name: str, **changes: object) -> Weights:
+    """Return the weights with one more marker, like idh but for the changes."""
+    card = replace(weights.card.markers["idh"], **changes)
+    return replace(weights, card=replace(weights.card, markers={**weights.card.markers, name: card}))
+
+
+def read_text_table(
+    weights: Weights, marker: str, folder: Path, text: str, encoding: str = "utf-8"
+) -> SitePatients:
+    path = folder / "table.csv"
+    path.write_bytes(text.encode(encoding))
+    return read_site_patients(weights, marker, SiteTables(path))
+
+
+@pytest.mark.parametrize(
+    ("column", "label", "threshold", "cells", "labels"),
+    [
+        ("ki67", "positive: ki67 is at least 20", None, ["5", "15 %", "20", "35"], [0, 0, 1, 1]),
+        ("ki67", "our own words", 20.0, ["5", "15 %", "20", "35"], [0, 0, 1, 1]),
+        ("ki67", "high: at least 10 %", None, ["5", "15 %", "20", "9"], [0, 1, 1, 0]),
+        ("who_grade", "positive: who_grade is at least 3", None, ["2", "3", "IV", "1"], [0, 1, 1, 0]),
+        ("volume", "positive: volume is at least 0.5", None, ["0.4", "0.5", "7", "0"], [0, 1, 1, 0]),
+        ("tert", "positive: tert is 1", None, ["1", "0", "1.0", "no"], [1, 0, 1, 0]),
+        ("tert", "positive: tert is 1", None, ["yes", "NaN", "negative", "n/a"], [1, 0]),
+    ],
+)
+def test_a_marker_is_positive_as_it_was_in_training(
+    weights: Weights, tmp_path: Path, column: str, label: str, threshold: float | None, cells: list[str],
+    labels: list[int],
+) -> None:  # fmt: skip
+    model = with_marker(weights, "own", column=column, label=label, label_threshold=threshold)
+    rows = [f"P{number},0.5,{cell}\n" for number, cell in enumerate(cells)]
+    patients = read_text_table(model, "own", tmp_path, f"id,own_probability,{column}\n" + "".join(rows))
+    assert patients.labels.tolist() == labels
+    assert len(patients.without_pathology) == len(cells) - len(labels)
+
+
+@pytest.mark.parametrize("cell", ["inf", "-inf", "2", "0.5", "maybe"])
+def test_a_cell_that_is_no_answer_is_refused(weights: Weights, tmp_path: Path, cell: str) -> None:
+    model = with_marker(weights, "own", column="tert", label="positive: tert is 1")
+    with pytest.raises(InputError, match=f"P1: '{cell}' in the column tert is not understood"):
+        read_text_table(model, "own", tmp_path, f"id,own_probability,tert\nP0,0.1,1\nP1,0.2,{cell}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("id,ki67_probability,ki67_level\nA,0.9,high\nB,0.1,low\n", None),
+        (
+            "id,ki67_probability,ki67_level,Ki-67\nA,0.9,high,3 %\nB,0.1,low,30 %\nC,0.9,high,\n"
+            "D,0.1,cannot tell,\n",
+            [0, 1],
+        ),
+        ("id,ki67,ki67_probability,ki67_level\nA,0,0.9,high\nB,1,0.1,low\nC,0,0.5,cannot tell\n", [0, 1, 0]),
+        ("id,ki67_raw_probability,ki67_level,ki67_high\nA,0.9,high,0\nB,0.1,low,1\n", [0, 1]),
+    ],
+)
+def test_the_model_s_own_level_is_no_pathology(
+    weights: Weights, tmp_path: Path, text: str, labels: list[int] | None
+) -> None:
+    if labels is None:
+        with pytest.raises(InputError, match="has a pathology result for ki67"):
+            read_text_table(weights, "ki67", tmp_path, text)
+    else:
+        assert read_text_table(weights, "ki67", tmp_path, text).labels.tolist() == labels
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "used"),
+    [
+        ((), ("A1", "sub-7", "G0001")),
+        (("A1",), ("sub-7", "G0001")),
+        (("7", "other"), ("A1", "G0001")),
+        (("G0001",), ("A1", "sub-7", "G0001")),  # an id of another cohort's build is another patient
+    ],
+)
+def test_patients_trained_on_are_left_out(
+    weights: Weights, tmp_path: Path, trained_on: tuple[str, ...], used: tuple[str, ...]
+) -> None:
+    model = replace(weights, card=replace(weights.card, training_patients=trained_on))
+    text = "id,idh_probability,idh\nA1,0.2,1\nsub-7,0.3,0\nG0001,0.4,1\n"
+    patients = read_text_table(model, "idh", tmp_path, text)
+    assert patients.ids == used
+    assert any("trained on" in line for line in patients.describe_left_out()) == (len(used) < 3)
+
+
+def test_every_patient_left_out_is_mentioned(weights: Weights, tmp_path: Path) -> None:
+    predictions, truth = tmp_path / "p.csv", tmp_path / "t.csv"
+    predictions.write_text("id,idh_probability\nsub-001,0.1\nsub-002,0.2\nB,\nP-4,0.4\nP-5,nan\n", "utf-8")
+    truth.write_text("id,IDH\n001,mutant\n002,wild type\nB,mutant\nP4,mutant\nP-5,mutant\n", "utf-8")
+    patients = read_site_patients(weights, "idh", SiteTables(predictions, truth))
+    assert patients.ids == ("sub-001", "sub-002") and patients.labels.tolist() == [1, 0]
+    assert patients.without_pathology == ("P-4",) and patients.without_probability == ("B", "P-5")
+    lines = patients.describe_left_out()
+    assert ["1 patients" in lines[0], "P-4" in lines[0], "2 patients" in lines[1]] == [True] * 3
+
+
+def test_names_with_accents_find_their_row(weights: Weights, tmp_path: Path) -> None:
+    predictions, truth = tmp_path / "p.csv", tmp_path / "t.csv"
+    predictions.write_bytes("id,idh_probability\nMüller1,0.1\nGómez2,0.2\nGroß3,0.3\n".encode("cp1252"))
+    truth.write_text("id,IDH\nMüller1,mutant\nGómez2,wild type\nGroß3,mutant\n", "utf-8")
+    patients = read_site_patients(weights, "idh", SiteTables(predictions, truth))
+    assert patients.ids == ("Müller1", "Gómez2", "Groß3") and patients.labels.tolist() == [1, 0, 1]
 
 
 # ---- check and recalibrate --------------------------------------------------------------------------
@@ -140,8 +254,29 @@ def test_a_check_gives_the_values_of_the_calibrated_probabilities(weights: Weigh
         check.cannot_tell.value == pytest.approx((~is_low & ~is_high).mean())
         and 0 < check.cannot_tell.value < 1
     )
-    assert not check.refitted_on_same
-    assert check_site(local, "idh", create_patients(200, 1, 1.5)).refitted_on_same
+    assert check.refitted_on < 10  # some agree by chance
+    assert check_site(local, "idh", create_patients(200, 1, 1.5)).refitted_on == 200
+
+
+@pytest.mark.parametrize(("shared", "words"), [(0, ""), (20, ""), (60, "on 60 of these 100 patients")])
+def test_patients_of_the_refit_are_recognised_in_another_table(
+    weights: Weights, shared: int, words: str
+) -> None:
+    card = recalibrate(weights, "idh", create_patients(60, 1), REQUEST)
+    local = replace(weights, card=replace(weights.card, markers={"idh": card}))
+    first, others = create_patients(60, 1), create_patients(100 - shared, 2)
+    days = (*first.dates[:shared], *others.dates)
+    patients = SitePatients(
+        tuple(f"Q{number}" for number in range(100)),
+        np.concatenate([first.labels[:shared], others.labels]),
+        np.concatenate([first.probabilities[:shared], others.probabilities]),
+        days,
+        "another table",
+    )
+    lines = describe_site_check(check_site(local, "idh", patients))
+    lines_of_monitoring = describe_monitoring(monitor_site(local, "idh", patients))
+    for text in ("\n".join(lines), "\n".join(lines_of_monitoring)):
+        assert words in text and ("refitted" in text) == bool(words)
 
 
 @pytest.mark.parametrize("count", [60, 300])

@@ -329,7 +329,11 @@ def create_permuted(values: list[float]) -> tuple[PermutedLabels, ...]:
     ("values", "expected", "is_leak"),
     [
         ([], None, False),
-        ([0.9, 0.9], None, False),  # too few to say anything
+        ([0.9, 0.9], None, True),  # too few for an interval
+        ([1.0, 1.0, 1.0, 1.0], (1.0, 1.0, 1.0), True),
+        ([0.5, 0.5, 0.5], (0.5, 0.5, 0.5), False),
+        ([np.nan, 0.7, 0.72, 0.71, 0.69, 0.7, 0.72], (0.7067, 0.6868, 0.7266), True),
+        ([np.nan, np.nan, np.nan], None, True),
         ([0.5, 0.4, 0.6], (0.5, -0.073, 1.073), False),
         ([0.7, 0.72, 0.71, 0.69, 0.7, 0.72], (0.7067, 0.6868, 0.7266), True),
         ([0.3, 0.32, 0.31, 0.29, 0.3, 0.32], (0.3067, 0.2868, 0.3266), False),
@@ -344,7 +348,7 @@ def test_nothing_is_claimed_if_permuted_labels_are_predicted(
         assert np.isnan(mean.value)
     else:
         assert (mean.value, mean.lower, mean.upper) == pytest.approx(expected, abs=1e-3)
-    assert (len(claims) == 1 and "nothing may be claimed. With labels permuted" in claims[0]) == is_leak
+    assert (len(claims) == 1 and "nothing may be claimed" in claims[0] and "permuted" in claims[0]) == is_leak
 
 
 # ---- report ------------------------------------------------------------------------------------------

@@ -68,6 +68,23 @@ EQUAL_TABLES = {
 }
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("id,Name\nMüller1,Jörg\nGroß2,Zoë\n", "cp1252"),
+        ("id;Ort\n1;Universitätsklinik Köln\n2;Besançon\n", "cp1252"),
+        ("id,clinic\n1,Saint-Étienne\n2,A Coruña – Área 3\n", "cp1252"),
+        ("编号,姓名\n1,张三\n2,李镕\n", "gb18030"),
+        ("id,IDH突变\n1,突变型\n2,野生型\n", "gb18030"),
+        ("id,医院\n1,㐀㐁医院\n2,Müller 医院\n", "gb18030"),
+    ],
+)
+def test_letters_of_both_single_and_double_bytes_are_read(tmp_path: Path, text: str, encoding: str) -> None:
+    header, records = read_table(write_table(tmp_path, text, encoding))
+    separator = ";" if ";" in text else ","
+    assert [header, *records] == [line.split(separator) for line in text.splitlines()]
+
+
 @pytest.mark.parametrize("form", EQUAL_TABLES)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "gb18030"])
 def test_the_same_table_is_read_in_every_form(tmp_path: Path, form: str, encoding: str) -> None:

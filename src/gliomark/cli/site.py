@@ -129,5 +129,7 @@ def _read_patients(
         raise ConfigurationError(
             message("site-unknown-marker", model=weights.card.name, marker=marker, markers=known)
         )
-    tables = SiteTables(predictions, pathology, probability, date)
-    return weights, read_site_patients(weights, marker, tables)
+    patients = read_site_patients(weights, marker, SiteTables(predictions, pathology, probability, date))
+    for line in patients.describe_left_out():
+        typer.echo(line)
+    return weights, patients

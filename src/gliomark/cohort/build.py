@@ -47,7 +47,7 @@ from gliomark.cohort.store import (
     write_patient,
 )
 from gliomark.errors import DATA_ERRORS, CohortError, ConfigurationError, GliomarkError
-from gliomark.files import FileWriteError, check_writable, is_disk_full_error, remove_leftovers
+from gliomark.files import FileWriteError, atomic_write, check_writable, is_disk_full_error, remove_leftovers
 from gliomark.io import (
     DatasetSplits,
     derive_patient_id,
@@ -502,6 +502,7 @@ def _write_cohort_files(
     write_clinical_table(out / "MetaMS.csv", rows.values())
     metadata = {
         **serialise_settings(settings),
+        "cohort_id": _get_cohort_id(private_folder, hashes),
         "finished": True,
         "privacy": {**PRIVACY_STATEMENT, **({"ids": "kept unchanged"} if settings.keep_ids else {})},
         "left_out": len(left_out),
@@ -509,6 +510,14 @@ def _write_cohort_files(
         "software": collect_software_versions(),
     }
     write_json(out / "cohort.json", metadata)
+
+
+def _get_cohort_id(private_folder: Path, hashes: Mapping[str, str]) -> str:
+    """Return the id that the first build wrote beside the key of the patients' ids, from the images it prepared."""
+    path = private_folder / "cohort_id.txt"
+    if not path.exists():
+        atomic_write(path, hashlib.sha256(json.dumps(hashes).encode()).hexdigest(), mode=0o600)
+    return path.read_text("utf-8")
 
 
 def update_folds_of_source(cohort: Cohort, private_folder: Path, splits: DatasetSplits | None) -> list[str]:

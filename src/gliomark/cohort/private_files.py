@@ -5,6 +5,7 @@
     COHORT.private/key.csv          new id, original id
     COHORT.private/series.csv       every series, how it was classified and why; may be edited and given to a build
     COHORT.private/quarantine.csv   excluded files and patients, and the reasons
+    COHORT.private/cohort_id.txt    id of the cohort, which is also in cohort.json
     COHORT.private/unzipped/        contents of zip files
 
 The folder has mode 0700 and its files 0600.

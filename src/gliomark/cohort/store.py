@@ -98,6 +98,14 @@ class Cohort:
         """Whether the patients were generated, not examined."""
         return "synthetic" in self.metadata
 
+    @property
+    def cohort_id(self) -> str:
+        """Id of the cohort, which later builds keep; blank for synthetic cohorts and those of earlier versions.
+
+        New patient ids, such as G0001, are assigned by every cohort and mean a patient only together with it.
+        """
+        return str(self.metadata.get("cohort_id", ""))
+
     @cached_property
     def prepared_ids(self) -> tuple[str, ...]:
         """All prepared patients, including rejected ones, sorted."""

@@ -17,6 +17,9 @@ from gliomark.errors import ConfigurationError
 from gliomark.messages import message
 
 DoubleArray = NDArray[np.float64]
+# of isotonic calibration: change of the value beyond the centre of an outermost step, as a share of what is left to 0
+# or 1
+OUTER_SLOPE = 0.01
 CalibrationMethod = Literal["none", "shift", "temperature", "platt", "beta", "isotonic"]
 # from the fewest parameters to the most
 CALIBRATION_METHODS: tuple[CalibrationMethod, ...] = get_args(CalibrationMethod)
@@ -219,11 +222,10 @@ def _fit_isotonic(truth: DoubleArray, score: DoubleArray) -> Calibrator:
     sizes = np.bincount(step, weights=counts)
     centres = np.bincount(step, weights=counts * levels) / sizes
     values = np.maximum.accumulate((steps * sizes + 1) / (sizes + 2))
+    # beyond the centres of the outermost steps their values hold; a small slope keeps the patients' order
     knots = np.concatenate([[0.0], centres, [1.0]])
-    return Calibrator(
-        "isotonic",
-        (*map(float, knots), float(values[0] / 2), *map(float, values), float((values[-1] + 1) / 2)),
-    )
+    ends = values[0] * (1 - OUTER_SLOPE), values[-1] + OUTER_SLOPE * (1 - values[-1])
+    return Calibrator("isotonic", (*map(float, knots), *map(float, [ends[0], *values, ends[1]])))
 
 
 def _draw_stratified_folds(truth: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:

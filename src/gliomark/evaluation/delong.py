@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, rankdata
 
+from gliomark.evaluation.conservative_auc import compute_conservative_auc_interval
 from gliomark.evaluation.intervals import Interval, compute_wald_interval
 
 
@@ -23,20 +24,28 @@ class DeLongTestResult:
 def compute_delong_interval(label: ArrayLike, probability: ArrayLike) -> Interval:
     """Return the AUC with DeLong's interval, limited to 0 to 1; nan if only one class is present.
 
-    label ``(n,)``, 0 or 1 per patient; probability ``(n,)``, any score that is higher for 1.
+    Where the variance is estimated as 0, as for patients who happen to be ranked perfectly, the interval is the
+    conservative one. label ``(n,)``, 0 or 1 per patient; probability ``(n,)``, any score that is higher for 1.
     """
     aucs, covariance = compute_delong_covariance(label, [probability])
+    if covariance[0, 0] <= 0:
+        return compute_conservative_auc_interval(label, probability)
     interval = compute_wald_interval(float(aucs[0]), float(np.sqrt(covariance[0, 0])))
     return Interval(interval.value, *np.clip([interval.lower, interval.upper], 0.0, 1.0).tolist())
 
 
 def compute_delong_test(label: ArrayLike, first: ArrayLike, second: ArrayLike) -> DeLongTestResult:
-    """Test whether two scores ``(n,)`` of the same patients have the same AUC; label ``(n,)``, 0 or 1."""
+    """Test whether two scores ``(n,)`` of the same patients have the same AUC; label ``(n,)``, 0 or 1.
+
+    Interval and p are nan if the AUCs differ and the variance of the difference is estimated as 0.
+    """
     aucs, covariance = compute_delong_covariance(label, [first, second])
     difference = float(aucs[0] - aucs[1])
     standard_error = float(
         np.sqrt(np.maximum(0.0, covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]))
     )
+    if difference and not standard_error > 0:
+        standard_error = float("nan")
     with np.errstate(invalid="ignore"):
         p = 1.0 if difference == 0 else float(2 * norm.sf(np.abs(difference) / np.float64(standard_error)))
     return DeLongTestResult(compute_wald_interval(difference, standard_error), p)

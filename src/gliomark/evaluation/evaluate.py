@@ -30,6 +30,7 @@ from gliomark.evaluation.intervals import UNDEFINED_INTERVAL, Interval, bootstra
 from gliomark.evaluation.metrics import auc, compute_threshold_metrics, compute_youden_threshold
 from gliomark.study import CANNOT_TELL
 from gliomark.tables import read_table
+from gliomark.tables.patient_ids import find_same_patient
 
 TARGET_SENSITIVITY = 0.9
 
@@ -136,7 +137,7 @@ def read_predictions(path: Path, columns: PredictionColumns) -> PredictionTable:
         If a column is missing or duplicate, no row matches the filters, an id is empty or duplicate, a label is not
         0 or 1, a probability is not a number from 0 to 1, or all labels are equal. The message names the patient.
     """
-    header, records = read_table(path)
+    header, records = read_table(path, is_strict=True)
     for name in (columns.id, columns.label, columns.probability, columns.site, columns.predicted_class):
         _check_column(path, header, name)
     for name, _ in columns.row_filters:
@@ -232,11 +233,11 @@ def evaluate_predictions(
     InputError
         If a patient is in both ``predictions`` and ``validation``, or the labels of the two models differ.
     """
-    if validation is not None and (shared_ids := set(validation.ids) & set(predictions.ids)):
+    if validation is not None and (same := find_same_patient(predictions.ids, validation.ids)):
+        name = same[0] if same[0] == same[1] else f"{same[0]} ({same[1]})"
         raise InputError(
-            f"{min(shared_ids)} appears in both {validation.source_name} and {predictions.source_name}; "
-            f"thresholds must be chosen on "
-            "patients that are not evaluated."
+            f"{name} appears in both {validation.source_name} and {predictions.source_name}; thresholds must be chosen "
+            "on patients that are not evaluated."
         )
     label, probability = predictions.labels, predictions.probabilities
     sites = sorted(set(predictions.sites or ()))

@@ -28,7 +28,8 @@ from gliomark.model_loading import Model
 from gliomark.pipeline import UNDETERMINED, VALIDATED_FUSION_RULE
 from gliomark.reporting.evaluation_page import write_evaluation
 from gliomark.study import ClinicalData, SliceStack
-from gliomark.training.recipes import MarkerDefinition, parse_marker_definition
+from gliomark.training.markers import parse_marker_value
+from gliomark.training.recipes import MarkerDefinition, restore_marker_definition, select_training_patients
 
 EXPERIMENT_NAME = "predictions"
 LISTED_SCORES = ("dice", "sensitivity", "hausdorff_95_mm")
@@ -82,7 +83,7 @@ def evaluate_on_cohort(
         If the cohort was not prepared as the model needs, or the model was trained on all its patients.
     """
     _check_preparation(model, cohort)
-    seen = list_training_patients(model)
+    seen = select_training_patients(model.card, cohort)
     trained_on = tuple(p for p in cohort.patient_ids if p in seen)
     others = [p for p in cohort.patient_ids if p not in seen and (patients is None or p in patients)]
     without_sequences = tuple(p for p in others if not set(model.sequences) <= set(cohort.get_sequences(p)))
@@ -91,7 +92,7 @@ def evaluate_on_cohort(
         raise CohortError(
             message("cohort-none-to-evaluate", cohort=cohort.folder.name, count=len(trained_on))
         )
-    definitions = {name: parse_marker_definition(card.column) for name, card in model.card.markers.items()}
+    definitions = {name: restore_marker_definition(name, card) for name, card in model.card.markers.items()}
     rows = []
     for patient in complete:
         notify(patient)
@@ -190,8 +191,17 @@ def _predict_patient(
         row |= {name: scores[name] for name in LISTED_SCORES}
     scored_mask = np.zeros_like(mask) if known_range.is_refused else mask  # refused: no probability
     for name, definition in definitions.items():
-        value = clinical.columns.get(definition.column, "")
-        row[name] = int(float(value) >= definition.threshold) if value else np.nan
+        value = parse_marker_value(clinical.columns.get(definition.column, ""), definition.column, patient)
+        row[name] = np.nan
+        if value is not None:
+            label = definition.decide(value)
+            if label is None:
+                raise CohortError(
+                    message(
+                        "marker-not-binary", patient=patient, column=definition.column, value=f"{value:g}"
+                    )
+                )
+            row[name] = label
         row |= score_marker(model, name, stack, scored_mask, clinical)
     return row
 

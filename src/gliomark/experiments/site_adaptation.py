@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,11 +38,15 @@ from gliomark.inference.patient_calibration import (
 )
 from gliomark.messages import Message, message
 from gliomark.models.card import SiteRecalibration
+from gliomark.models.patient_calibration import SCORE_DECIMALS
 from gliomark.models.weights import MarkerCard, Weights, save_weights
 from gliomark.reporting.evaluation_page import write_evaluation
 from gliomark.reporting.plots import ACCENT_COLOUR, SECOND_COLOUR
 from gliomark.study import CANNOT_TELL, DEFAULT_COVERAGE
 from gliomark.tables import format_csv
+
+# share of the patients from which it is said that the model was refitted on them; a few may agree by chance
+MIN_REFIT_SHARE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,15 +64,16 @@ class SiteCheck:
         limits in the weights file.
     cannot_tell
         Share of all patients.
-    refitted_on_same
-        Whether the model was refitted on exactly these tables, which makes the results optimistic.
+    refitted_on
+        Number of these patients on whom the model was refitted, see ``count_refit_patients``; it makes the results
+        optimistic.
     """
 
     evaluation: Evaluation
     chance_error: float
     coverage: dict[str, Interval]
     cannot_tell: Interval
-    refitted_on_same: bool
+    refitted_on: int
 
 
 def check_site(weights: Weights, marker: str, patients: SitePatients) -> SiteCheck:
@@ -89,8 +95,36 @@ def check_site(weights: Weights, marker: str, patients: SitePatients) -> SiteChe
         estimate_chance_error(calibrated),
         {level: shares[level] for level in (card.positive, card.negative)},
         shares[CANNOT_TELL],
-        patients.sha256 in {one.table_sha256 for one in card.recalibrations},
+        count_refit_patients(card, patients, calibrated),
     )
+
+
+def count_refit_patients(card: MarkerCard, patients: SitePatients, calibrated: NDArray[np.float64]) -> int:
+    """Count the patients on whom a marker was refitted: all of the same tables, otherwise those of the same score.
+
+    calibrated ``(n,)``: their calibrated probabilities. A patient of the refit is recognised by level and score, which
+    the weights file keeps.
+    """
+    if not card.recalibrations or card.patient_calibration is None:
+        return 0
+    if patients.sha256 in {one.table_sha256 for one in card.recalibrations}:
+        return len(patients.ids)
+    known = card.patient_calibration
+    return sum(
+        (
+            Counter(calibrated[patients.labels == label].round(SCORE_DECIMALS).tolist()) & Counter(scores)
+        ).total()
+        for label, scores in ((1, known.positive_scores), (0, known.negative_scores))
+    )
+
+
+def _describe_refit_patients(count: int, patients: int) -> list[str]:
+    """Describe that a model was refitted on most of the patients; nothing otherwise."""
+    if count == patients:
+        return [message("site-same-patients")]
+    if count >= MIN_REFIT_SHARE * patients:
+        return [message("site-refitted-on-some", count=count, patients=patients)]
+    return []
 
 
 def _compute_shares(
@@ -127,9 +161,7 @@ def describe_site_check(check: SiteCheck) -> list[str]:
             if np.isfinite(one.value)
         ),
     ]
-    if check.refitted_on_same:
-        lines.append(message("site-same-patients"))
-    return lines
+    return lines + _describe_refit_patients(check.refitted_on, overall.patients)
 
 
 def _list_coverage(check: SiteCheck) -> dict[str, Interval]:
@@ -270,12 +302,16 @@ def compute_coverage_range(count: int, coverage: float = DEFAULT_COVERAGE) -> tu
 
 @dataclass(frozen=True, eq=False)
 class SiteMonitoring:
-    """patients: in order of time. probabilities ``(n,)``: calibrated. course: see ``Cusum``."""
+    """patients: in order of time. probabilities ``(n,)``: calibrated. course: see ``Cusum``.
+
+    refitted_on: as in ``SiteCheck``.
+    """
 
     patients: SitePatients
     probabilities: NDArray[np.float64]
     settings: CusumSettings
     course: Cusum
+    refitted_on: int = 0
 
 
 def monitor_site(
@@ -290,10 +326,11 @@ def monitor_site(
     """
     if not patients.dates:
         raise ConfigurationError(message("site-no-dates"))
-    calibration = weights.card.markers[marker].patient_calibration
-    calibrated = calibrate_probabilities(calibration, patients.probabilities)
+    card = weights.card.markers[marker]
+    calibrated = calibrate_probabilities(card.patient_calibration, patients.probabilities)
+    course = compute_cusum(patients.labels, calibrated, settings)
     return SiteMonitoring(
-        patients, calibrated, settings, compute_cusum(patients.labels, calibrated, settings)
+        patients, calibrated, settings, course, count_refit_patients(card, patients, calibrated)
     )
 
 
@@ -338,7 +375,8 @@ def describe_monitoring(monitoring: SiteMonitoring) -> list[str]:
             expected=float(monitoring.probabilities.sum()),
             rate=settings.false_alarm_rate,
             horizon=settings.horizon,
-        )
+        ),
+        *_describe_refit_patients(monitoring.refitted_on, len(patients.ids)),
     ]
     if not course.alarms:
         return [*lines, message("site-no-alarm")]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -12,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliomark.cohort.labels import LabelSettings, LabelTable, read_labels
+from gliomark.cohort.private_files import is_new_id
 from gliomark.errors import InputError
-from gliomark.messages import message
+from gliomark.evaluation.evaluate import NEGATIVE_WORDS, POSITIVE_WORDS
+from gliomark.messages import Message, message
 from gliomark.models.weights import ModelCard, Weights
-from gliomark.tables import read_table
+from gliomark.tables import list_id_spellings, read_table
+from gliomark.tables.cell_text import is_blank_cell
 from gliomark.tables.column_names import select_id_column
-from gliomark.training.recipes import MarkerDefinition, parse_marker_definition
+from gliomark.training.recipes import MarkerDefinition, restore_marker_definition
 
 
 @dataclass(frozen=True)
@@ -66,18 +70,30 @@ class SitePatients:
         ``(n,)``: 0 or 1, and the model's probability of 1 before any calibration of the patient level.
     dates
         One per patient; empty without dates.
-    without_pathology
-        Number of patients with a prediction whose pathology is unknown.
     sha256
         Hash of the tables.
+    without_pathology, without_probability, trained_on
+        Ids of the patients of the first table who are left out: their pathology is unknown, they have no probability,
+        or the model was trained on them.
     """
 
     ids: tuple[str, ...]
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float64]
     dates: tuple[date, ...]
-    without_pathology: int
     sha256: str
+    without_pathology: tuple[str, ...] = ()
+    without_probability: tuple[str, ...] = ()
+    trained_on: tuple[str, ...] = ()
+
+    def describe_left_out(self) -> list[Message]:
+        """Describe how many patients were left out and why, each with an example."""
+        groups = {
+            "site-without-pathology": self.without_pathology,
+            "site-without-probability": self.without_probability,
+            "site-trained-on": self.trained_on,
+        }
+        return [message(code, count=len(ids), example=ids[0]) for code, ids in groups.items() if ids]
 
 
 def read_site_patients(weights: Weights, marker: str, tables: SiteTables) -> SitePatients:
@@ -86,12 +102,13 @@ def read_site_patients(weights: Weights, marker: str, tables: SiteTables) -> Sit
     Raises
     ------
     InputError
-        If a table cannot be read, a column is missing, a patient occurs twice, a probability, date or pathology result
-        is not understood, the predictions are those of another model, or no patient has both.
+        If a table cannot be read, a column is missing or occurs twice, a patient occurs twice or could be one of two, a
+        probability, date or pathology result is not understood, the predictions are those of another model, or no
+        patient has both.
     """
-    definition = parse_marker_definition(weights.card.markers[marker].column)
+    definition = restore_marker_definition(marker, weights.card.markers[marker])
     path = tables.predictions
-    header, records = read_table(path)
+    header, records = read_table(path, is_strict=True)
     id_index = select_id_column(path, header, records)
     rows = {record[id_index]: dict(zip(header, record, strict=True)) for record in records}
     if len(rows) < len(records):
@@ -100,17 +117,28 @@ def read_site_patients(weights: Weights, marker: str, tables: SiteTables) -> Sit
     for name in filter(None, (column, tables.date_column)):
         if name not in header:
             raise InputError(message("site-no-column", table=path, column=name, columns=", ".join(header)))
+        if header.count(name) > 1:
+            raise InputError(message("table-column-twice", table=path, column=name))
     _check_model(rows, weights, marker, path)
     truth = read_labels(tables.truth, LabelSettings(ki67_threshold=_get_ki67_threshold(definition)))
+    if shared := truth.find_shared_rows(rows):
+        raise InputError(next(iter(shared.values())))
+    trained_on = _find_training_patients(weights.card, rows)
+    without_probability = tuple(name for name, row in rows.items() if is_blank_cell(row[column]))
     found: list[tuple[date, str, int, float]] = []
-    predicted = {name: row for name, row in rows.items() if row[column]}
-    for patient, row in predicted.items():
+    without_pathology: list[str] = []
+    for patient, row in rows.items():
+        if patient in trained_on or patient in without_probability:
+            continue
         label = _find_label(truth, patient, definition)
-        if label is not None:
-            day = _parse_date(row[tables.date_column], path, patient) if tables.date_column else date.min
-            found.append((day, patient, label, _parse_probability(row[column], path, patient)))
+        if label is None:
+            without_pathology.append(patient)
+            continue
+        day = _parse_date(row[tables.date_column], path, patient) if tables.date_column else date.min
+        found.append((day, patient, label, _parse_probability(row[column], path, patient)))
     if not found:
-        raise InputError(message("site-none", table=path, truth=tables.truth, marker=marker))
+        code = "site-only-trained-on" if trained_on else "site-none"
+        raise InputError(message(code, table=path, truth=tables.truth, marker=marker))
     found.sort(key=lambda one: one[0])
     days, ids, labels, probabilities = zip(*found, strict=True)
     return SitePatients(
@@ -118,9 +146,17 @@ def read_site_patients(weights: Weights, marker: str, tables: SiteTables) -> Sit
         np.array(labels, int),
         np.array(probabilities, float),
         days if tables.date_column else (),
-        len(predicted) - len(found),
         tables.compute_sha256(),
+        tuple(without_pathology),
+        without_probability,
+        trained_on,
     )
+
+
+def _find_training_patients(card: ModelCard, ids: Iterable[str]) -> tuple[str, ...]:
+    """Find the patients on whom the model was trained; an id that a cohort's build assigned means nothing elsewhere."""
+    trained_on = {one for one in card.training_patients if not is_new_id(one)}
+    return tuple(name for name in ids if trained_on.intersection(list_id_spellings(name)))
 
 
 def _find_probability_column(header: Sequence[str], weights: Weights, marker: str, path: Path) -> str:
@@ -155,12 +191,28 @@ def list_previous_sha256(card: ModelCard, marker: str) -> tuple[str, ...]:
 
 def _find_label(truth: LabelTable, patient: str, definition: MarkerDefinition) -> int | None:
     """Return what pathology found, 0 or 1; None if it is unknown."""
-    row = truth.find_row(patient) or {}
+    rows = (truth.find_row(name) for name in list_id_spellings(patient))
+    row = next((row for row in rows if row is not None), {})
     # Ki-67 is often given as "< 5 %" or "high", which is no number
     if definition.column == "ki67" and row.get("ki67_high"):
         return int(row["ki67_high"])
     value = row.get(definition.column, "")
-    return int(float(value) >= definition.threshold) if value else None
+    if is_blank_cell(value):
+        return None
+    if definition.is_binary and value.lower() in POSITIVE_WORDS | NEGATIVE_WORDS:
+        return int(value.lower() in POSITIVE_WORDS)
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    label = definition.decide(number) if math.isfinite(number) else None
+    if label is None:
+        raise InputError(
+            message(
+                "site-pathology", table=truth.source, patient=patient, column=definition.column, text=value
+            )
+        )
+    return label
 
 
 def _parse_probability(text: str, path: Path, patient: str) -> float:

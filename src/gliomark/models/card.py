@@ -21,8 +21,8 @@ from gliomark.study import MRSequence
 SEGMENTATION_PART, SECOND_SEGMENTATION_PART = "segmentation", "second_segmentation"
 KNOWN_RANGE_PART = "known_range"  # prefix of the tensor with the statistics of the training patients
 MAX_VALUE_LENGTH = 80
-OPTIONAL_FIELDS = ("second_segmentation", "is_synthetic")  # of the model card
-OPTIONAL_MARKER_FIELDS = ("patient_calibration", "recalibrations")
+OPTIONAL_FIELDS = ("second_segmentation", "is_synthetic", "training_cohort_id")  # of the model card
+OPTIONAL_MARKER_FIELDS = ("patient_calibration", "recalibrations", "label_threshold")
 TreeFeatures = Literal["vector", "log-odds", "lesion"]
 ViewSize = Annotated[int, Field(ge=16, le=240)]
 
@@ -220,6 +220,8 @@ class MarkerCard:
         Calibration and "cannot tell" of the patient-level probability; None in older files.
     recalibrations
         Refits of the patient calibration and the threshold at hospitals, in order of time.
+    label_threshold
+        Number in the clinical column from which a patient was positive in training; None in older files.
     """
 
     column: NonEmptyText
@@ -238,6 +240,7 @@ class MarkerCard:
     validation: MarkerValidation | None = None
     patient_calibration: PatientCalibration | None = None
     recalibrations: Annotated[tuple[SiteRecalibration, ...], Field(max_length=1000)] = ()
+    label_threshold: Annotated[float, Field(ge=-1e9, le=1e9)] | None = None
 
     @property
     def is_level_reported(self) -> bool:
@@ -296,7 +299,8 @@ class ModelCard:
     network and its inference settings; segmentation_threshold: probability, 0 to 1; stand_ins: substitutes for a
     missing sequence, used with a warning and without predicting markers; second_segmentation: a network for another
     pair of sequences, used instead, without predicting markers; training_patients and folds_sha256 identify the
-    training data; is_synthetic: whether the training images were drawn, which every prediction states.
+    training data; is_synthetic: whether the training images were drawn, which every prediction states;
+    training_cohort_id: ``Cohort.cohort_id`` of the cohort in which these patients have their ids, blank if unknown.
     """
 
     name: NonEmptyText
@@ -317,6 +321,7 @@ class ModelCard:
     preparation: PreparationRecord = field(default_factory=PreparationRecord)
     second_segmentation: SecondSegmentationCard | None = None
     is_synthetic: bool = False
+    training_cohort_id: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
 
     @property
     def input_channels(self) -> int:

@@ -12,6 +12,7 @@ from gliomark.files import atomic_write
 from gliomark.messages import message
 from gliomark.prediction import Prediction
 from gliomark.tables import format_csv, read_table
+from gliomark.tables.prediction_columns import MARKER_COLUMNS
 
 TableRow: TypeAlias = Mapping[str, object]
 
@@ -110,19 +111,6 @@ def read_predictions_table(path: Path) -> tuple[list[str], dict[str, dict[str, o
         raise InputError(message("predictions-foreign", table=path, columns=", ".join(missing)))
     rows = [dict[str, object](zip(columns, record, strict=True)) for record in records]
     return columns, {str(row["id"]): row for row in rows}
-
-
-MARKER_COLUMNS = (
-    "probability",
-    "level",
-    "borderline",
-    "raw_probability",
-    "possible_levels",
-    "coverage",
-    "prevalence",
-    "fusion",
-    "decided_by",
-)
 
 
 DIAMETER_COLUMNS = {

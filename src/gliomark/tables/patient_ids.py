@@ -23,6 +23,18 @@ def find_similar_ids(wanted: str, ids: Iterable[str]) -> list[str]:
     ]
 
 
+def find_same_patient(one_table: Iterable[str], other_table: Iterable[str]) -> tuple[str, str] | None:
+    """Find a patient of both tables, whose id a spreadsheet may have changed in one of them; None if there is none.
+
+    Returns the two spellings.
+    """
+    by_plain_id = {_normalise_id(name): name for name in one_table}
+    found = (
+        (by_plain_id[plain], name) for name in other_table if (plain := _normalise_id(name)) in by_plain_id
+    )
+    return next(found, None)
+
+
 def _is_similar_id(one: str, other: str) -> bool:
     first, second = _normalise_id(one), _normalise_id(other)
     if first == second or _is_same_rounded_number(first, second):

@@ -34,17 +34,20 @@ _MAX_BYTES = 200 << 20  # of a file, and of all parts of a workbook, uncompresse
 _MAX_WORKBOOK_PARTS, _MAX_CELLS = 10_000, 3_000_000
 
 
-def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
+def read_table(path: Path, is_strict: bool = False) -> tuple[list[str], list[list[str]]]:
     """Read a table as text; every cell is stripped of surrounding blanks.
 
-    csv: UTF-8, UTF-16 or GB18030, with or without a byte order mark; separated by comma, semicolon, tab, vertical bar
-    or blanks; a first line ``sep=;`` sets the separator. xlsx: the first sheet with cells. Titles above the header and
-    empty rows are skipped; short rows are filled with empty cells.
+    csv: UTF-8, UTF-16, GB18030 or Windows-1252, with or without a byte order mark; separated by comma, semicolon, tab,
+    vertical bar or blanks; a first line ``sep=;`` sets the separator. xlsx: the first sheet with cells. Titles above
+    the header and empty rows are skipped; short rows are filled with empty cells.
 
     Parameters
     ----------
     path
         A csv or xlsx file.
+    is_strict
+        Refuse empty cells beyond the header too, and values in a column without a name: a decimal comma may have
+        shifted the cells.
 
     Returns
     -------
@@ -67,7 +70,9 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
         header = header[:-1]
     # An extra cell (such as from a decimal comma in a comma-separated table) shifts the others under wrong names.
     for record in records:
-        if any(record[len(header) :]):
+        is_longer = len(record) > len(rows[index])
+        has_nameless = any(cell for name, cell in zip(header, record, strict=False) if not name)
+        if any(record[len(header) :]) or (is_strict and (is_longer or has_nameless)):
             raise InputError(message("table-row-too-long", row=record[0], table=path))
     width = len(header)
     return header, [record[:width] + [""] * (width - len(record)) for record in records]
@@ -108,7 +113,10 @@ def _parse_text_table(path: Path, content: bytes) -> list[list[str]]:
 
 
 def _decode_text(path: Path, content: bytes) -> str:
-    """Decode by the byte order mark or the pattern of zero bytes if there is one, else as UTF-8 or GB18030."""
+    """Decode by the byte order mark or the pattern of zero bytes if there is one, else as UTF-8, GB18030 or cp1252.
+
+    Accented letters of cp1252 mostly stand alone between ASCII characters; Chinese ones are pairs of higher bytes.
+    """
     guessed = False
     encodings = [name for mark, name in _BYTE_ORDER_MARKS.items() if content.startswith(mark)][:1]
     if not encodings and b"\0" in content[:4000]:
@@ -116,7 +124,9 @@ def _decode_text(path: Path, content: bytes) -> str:
         encodings = ["utf-16-le" if odd else "utf-16-be"]
         guessed = True
     elif not encodings:
-        encodings = ["utf-8-sig", "gb18030"]
+        runs = [len(run) for run in re.findall(rb"[\x80-\xff]+", content)]
+        is_western = sum(length == 1 for length in runs) > len(runs) / 2
+        encodings = ["utf-8-sig", "cp1252" if is_western else "gb18030", "gb18030"]
     for encoding in encodings:
         try:
             text = content.decode(encoding)

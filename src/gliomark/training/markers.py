@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -37,6 +38,7 @@ from gliomark.models.registry import (
     load_pretrained_weights,
 )
 from gliomark.study import MRSequence
+from gliomark.tables.cell_text import is_blank_cell
 from gliomark.training.augmentation import GENTLE_AUGMENTATION, Augmentation, draw_random_view
 from gliomark.training.checkpoints import (
     LAST_CHECKPOINT_NAME,
@@ -151,21 +153,24 @@ class LesionSliceDataset:
 
 
 def parse_marker_value(text: str, column: str, patient: str) -> float | None:
-    """Parse the number in a clinical column; None if it is empty.
+    """Parse the number in a clinical column; None if it is empty or states that the value is unknown.
 
     Raises
     ------
     CohortError
-        If the text is not a number.
+        If the text is not a finite number.
     """
-    if not text:
+    if is_blank_cell(text):
         return None
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
         raise CohortError(
             f"Patient {patient}: '{text}' in column '{column}' is not a number; enter 0, 1, a percentage or nothing."
-        ) from None
+        )
+    return value
 
 
 def read_marker_values(cohort: Cohort, column: str, sequences: Sequence[MRSequence]) -> dict[str, float]:

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from gliomark.cohort.folds import CohortFolds, TrainingFolds, check_disjoint, load_cohort_folds
+from gliomark.cohort.private_files import is_new_id
 from gliomark.cohort.range_fitting import fit_cohort_range
 from gliomark.cohort.store import Cohort
 from gliomark.errors import CohortError, ConfigurationError
@@ -104,7 +106,19 @@ class MarkerDefinition:
     negative: str
     label: str
 
+    @property
+    def is_binary(self) -> bool:
+        """Whether the column is 0 or 1, so that any other number is a mistake."""
+        return self.threshold == BINARY_THRESHOLD and "at least" not in self.label
 
+    def decide(self, value: float) -> int | None:
+        """Return 1 if the column's number makes a patient positive, otherwise 0; None if it cannot be right."""
+        if self.is_binary and value not in (0, 1):
+            return None
+        return int(value >= self.threshold)
+
+
+BINARY_THRESHOLD = 0.5
 MARKER_DEFINITIONS = {
     "idh": MarkerDefinition(
         "idh",
@@ -180,7 +194,7 @@ def parse_marker_definition(text: str) -> MarkerDefinition:
             return known
     column, _, threshold_text = (part.strip() for part in text.partition(">="))
     try:
-        threshold = float(threshold_text) if threshold_text else 0.5
+        threshold = float(threshold_text) if threshold_text else BINARY_THRESHOLD
     except ValueError:
         raise ConfigurationError(
             f"'{text}' must be a marker, a column of 0 and 1, or column>=number."
@@ -194,6 +208,24 @@ def parse_marker_definition(text: str) -> MarkerDefinition:
         "positive",
         "negative",
         f"positive: {column} is at least {threshold:g}" if threshold_text else f"positive: {column} is 1",
+    )
+
+
+def restore_marker_definition(marker: str, card: MarkerCard) -> MarkerDefinition:
+    """Restore the definition by which the patients of a marker were labelled in training.
+
+    Older weights files do not hold the threshold of the column; their label states it, or the column is a known one or
+    0 and 1.
+    """
+    known = next((d for n, d in MARKER_DEFINITIONS.items() if card.column in (n, d.column)), None)
+    threshold = card.label_threshold
+    if threshold is None:
+        stated = re.fullmatch(rf"positive: {re.escape(card.column)} is at least (\S+)", card.label)
+        threshold = BINARY_THRESHOLD if known is None else known.threshold
+        threshold = float(stated[1]) if stated else threshold
+    column = card.column if known is None else known.column
+    return MarkerDefinition(
+        marker, column, threshold, card.title, card.positive, card.negative, str(card.label)
     )
 
 
@@ -370,6 +402,20 @@ def create_segmentation_card(
         versions={package: version(package) for package in RECORDED_PACKAGES},
         preparation=cohort.metadata["settings"],
         is_synthetic=cohort.is_synthetic,
+        training_cohort_id=cohort.cohort_id,
+    )
+
+
+def select_training_patients(card: ModelCard, cohort: Cohort) -> frozenset[str]:
+    """Select the patients of a cohort on whom a network of the model was trained, by their ids.
+
+    An id that a build assigned means another patient if the model was trained in another cohort.
+    """
+    second = card.second_segmentation
+    trained_on = {*card.training_patients, *(() if second is None else second.training_patients)}
+    is_other_cohort = "" != card.training_cohort_id != cohort.cohort_id != ""
+    return frozenset(
+        p for p in cohort.prepared_ids if p in trained_on and not (is_other_cohort and is_new_id(p))
     )
 
 
@@ -434,7 +480,7 @@ def run_marker_training(
     if get_node(layout) == 0:
         prepare_output_folder(output_path)
     folds = load_cohort_folds(cohort)
-    if set(weights.card.training_patients) & set(folds.test):
+    if select_training_patients(weights.card, cohort) & set(folds.test):
         raise CohortError(
             f"{segmentation_file} was trained on test patients of {cohort_folder}; train it on these folds."
         )
@@ -485,6 +531,11 @@ def read_labels_and_values(
     sequences = get_cohort_sequences(cohort)
     labels = read_marker_labels(cohort, definition.column, definition.threshold, sequences)
     values = read_marker_values(cohort, definition.column, sequences)
+    for patient, value in values.items():
+        if definition.decide(value) is None:
+            raise CohortError(
+                message("marker-not-binary", patient=patient, column=definition.column, value=f"{value:g}")
+            )
     arrays = tuple((p, cohort.read_patient_record(p).get("arrays_sha256", "")) for p in labels)
     with_mask = _find_patients_with_mask(cohort, arrays)
     if len({labels[patient] for patient in with_mask}) < 2:
@@ -632,6 +683,7 @@ class TrainedMarker:
             architecture=architecture,
             performance=performance,
             validation=validation,
+            label_threshold=d.threshold,
         )
 
     def predict_patients(self, cohort: Cohort, patients: Sequence[str]) -> dict[str, float]:

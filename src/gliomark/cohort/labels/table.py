@@ -29,6 +29,7 @@ from gliomark.tables.cell_text import clean_cell
 from gliomark.tables.clinical_table import format_missing_row_message
 from gliomark.tables.column_names import normalise_column_name, select_id_column
 from gliomark.tables.patient_ids import find_similar_ids
+from gliomark.tables.prediction_columns import list_prediction_columns
 
 KNOWN_COLUMNS = ("age", "sex", "ki67", "ki67_high", "idh_mutant", "mgmt", "who_grade", "codel_1p19q")
 MAX_EXACT_AGE = 89
@@ -158,6 +159,8 @@ def read_labels(path: Path, settings: LabelSettings = LabelSettings()) -> LabelT
     """
     header, records = read_table(Path(path))
     id_column_index = select_id_column(Path(path), header, records, settings.id_column)
+    predicted = list_prediction_columns(header)
+    header = ["" if name in predicted else name for name in header]
     records = [record for record in records if record[id_column_index]]
     ids = [record[id_column_index] for record in records]
     table = _TableReader(Path(path), header, records, ids)

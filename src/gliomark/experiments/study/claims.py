@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from gliomark.evaluation.site import MIN_PATIENTS, MIN_PER_CLASS
 from gliomark.experiments.study.results import MarkerResult
 from gliomark.messages import Message, message
@@ -39,8 +41,10 @@ def list_claims(result: MarkerResult) -> list[Message]:
                 needed=few.patients,
             )
         ]
-    if result.permuted_mean.lower > 0.5:
-        mean = result.permuted_mean
+    mean = result.permuted_mean
+    if result.permuted and not math.isfinite(mean.lower):
+        return [message("study-claim-permuted-undefined", marker=marker, count=len(result.permuted))]
+    if mean.lower > 0.5:
         interval = {"auc": mean.value, "low": mean.lower, "high": mean.upper}
         return [message("study-claim-permuted", marker=marker, count=len(result.permuted), **interval)]
     if not validation.lower > 0.5:

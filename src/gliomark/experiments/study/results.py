@@ -32,11 +32,10 @@ from gliomark.evaluation.intervals import UNDEFINED_INTERVAL, Interval, bootstra
 from gliomark.evaluation.metrics import auc, auc_within_groups
 from gliomark.experiments.markers.scoring import predict_from_clinical
 from gliomark.experiments.study.checks import MarkerCounts
-from gliomark.experiments.study.training import MarkerScores, MarkerStage
+from gliomark.experiments.study.training import MIN_PERMUTATIONS, MarkerScores, MarkerStage
 from gliomark.training.recipes import MarkerDefinition, read_labels_and_values
 
 MIN_CLASS_IN_SUBGROUP = 5
-MIN_PERMUTATIONS = 3
 NOT_STATED = "not stated"
 SEXES = {0: "male", 1: "female"}
 
@@ -113,11 +112,13 @@ class MarkerResult:
     @property
     def permuted_mean(self) -> Interval:
         """Mean AUC within folds with permuted labels, and its 99 % interval by Student's t; nan below three."""
-        values = [one.auc_within_folds for one in self.permuted]
+        values = [one.auc_within_folds for one in self.permuted if np.isfinite(one.auc_within_folds)]
         if len(values) < MIN_PERMUTATIONS:
             return UNDEFINED_INTERVAL
-        mean = float(np.mean(values))
-        low, high = stats.t.interval(0.99, len(values) - 1, mean, stats.sem(values))
+        mean, error = float(np.mean(values)), float(stats.sem(values))
+        if error == 0:
+            return Interval(mean, mean, mean)
+        low, high = stats.t.interval(0.99, len(values) - 1, mean, error)
         return Interval(mean, float(low), float(high))
 
 

@@ -29,6 +29,8 @@ from gliomark.messages import message
 from gliomark.models.weights import Weights
 from gliomark.training.recipes import MarkerDefinition, TrainedMarker, read_labels_and_values, train_marker
 
+MIN_PERMUTATIONS = 3  # for an interval of their mean
+
 
 @dataclass(frozen=True)
 class StudyConfig:
@@ -54,7 +56,7 @@ class StudyConfig:
     Raises
     ------
     ConfigurationError
-        If markers or recipes are missing or repeated.
+        If markers or recipes are missing or repeated, or there are too few permutations for an interval.
     """
 
     cohort_folder: Path
@@ -71,6 +73,10 @@ class StudyConfig:
         for names in ([one.name for one in self.markers], [one.name for one in self.recipes]):
             if not names or len(set(names)) < len(names):
                 raise ConfigurationError(message("study-choices", names=", ".join(names) or "–"))
+        if 0 < self.permutations < MIN_PERMUTATIONS:
+            raise ConfigurationError(
+                message("study-few-permutations", count=self.permutations, least=MIN_PERMUTATIONS)
+            )
 
     @property
     def experiment(self) -> ExperimentConfig:

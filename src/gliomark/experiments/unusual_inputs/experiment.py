@@ -41,7 +41,7 @@ from gliomark.known_range.check import (
 )
 from gliomark.messages import Message
 from gliomark.models.weights import Weights
-from gliomark.training.recipes import get_cohort_sequences
+from gliomark.training.recipes import get_cohort_sequences, select_training_patients
 
 EXPERIMENT_NAME = "unusual_inputs"
 REAL = "real"
@@ -142,7 +142,8 @@ def _compare_with_model(
             f"{weights.path.name} holds no description of its training patients, or of other sequences than "
             f"{' + '.join(sequences)} of {config.cohort}: give another model or cohort."
         )
-    patients = [one for one in source.cohort.patient_ids if one not in weights.card.training_patients]
+    trained_on = select_training_patients(weights.card, source.cohort)
+    patients = [one for one in source.cohort.patient_ids if one not in trained_on]
     kinds = [PatientKind(REAL, "in range", lambda stack, *_: stack), *list_kinds(sequences)]
     measured = measure_altered_patients(source, _choose_patients(patients, config.altered), sequences, kinds)
     by_name = {kind.name: kind for kind in kinds}
