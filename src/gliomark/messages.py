@@ -1335,6 +1335,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "No slice shows enough brain (8 cm2): check that it is an axial head MRI.",
         "没有任何层面显示足够的脑组织（8 平方厘米）：请确认是轴位头部磁共振影像。",
     ),
+    "qc-id-unknown": (
+        "{folder}/qc.csv rejects {patient}, which is no patient of the cohort but looks like {similar}: enter the exact id; "
+        "a spreadsheet drops leading zeros.",
+        "{folder}/qc.csv 拒绝了 {patient}，队列中没有该患者，但有相近的编号 {similar}：请填写准确的编号（电子表格会去掉前导零）。",
+    ),
     "cohort-slice-altered": (
         "{path} was changed after 'cohort build' wrote it: build the cohort again, which prepares this patient "
         "again.",
@@ -1920,6 +1925,15 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "cohort-lacks-sequences": (
         "The cohort {cohort} was not prepared for {sequences}, which the model needs: build it with these sequences.",
         "队列 {cohort} 未包含模型所需的序列 {sequences}：请用这些序列构建队列。",
+    ),
+    "cohort-other-sequences": (
+        "The cohort {cohort} was prepared for {prepared}, the segmentation network needs {needed}, in this order: build the "
+        "cohort with these sequences.",
+        "队列 {cohort} 按 {prepared} 准备，而分割网络依次需要 {needed}：请按这些序列重新构建队列。",
+    ),
+    "markers-same-name": (
+        "Two markers have the same name ({names}), and a model can hold only one of them: train a model for each.",
+        "两个标志物同名（{names}），一个模型只能包含其中之一：请分别训练模型。",
     ),
     "cohort-none-to-evaluate": (
         "The cohort {cohort} has no patient to evaluate the model on: {count} were used to train it, and no other has "

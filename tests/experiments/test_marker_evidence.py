@@ -149,6 +149,17 @@ def test_a_table_of_features_is_compared_with_age_and_sex(table, tmp_path) -> No
     assert patients.groupby("reading")["patient"].nunique().eq(59).all()
 
 
+def test_label_age_and_sex_behind_the_first_feature_are_no_features(table, tmp_path) -> None:
+    rows = pd.read_csv(table)
+    rows["f2"] = np.random.default_rng(1).normal(size=60)
+    rows["mutated"] = rows["mutated"].map({"yes": 1, "no": 0})
+    columns = ["ID", "f1", "f2", "Age", "Sex", "mutated"]
+    rows[columns].to_csv(table, index=False)
+    settings = replace(COLUMNS, positive="1")
+    found = pd.read_csv(feature_table.run_feature_table(table, settings, tmp_path / "out", ignore_message))
+    assert found.set_index("reading").loc["radiomics, LightGBM", "auc"] < 0.8
+
+
 def test_columns_before_the_first_feature_are_not_used(table, tmp_path) -> None:
     """The column before the first feature equals the label and must not be used."""
     rows = pd.read_csv(table)

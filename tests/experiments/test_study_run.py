@@ -271,12 +271,12 @@ def test_a_dry_run_states_the_trainings_and_writes_nothing(cohort_copy: Path, tm
     (cohort_copy / "folds.json").unlink(missing_ok=True)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     arguments = ["study", "run", "--cohort", str(cohort_copy), "--marker", "idh", "--dry-run"]
-    options = ["--out", str(tmp_path / "out"), "--recipe", "small", "--permutations", "2"]
+    options = ["--out", str(tmp_path / "out"), "--recipe", "small", "--permutations", "3"]
     result = CliRunner().invoke(app, [*arguments, *options])
     assert result.exit_code == 0, result.output
     assert "segmentation, small: 5 trainings" in result.output and "IDH, small: 26 trainings" in result.output
-    assert "IDH, small, permuted labels: 50 trainings" in result.output
-    assert "In all 82 trainings" in result.output
+    assert "IDH, small, permuted labels: 75 trainings" in result.output
+    assert "In all 107 trainings" in result.output
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert not (tmp_path / "out").exists()
 

@@ -11,11 +11,10 @@ import torch
 from torch.nn import functional as F
 
 from gliomark.errors import GliomarkError
-from gliomark.study import MRSequence
+from gliomark.study import ClinicalData, MRSequence
 from gliomark.training.markers import (
     ClassBalancedSampler,
     load_lesion_slice_dataset,
-    parse_marker_value,
     read_marker_labels,
     read_marker_values,
 )
@@ -23,8 +22,10 @@ from gliomark.training.slice_dataset import (
     EpochSampler,
     SliceDataset,
     compute_focus_prior,
+    get_high_grade_label,
     join_datasets,
     load_slice_dataset,
+    parse_clinical_number,
 )
 
 PAIR = (MRSequence.T1C, MRSequence.FLAIR)
@@ -145,9 +146,9 @@ def test_labels_and_values_are_read_from_the_table(tiny_cohort) -> None:
         p: int(v >= 3) for p, v in values.items()
     }
     assert values["P02"] == 4 and set(values.values()) == {2, 3, 4}
-    assert parse_marker_value("9.9", "ki67", "P") == 9.9 and parse_marker_value("", "ki67", "P") is None
+    assert parse_clinical_number("9.9", "ki67", "P") == 9.9 and parse_clinical_number("", "ki67", "P") is None
     with pytest.raises(GliomarkError, match="Patient P.*'high'.*ki67"):
-        parse_marker_value("high", "ki67", "P")
+        parse_clinical_number("high", "ki67", "P")
     for column, threshold, sentence in (
         ("idh_mutant", 2.0, "column 'idh_mutant' has only one class among the 15 patients"),
         (
@@ -207,3 +208,16 @@ def test_joined_datasets_keep_patients_separate(tiny_cohort) -> None:
         torch.testing.assert_close(getattr(both, name), getattr(expected, name), atol=0, rtol=0)
     torch.testing.assert_close(compute_focus_prior(both), compute_focus_prior(expected))
     assert Counter(both.patient[list(EpochSampler(both, 5, 0.6))].tolist()) == {0: 5, 1: 5, 2: 5}
+
+
+@pytest.mark.parametrize(
+    ("grade", "label"), [("2", 0), ("3", 1), ("4.0", 1), ("", None), ("NA", None), ("nan", None)]
+)
+def test_an_unknown_grade_is_unknown(grade: str, label: int | None) -> None:
+    assert get_high_grade_label(ClinicalData("P", None, None, {"who_grade": grade})) == label
+
+
+@pytest.mark.parametrize("grade", ["III", "inf"])
+def test_a_grade_that_is_no_number_is_refused(grade: str) -> None:
+    with pytest.raises(GliomarkError, match=f"Patient P: '{grade}' in column 'who_grade' is not a number"):
+        get_high_grade_label(ClinicalData("P", None, None, {"who_grade": grade}))

@@ -9,6 +9,8 @@ import typer
 
 from gliomark.cli.options import CohortOption, RecipeChoice, SchedulerOption, parse_pair
 from gliomark.cli.progress import ProgressLine
+from gliomark.errors import ConfigurationError
+from gliomark.messages import message
 
 app = typer.Typer(no_args_is_help=True, help="A study on one's own cohort.")
 
@@ -63,7 +65,8 @@ def run_study_command(
         int,
         typer.Option(
             min=0,
-            help="Times to repeat the study of every marker with permuted labels; the AUC must then be 0.5.",
+            help="Times to repeat the study of every marker with permuted labels, 0 or at least 3; the AUC must "
+            "then be 0.5.",
         ),
     ] = 0,
     dry_run: Annotated[
@@ -79,9 +82,13 @@ def run_study_command(
     from gliomark.experiments.study.plan import describe_plan, plan_study
     from gliomark.experiments.study.recipes import create_study_recipe
     from gliomark.experiments.study.run import run_study
-    from gliomark.experiments.study.training import StudyConfig
+    from gliomark.experiments.study.training import MIN_PERMUTATIONS, StudyConfig
     from gliomark.training.recipes import get_cohort_sequences, parse_marker_definition
 
+    if 0 < permutations < MIN_PERMUTATIONS:
+        raise ConfigurationError(
+            message("study-few-permutations", count=permutations, least=MIN_PERMUTATIONS)
+        )
     sequence_count = len(get_cohort_sequences(Cohort(cohort)))
     config = StudyConfig(
         cohort,

@@ -41,6 +41,7 @@ from gliomark.messages import message
 from gliomark.preprocessing import PreparationConfig
 from gliomark.study import ClinicalData, MRSequence, SliceStack
 from gliomark.tables import ClinicalTable
+from gliomark.tables.patient_ids import find_similar_ids
 
 SCHEMA_VERSION = 2
 _GZIP_LEVEL = 1
@@ -116,6 +117,11 @@ class Cohort:
     def patient_ids(self) -> tuple[str, ...]:
         """All prepared patients who are not rejected in ``qc.csv``, sorted."""
         rejected_ids = read_rejected_ids(self.folder)
+        for unknown in sorted(rejected_ids - set(self.prepared_ids)):
+            if similar := find_similar_ids(unknown, self.prepared_ids):
+                raise CohortError(
+                    message("qc-id-unknown", folder=self.folder, patient=unknown, similar=", ".join(similar))
+                )
         return tuple(patient for patient in self.prepared_ids if patient not in rejected_ids)
 
     @cached_property

@@ -28,8 +28,8 @@ from gliomark.model_loading import Model
 from gliomark.pipeline import UNDETERMINED, VALIDATED_FUSION_RULE
 from gliomark.reporting.evaluation_page import write_evaluation
 from gliomark.study import ClinicalData, SliceStack
-from gliomark.training.markers import parse_marker_value
 from gliomark.training.recipes import MarkerDefinition, restore_marker_definition, select_training_patients
+from gliomark.training.slice_dataset import parse_clinical_number
 
 EXPERIMENT_NAME = "predictions"
 LISTED_SCORES = ("dice", "sensitivity", "hausdorff_95_mm")
@@ -166,8 +166,7 @@ def _check_preparation(model: Model, cohort: Cohort) -> None:
 
 def list_training_patients(model: Model) -> frozenset[str]:
     """Return the ids of all patients on whom a network of the model was trained."""
-    second = model.card.second_segmentation
-    return frozenset((*model.card.training_patients, *(() if second is None else second.training_patients)))
+    return frozenset(patient for patient, _ in model.card.list_training_patients())
 
 
 def _predict_patient(
@@ -191,7 +190,7 @@ def _predict_patient(
         row |= {name: scores[name] for name in LISTED_SCORES}
     scored_mask = np.zeros_like(mask) if known_range.is_refused else mask  # refused: no probability
     for name, definition in definitions.items():
-        value = parse_marker_value(clinical.columns.get(definition.column, ""), definition.column, patient)
+        value = parse_clinical_number(clinical.columns.get(definition.column, ""), definition.column, patient)
         row[name] = np.nan
         if value is not None:
             label = definition.decide(value)

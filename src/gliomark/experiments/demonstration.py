@@ -55,7 +55,7 @@ from gliomark.training.recipes import (
     update_inference_settings,
 )
 from gliomark.training.segmentation import train_segmentation_network
-from gliomark.training.slice_dataset import load_slice_dataset
+from gliomark.training.slice_dataset import get_high_grade_label, load_slice_dataset
 from gliomark.training.work_folder import to_config_record
 
 EXPERIMENT_NAME = "demonstration"
@@ -123,7 +123,14 @@ class FinalNetworkProcedure:
         """Settings, patients and image hashes that identify the network."""
         cohort = Cohort(job.cohort_folders[0])
         patients = list_patients_with_mask(cohort)
-        return {"trial": to_run_record(job.run), "patients": patients, "arrays": cohort.hash_arrays(patients)}
+        key: dict[str, Any] = {
+            "trial": to_run_record(job.run),
+            "patients": patients,
+            "arrays": cohort.hash_arrays(patients),
+        }
+        if getattr(job.run.training.network, "guidance", False):  # the only networks that learn grades
+            key["grades"] = [get_high_grade_label(cohort.get_clinical(patient)) for patient in patients]
+        return key
 
     def execute(self, job: TrainingJob[SegmentationRun], checkpoint_folder: Path) -> None:
         """Train the network and write its weights."""

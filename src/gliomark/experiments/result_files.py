@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -82,6 +83,17 @@ def get_versions() -> dict[str, str]:
 def to_file_name(name: str) -> str:
     """Convert a name to lower-case letters, digits and hyphens, for a file or folder."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def to_folder_name(marker: str) -> str:
+    """Convert the name of a marker to a folder's name, which two markers do not share.
+
+    A name of other than lower-case letters, digits and single hyphens gets a part of its hash.
+    """
+    plain = to_file_name(marker)
+    return (
+        plain if plain == marker else f"{plain}-{hashlib.sha256(marker.encode()).hexdigest()[:8]}".lstrip("-")
+    )
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

@@ -30,6 +30,8 @@ from gliomark.training.job_runner import run_jobs
 from gliomark.training.recipes import get_cohort_sequences
 
 KEY_FILE_NAME = "key.json"
+# entries that the records of earlier versions lack
+LATER_KEY_ENTRIES = ("grades",)
 
 
 class NamedRun(Protocol):
@@ -261,7 +263,8 @@ def find_finished_record(path: Path, key: dict[str, Any]) -> dict[str, Any] | No
     if not existing_path.exists():
         return None
     record = json.loads(existing_path.read_text("utf-8"))
-    if record["key"] != json.loads(json.dumps(key)):
+    later = set(LATER_KEY_ENTRIES) - set(record["key"])
+    if record["key"] != json.loads(json.dumps({n: value for n, value in key.items() if n not in later})):
         raise CohortError(
             f"{path.parent} holds a run with other settings, patients, images or weights; delete that folder to train "
             "again."

@@ -155,7 +155,7 @@ def read_site_patients(weights: Weights, marker: str, tables: SiteTables) -> Sit
 
 def _find_training_patients(card: ModelCard, ids: Iterable[str]) -> tuple[str, ...]:
     """Find the patients on whom the model was trained; an id that a cohort's build assigned means nothing elsewhere."""
-    trained_on = {one for one in card.training_patients if not is_new_id(one)}
+    trained_on = {one for one, _ in card.list_training_patients() if not is_new_id(one)}
     return tuple(name for name in ids if trained_on.intersection(list_id_spellings(name)))
 
 

@@ -22,8 +22,15 @@ SEGMENTATION_PART, SECOND_SEGMENTATION_PART = "segmentation", "second_segmentati
 KNOWN_RANGE_PART = "known_range"  # prefix of the tensor with the statistics of the training patients
 MAX_VALUE_LENGTH = 80
 OPTIONAL_FIELDS = ("second_segmentation", "is_synthetic", "training_cohort_id")  # of the model card
-OPTIONAL_MARKER_FIELDS = ("patient_calibration", "recalibrations", "label_threshold")
+OPTIONAL_MARKER_FIELDS = (
+    "patient_calibration",
+    "recalibrations",
+    "label_threshold",
+    "training_patients",
+    "training_cohort_id",
+)
 TreeFeatures = Literal["vector", "log-odds", "lesion"]
+CohortId = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 ViewSize = Annotated[int, Field(ge=16, le=240)]
 
 
@@ -222,6 +229,8 @@ class MarkerCard:
         Refits of the patient calibration and the threshold at hospitals, in order of time.
     label_threshold
         Number in the clinical column from which a patient was positive in training; None in older files.
+    training_patients, training_cohort_id
+        As in ``ModelCard``, of a marker that was trained in another cohort than the segmentation network.
     """
 
     column: NonEmptyText
@@ -241,6 +250,8 @@ class MarkerCard:
     patient_calibration: PatientCalibration | None = None
     recalibrations: Annotated[tuple[SiteRecalibration, ...], Field(max_length=1000)] = ()
     label_threshold: Annotated[float, Field(ge=-1e9, le=1e9)] | None = None
+    training_patients: tuple[CardText, ...] = ()
+    training_cohort_id: CohortId = ""
 
     @property
     def is_level_reported(self) -> bool:
@@ -321,12 +332,19 @@ class ModelCard:
     preparation: PreparationRecord = field(default_factory=PreparationRecord)
     second_segmentation: SecondSegmentationCard | None = None
     is_synthetic: bool = False
-    training_cohort_id: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    training_cohort_id: CohortId = ""
 
     @property
     def input_channels(self) -> int:
         """Number of channels that the segmentation network receives."""
         return count_input_channels(self.sequences, self.rule, self.segmentation)
+
+    def list_training_patients(self) -> list[tuple[str, str]]:
+        """List the patients on whom a network was trained: id, and the cohort's id, blank if unknown."""
+        second = () if self.second_segmentation is None else self.second_segmentation.training_patients
+        groups = [(self.training_cohort_id, (*self.training_patients, *second))]
+        groups += [(card.training_cohort_id, card.training_patients) for card in self.markers.values()]
+        return [(patient, cohort_id) for cohort_id, patients in groups for patient in patients]
 
     def get_segmentation(self, part: str) -> ModelCard | SecondSegmentationCard:
         """Return the card with the settings of a segmentation network by the prefix of its tensors."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -38,7 +37,6 @@ from gliomark.models.registry import (
     load_pretrained_weights,
 )
 from gliomark.study import MRSequence
-from gliomark.tables.cell_text import is_blank_cell
 from gliomark.training.augmentation import GENTLE_AUGMENTATION, Augmentation, draw_random_view
 from gliomark.training.checkpoints import (
     LAST_CHECKPOINT_NAME,
@@ -59,7 +57,7 @@ from gliomark.training.processes import (
 )
 from gliomark.training.random_seeds import create_epoch_generator
 from gliomark.training.segmentation import create_trainer, create_training_loader, seed_process
-from gliomark.training.slice_dataset import concatenate_and_release
+from gliomark.training.slice_dataset import concatenate_and_release, parse_clinical_number
 from gliomark.training.work_folder import check_work_folder
 
 
@@ -152,32 +150,11 @@ class LesionSliceDataset:
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
 
-def parse_marker_value(text: str, column: str, patient: str) -> float | None:
-    """Parse the number in a clinical column; None if it is empty or states that the value is unknown.
-
-    Raises
-    ------
-    CohortError
-        If the text is not a finite number.
-    """
-    if is_blank_cell(text):
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise CohortError(
-            f"Patient {patient}: '{text}' in column '{column}' is not a number; enter 0, 1, a percentage or nothing."
-        )
-    return value
-
-
 def read_marker_values(cohort: Cohort, column: str, sequences: Sequence[MRSequence]) -> dict[str, float]:
     """Read a column's number by patient, for patients who have one and all the sequences."""
     values = {}
     for patient in cohort.patient_ids:
-        value = parse_marker_value(cohort.get_clinical(patient).columns.get(column, ""), column, patient)
+        value = parse_clinical_number(cohort.get_clinical(patient).columns.get(column, ""), column, patient)
         if value is not None and set(sequences) <= set(cohort.get_sequences(patient)):
             values[patient] = value
     return values

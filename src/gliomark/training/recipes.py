@@ -406,17 +406,17 @@ def create_segmentation_card(
     )
 
 
-def select_training_patients(card: ModelCard, cohort: Cohort) -> frozenset[str]:
+def select_training_patients(card: ModelCard, cohort: Cohort) -> set[str]:
     """Select the patients of a cohort on whom a network of the model was trained, by their ids.
 
     An id that a build assigned means another patient if the model was trained in another cohort.
     """
-    second = card.second_segmentation
-    trained_on = {*card.training_patients, *(() if second is None else second.training_patients)}
-    is_other_cohort = "" != card.training_cohort_id != cohort.cohort_id != ""
-    return frozenset(
-        p for p in cohort.prepared_ids if p in trained_on and not (is_other_cohort and is_new_id(p))
-    )
+    trained_on = {
+        patient
+        for patient, cohort_id in card.list_training_patients()
+        if not is_new_id(patient) or "" in (cohort_id, cohort.cohort_id) or cohort_id == cohort.cohort_id
+    }
+    return trained_on.intersection(cohort.prepared_ids)
 
 
 def update_inference_settings(
@@ -471,7 +471,7 @@ def run_marker_training(
         If the recipe or the network is unknown, the network does not have the recipe, or the batches cannot be split
         over the processes.
     CohortError
-        If the segmentation network was trained on test patients.
+        If the segmentation network was trained on test patients or with other sequences or another preparation.
     """
     entry = choose_marker_entry(recipe, network)
     config, layout = create_marker_config(recipe, epochs, entry), distribution.layout
@@ -479,6 +479,7 @@ def run_marker_training(
     cohort, weights = Cohort(cohort_folder), load_weights(segmentation_file)
     if get_node(layout) == 0:
         prepare_output_folder(output_path)
+    _check_same_preparation(cohort, weights)
     folds = load_cohort_folds(cohort)
     if select_training_patients(weights.card, cohort) & set(folds.test):
         raise CohortError(
@@ -491,6 +492,10 @@ def run_marker_training(
         output_path.with_suffix(".work"),
     )
     definitions = [parse_marker_definition(text) for text in markers]
+    names = [definition.name for definition in definitions]
+    if len(set(names)) < len(names):
+        raise ConfigurationError(message("markers-same-name", names=", ".join(names)))
+    known = {definition.name: read_labels_and_values(cohort, definition) for definition in definitions}
     if distribution.is_distributed:
         for definition in definitions:
             jobs = list_network_jobs(cohort, training_folds, definition, config, work_folder)
@@ -498,13 +503,32 @@ def run_marker_training(
         if get_node(layout) > 0:
             return None
     for definition in definitions:
-        labels, values = read_labels_and_values(cohort, definition)
-        arguments = (cohort, training_folds, definition, labels, values, config, work_folder)
+        arguments = (cohort, training_folds, definition, *known[definition.name], config, work_folder)
         marker = train_marker(*arguments)
-        trained[definition.name] = (marker, create_validated_card(marker, cross_validate_marker(*arguments)))
+        card = create_validated_card(marker, cross_validate_marker(*arguments))
+        if not set(marker.trained_on) <= select_training_patients(weights.card, cohort):
+            card = replace(card, training_patients=marker.trained_on, training_cohort_id=cohort.cohort_id)
+        trained[definition.name] = (marker, card)
     weights = learn_known_range(weights, cohort, folds.development)
-    save_model(output_path, weights, trained, name=output_path.stem)
+    is_synthetic = weights.card.is_synthetic or cohort.is_synthetic
+    save_model(output_path, weights, trained, name=output_path.stem, is_synthetic=is_synthetic)
     return load_weights(output_path)
+
+
+def _check_same_preparation(cohort: Cohort, weights: Weights) -> None:
+    """Raise CohortError if the cohort was not prepared as the segmentation network needs."""
+    sequences = tuple(MRSequence(name) for name in weights.card.sequences)
+    if get_cohort_sequences(cohort) != sequences:
+        raise CohortError(
+            message(
+                "cohort-other-sequences",
+                cohort=cohort.folder.name,
+                prepared=" + ".join(get_cohort_sequences(cohort)),
+                needed=" + ".join(sequences),
+            )
+        )
+    if cohort.preparation != PreparationConfig(**weights.card.preparation):
+        raise CohortError(message("cohort-other-preparation", cohort=cohort.folder.name))
 
 
 @functools.lru_cache(maxsize=8)
@@ -529,13 +553,13 @@ def read_labels_and_values(
         If the cohort has no such column, or no patients of both classes with a mask.
     """
     sequences = get_cohort_sequences(cohort)
-    labels = read_marker_labels(cohort, definition.column, definition.threshold, sequences)
     values = read_marker_values(cohort, definition.column, sequences)
     for patient, value in values.items():
         if definition.decide(value) is None:
             raise CohortError(
                 message("marker-not-binary", patient=patient, column=definition.column, value=f"{value:g}")
             )
+    labels = read_marker_labels(cohort, definition.column, definition.threshold, sequences)
     arrays = tuple((p, cohort.read_patient_record(p).get("arrays_sha256", "")) for p in labels)
     with_mask = _find_patients_with_mask(cohort, arrays)
     if len({labels[patient] for patient in with_mask}) < 2:
@@ -890,8 +914,12 @@ def save_model(
     markers: Mapping[str, tuple[TrainedMarker, MarkerCard]],
     **card_fields: Any,
 ) -> None:
-    """Write segmentation and markers to one weights file; card_fields: fields to replace in the segmentation's card."""
-    tensors: dict[str, ArrayLike] = dict(weights.tensors)
+    """Write segmentation and markers to one weights file; card_fields: fields to replace in the segmentation's card.
+
+    Markers that the weights of the segmentation hold already are replaced.
+    """
+    earlier = tuple(f"{name}/" for name in weights.card.markers)
+    tensors: dict[str, ArrayLike] = {n: t for n, t in weights.tensors.items() if not n.startswith(earlier)}
     for name, (marker, _) in markers.items():
         tensors |= {f"{name}/{k}": v for k, v in marker.network.state_dict().items()}
         text = marker.classifier.trees.model_to_string(num_iteration=marker.classifier.trees.best_iteration)

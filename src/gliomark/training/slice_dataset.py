@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gliomark.errors import CohortError
 from gliomark.inference.segmenter import add_neighbour_slices, build_samples
 from gliomark.study import ClinicalData, MRSequence
+from gliomark.tables.cell_text import is_blank_cell
 from gliomark.training.random_seeds import create_epoch_generator
 
 if TYPE_CHECKING:  # not imported at run time: data sets from other sources need no DICOM library
@@ -91,10 +93,34 @@ def concatenate_and_release(parts: list[Tensor]) -> Tensor:
     return result
 
 
+def parse_clinical_number(text: str, column: str, patient: str) -> float | None:
+    """Parse the number in a clinical column; None if it is empty or states that the value is unknown.
+
+    Raises
+    ------
+    CohortError
+        If the text is not a finite number.
+    """
+    if is_blank_cell(text):
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise CohortError(
+            f"Patient {patient}: '{text}' in column '{column}' is not a number; enter 0, 1, a percentage or nothing."
+        )
+    return value
+
+
 def get_high_grade_label(clinical: ClinicalData) -> int | None:
-    """Return 1 for WHO grade 3 or 4, 0 for a lower grade, None if it is unknown."""
-    grade = clinical.columns.get("who_grade", "")
-    return int(float(grade) >= MIN_HIGH_GRADE) if grade else None
+    """Return 1 for WHO grade 3 or 4, 0 for a lower grade, None if it is unknown.
+
+    Raises CohortError if it is not a number.
+    """
+    grade = parse_clinical_number(clinical.columns.get("who_grade", ""), "who_grade", clinical.patient_id)
+    return None if grade is None else int(grade >= MIN_HIGH_GRADE)
 
 
 def join_datasets(first: SliceDataset, second: SliceDataset) -> SliceDataset:

@@ -155,9 +155,13 @@ def compute_held_out_vectors(
     return vectors
 
 
-def compute_age_cut(patients: Sequence[PatientVectors]) -> float:
-    """Return the mean age of the training patients in years (method.md, section 2, step 8)."""
-    return float(np.mean([p.clinical.age for p in patients if p.clinical.age is not None]))
+def compute_age_cut(patients: Sequence[PatientVectors]) -> float | None:
+    """Return the mean age of the training patients in years (method.md, section 2, step 8).
+
+    None if no age is known; age and sex are not used then.
+    """
+    ages = [p.clinical.age for p in patients if p.clinical.age is not None]
+    return float(np.mean(ages)) if ages else None
 
 
 def fit_trees(

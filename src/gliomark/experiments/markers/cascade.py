@@ -8,6 +8,7 @@ the segmentation network of fold k. With permuted labels, the same run tests the
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -158,11 +159,21 @@ class CascadeProcedure:
         return f"{self.definition.title}: network trained on {len(self.list_patients(job))} patients"
 
 
-@functools.lru_cache(maxsize=1)
 def _load_lesion_dataset(
     cohort_folder: Path, definition: MarkerDefinition, permutation_seed: int
 ) -> LesionSliceDataset:
     """Load the slices of all patients once for all networks of a marker."""
+    cohort = Cohort(cohort_folder)
+    labels, _ = load_cascade_labels(cohort, definition, permutation_seed)
+    state = cohort.hash_arrays(list(labels)) + json.dumps(labels)
+    return _load_lesion_dataset_in_state(cohort_folder, definition, permutation_seed, state)
+
+
+@functools.lru_cache(maxsize=1)
+def _load_lesion_dataset_in_state(
+    cohort_folder: Path, definition: MarkerDefinition, permutation_seed: int, _: str
+) -> LesionSliceDataset:
+    """Load the slices of a cohort in a state of its images and labels, by which they are remembered."""
     cohort = Cohort(cohort_folder)
     labels, values = load_cascade_labels(cohort, definition, permutation_seed)
     return load_lesion_slice_dataset(cohort, labels, get_cohort_sequences(cohort), values)
@@ -267,12 +278,19 @@ def load_fold_weights(job: FoldJob, test_patients: Sequence[str]) -> Weights:
     return weights
 
 
-@functools.lru_cache(maxsize=FOLD_COUNT)
 def segment_test_patients(job: FoldJob, test_patients: tuple[str, ...]) -> MasksByPatient:
     """Segment the test patients of a fold with its network; masks ``(slice, row, column)`` by patient.
 
     Raises CohortError if the network was trained on one of them.
     """
+    state = load_fold_weights(job, test_patients).sha256
+    state += Cohort(job.cohort_folders[0]).hash_arrays(test_patients)
+    return _segment_in_state(job, test_patients, state)
+
+
+@functools.lru_cache(maxsize=FOLD_COUNT)
+def _segment_in_state(job: FoldJob, test_patients: tuple[str, ...], _: str) -> MasksByPatient:
+    """Segment with weights and images in a state, by which the masks are remembered."""
     segmenter, cohort = (
         create_run_segmenter(job.run, load_fold_weights(job, test_patients)),
         Cohort(job.cohort_folders[0]),

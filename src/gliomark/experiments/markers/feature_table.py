@@ -118,7 +118,8 @@ def _read_labelled_table(table_path: Path, columns: TableColumns) -> pd.DataFram
 
 
 def _extract_features(table: pd.DataFrame, columns: TableColumns, table_path: Path) -> NDArray[np.float64]:
-    feature_columns = table.loc[:, columns.first_feature :]
+    others = [columns.label, columns.age, columns.sex]
+    feature_columns = table.loc[:, columns.first_feature :].drop(columns=others, errors="ignore")
     numbers = feature_columns.apply(pd.to_numeric, errors="coerce")
     features: NDArray[np.float64] = numbers.loc[:, numbers.notna().any()].to_numpy(float)
     if not features.shape[1]:

@@ -30,7 +30,7 @@ from gliomark.cohort.store import Cohort
 from gliomark.errors import CohortError
 from gliomark.experiments.config import ExperimentConfig
 from gliomark.experiments.markers.runs import MarkerRun
-from gliomark.experiments.result_files import to_file_name
+from gliomark.experiments.result_files import to_file_name, to_folder_name
 from gliomark.experiments.runner import FinishedJob, TrainingJob
 from gliomark.files import atomic_write
 from gliomark.models.registry import find_marker_entry
@@ -143,7 +143,7 @@ class MarkerProcedure:
     def get_record_path(self, job: MarkerJob) -> Path:
         """Return the path of the network's record; its vectors and weights are in the same folder."""
         name = "fold_" + "_".join(str(index + 1) for index in job.excluded_folds)
-        marker, run = to_file_name(self.definition.name), to_file_name(job.run.name)
+        marker, run = to_folder_name(self.definition.name), to_file_name(job.run.name)
         return job.work_folder / "markers" / marker / run / f"{name}.json"
 
     def create_key(self, job: MarkerJob) -> dict[str, Any]:

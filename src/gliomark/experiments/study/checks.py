@@ -12,10 +12,11 @@ from gliomark.cohort.duplicate_patients import (
     read_fingerprints,
     select_pairs_across,
 )
-from gliomark.cohort.folds import FOLD_COUNT, CohortFolds, folds_excluding, load_cohort_folds
+from gliomark.cohort.folds import FOLD_COUNT, CohortFolds, folds_excluding, load_cohort_folds, split_fold
 from gliomark.cohort.store import Cohort, ProgressCallback, ignore_progress
 from gliomark.errors import CohortError
 from gliomark.evaluation.sample_size import SampleSize, compute_sample_size
+from gliomark.experiments.segmentation.procedure import SPLIT_SEED
 from gliomark.messages import message
 from gliomark.training.recipes import MarkerDefinition, can_cross_validate, read_labels_and_values
 
@@ -142,9 +143,11 @@ def check_cohort(
         names = ", ".join(singles[:MAX_NAMED_PAIRS])
         raise CohortError(message("study-single-slices", count=len(singles), patients=names))
     pairs = find_similar_pairs(fingerprints, {p: cohort.get_clinical(p) for p in patients})
-    across = select_pairs_across(pairs, folds.folds, different_persons)
-    if across:
-        raise _create_leak_error(across)
+    # without any alike pair no patient needs to be looked at again
+    with_mask = [p for p in patients if cohort.has_mask(p)] if pairs else []
+    for split in _list_splits(folds, with_mask):
+        if across := select_pairs_across(pairs, split, different_persons):
+            raise _create_leak_error(across)
     within = len(pairs) - len(select_pairs_across(pairs, folds.folds))
     known = len(pairs) - within
     return [
@@ -158,6 +161,16 @@ def check_cohort(
             "Every patient is a whole examination",
             f"at least {min(one.slice_count for one in fingerprints.values())} slices each",
         ),
+    ]
+
+
+def _list_splits(folds: CohortFolds, with_mask: Sequence[str]) -> list[tuple[Collection[str], ...]]:
+    """List everything that divides patients: folds, folds and test set of ``train``, choice of a recipe in a fold."""
+    inner = [split_fold(folds, number, with_mask, SPLIT_SEED) for number in range(len(folds.folds))]
+    return [
+        tuple(folds.folds),
+        (*folds.development_folds, folds.test),
+        *((one.training, one.validation, one.test) for one in inner),
     ]
 
 

@@ -22,7 +22,7 @@ from gliomark.experiments.markers.cascade import (
     segment_test_patients,
 )
 from gliomark.experiments.markers.runs import MarkerRun
-from gliomark.experiments.result_files import to_file_name
+from gliomark.experiments.result_files import to_file_name, to_folder_name
 from gliomark.experiments.runner import FinishedJob, TrainingJob
 from gliomark.experiments.segmentation.procedure import (
     FoldJob,
@@ -116,7 +116,7 @@ class FoldScoreProcedure:
 
     def get_record_path(self, job: CascadeJob) -> Path:
         """Return the path of the fold's record."""
-        name = to_file_name(self.definition.name)
+        name = to_folder_name(self.definition.name)
         if self.permutation_seed:
             name += f"-permuted-{self.permutation_seed}"
         folder = job.work_folder / "scores" / name / to_file_name(job.run.name)

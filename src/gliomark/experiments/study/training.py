@@ -56,7 +56,7 @@ class StudyConfig:
     Raises
     ------
     ConfigurationError
-        If markers or recipes are missing or repeated, or there are too few permutations for an interval.
+        If markers or recipes are missing or repeated.
     """
 
     cohort_folder: Path
@@ -73,10 +73,6 @@ class StudyConfig:
         for names in ([one.name for one in self.markers], [one.name for one in self.recipes]):
             if not names or len(set(names)) < len(names):
                 raise ConfigurationError(message("study-choices", names=", ".join(names) or "–"))
-        if 0 < self.permutations < MIN_PERMUTATIONS:
-            raise ConfigurationError(
-                message("study-few-permutations", count=self.permutations, least=MIN_PERMUTATIONS)
-            )
 
     @property
     def experiment(self) -> ExperimentConfig:
