@@ -1372,6 +1372,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "No lesion was found; no marker is predicted.",
         "未发现病灶，因此未预测标志物。",
     ),
+    "outline-outside-brain": (
+        "{percent:.0f} % of the outline lies outside the brain: check the outline before you use any of the numbers.",
+        "所勾画病灶的 {percent:.0f}% 位于脑外：使用任何数值前请先核对勾画。",
+    ),
     "lesion-too-large": (
         "The outline covers {percent:.0f} % of the examined brain, more than a glioma does: check the outline before you "
         "use any of the numbers.",
@@ -1612,6 +1616,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "method-platt": ("Platt scaling", "Platt 缩放"),
     "method-beta": ("beta calibration", "beta 校准"),
     "method-isotonic": ("isotonic regression", "保序回归"),
+    "finding-without-idh": (
+        "The reader's finding was not used: this model does not predict IDH.",
+        "未采用阅片者所见：该模型不预测 IDH。",
+    ),
     "finding-without-lesion": (
         "The reader's finding was not used: without a lesion, no marker is predicted.",
         "未采用阅片者所见：没有病灶，不预测标志物。",
@@ -1697,6 +1705,10 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "A worker wrote the results to {folder}, but they are not there on this computer: choose an output folder on a "
         "disk that all machines share.",
         "工作进程已将结果写入 {folder}，但本机看不到：请选择所有机器共享的磁盘上的输出文件夹。",
+    ),
+    "finding-many-patients": (
+        "{folder} has {count} patients, but --enhancing is the finding of one; predict that patient's folder alone.",
+        "{folder} 中有 {count} 名患者，而 --enhancing 只是其中一名的所见；请单独预测该患者的文件夹。",
     ),
     "mask-many-patients": (
         "{folder} has {count} patients, but --mask is the segmentation of one; predict that patient's folder alone.",
@@ -1788,12 +1800,13 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "取病灶最大处附近 3 个层面的均值。",
     ),
     "fusion-near-2": (
-        "Mean of the two slices around the largest lesion; the neighbouring slice on the other side has no lesion.",
-        "取病灶最大处附近 2 个层面的均值；另一侧相邻层面没有病灶。",
+        "Mean of the two slices around the largest lesion; on the other side there is no neighbouring slice with a lesion "
+        "of at least 50 mm².",
+        "取病灶最大处附近 2 个层面的均值；另一侧没有病灶面积达到 50 mm² 的相邻层面。",
     ),
     "fusion-near-1": (
-        "Only the slice with the largest lesion; its neighbouring slices have no lesion.",
-        "仅取病灶最大的层面；其相邻层面没有病灶。",
+        "Only the slice with the largest lesion; there is no neighbouring slice with a lesion of at least 50 mm².",
+        "仅取病灶最大的层面；没有病灶面积达到 50 mm² 的相邻层面。",
     ),
     "fusion-large": ("Only the slice with the largest lesion.", "仅取病灶最大的层面。"),
     "fusion-all": (
@@ -2218,6 +2231,11 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
     "site-trained-on": (
         "{count} patients left out because the model was trained on them, such as {example}.",
         "{count} 名患者曾用于训练该模型（如 {example}），未计入。",
+    ),
+    "site-other-fusion": (
+        "{table}, {patient}: the probability was made by the fusion rule '{fusion}', but calibration, threshold and limits are "
+        "those of the rule 'near': predict again without --fusion.",
+        "{table}，{patient}：概率由融合规则“{fusion}”得出，而校准、阈值与界限针对“near”规则：请不使用 --fusion 重新预测。",
     ),
     "site-pathology": (
         "{table}, {patient}: '{text}' in the column {column} is not understood; enter a number, or yes or no for a marker "

@@ -55,8 +55,10 @@ from gliomark.study import (
 from gliomark.tables import check_clinical_row
 
 UNDETERMINED = "undetermined"
+IDH_MARKER = "idh"  # the only marker of which a reader's finding decides the level
 VALIDATED_FUSION_RULE: FusionRule = "near"  # thresholds and validation results in weights files use it
 MAX_LESION_SHARE = 0.5  # of the examined brain; a larger lesion is a wrong outline, such as an inverted mask
+MAX_OUTSIDE_SHARE = 0.5  # of the outline; a larger one is a wrong outline, such as a shifted mask
 UNSURE_MESSAGES = ("borderline", "cannot-tell")
 DECIDED_BY_MODEL, DECIDED_BY_READER = "model", "reader's finding"
 
@@ -334,11 +336,17 @@ def predict_prepared(
     warnings, marker_predictions = [*results.known_range.findings, *prepared.warnings], []
     if model.card.is_synthetic:
         warnings.insert(0, message("model-synthetic"))
+    if has_enhancing_focus is not None and IDH_MARKER not in model.classifiers:
+        warnings.append(message("finding-without-idh"))
     if model.engine == BFLOAT16_ENGINE and model.device == "cpu":
         warnings.append(message("engine-bfloat16"))
     if not areas.any():
         warnings.append(_build_no_lesion_message(segmentation, stack))
-    lesion_share = segmentation.mask.sum() / max(stack.brain.sum(), 1)
+    in_brain = (segmentation.mask & stack.brain).sum()
+    outside_share = 1 - in_brain / max(segmentation.mask.sum(), 1)
+    if areas.any() and outside_share > MAX_OUTSIDE_SHARE:
+        warnings.append(message("outline-outside-brain", percent=100 * outside_share))
+    lesion_share = in_brain / max(stack.brain.sum(), 1)
     if lesion_share > MAX_LESION_SHARE:
         warnings.append(message("lesion-too-large", percent=100 * lesion_share))
     for name, classifier in model.classifiers.items():
@@ -555,7 +563,7 @@ def _apply_reader_finding(
     The probability is not changed. Without a lesion the finding is not applied. If the model clearly predicts the other
     level, a warning states the contradiction.
     """
-    if has_enhancing_focus is None or marker_prediction.marker != "idh":
+    if has_enhancing_focus is None or marker_prediction.marker != IDH_MARKER:
         return marker_prediction
     if not has_lesion:
         return replace(

@@ -266,7 +266,7 @@ def test_a_lesion_over_half_of_the_brain_is_reported_as_implausible(
     assert ("lesion-too-large" in list_codes(warnings)) == is_warned
     if is_warned:
         (warning,) = (one for one in warnings if getattr(one, "code", "") == "lesion-too-large")
-        assert f"{100 * share:.0f} %" in warning and "轮廓" in render_message(warning, "zh")
+        assert f"{100 * share:.0f} %" in warning and "勾画" in render_message(warning, "zh")
 
 
 @pytest.fixture(scope="module")

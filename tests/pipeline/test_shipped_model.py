@@ -66,7 +66,8 @@ def test_the_shipped_weights_are_small() -> None:
 
 def test_the_card_is_complete(card) -> None:
     for field in fields(card):
-        if field.name in ("is_synthetic", "stand_ins"):  # real patients; T2 has a network of its own
+        # real patients; T2 has a network of its own; ids that TCGA assigned mean the same in every cohort
+        if field.name in ("is_synthetic", "stand_ins", "training_cohort_id"):
             assert not getattr(card, field.name)
             continue
         assert getattr(card, field.name), f"the card has no {field.name}"

@@ -175,7 +175,7 @@ class BatchResults:
         self.write_table()
 
     def write_table(self) -> None:
-        """Write the table in the order of the folders, if one is wanted and at least one patient was predicted.
+        """Write the table in the order of the folders, if one is wanted and a patient was predicted, now or earlier.
 
         Raises
         ------
@@ -184,12 +184,13 @@ class BatchResults:
         """
         started_at = time.monotonic()
         results = [self.by_number[number] for number in sorted(self.by_number)]
-        if not (self.writes_table and any(one.row for one in results)):
+        table = self.settings.output_folder / TABLE_NAME
+        if not (self.writes_table and results and (any(one.row for one in results) or table.exists())):
             return
         rows = [one.table_row for one in results]
-        # a patient who failed is listed by the folder's name; the id in the images may be another one
+        # a patient who failed before the images were read is listed by the folder's name, which may be another id
         succeeded = [self.folders[one.number].name for one in results if one.row is not None]
-        write_table_rows(rows, self.settings.output_folder / TABLE_NAME, outdated_failures=succeeded)
+        write_table_rows(rows, table, outdated_failures=succeeded)
         now = time.monotonic()
         self._table_due_at = now + (now - started_at) / MAX_TABLE_SHARE
 

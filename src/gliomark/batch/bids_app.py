@@ -206,7 +206,7 @@ def _describe_columns(
     tool = {"Description": "gliomark: lesion and markers of glioma from preoperative MRI; research only"}
     described: dict[str, Mapping[str, str]] = {"MeasurementToolMetadata": tool}
     for name in columns:
-        marker = next((one for one in labels if name.startswith(f"{one}_")), "")
+        marker = max((one for one in labels if name.startswith(f"{one}_")), key=len, default="")
         text = _COLUMN_DESCRIPTIONS[name.removeprefix(f"{marker}_") if marker else name]
         described[name] = {"Description": f"{text} ({labels[marker]})" if marker else text}
     return described

@@ -123,7 +123,7 @@ def _make_paths_absolute(options: PredictionOptions) -> PredictionOptions:
 def _find_folders(
     input_folder: Path, options: PredictionOptions, run_options: RunOptions, reader_pool: ReadExecutor
 ) -> Sequence[Path]:
-    """Find the patients to predict, and check that a segmentation is given for one of them at most."""
+    """Find the patients to predict, and check that a segmentation or a finding is given for one of them at most."""
     if options.mask_file is not None and not options.mask_file.exists():
         raise InputError(message("mask-absent", file=options.mask_file))
     folders: Sequence[Path] = reader_pool(input_folder, find_patients, input_folder)
@@ -131,6 +131,8 @@ def _find_folders(
         folders = [folder for folder in folders if folder.name in run_options.folder_names]
     if options.mask_file is not None and len(folders) > 1:
         raise InputError(message("mask-many-patients", folder=input_folder, count=len(folders)))
+    if options.has_enhancing_focus is not None and len(folders) > 1:
+        raise InputError(message("finding-many-patients", folder=input_folder, count=len(folders)))
     return folders
 
 

@@ -164,11 +164,11 @@ class PatientPredictor:
         except GliomarkError as error:
             if is_disk_full_error(error):
                 raise  # the remaining patients would fail as well, after minutes each
-            return replace(result, failure=FailedPatient(folder.name, error.message))
+            return replace(result, failure=FailedPatient(result.patient_id or folder.name, error.message))
         except DATA_ERRORS as error:
             reason, kind = " ".join(str(error).split())[-200:], type(error).__name__
             error_message = message("not-predicted", folder=folder, kind=kind, reason=reason)
-            return replace(result, failure=FailedPatient(folder.name, error_message))
+            return replace(result, failure=FailedPatient(result.patient_id or folder.name, error_message))
 
     def _predict(self, study: Study, report_step: Callable[[str], None]) -> Prediction:
         """Predict one patient from the images that were read, on the reader's segmentation if one is given."""

@@ -18,6 +18,7 @@ from gliomark.errors import InputError
 from gliomark.evaluation.evaluate import NEGATIVE_WORDS, POSITIVE_WORDS
 from gliomark.messages import Message, message
 from gliomark.models.weights import ModelCard, Weights
+from gliomark.pipeline import VALIDATED_FUSION_RULE
 from gliomark.tables import list_id_spellings, read_table
 from gliomark.tables.cell_text import is_blank_cell
 from gliomark.tables.column_names import select_id_column
@@ -120,6 +121,7 @@ def read_site_patients(weights: Weights, marker: str, tables: SiteTables) -> Sit
         if header.count(name) > 1:
             raise InputError(message("table-column-twice", table=path, column=name))
     _check_model(rows, weights, marker, path)
+    _check_fusion(rows, marker, path)
     truth = read_labels(tables.truth, LabelSettings(ki67_threshold=_get_ki67_threshold(definition)))
     if shared := truth.find_shared_rows(rows):
         raise InputError(next(iter(shared.values())))
@@ -182,6 +184,14 @@ def _check_model(rows: Mapping[str, Mapping[str, str]], weights: Weights, marker
     stated = {row["sha256"] for row in rows.values() if row.get("sha256")}
     if others := stated - own:
         raise InputError(message("site-other-model", table=path, sha256=min(others)[:12]))
+
+
+def _check_fusion(rows: Mapping[str, Mapping[str, str]], marker: str, path: Path) -> None:
+    """Raise InputError if a probability was made by another fusion rule than that of the calibration."""
+    for patient, row in rows.items():
+        fusion = row.get(f"{marker}_fusion", "")
+        if fusion not in ("", VALIDATED_FUSION_RULE):
+            raise InputError(message("site-other-fusion", table=path, patient=patient, fusion=fusion))
 
 
 def list_previous_sha256(card: ModelCard, marker: str) -> tuple[str, ...]:

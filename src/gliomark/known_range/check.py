@@ -292,11 +292,17 @@ def _describe_outside(
 ) -> Message | None:
     """Describe a measure outside the range of the training patients; None if it is inside."""
     low, high = limits
-    if name == "displacement_mm" and value > _get_displacement_limit(known_range):
+    if (
+        name == "displacement_mm"
+        and value > _get_displacement_limit(known_range)
+        and f"{value:.1f}" != f"{high:.1f}"
+    ):
         one, other = known_range.sequences
         return message("range-displaced", one=one, other=other, value=value, high=high)
     if name not in _MEASURES or low <= value <= high:
         return None
     code, unit = _MEASURES[name]
     shown = {key: unit.format(number) for key, number in (("value", value), ("low", low), ("high", high))}
+    if shown["value"] in (shown["low"], shown["high"]):
+        return None  # the limits were rounded too
     return message("range-outside", measure=message(code), patients=known_range.patients, **shown)

@@ -148,8 +148,8 @@ def measure_lesion(stack: SliceStack, mask: NDArray[np.bool_], sequences: Sequen
     Returns
     -------
     dict
-        ``volume_ml``; ``parts``: number of separate parts of at least 0.2 ml; ``main_share``: share of the largest;
-        ``surface_share``: share within 4 mm of the brain's surface in the slice; ``<sequence>_median`` and
+        ``volume_ml``; ``parts``: number of separate parts of at least 0.2 ml, at least 1; ``main_share``: share of the
+        largest; ``surface_share``: share within 4 mm of the brain's surface in the slice; ``<sequence>_median`` and
         ``<sequence>_high`` (95th percentile).
     """
     labels, count = ndimage.label(mask, np.ones((3, 3, 3)))
@@ -158,7 +158,7 @@ def measure_lesion(stack: SliceStack, mask: NDArray[np.bool_], sequences: Sequen
     depth = _compute_depth_mm(stack.brain[shown], stack.spacing_mm[1])
     statistics = {
         "volume_ml": float(volumes_ml.sum()),
-        "parts": float((volumes_ml >= 0.2).sum()),
+        "parts": max(1.0, float((volumes_ml >= 0.2).sum())),
         "main_share": float(volumes_ml.max() / volumes_ml.sum()),
         "surface_share": float((depth[mask[shown]] <= INTERIOR_MM).mean()),
     }

@@ -12,6 +12,7 @@ from gliomark.files import atomic_write
 from gliomark.messages import message
 from gliomark.prediction import Prediction
 from gliomark.tables import format_csv, read_table
+from gliomark.tables.cell_text import clean_cell
 from gliomark.tables.prediction_columns import MARKER_COLUMNS
 
 TableRow: TypeAlias = Mapping[str, object]
@@ -64,13 +65,14 @@ def write_table_rows(
         If the file cannot be written, or is not a table of predictions.
     """
     columns, records = read_predictions_table(path)
-    for name in outdated_failures:
+    for name in map(clean_cell, outdated_failures):
         if records.get(name, {}).get("error"):
             del records[name]
     new_records: dict[str, TableRow] = {}
     for row in rows:
-        if not ("error" in row and row["id"] in new_records):
-            new_records[str(row["id"])] = row
+        name = clean_cell(str(row["id"]))  # as it is read back
+        if not ("error" in row and name in new_records):
+            new_records[name] = {**row, "id": name}
     # rows of this run take the places of their predecessors in their own order, not in that of completion
     order = iter(new_records)
     ids = [next(order) if name in new_records else name for name in {**records, **new_records}]

@@ -334,6 +334,11 @@ def _list_comments(prediction: Prediction, language: Language) -> list[str]:
 # ---- the markers ------------------------------------------------------------------------------------
 
 
+def _round_share(value: float) -> float:
+    """Round a share (0 to 1) to four significant digits, so that a small limit does not become 0."""
+    return float(f"{value:.4g}")
+
+
 def _create_probability_measurements(prediction: Prediction) -> list[Measurement]:
     """Create the model's probabilities of the positive class, also if the reader's finding decided the level."""
     measurements = []
@@ -341,7 +346,7 @@ def _create_probability_measurements(prediction: Prediction) -> list[Measurement
         if marker.probability is not None and math.isfinite(marker.probability):
             name = create_private_code(f"p-{marker.marker}", f"Probability by the model, {marker.title}")
             measurements += [
-                Measurement(name, round(marker.probability, 4), NO_UNITS, method=_MODEL),
+                Measurement(name, _round_share(marker.probability), NO_UNITS, method=_MODEL),
                 *_create_raw_measurement(marker),
                 *_create_range_measurements(marker),
             ]
@@ -402,7 +407,7 @@ def _create_limit_items(marker: MarkerPrediction) -> list[NumContentItem]:
             ("prevalence", "Share of positive patients assumed", marker.calibration.prevalence),
         ]
     return [
-        NumContentItem(create_private_code(code, name), round(value, 4), NO_UNITS, None, "HAS PROPERTIES")
+        NumContentItem(create_private_code(code, name), _round_share(value), NO_UNITS, None, "HAS PROPERTIES")
         for code, name, value in named_values
         if value is not None
     ]
