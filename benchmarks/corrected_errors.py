@@ -218,11 +218,10 @@ def tabulate_costs(patients: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def measure(cohort: Path, out: Path, seeds: int, workers: int) -> Path:
+def measure(cohort: Path, out: Path, seeds: int, folds: int, workers: int) -> Path:
     """Train what is missing and write the tables; path of the csv."""
     config = ExperimentConfig((cohort,), out, PRESET, workers, None, print, seeds=seeds)
     procedure, runs = ProcedureWithErrors(), list_runs()
-    folds = get_segmentation_preset(PRESET).ablation_folds
     finished = complete_jobs(procedure.list_jobs(runs, folds, config), procedure, config)
     result = ExperimentResult(config, tuple(runs), finished)
     patients = tabulate_result(result)
@@ -238,6 +237,7 @@ if __name__ == "__main__":
     parser.add_argument("cohort", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--folds", type=int, default=get_segmentation_preset(PRESET).ablation_folds)
     parser.add_argument("--workers", type=int, default=0)
     arguments = parser.parse_args()
-    print(measure(arguments.cohort, arguments.out, arguments.seeds, arguments.workers))
+    print(measure(arguments.cohort, arguments.out, arguments.seeds, arguments.folds, arguments.workers))

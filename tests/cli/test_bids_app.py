@@ -17,6 +17,7 @@ from tests.conftest import find_program
 from tests.pipeline.conftest import CommandResult, KeptReaderPool, Volume, draw_patient, write_volumes
 
 from gliomark import cli
+from gliomark.batch.bids_app import _describe_columns
 from gliomark.cli.bids_app import expand_labels
 
 DESCRIPTION = {
@@ -249,6 +250,15 @@ def test_a_subjects_own_images_are_not_a_result(
 )
 def test_labels_are_one_list(given: str, expected: str) -> None:
     assert expand_labels(given.split()) == expected.split()
+
+
+def test_a_marker_whose_name_begins_another_s_has_its_own_columns() -> None:
+    markers = [{"marker": name, "label": f"what {name} means"} for name in ("egfr", "egfr_amp")]
+    described = _describe_columns(
+        ["egfr_probability", "egfr_amp_probability", "egfr_amp_level"], [{"markers": markers}]
+    )
+    assert described["egfr_probability"]["Description"].endswith("(what egfr means)")
+    assert described["egfr_amp_level"]["Description"].endswith("(what egfr_amp means)")
 
 
 def test_the_validator_of_bids_finds_no_error(derivative: Path, raw: Path) -> None:

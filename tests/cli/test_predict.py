@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import os
@@ -33,6 +34,11 @@ def predict(run_command: Callable, working_folder: Path, tiny_weights: Path) -> 
         return run_command("predict", folder, "--out", out, "--model", tiny_weights, *options)
 
     return run_predict
+
+
+def read_table_rows(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return {row["id"]: row for row in csv.DictReader(file)}
 
 
 def read_document(out: Path) -> dict:
@@ -319,6 +325,25 @@ def test_a_segmentation_for_several_patients_is_refused(predict, patients, volum
     result = predict(patients, "--allow-missing-clinical", "--mask", volumes_and_mask[1])
     assert (result.status, result.stdout) == (1, "")
     assert "has 3 patients, but --mask is the segmentation of one" in result.stderr
+
+
+def test_a_finding_for_several_patients_is_refused(predict, patients, working_folder) -> None:
+    result = predict(patients, "--allow-missing-clinical", "--enhancing", "no")
+    assert (result.status, result.stdout) == (1, "")
+    assert "has 3 patients, but --enhancing is the finding of one" in result.stderr
+    assert not (working_folder / "out").exists()
+
+
+def test_a_patient_who_fails_loses_the_row_of_the_earlier_run(predict, patients, working_folder) -> None:
+    assert predict(patients, "--allow-missing-clinical").status == 0
+    table = working_folder / "out" / "predictions.csv"
+    assert all(row["idh_probability"] for row in read_table_rows(table).values())
+    clinical = working_folder / "others.csv"
+    clinical.write_text("id,age,sex\nsomebody else,50,F\n", "utf-8")
+    assert predict(patients, "--clinical", clinical).status == 1
+    rows = read_table_rows(table)
+    assert len(rows) == 3
+    assert all(row["error"] and not row["idh_probability"] for row in rows.values())
 
 
 def test_a_volume_as_segmentation_of_pictures_is_refused(predict, picture_folder, volumes_and_mask) -> None:

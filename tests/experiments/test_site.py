@@ -101,6 +101,7 @@ def test_patients_are_in_order_of_time(weights: Weights, tmp_path: Path) -> None
         ("id,idh_probability,idh\nA,1.5,1\n", "A: the probability is '1.5'"),
         ("id,idh_probability,idh\nA,0.5,\n", "No patient"),
         ("id,idh_probability,idh,sha256\nA,0.5,1,abc\n", "predictions of another model"),
+        ("id,idh_probability,idh_fusion,idh\nA,0.9,near,1\nB,0.1,large,0\n", "B: .*fusion rule 'large'"),
         (
             "id,idh_probability,idh_probability,idh\nA,0.9,0.1,1\n",
             "contains the column idh_probability twice",

@@ -11,6 +11,7 @@ from tests.known_range.conftest import PAIR, draw_head
 
 from gliomark.experiments.unusual_inputs import alterations
 from gliomark.known_range import KnownRange, check_patient, wrong_images
+from gliomark.known_range.check import _describe_outside
 from gliomark.study import MRSequence, SliceStack
 
 T1C, FLAIR = PAIR
@@ -110,6 +111,23 @@ def test_an_unusual_lesion_gives_a_message_and_no_refusal(known_range: KnownRang
     check = check_patient(known_range, stack, draw(stack))
     assert check.result == "unusual"
     assert any(words in finding for finding in check.findings), check.findings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "limits", "is_said"),
+    [
+        ("slice_mm", 6.000000024, (1.7, 6.0), False),
+        ("slice_mm", 6.1, (1.7, 6.0), True),
+        ("volume_ml", 10.4849, (10.51, 277.4), False),
+        ("volume_ml", 10.4, (10.51, 277.4), True),
+        ("brain_ml", 2249.3, (858.2, 2249.0), False),
+        ("brain_ml", 2251.0, (858.2, 2249.0), True),
+    ],
+)
+def test_a_value_that_reads_like_the_limit_is_inside(
+    known_range: KnownRange, name: str, value: float, limits: tuple[float, float], is_said: bool
+) -> None:
+    assert (_describe_outside(name, value, limits, known_range) is not None) == is_said
 
 
 def test_without_statistics_or_with_other_sequences_nothing_is_checked(known_range: KnownRange) -> None:

@@ -269,6 +269,33 @@ def test_a_lesion_over_half_of_the_brain_is_reported_as_implausible(
         assert f"{100 * share:.0f} %" in warning and "勾画" in render_message(warning, "zh")
 
 
+@pytest.mark.parametrize(("outside", "is_warned"), [(0.0, False), (0.4, False), (0.6, True), (1.0, True)])
+def test_an_outline_outside_the_brain_is_reported(
+    prepared: PreparedStudy, model: Model, outside: float, is_warned: bool
+) -> None:
+    mask = np.zeros(prepared.stack.brain.shape, bool)
+    for share, voxels in ((1 - outside, prepared.stack.brain), (outside, ~prepared.stack.brain)):
+        mask.ravel()[np.flatnonzero(voxels)[: round(1000 * share)]] = True
+    warnings = predict_prepared(prepared, PERSON, model, reader_mask=mask).warnings
+    assert ("outline-outside-brain" in list_codes(warnings)) == is_warned
+    assert "lesion-too-large" not in list_codes(warnings)
+
+
+def test_the_whole_image_covers_no_more_than_the_whole_brain(prepared: PreparedStudy, model: Model) -> None:
+    mask = np.ones(prepared.stack.brain.shape, bool)
+    warnings = predict_prepared(prepared, PERSON, model, reader_mask=mask).warnings
+    assert any("covers 100 % of the examined brain" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize(("finding", "is_mentioned"), [(None, False), (True, True), (False, True)])
+def test_a_finding_that_the_model_cannot_use_is_mentioned(
+    prepared: PreparedStudy, model: Model, finding: bool | None, is_mentioned: bool
+) -> None:
+    without_idh = replace(model, classifiers={"ki67": model.classifiers["ki67"]})
+    prediction = predict_prepared(prepared, PERSON, without_idh, has_enhancing_focus=finding)
+    assert ("finding-without-idh" in list_codes(prediction.warnings)) == is_mentioned
+
+
 @pytest.fixture(scope="module")
 def prepared_with_t2(picture_folder: Path, model: Model) -> PreparedStudy:
     """The patient with FLAIR renamed to T2."""

@@ -39,6 +39,7 @@ from gliomark.reporting.mask_resampling import align_probability_with_mask
 from gliomark.reporting.report_contents import create_report_contents
 from gliomark.reporting.report_texts import READER_REPORT_TEXTS, REPORT_TEXTS
 from gliomark.study import READER_SEGMENTATION_RULE, ClinicalData, Examination, MRSequence, Segmentation
+from gliomark.tables.cell_text import clean_cell
 
 Make = Callable[..., Prediction]
 SCHEMA = json.loads((files("gliomark.reporting") / "prediction.schema.json").read_text(encoding="utf-8"))
@@ -331,6 +332,18 @@ def test_the_table_has_a_row_for_every_patient(make_prediction: Make, tmp_path: 
 def read_table_rows(path: Path) -> dict[str, dict[str, str]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         return {row["id"]: row for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize("patient", ["Je\u0301ro\u0302me", " P1 ", "P\u200b1", "患者1"])
+def test_an_id_has_one_row_however_its_characters_are_composed(
+    make_prediction: Make, tmp_path: Path, patient: str
+) -> None:
+    path = tmp_path / "predictions.csv"
+    for volume in (1.0, 2.0):
+        write_predictions_table([make_prediction(patient_id=patient, lesion_volume_ml=volume)], path)
+    rows = read_table_rows(path)
+    assert list(rows) == [clean_cell(patient)]
+    assert [row["lesion_volume_ml"] for row in rows.values()] == ["2.0"]
 
 
 def test_patients_written_one_by_one_share_one_table(make_prediction: Make, tmp_path: Path) -> None:
