@@ -340,15 +340,7 @@ def predict_prepared(
         warnings.append(message("finding-without-idh"))
     if model.engine == BFLOAT16_ENGINE and model.device == "cpu":
         warnings.append(message("engine-bfloat16"))
-    if not areas.any():
-        warnings.append(_build_no_lesion_message(segmentation, stack))
-    in_brain = (segmentation.mask & stack.brain).sum()
-    outside_share = 1 - in_brain / max(segmentation.mask.sum(), 1)
-    if areas.any() and outside_share > MAX_OUTSIDE_SHARE:
-        warnings.append(message("outline-outside-brain", percent=100 * outside_share))
-    lesion_share = in_brain / max(stack.brain.sum(), 1)
-    if lesion_share > MAX_LESION_SHARE:
-        warnings.append(message("lesion-too-large", percent=100 * lesion_share))
+    warnings += _check_outline(segmentation, stack)
     for name, classifier in model.classifiers.items():
         notify(name)
         card = model.card.markers[name]
@@ -473,6 +465,20 @@ def _segment_by_network(prepared: PreparedStudy, model: Model) -> Segmentation:
 def _create_reader_segmentation(reader_mask: NDArray[np.bool_]) -> Segmentation:
     """Create a segmentation from a reader's mask; its probability is 0 or 1."""
     return Segmentation(reader_mask.astype(np.float32), reader_mask.copy(), READER_SEGMENTATION_RULE)
+
+
+def _check_outline(segmentation: Segmentation, stack: SliceStack) -> list[str]:
+    """Warn of an outline that is empty, mostly outside the brain, or larger than a glioma."""
+    lesion_size = int(segmentation.mask.sum())
+    if not lesion_size:
+        return [_build_no_lesion_message(segmentation, stack)]
+    in_brain, warnings = int((segmentation.mask & stack.brain).sum()), list[str]()
+    outside_share, brain_share = 1 - in_brain / lesion_size, in_brain / max(int(stack.brain.sum()), 1)
+    if outside_share > MAX_OUTSIDE_SHARE:
+        warnings.append(message("outline-outside-brain", percent=100 * outside_share))
+    if brain_share > MAX_LESION_SHARE:
+        warnings.append(message("lesion-too-large", percent=100 * brain_share))
+    return warnings
 
 
 def _build_no_lesion_message(segmentation: Segmentation, stack: SliceStack) -> str:

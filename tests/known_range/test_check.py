@@ -114,7 +114,7 @@ def test_an_unusual_lesion_gives_a_message_and_no_refusal(known_range: KnownRang
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "limits", "is_said"),
+    ("name", "value", "limits", "is_stated"),
     [
         ("slice_mm", 6.000000024, (1.7, 6.0), False),
         ("slice_mm", 6.1, (1.7, 6.0), True),
@@ -125,9 +125,9 @@ def test_an_unusual_lesion_gives_a_message_and_no_refusal(known_range: KnownRang
     ],
 )
 def test_a_value_that_reads_like_the_limit_is_inside(
-    known_range: KnownRange, name: str, value: float, limits: tuple[float, float], is_said: bool
+    known_range: KnownRange, name: str, value: float, limits: tuple[float, float], is_stated: bool
 ) -> None:
-    assert (_describe_outside(name, value, limits, known_range) is not None) == is_said
+    assert (_describe_outside(name, value, limits, known_range) is not None) == is_stated
 
 
 def test_without_statistics_or_with_other_sequences_nothing_is_checked(known_range: KnownRange) -> None:

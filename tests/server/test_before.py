@@ -20,7 +20,7 @@ from tests.server.conftest import LiveClient, create_test_database, run_server
 
 from gliomark.model_loading import load_weights_by_name
 from gliomark.models.weights import save_weights
-from gliomark.server.legacy_records import convert_legacy_data
+from gliomark.server.legacy_data import convert_legacy_data
 from gliomark.server.run import ServerConfig
 
 ARCHIVE = Path(__file__).with_name("before") / "before.tar.xz"

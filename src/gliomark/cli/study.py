@@ -85,10 +85,7 @@ def run_study_command(
     from gliomark.experiments.study.training import MIN_PERMUTATIONS, StudyConfig
     from gliomark.training.recipes import get_cohort_sequences, parse_marker_definition
 
-    if 0 < permutations < MIN_PERMUTATIONS:
-        raise ConfigurationError(
-            message("study-few-permutations", count=permutations, least=MIN_PERMUTATIONS)
-        )
+    _check_permutations(permutations, MIN_PERMUTATIONS)
     sequence_count = len(get_cohort_sequences(Cohort(cohort)))
     config = StudyConfig(
         cohort,
@@ -106,6 +103,12 @@ def run_study_command(
             typer.echo(line)
         return
     typer.echo(str(run_study(config)))
+
+
+def _check_permutations(count: int, least: int) -> None:
+    """Raise ConfigurationError if so few permutations give no interval."""
+    if 0 < count < least:
+        raise ConfigurationError(message("study-few-permutations", count=count, least=least))
 
 
 def _parse_different_persons(texts: list[str] | None) -> list[frozenset[str]]:

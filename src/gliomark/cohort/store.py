@@ -115,7 +115,13 @@ class Cohort:
 
     @cached_property
     def patient_ids(self) -> tuple[str, ...]:
-        """All prepared patients who are not rejected in ``qc.csv``, sorted."""
+        """All prepared patients who are not rejected in ``qc.csv``, sorted.
+
+        Raises
+        ------
+        CohortError
+            If ``qc.csv`` rejects an id that is not in the cohort but looks like one of it.
+        """
         rejected_ids = read_rejected_ids(self.folder)
         for unknown in sorted(rejected_ids - set(self.prepared_ids)):
             if similar := find_similar_ids(unknown, self.prepared_ids):
