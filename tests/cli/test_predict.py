@@ -335,9 +335,9 @@ def test_a_finding_for_several_patients_is_refused(predict, patients, working_fo
 
 
 def test_a_patient_who_fails_loses_the_row_of_the_earlier_run(predict, patients, working_folder) -> None:
-    assert predict(patients, "--allow-missing-clinical").status == 0
+    predict(patients, "--allow-missing-clinical")  # one of them is damaged
     table = working_folder / "out" / "predictions.csv"
-    assert all(row["idh_probability"] for row in read_table_rows(table).values())
+    assert sum(bool(row["idh_probability"]) for row in read_table_rows(table).values()) == 2
     clinical = working_folder / "others.csv"
     clinical.write_text("id,age,sex\nsomebody else,50,F\n", "utf-8")
     assert predict(patients, "--clinical", clinical).status == 1
