@@ -215,7 +215,7 @@ def _format_corrected_errors(table: pd.DataFrame) -> str:
     first = table.iloc[0]
     seeds = "one seed" if first.seeds == 1 else f"mean of {first.seeds} seeds"
     lines = [
-        f"**Corrected errors, each put back alone.** {first.sequences}, the first {first.folds} of {FOLD_COUNT} folds, "
+        f"**Corrected errors, each put back alone.** {first.sequences}, {first.folds} of {FOLD_COUNT} folds, "
         f"preset `{first.preset}`, {seeds}. Mean Dice over patients; difference: what the correction gains.",
         "",
         "| error | network | patients | corrected | with the error | difference (95 % interval) | p |",
