@@ -222,6 +222,20 @@ def test_decisions_and_comments_are_kept_and_rejected_patients_left_out(cohort_c
     assert "运动, blurred" in (cohort_copy.folder / "qc.html").read_text("utf-8")
 
 
+@pytest.mark.parametrize(
+    ("rejected", "is_refused"), [("g0002", True), ("G2", True), ("G-0002", True), ("somebody else", False)]
+)
+def test_a_rejection_under_a_similar_id_is_refused(
+    cohort_copy: Cohort, rejected: str, is_refused: bool
+) -> None:
+    (cohort_copy.folder / "qc.csv").write_text(f"id,decision\n{rejected},reject\n", "utf-8")
+    if is_refused:
+        with pytest.raises(GliomarkError, match=f"rejects {rejected}, .* looks like G0002"):
+            _ = Cohort(cohort_copy.folder).patient_ids
+    else:  # a patient whom a later build left out
+        assert "G0002" in Cohort(cohort_copy.folder).patient_ids
+
+
 def test_flagged_patients_come_first(cohort_copy: Cohort) -> None:
     record = cohort_copy.folder / "patients" / "G0005.json"
     content = json.loads(record.read_text("utf-8"))

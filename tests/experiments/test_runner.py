@@ -16,6 +16,7 @@ from gliomark.experiments.config import ExperimentConfig
 from gliomark.experiments.demonstration import FinalNetworkProcedure
 from gliomark.experiments.markers import runs as marker_runs
 from gliomark.experiments.markers.procedure import MarkerProcedure, load_marker_data
+from gliomark.experiments.result_files import to_folder_name
 from gliomark.experiments.runner import (
     PublishedValues,
     TrainingJob,
@@ -154,3 +155,10 @@ def test_published_values_are_added_beside_measured_ones() -> None:
     np.testing.assert_array_equal(table["published_kappa"], [0.4, np.nan])
     after_run = add_published_values(rows, replace(published, inserted_after="run"))
     assert list(after_run)[:4] == ["run", "published_auc", "published_kappa", "auc"]
+
+
+def test_two_markers_never_share_a_folder() -> None:
+    markers = ["idh", "端粒酶", "甲基化", "ki_67x", "ki-67x", "KI-67X", "who_grade"]
+    names = [to_folder_name(marker) for marker in markers]
+    assert len(set(names)) == len(markers) and names[0] == "idh"
+    assert all(name.isascii() and name for name in names)
