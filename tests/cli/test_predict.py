@@ -339,7 +339,7 @@ def test_a_patient_who_fails_loses_the_row_of_the_earlier_run(predict, patients,
     table = working_folder / "out" / "predictions.csv"
     assert sum(bool(row["idh_probability"]) for row in read_table_rows(table).values()) == 2
     clinical = working_folder / "others.csv"
-    clinical.write_text("id,age,sex\nsomebody else,50,F\n", "utf-8")
+    clinical.write_text("id,age,sex\nanother person,50,F\n", "utf-8")
     assert predict(patients, "--clinical", clinical).status == 1
     rows = read_table_rows(table)
     assert len(rows) == 3

@@ -223,7 +223,7 @@ def test_decisions_and_comments_are_kept_and_rejected_patients_left_out(cohort_c
 
 
 @pytest.mark.parametrize(
-    ("rejected", "is_refused"), [("g0002", True), ("G2", True), ("G-0002", True), ("somebody else", False)]
+    ("rejected", "is_refused"), [("g0002", True), ("G2", True), ("G-0002", True), ("another person", False)]
 )
 def test_a_rejection_under_a_similar_id_is_refused(
     cohort_copy: Cohort, rejected: str, is_refused: bool
