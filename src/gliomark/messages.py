@@ -2221,15 +2221,15 @@ MESSAGES: Mapping[str, tuple[str, str]] = {
         "{table} 中在 {truth} 里有 {marker} 病理结果的患者均用于训练该模型：请提供其他患者。",
     ),
     "site-without-pathology": (
-        "{count} patients left out without a pathology result for the marker, such as {example}.",
+        "Patients left out without a pathology result for the marker: {count}, such as {example}.",
         "{count} 名患者没有该标志物的病理结果（如 {example}），未计入。",
     ),
     "site-without-probability": (
-        "{count} patients left out without a probability, such as {example}.",
+        "Patients left out without a probability: {count}, such as {example}.",
         "{count} 名患者没有概率（如 {example}），未计入。",
     ),
     "site-trained-on": (
-        "{count} patients left out because the model was trained on them, such as {example}.",
+        "Patients left out because the model was trained on them: {count}, such as {example}.",
         "{count} 名患者曾用于训练该模型（如 {example}），未计入。",
     ),
     "site-other-fusion": (

@@ -213,7 +213,9 @@ def test_every_patient_left_out_is_mentioned(weights: Weights, tmp_path: Path) -
     assert patients.ids == ("sub-001", "sub-002") and patients.labels.tolist() == [1, 0]
     assert patients.without_pathology == ("P-4",) and patients.without_probability == ("B", "P-5")
     lines = patients.describe_left_out()
-    assert ["1 patients" in lines[0], "P-4" in lines[0], "2 patients" in lines[1]] == [True] * 3
+    assert [": 1, such as P-4" in lines[0], "pathology" in lines[0], ": 2, such as B" in lines[1]] == [
+        True
+    ] * 3
 
 
 def test_names_with_accents_find_their_row(weights: Weights, tmp_path: Path) -> None:

@@ -108,6 +108,19 @@ def test_a_file_without_a_second_network_is_written_as_before(first: Weights) ->
     assert PART.encode() not in first.path.read_bytes()
 
 
+def test_every_network_keeps_the_cohort_of_its_patients(
+    tmp_path: Path, first: Weights, second: Weights
+) -> None:
+    own, other = (
+        replace(one, card=replace(one.card, training_patients=("G0001",), training_cohort_id=name * 64))
+        for one, name in ((first, "a"), (second, "b"))
+    )
+    path = tmp_path / "both.safetensors"
+    save_weights(path, *add_second_segmentation(own, other, "not measured"))
+    card = load_weights(path).card
+    assert set(card.list_training_patients()) == {("G0001", "a" * 64), ("G0001", "b" * 64)}
+
+
 def test_the_description_names_both_pairs(first: Weights, joined: Weights) -> None:
     text = describe_as_text(joined)
     assert "second segmentation   U-Net, joint: mean Dice 0.8" in text

@@ -189,8 +189,8 @@ class BatchResults:
             return
         rows = [one.table_row for one in results]
         # a patient who failed before the images were read is listed by the folder's name, which may be another id
-        succeeded = [self.folders[one.number].name for one in results if one.row is not None]
-        write_table_rows(rows, table, outdated_failures=succeeded)
+        read = [self.folders[one.number].name for one in results if one.patient_id is not None]
+        write_table_rows(rows, table, outdated_failures=read)
         now = time.monotonic()
         self._table_due_at = now + (now - started_at) / MAX_TABLE_SHARE
 

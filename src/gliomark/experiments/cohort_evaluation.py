@@ -191,16 +191,7 @@ def _predict_patient(
     scored_mask = np.zeros_like(mask) if known_range.is_refused else mask  # refused: no probability
     for name, definition in definitions.items():
         value = parse_clinical_number(clinical.columns.get(definition.column, ""), definition.column, patient)
-        row[name] = np.nan
-        if value is not None:
-            label = definition.decide(value)
-            if label is None:
-                raise CohortError(
-                    message(
-                        "marker-not-binary", patient=patient, column=definition.column, value=f"{value:g}"
-                    )
-                )
-            row[name] = label
+        row[name] = np.nan if value is None else definition.label_patient(patient, value)
         row |= score_marker(model, name, stack, scored_mask, clinical)
     return row
 

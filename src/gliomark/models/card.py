@@ -294,6 +294,7 @@ class SecondSegmentationCard:
     training_patients: tuple[CardText, ...]
     folds_sha256: Sha256
     segmentation_performance: CardText
+    training_cohort_id: CohortId = ""
 
     @property
     def input_channels(self) -> int:
@@ -341,10 +342,10 @@ class ModelCard:
 
     def list_training_patients(self) -> list[tuple[str, str]]:
         """List the patients on whom a network was trained: id, and the cohort's id, blank if unknown."""
-        second = () if self.second_segmentation is None else self.second_segmentation.training_patients
-        groups = [(self.training_cohort_id, (*self.training_patients, *second))]
-        groups += [(card.training_cohort_id, card.training_patients) for card in self.markers.values()]
-        return [(patient, cohort_id) for cohort_id, patients in groups for patient in patients]
+        cards: list[ModelCard | SecondSegmentationCard | MarkerCard] = [self, *self.markers.values()]
+        if self.second_segmentation is not None:
+            cards.append(self.second_segmentation)
+        return [(patient, card.training_cohort_id) for card in cards for patient in card.training_patients]
 
     def get_segmentation(self, part: str) -> ModelCard | SecondSegmentationCard:
         """Return the card with the settings of a segmentation network by the prefix of its tensors."""
@@ -365,6 +366,8 @@ def to_card_record(card: ModelCard) -> dict[str, Any]:
     for name in OPTIONAL_FIELDS:
         if not record[name]:
             del record[name]
+    if (second := record.get("second_segmentation")) and not second["training_cohort_id"]:
+        del second["training_cohort_id"]
     for marker in record["markers"].values():
         for name in OPTIONAL_MARKER_FIELDS:
             if not marker[name]:

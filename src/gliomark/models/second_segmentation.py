@@ -53,6 +53,7 @@ def add_second_segmentation(
         training_patients=second_card.training_patients,
         folds_sha256=second_card.folds_sha256,
         segmentation_performance=performance,
+        training_cohort_id=second_card.training_cohort_id,
     )
     stand_ins = {w: shown for w, shown in first_card.stand_ins.items() if shown not in card.sequences}
     kept = {n: t for n, t in weights.tensors.items() if n.partition("/")[0] != SECOND_SEGMENTATION_PART}

@@ -117,6 +117,21 @@ class MarkerDefinition:
             return None
         return int(value >= self.threshold)
 
+    def label_patient(self, patient: str, value: float) -> int:
+        """Return the label of a patient by ``decide``.
+
+        Raises
+        ------
+        CohortError
+            If the number cannot be right.
+        """
+        label = self.decide(value)
+        if label is None:
+            raise CohortError(
+                message("marker-not-binary", patient=patient, column=self.column, value=f"{value:g}")
+            )
+        return label
+
 
 BINARY_THRESHOLD = 0.5
 MARKER_DEFINITIONS = {
@@ -555,10 +570,7 @@ def read_labels_and_values(
     sequences = get_cohort_sequences(cohort)
     values = read_marker_values(cohort, definition.column, sequences)
     for patient, value in values.items():
-        if definition.decide(value) is None:
-            raise CohortError(
-                message("marker-not-binary", patient=patient, column=definition.column, value=f"{value:g}")
-            )
+        definition.label_patient(patient, value)
     labels = read_marker_labels(cohort, definition.column, definition.threshold, sequences)
     arrays = tuple((p, cohort.read_patient_record(p).get("arrays_sha256", "")) for p in labels)
     with_mask = _find_patients_with_mask(cohort, arrays)
