@@ -259,6 +259,40 @@ def test_the_first_folder_of_an_id_wins_in_any_order(tmp_path: Path, written, is
             assert not (out / "P-7").exists() and reasons == ["no brain", *["patient-twice"] * 2]
 
 
+RESULTS_OF_ONE_FOLDER = {
+    "unreadable": PatientResult(0, None, "", failure=FailedPatient("a", "a series is damaged")),
+    "failed": PatientResult(0, "P-7", "", failure=FailedPatient("P-7", "no brain")),
+    "predicted": PatientResult(0, "P-7", "", {"id": "P-7", "lesion_volume_ml": 1.0}),
+}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "rows"),
+    [
+        ("unreadable", "failed", {"P-7": "no brain"}),
+        ("unreadable", "predicted", {"P-7": ""}),
+        ("predicted", "failed", {"P-7": "no brain"}),
+        ("failed", "predicted", {"P-7": ""}),
+        (
+            "predicted",
+            "unreadable",
+            {"P-7": "", "a": "a series is damaged"},
+        ),  # the folder's id is unknown now
+    ],
+)
+def test_the_table_has_one_row_for_a_patient_read_again(
+    tmp_path: Path, before: str, now: str, rows: dict[str, str]
+) -> None:
+    """The folder has another name than the patient."""
+    settings = BatchSettings(tmp_path, None, PredictionOptions(), "", "", "")
+    (tmp_path / "predictions.csv").touch()
+    for kind in (before, now):
+        results = BatchResults([Path("a")], settings, lambda _: None)
+        results.by_number[0] = RESULTS_OF_ONE_FOLDER[kind]
+        results.write_table()
+    assert {patient: row["error"] for patient, row in read_rows(tmp_path).items()} == rows
+
+
 # ---- interruptions ----------------------------------------------------------------------------------
 
 
